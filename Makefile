@@ -1,0 +1,42 @@
+# Aliases only. `make demo` and `make test` create the virtual environment they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test stress check docs bench clean
+help:
+	@echo "make demo    synthetic mice made, loaded, measured, drawn; needs nothing but Python 3.11 or newer"
+	@echo "make test    the tests; long trials run with a small count"
+	@echo "make stress  the long trials (kills, races, fuzzing) at full count"
+	@echo "make check   ruff, mypy, the architecture contract"
+	@echo "make docs    the reference as HTML pages in site/"
+	@echo "make bench   every claim of speed, measured"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[evaluation]'
+	@touch $@
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/mousecmr demo
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+stress: $(VENV)/.dev
+	MOUSECMR_STRESS=1 $(BIN)/python -m pytest -m stress
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+docs: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet pdoc
+	$(BIN)/pdoc --output-directory site --docformat numpy mousecmr_data
+bench: $(VENV)/.dev
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+clean:
+	rm -rf $(VENV) site build dist demo-output

@@ -1,0 +1,44 @@
+"""The first open dataset of mouse cardiac MRI: get it, trust it, load it, benchmark on it.
+
+``mousecmr_data.load(split="train")`` is the place to start. Importing this package is cheap: each
+public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Cohort": "mousecmr_data.cine.cohort",
+    "Label": "mousecmr_data.facts.labels",
+    "Measures": "mousecmr_data.cine.measure",
+    "errors": "mousecmr_data.errors",
+    "fetch": "mousecmr_data.api",
+    "load": "mousecmr_data.api",
+    "measure": "mousecmr_data.cine.measure",
+    "open_mouse": "mousecmr_data.api",
+    "verify": "mousecmr_data.api",
+}
+
+__all__ = ["Cohort", "Label", "Measures", "errors", "fetch", "load", "measure", "open_mouse", "verify"]
+
+if TYPE_CHECKING:
+    from mousecmr_data import errors
+    from mousecmr_data.api import fetch, load, open_mouse, verify
+    from mousecmr_data.cine.cohort import Cohort
+    from mousecmr_data.cine.measure import Measures, measure
+    from mousecmr_data.facts.labels import Label
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_HOME[name])
+    return module if name == "errors" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

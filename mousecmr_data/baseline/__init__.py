@@ -1,0 +1,1 @@
+"""Floor 4: the reference network, its weights, training and inference."""

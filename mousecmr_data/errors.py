@@ -1,0 +1,83 @@
+"""Every error the library raises on purpose.
+
+Each message says what was found, what was expected and what to type next. Errors that
+correspond to a built-in kind also inherit from it, so ``except FileNotFoundError`` and
+``except KeyError`` keep working.
+"""
+
+from __future__ import annotations
+
+
+class MouseCMRError(Exception):
+    """Base of all errors of this library.
+
+    Parameters are plain sentences: ``found`` (what is there), ``expected`` (what should be) and
+    ``next_step`` (what to type now). They are joined into the message and kept as attributes.
+    """
+
+    def __init__(self, found: str, expected: str | None = None, next_step: str | None = None) -> None:
+        self.found, self.expected, self.next_step = found, expected, next_step
+        parts = [found]
+        if expected:
+            parts.append(f"Expected: {expected}")
+        if next_step:
+            parts.append(f"Next: {next_step}")
+        super().__init__("\n".join(parts))
+
+    def __str__(self) -> str:  # KeyError would show the repr of its argument
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[type, tuple[str, str | None, str | None]]:
+        return type(self), (self.found, self.expected, self.next_step)
+
+
+class ManifestError(MouseCMRError, ValueError):
+    """A manifest folder is missing, incomplete or contradicts itself."""
+
+
+class UnknownNameError(MouseCMRError, KeyError):
+    """A mouse, split, split scheme, source or weights entry that does not exist."""
+
+
+class MissingDataError(MouseCMRError, FileNotFoundError):
+    """Files that are needed are not on this disk and were not (or could not be) downloaded."""
+
+
+class DownloadError(MouseCMRError, OSError):
+    """No source delivered a file; the cache is as it was before."""
+
+
+class ChecksumError(DownloadError):
+    """Bytes arrived, but they are not the bytes the manifest names."""
+
+
+class CacheError(MouseCMRError, OSError):
+    """The cache folder cannot be used: not writable, full, or not a folder."""
+
+
+class FileLayoutError(MouseCMRError, ValueError):
+    """A file is not HDF5, is damaged, or does not have the dataset's layout."""
+
+
+class LabelError(MouseCMRError, ValueError):
+    """A mask holds labels other than 0 (background), 1 (LV myocardium) and 2 (LV blood pool)."""
+
+
+class UnitsError(MouseCMRError, ValueError):
+    """A physical size is missing or contradicts itself, so no volume can be computed."""
+
+
+class UnlabelledError(MouseCMRError, ValueError):
+    """Something that needs ground truth was asked of frames that nobody segmented."""
+
+
+class MissingExtraError(MouseCMRError, ImportError):
+    """An optional dependency is not installed; the message names the exact ``pip install``."""
+
+    @classmethod
+    def of(cls, module: str, extra: str) -> MissingExtraError:
+        """The error for a missing ``module`` that the extra ``extra`` installs."""
+        return cls(
+            f"The Python package {module!r} is not installed.",
+            next_step=f"pip install 'mousecmr-data[{extra}]'",
+        )

@@ -1,0 +1,1 @@
+"""Floor 4: one metadata source into cards, datasheets and exports."""

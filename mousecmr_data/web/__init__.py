@@ -1,0 +1,1 @@
+"""A front door: the web page. Thin; all work is done below."""
