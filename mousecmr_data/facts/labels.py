@@ -1,0 +1,27 @@
+"""The mask's labels, their names and colours: the one owner of all three."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Label(IntEnum):
+    """Label numbers of the masks (source: the authors' repository, dataset ``Masks``).
+
+    Trabeculae and papillary muscles belong to the myocardium (source: the paper). A frame that
+    nobody segmented is all zero too: ask the ``labelled`` coordinate, never the pixels.
+    """
+
+    BACKGROUND = 0
+    MYOCARDIUM = 1
+    BLOOD_POOL = 2
+
+
+MEANINGS: dict[Label, str] = {
+    Label.BACKGROUND: "background",
+    Label.MYOCARDIUM: "LV myocardium",
+    Label.BLOOD_POOL: "LV blood pool",
+}
+
+COLOURS: dict[Label, str] = {Label.MYOCARDIUM: "#f2b134", Label.BLOOD_POOL: "#e4572e"}
+"""Overlay colours (sRGB hex), told apart in greyscale and by colour-blind readers."""

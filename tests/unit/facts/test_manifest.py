@@ -1,0 +1,114 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mousecmr_data.errors import ManifestError, UnknownNameError
+from mousecmr_data.facts.manifest import DEFAULT, ROOT, embedded, read
+
+# Quoted from the facts of the dataset, not from the script that makes the manifest.
+VALIDATION = "5 19 25 33 34 35 39 61 63 64 80 82 92 93 128"
+TEST = "6 10 12 15 29 36 46 49 56 60 65 71 74 75 78 79 87 89 91 99 100 111 117 118 125"
+
+
+def names(numbers: str) -> set[str]:
+    return {f"Mouse{n}" for n in numbers.split()}
+
+
+def test_130_unique_mice_with_well_formed_checksums() -> None:
+    files = embedded().files
+    assert set(files) == {f"Mouse{i}" for i in range(1, 131)}
+    sums = [f.git_blob_sha1 or "" for f in files.values()]
+    assert len(set(sums)) == 130
+    assert all(re.fullmatch("[0-9a-f]{40}", s) for s in sums)
+    assert files["Mouse4"].git_blob_sha1 == "5a5e8f52cc6a965c41e8042bf9a7282ca4e0ccfb"
+
+
+def test_url_is_pinned_to_the_commit() -> None:
+    m = embedded()
+    assert m.file_url(m.files["Mouse4"]) == (
+        "https://raw.githubusercontent.com/mrphys/Open-Source_Pre-Clinical_Segmentation/"
+        "97252ef6bbb06cf255c438dae1375959ec4972a4/Data/Mouse4.h5"
+    )
+    weights = m.weights["mousecmr-9.4T-unet3plus"]
+    assert m.file_url(weights).startswith("https://media.githubusercontent.com/media/mrphys/")
+    assert weights.size == 156_245_288
+
+
+def test_splits_equal_the_facts() -> None:
+    scheme = embedded().split_scheme("upstream-notebook")
+    assert set(scheme.mice["validation"]) == names(VALIDATION)
+    assert set(scheme.mice["test"]) == names(TEST)
+    everyone = {f"Mouse{i}" for i in range(1, 131)}
+    assert set(scheme.mice["train"]) == everyone - names(VALIDATION) - names(TEST)
+    assert len(scheme.mice["train"]) == 90
+    assert dict(scheme.labelled_images_2d) == {"train": 1858, "validation": 280, "test": 695}
+
+
+def test_unpublished_split_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="not published"):
+        embedded().split_scheme("paper")
+    with pytest.raises(UnknownNameError, match="upstream-notebook"):
+        embedded().split_scheme("mine")
+
+
+def test_groups_are_counts() -> None:
+    assert [g.n_mice for g in embedded().groups] == [39, 11, 51, 29]
+
+
+def test_published_table_matches_the_facts() -> None:
+    published = embedded().published
+    assert published is not None
+    edv, esv, sv, ef, ed_mass, es_mass = published.measures
+    assert (edv.truth, edv.bias, edv.limits_of_agreement) == ((65.6, 10.0), 0.6, (-6.0, 7.1))
+    assert (esv.model, sv.p, ef.bias) == ((27.7, 10.7), 0.696, -0.2)
+    assert (ed_mass.limits_of_agreement, es_mass.truth) == ((-12.8, 17.4), (111.2, 15.6))
+    assert {(d.structure, d.phase): d.mean for d in published.dice}[("LV myocardium", "ED")] == 0.89
+
+
+def test_every_constant_has_a_source() -> None:
+    m = embedded()
+    assert all(c.source for c in m.acquisition.values())
+    assert all(i.text and i.source for i in m.known_issues)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / DEFAULT, tmp_path / "manifest"))
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("files.csv", "Mouse2,Data", "Mouse1,Data", "unique names"),
+        ("files.csv", "Data/Mouse2.h5", "../Mouse2.h5", "leaves the dataset"),
+        ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "822ea7", "hex digits"),
+        ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "", "at least one"),
+        ("dataset.toml", 'name = "mousecmr-130"', 'name = "../x"', "folder name"),
+        ("dataset.toml", 'version = "972', 'nothing = "972', "version"),
+        ("dataset.toml", "n_mice = 39", "mice = 39", "unknown keys"),
+        ("dataset.toml", "synthetic = false", "synthetic = maybe", "not valid TOML"),
+        ("splits.toml", '"Mouse5",', '"Mouse6",', "'validation' and 'test'"),
+        ("splits.toml", '"Mouse5",', '"Mouse500",', "not in files.csv"),
+    ],
+)
+def test_a_broken_manifest_is_named(folder: Path, file: str, old: str, new: str, message: str) -> None:
+    replace(folder / file, old, new)
+    with pytest.raises(ManifestError, match=message):
+        read(folder)
+
+
+def test_only_two_files_are_required(folder: Path) -> None:
+    for name in ("splits", "weights", "published", "known_issues"):
+        (folder / f"{name}.toml").unlink()
+    assert len(read(folder).files) == 130
+    (folder / "files.csv").unlink()
+    with pytest.raises(ManifestError, match=r"no files\.csv"):
+        read(folder)
