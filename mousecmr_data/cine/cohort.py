@@ -1,0 +1,147 @@
+"""A cohort: named mice from one source, opened one at a time and only as far as needed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from mousecmr_data.cine import mouse, samples, store
+from mousecmr_data.cine.source import Source
+from mousecmr_data.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Member:
+    """A mouse of a cohort."""
+
+    mouse: str
+    split: str | None
+    phenotype: str
+
+
+class Cohort:
+    """Mice of one source, in order. Made by :func:`mousecmr_data.load`.
+
+    ``len(cohort)``, ``for ds in cohort`` (one dataset a mouse), ``cohort["Mouse4"]``, ``"Mouse4" in
+    cohort``. Opening is lazy: a mouse's pixels are read when they are used. Cohorts pickle.
+    """
+
+    def __init__(self, source: Source, members: Sequence[Member]) -> None:
+        self.source = source
+        self._members = {m.mouse: m for m in members}
+        if len(self._members) != len(members):
+            raise UnknownNameError("A mouse is named twice.", "each mouse once")
+
+    @property
+    def mice(self) -> tuple[str, ...]:
+        """Names of the mice."""
+        return tuple(self._members)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the mice are synthetic."""
+        return self.source.synthetic
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __iter__(self) -> Iterator[xr.Dataset]:
+        return (self[name] for name in self._members)
+
+    def __getitem__(self, name: str) -> xr.Dataset:
+        """The dataset of one mouse; see ``cine.model`` for what it holds."""
+        member = self._members[known(name, self._members)]
+        self.source.ready([name])
+        return mouse.open_file(
+            self.source.file(name),
+            mouse=name,
+            source=self.source.name,
+            version=self.source.version,
+            split=member.split,
+            phenotype=member.phenotype,
+            manifest=self.source.manifest,
+        )
+
+    def select(self, mice: Iterable[str]) -> Cohort:
+        """The cohort of the named mice only, in the order given."""
+        return Cohort(self.source, [self._members[known(name, self._members)] for name in mice])
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a mouse, indexed by its name.
+
+        Columns: slices, frames, labelled_frames (tuple of 0-based numbers), ed_frame, es_frame
+        (missing without a pair), split, phenotype, synthetic, file, checksum (state of the file). Reads
+        no images; of mice with more than two labelled frames it reads the masks, to find ES.
+        """
+        states = self.source.states(self._members)
+        rows = []
+        for name, member in self._members.items():
+            s = self.source.summary(name)
+            rows.append(
+                {
+                    "mouse": name,
+                    "slices": s.n_slices,
+                    "frames": s.n_frames,
+                    "labelled_frames": s.labelled_frames,
+                    "ed_frame": s.ed_frame,
+                    "es_frame": s.es_frame,
+                    "split": member.split or "none",
+                    "phenotype": member.phenotype,
+                    "synthetic": self.synthetic,
+                    "file": str(self.source.file(name)),
+                    "checksum": states[name],
+                }
+            )
+        return pd.DataFrame(rows).set_index("mouse").astype({"ed_frame": "Int64", "es_frame": "Int64"})
+
+    @property
+    def tree(self) -> xr.DataTree:
+        """All mice as one tree, a node a mouse, pixels still on disk."""
+        self.source.ready(self._members)
+        tree = xr.DataTree.from_dict({name: self[name] for name in self._members})
+        tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=self.synthetic)
+        return tree
+
+    def slices(self, frames: samples.Frames = "labelled") -> xr.Dataset:
+        """All 2D slices of the chosen frames as one lazy dataset; see :func:`cine.samples.slices`.
+
+        ``frames``: "labelled" (default), "all", or phases such as ["ED", "ES"].
+        """
+        self.source.ready(self._members)
+        return samples.slices(self, frames)
+
+    def to_zarr(self, path: str | PathLike[str]) -> Path:
+        """Write the cohort as a Zarr v3 store, a group a mouse; see :mod:`cine.store`."""
+        self.source.ready(self._members)
+        return store.write({name: self[name] for name in self._members}, path)
+
+    def __repr__(self) -> str:
+        splits = sorted({m.split or "none" for m in self._members.values()})
+        kind = "SYNTHETIC " if self.synthetic else ""
+        return (
+            f"<Cohort of {len(self)} {kind}mice from {self.source.name} {self.source.version[:12]}; "
+            f"split{'s'[: len(splits) != 1]}: {', '.join(splits)}>"
+        )
+
+
+def known(name: str, names: Mapping[str, object] | Sequence[str]) -> str:
+    """``name`` if it is one of ``names``; else an error that says what to type."""
+    if name in names:
+        return name
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
+    every = list(names)
+    raise UnknownNameError(
+        f"There is no mouse {name!r} here.",
+        f"one of {len(every)}: {every[0]} ... {every[-1]}" if every else "a cohort that is not empty",
+        f"did you mean {close[0]!r}?" if close else "cohort.mice lists the names",
+    )

@@ -1,0 +1,212 @@
+"""The dataset's HDF5 layout: its outline read without a pixel, its arrays read when asked for.
+
+A file holds ``Images`` (row, column, slice, frame), ``Masks`` of the same shape and
+``Frames_with_ROI`` (n,). Any storage (contiguous, chunked, compressed) is read; datasets and
+attributes that are not of the layout are left alone. A file without ``Masks`` is a mouse that
+nobody segmented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mousecmr_data.cine.lazy import Key, LazyArray
+from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.labels import MEANINGS, Label
+
+_LAYOUT = (
+    f"{layout.IMAGES} ({', '.join(layout.FILE_AXES)}), {layout.MASKS} of the same shape, {layout.FRAMES_WITH_ROI} (n,)"
+)
+_NEXT = "mousecmr verify  (finds damaged files of the dataset; --repair fetches them again)"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What can be known of a mouse without reading a pixel."""
+
+    n_frames: int
+    n_slices: int
+    shape_yx: tuple[int, int]
+    labelled_frames: tuple[int, ...]
+    """0-based, ascending."""
+    has_masks: bool
+    attrs: dict[str, Any]
+    """Root attributes of the layout (see facts.layout), decoded; others are left out."""
+
+
+def read_outline(path: str | Path) -> Outline:
+    """Check the layout of the file at ``path`` and return its outline; reads no pixel.
+
+    Raises :class:`MissingDataError` (no such file) and :class:`FileLayoutError` (anything else).
+    """
+    with _opened(path) as f:
+        images = _dataset(f, layout.IMAGES, path)
+        if images is None:
+            have = ", ".join(sorted(map(str, f))) or "nothing"
+            raise FileLayoutError(f"{path} has no dataset {layout.IMAGES!r}; it holds {have}.", _LAYOUT)
+        if images.ndim != 4 or 0 in images.shape:
+            raise FileLayoutError(
+                f"{path}: {layout.IMAGES} has the shape {images.shape}.",
+                f"four axes ({', '.join(layout.FILE_AXES)}), none of them empty",
+                "a single frame needs a last axis of length 1: images[..., None]",
+            )
+        _check_dtype(images, path)
+        rows, columns, n_slices, n_frames = images.shape
+        masks = _dataset(f, layout.MASKS, path)
+        if masks is not None:
+            _check_dtype(masks, path)
+            if masks.shape != images.shape:
+                raise FileLayoutError(
+                    f"{path}: {layout.MASKS} has the shape {masks.shape}, {layout.IMAGES} {images.shape}.",
+                    "the same shape",
+                )
+        frames = _dataset(f, layout.FRAMES_WITH_ROI, path)
+        if masks is not None and frames is None:
+            raise FileLayoutError(
+                f"{path} has {layout.MASKS} but no {layout.FRAMES_WITH_ROI}: which frames were segmented is unknown.",
+                _LAYOUT,
+            )
+        labelled = () if frames is None else _labelled_frames(frames, n_frames, path)
+        if masks is None and labelled:
+            raise FileLayoutError(f"{path} names segmented frames but has no {layout.MASKS}.", _LAYOUT)
+        return Outline(n_frames, n_slices, (rows, columns), labelled, masks is not None, _attributes(f))
+
+
+class FileArray(LazyArray):
+    """One 4-D dataset of a file, seen as (frame, slice, y, x); opens the file at each read.
+
+    Nothing but the path is held, so it pickles, and is safe with fork, spawn and threads. Each read
+    is checked: values that do not fit ``dtype`` exactly and unknown labels are errors.
+    """
+
+    def __init__(self, path: str | Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        self.path, self.name = str(path), name
+        self.shape, self.dtype = shape, np.dtype(dtype)
+
+    def read(self, key: Key) -> NDArray[Any]:
+        """Read a part, with at most one array of ascending integers in ``key``."""
+        if any(isinstance(k, np.ndarray) and k.size == 0 for k in key):
+            lengths = (len(np.arange(n)[k]) if not _is_int(k) else None for k, n in zip(key, self.shape, strict=True))
+            return np.empty([n for n in lengths if n is not None], self.dtype)
+        ranges = [slice(k, k + 1) if _is_int(k) else k for k in key]
+        file_key: list[Any] = [None] * 4
+        for model_axis, file_axis in enumerate(layout.MODEL_TO_FILE):
+            file_key[file_axis] = ranges[model_axis]
+        with _opened(self.path) as f:
+            raw = f[self.name][tuple(file_key)]
+        array = np.ascontiguousarray(self._exact(raw).transpose(layout.MODEL_TO_FILE))
+        return array[tuple(0 if _is_int(k) else slice(None) for k in key)]
+
+    def _exact(self, raw: NDArray[Any]) -> NDArray[Any]:
+        if raw.dtype == self.dtype:
+            array = raw
+        else:
+            with np.errstate(invalid="ignore"):
+                array = raw.astype(self.dtype)
+            if not np.array_equal(array.astype(raw.dtype), raw):
+                raise FileLayoutError(
+                    f"{self.path}: {self.name} ({raw.dtype}) holds values that are no {self.dtype}: "
+                    f"from {np.min(raw)} to {np.max(raw)}.",
+                    f"whole numbers from 0 to {np.iinfo(self.dtype).max}",
+                    "scale or round the array before writing it",
+                )
+        if self.name == layout.MASKS and array.size and array.max() > max(Label):
+            found = sorted(set(np.unique(array).tolist()) - set(Label))
+            raise LabelError(
+                f"{self.path}: the masks hold the label{'s'[: len(found) > 1]} {', '.join(map(str, found))}.",
+                ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
+            )
+        return array
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[h5py.File]:
+    """An open file; whatever HDF5 says of a damaged one becomes our error."""
+    if not Path(path).exists():
+        raise MissingDataError(f"There is no file {path}.", "a mouse's HDF5 file", "mousecmr fetch")
+    if not Path(path).is_file():
+        raise FileLayoutError(f"{path} is not a file.", "a mouse's HDF5 file")
+    try:
+        with h5py.File(path, "r") as f:
+            yield f
+    except (FileLayoutError, LabelError):
+        raise
+    except PermissionError as e:
+        raise FileLayoutError(f"{path} cannot be read: permission denied.", "a readable file") from e
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as e:
+        size = Path(path).stat().st_size
+        raise FileLayoutError(
+            f"{path} ({size} bytes) is damaged or not HDF5: {_first_line(e)}", "an HDF5 file", _NEXT
+        ) from e
+
+
+def _dataset(f: h5py.File, name: str, path: str | Path) -> h5py.Dataset | None:
+    item = f.get(name)
+    if item is not None and not isinstance(item, h5py.Dataset):
+        raise FileLayoutError(f"{path}: {name} is a {type(item).__name__}.", _LAYOUT)
+    if item is not None and item.shape is None:
+        raise FileLayoutError(f"{path}: {name} is empty.", _LAYOUT)
+    return item
+
+
+def _check_dtype(data: h5py.Dataset, path: str | Path) -> None:
+    if data.dtype.kind not in "uifb":
+        raise FileLayoutError(f"{path}: {data.name} has the type {data.dtype}.", "numbers")
+
+
+def _labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -> tuple[int, ...]:
+    name = layout.FRAMES_WITH_ROI
+    if data.ndim != 1 or data.dtype.kind not in "uif" or data.size > 100_000:
+        raise FileLayoutError(
+            f"{path}: {name} has the shape {data.shape} and the type {data.dtype}.", "one axis of frame numbers"
+        )
+    values = data[()]
+    if not np.all(np.isfinite(values)) or not np.array_equal(values, np.floor(values)):
+        raise FileLayoutError(f"{path}: {name} holds {values.tolist()[:20]}.", "whole frame numbers")
+    frames = tuple(sorted(int(v) for v in values))
+    if len(set(frames)) != len(frames):
+        raise FileLayoutError(f"{path}: {name} names a frame twice: {list(frames)[:20]}.", "each frame once")
+    if frames and (frames[0] < 0 or frames[-1] >= n_frames):
+        hint = "frame numbers are 0-based" if frames[-1] == n_frames else None
+        raise FileLayoutError(
+            f"{path}: {name} is {list(frames)[:20]}, but there are {n_frames} frames.",
+            f"numbers from 0 to {n_frames - 1}",
+            hint,
+        )
+    return frames
+
+
+def _attributes(f: h5py.File) -> dict[str, Any]:
+    names = (
+        layout.ATTR_MOUSE,
+        layout.ATTR_SOURCE,
+        layout.ATTR_SYNTHETIC,
+        layout.ATTR_PHENOTYPE,
+        layout.ATTR_VOXEL_SIZE,
+        layout.ATTR_FRAME_TIME,
+    )
+    found = {}
+    for name in names:
+        if name in f.attrs:
+            value = f.attrs[name]
+            if isinstance(value, bytes):
+                value = value.decode("utf-8", "replace")
+            found[name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return found
+
+
+def _is_int(key: Any) -> bool:
+    return isinstance(key, int | np.integer)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,124 @@
+"""Volumes and mass of the left ventricle.
+
+Definitions (source: the paper): a volume is the number of voxels of a class times the voxel volume,
+over all slices; SV = EDV - ESV; EF = SV / EDV; mass = myocardial volume x 1.05 g/ml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.errors import FileLayoutError, LabelError, UnlabelledError
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.labels import MEANINGS, Label
+from mousecmr_data.facts.manifest import embedded
+from mousecmr_data.facts.phases import ED, ES
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures of one mouse; NaN is "missing", which is not zero."""
+
+    mouse: str
+    synthetic: bool
+    edv_ul: float
+    """End-diastolic volume of the blood pool, µL."""
+    esv_ul: float
+    """End-systolic volume of the blood pool, µL."""
+    sv_ul: float
+    """Stroke volume, µL."""
+    ef_percent: float
+    """Ejection fraction, %."""
+    mass_ed_mg: float
+    """LV myocardial mass at end-diastole, mg."""
+    mass_es_mg: float
+    """LV myocardial mass at end-systole, mg."""
+    voxel_size_mm: tuple[float, float, float]
+    """(z, y, x)."""
+    voxel_size_source: str
+    frames: pd.DataFrame = field(compare=False, repr=False)
+    """A row per labelled frame: frame, time_ms, phase, blood_pool_ul, myocardium_ul, mass_mg."""
+
+    def summary(self) -> dict[str, Any]:
+        """The scalars by name, NaN as None: ready for a table or for JSON."""
+        out: dict[str, Any] = {}
+        for f in fields(self):
+            if f.name != "frames":
+                value = getattr(self, f.name)
+                out[f.name] = None if isinstance(value, float) and np.isnan(value) else value
+        return out
+
+
+def measure(ds: xr.Dataset, *, mask: str = layout.MASK) -> Measures:
+    """Measure one mouse from its masks.
+
+    ``ds`` is a dataset of the cine model; ``mask`` names the variable (frame, slice, y, x) with labels
+    0, 1, 2. Only labelled frames are read. The voxel size is taken from the coordinates. Where there is
+    no ED/ES pair, EDV, ESV, SV, EF and the two masses are missing (NaN).
+
+    Raises :class:`UnlabelledError` (no labelled frame, or no mask), :class:`LabelError`,
+    :class:`~mousecmr_data.errors.UnitsError` (no usable voxel size).
+    """
+    who = str(ds.attrs.get("mouse", "this dataset"))
+    if mask not in ds:
+        raise UnlabelledError(
+            f"{who} has no variable {mask!r}.", "a segmented mouse", "ds.data_vars shows what there is"
+        )
+    labels = ds[mask]
+    if set(labels.dims) != set(layout.DIMS):
+        raise FileLayoutError(f"{who}: {mask} has the dimensions {labels.dims}.", f"all of {layout.DIMS}")
+    for coordinate in ("labelled", "phase"):
+        if coordinate not in ds.coords:
+            raise UnlabelledError(f"{who} has no coordinate {coordinate!r}.", "a dataset of the cine model")
+    labelled = np.flatnonzero(ds["labelled"].values)
+    if labelled.size == 0:
+        raise UnlabelledError(
+            f"No frame of {who} is labelled: an all-zero mask is not an empty ventricle.",
+            "at least one segmented frame (Frames_with_ROI)",
+        )
+    size = voxel_size_mm(ds)
+    voxel_ul = float(np.prod(size))  # 1 mm³ = 1 µL
+    array = labels.isel(frame=labelled).transpose(*layout.DIMS).values
+    strange = array[~np.isin(array, list(Label))]
+    if strange.size:
+        raise LabelError(
+            f"{who}: {mask} holds {', '.join(map(str, np.unique(strange)[:8]))}.",
+            ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
+        )
+    density = float(embedded().acquisition["myocardial_density"].value)  # g/ml = mg/µL
+    counts = {label: np.count_nonzero(array == label, axis=(1, 2, 3)) for label in Label}
+    frames = pd.DataFrame(
+        {
+            "frame": ds["frame"].values[labelled] if "frame" in ds.coords else labelled,
+            "time_ms": ds["time"].values[labelled] if "time" in ds.coords else np.nan,
+            "phase": ds["phase"].values[labelled],
+            "blood_pool_ul": counts[Label.BLOOD_POOL] * voxel_ul,
+            "myocardium_ul": counts[Label.MYOCARDIUM] * voxel_ul,
+            "mass_mg": counts[Label.MYOCARDIUM] * voxel_ul * density,
+        }
+    )
+    edv, esv = (_at(frames, phase, "blood_pool_ul") for phase in (ED, ES))
+    return Measures(
+        mouse=who,
+        synthetic=bool(ds.attrs.get("synthetic", False)),
+        edv_ul=edv,
+        esv_ul=esv,
+        sv_ul=edv - esv,
+        ef_percent=100 * (edv - esv) / edv if edv > 0 else np.nan,
+        mass_ed_mg=_at(frames, ED, "mass_mg"),
+        mass_es_mg=_at(frames, ES, "mass_mg"),
+        voxel_size_mm=size,
+        voxel_size_source=str(ds.attrs.get("voxel_size_source", "the coordinates")),
+        frames=frames,
+    )
+
+
+def _at(frames: pd.DataFrame, phase: str, column: str) -> float:
+    values = frames.loc[frames["phase"] == phase, column]
+    return float(values.iloc[0]) if len(values) == 1 else np.nan

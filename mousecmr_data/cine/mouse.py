@@ -1,0 +1,51 @@
+"""One file of the dataset's layout becomes one lazy dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from mousecmr_data.cine import hdf5, model
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.manifest import Manifest
+
+
+def open_file(
+    path: str | Path,
+    *,
+    mouse: str | None = None,
+    source: str | None = None,
+    version: str = "not stated",
+    split: str | None = None,
+    phenotype: str | None = None,
+    manifest: Manifest | None = None,
+    voxel_size_mm: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+) -> xr.Dataset:
+    """Open one mouse; no pixel is read until asked for.
+
+    ``voxel_size_mm`` (z, y, x) and ``frame_time_ms`` override what the file or the manifest says.
+    Attributes of the result: mouse, source, version, split, phenotype (or "not published"),
+    synthetic, slice_order, voxel_size_source, frame_time_source.
+    """
+    outline = hdf5.read_outline(path)
+    own = outline.attrs
+    shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
+    attrs: dict[str, Any] = {
+        "mouse": mouse or str(own.get(layout.ATTR_MOUSE, Path(path).stem)),
+        "source": source or str(own.get(layout.ATTR_SOURCE, Path(path).name)),
+        "version": version,
+        "split": split or "none",
+        "phenotype": phenotype or str(own.get(layout.ATTR_PHENOTYPE, layout.NOT_PUBLISHED)),
+        "synthetic": bool(own.get(layout.ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
+    }
+    return model.dataset(
+        hdf5.FileArray(path, layout.IMAGES, shape, "uint16"),
+        hdf5.FileArray(path, layout.MASKS, shape, "uint8") if outline.has_masks else None,
+        outline.labelled_frames,
+        model.sizes(own, voxel_size_mm, frame_time_ms, manifest),
+        attrs,
+    )

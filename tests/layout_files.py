@@ -1,0 +1,49 @@
+"""Small files in the dataset's HDF5 layout, made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+
+def arrays(shape: tuple[int, int, int, int] = (24, 20, 3, 5), seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images and full masks (row, column, slice, frame): a ring that contracts until the middle frame."""
+    rows, columns, slices, frames = shape
+    rng = np.random.default_rng(seed)
+    images = rng.integers(100, 60000, shape).astype(np.uint16)
+    y, x = np.mgrid[:rows, :columns]
+    r = np.hypot(y - rows / 2, x - columns / 2)
+    masks = np.zeros(shape, np.uint8)
+    for f in range(frames):
+        inner = 6.0 - 2.0 * np.sin(np.pi * f / max(frames - 1, 1))
+        for s in range(slices):
+            masks[..., s, f] = np.where(r < inner, 2, np.where(r < 9, 1, 0))
+    return images, masks
+
+
+def write(
+    path: Path,
+    labelled: Sequence[int] = (0, 2),
+    images: np.ndarray | None = None,
+    masks: np.ndarray | None = None,
+    attrs: dict[str, Any] | None = None,
+    **storage: Any,
+) -> Path:
+    """Write a mouse; masks outside ``labelled`` are zeroed, as upstream has them."""
+    made_images, made_masks = arrays()
+    images = made_images if images is None else images
+    masks = made_masks.copy() if masks is None else masks.copy()
+    if masks.ndim == 4:
+        unlabelled = [f for f in range(masks.shape[3]) if f not in labelled]
+        masks[..., unlabelled] = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as f:
+        f.create_dataset("Images", data=images, **storage)
+        f.create_dataset("Masks", data=masks, **storage)
+        f.create_dataset("Frames_with_ROI", data=np.array(labelled, np.int64))
+        f.attrs.update(attrs or {})
+    return path

@@ -1,0 +1,173 @@
+import csv
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+
+import mousecmr_data as md
+from mousecmr_data.errors import CacheError, ManifestError, MissingDataError, UnknownNameError
+from mousecmr_data.facts.manifest import read
+from mousecmr_data.files.cache import place
+from layout_files import arrays, write
+
+
+def lab(folder: Path, labelled: dict[str, tuple[int, ...]]) -> Path:
+    """A manifest of one's own with small files: returns its folder; the files lie in ``folder/files``."""
+    import hashlib
+
+    rows = []
+    for i, (mouse, frames) in enumerate(labelled.items()):
+        images, masks = arrays((24, 20, 3 + i, 5), seed=i)
+        path = write(folder / "files" / f"{mouse}.h5", frames, images, masks)
+        rows.append([mouse, f"{mouse}.h5", "", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size])
+    manifest = folder / "manifest"
+    manifest.mkdir()
+    (manifest / "dataset.toml").write_text('name = "lab"\nversion = "1"\n')
+    with (manifest / "files.csv").open("w", newline="") as f:
+        csv.writer(f).writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
+    train, test = list(labelled)[:-1], list(labelled)[-1:]
+    (manifest / "splits.toml").write_text(f"[upstream-notebook]\ntrain = {train}\ntest = {test}\n")
+    return manifest
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MOUSECMR_MIRROR", (tmp_path / "files").as_uri())
+    monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path / "cache"))
+    return lab(tmp_path, {"A": (0, 2), "B": (0, 1, 2, 3), "C": (1,)})
+
+
+def test_a_cohort_is_a_container(source: Path) -> None:
+    cohort = md.load(source=source)
+    assert len(cohort) == 3
+    assert cohort.mice == ("A", "B", "C")
+    assert "A" in cohort
+    assert "D" not in cohort
+    assert [ds.attrs["mouse"] for ds in cohort] == ["A", "B", "C"]
+    assert cohort["B"].sizes["slice"] == 4
+    assert "3 mice" in repr(cohort)
+    again = pickle.loads(pickle.dumps(cohort))
+    assert again["A"].identical(cohort["A"])
+    with pytest.raises(UnknownNameError, match="no mouse 'Mouse4'"):
+        cohort["Mouse4"]
+
+
+def test_splits(source: Path) -> None:
+    assert md.load("train", source=source).mice == ("A", "B")
+    assert md.load("test", source=source)["C"].attrs["split"] == "test"
+    assert md.load("train", mice=["B"], source=source).mice == ("B",)
+    with pytest.raises(UnknownNameError, match="'train', 'test'"):
+        md.load("dev", source=source)
+    with pytest.raises(UnknownNameError, match="in the split 'test'"):
+        md.load("train", mice=["C"], source=source)
+    with pytest.raises(UnknownNameError, match="did you mean"):
+        md.load(mice=["Mouse13O"], source="phantom")
+    with pytest.raises(UnknownNameError, match="no source 'phantoms'"):
+        md.load(source="phantoms")
+
+
+def test_table(source: Path) -> None:
+    table = md.load(source=source).table
+    assert table.index.tolist() == ["A", "B", "C"]
+    assert table.loc["B", ["slices", "frames", "ed_frame", "es_frame", "split"]].tolist() == [4, 5, 0, 2, "train"]
+    assert table.loc["B", "labelled_frames"] == (0, 1, 2, 3)
+    assert pd.isna(table.loc["C", "es_frame"])
+    assert pd.isna(table.loc["C", "ed_frame"])
+    assert set(table["checksum"]) == {"verified"}
+    assert set(table["phenotype"]) == {"not published"}
+
+
+def test_tree(source: Path) -> None:
+    tree = md.load(source=source).tree
+    assert list(tree.children) == ["A", "B", "C"]
+    assert tree["B"].to_dataset().identical(md.load(source=source)["B"])
+
+
+@pytest.mark.parametrize(
+    ("frames", "n"), [("labelled", 2 * 3 + 4 * 4 + 5), ("all", 5 * (3 + 4 + 5)), (["ED", "ES"], 2 * 3 + 2 * 4)]
+)
+def test_slices_equal_the_stacks(source: Path, frames: object, n: int) -> None:
+    cohort = md.load(source=source)
+    samples = cohort.slices(frames)  # type: ignore[arg-type]
+    assert samples.sizes == {"sample": n, "y": 24, "x": 20}
+    image, mask = samples.image.values, samples.mask.values
+    assert image.dtype == np.uint16
+    stacks = {ds.attrs["mouse"]: ds.load() for ds in cohort}
+    for i in range(n):
+        s = samples.isel(sample=i)
+        stack = stacks[str(s.mouse.values)].sel(frame=int(s.frame), slice=int(s.slice))
+        np.testing.assert_array_equal(image[i], stack.image)
+        np.testing.assert_array_equal(mask[i], stack["mask"])
+        assert s.phase == stack.phase
+        assert s.labelled == stack.labelled
+    if frames == "labelled":
+        assert bool(samples.labelled.all())
+
+
+def test_slices_index_lazily(source: Path) -> None:
+    samples = md.load(source=source).slices("all")
+    whole = samples.image.values
+    for key in [
+        np.s_[7],
+        np.s_[-1:3:-9],
+        np.s_[[5, 0, 59, 5]],
+        np.s_[2:2],
+        np.s_[[3, 40], 4:9, [1, 1, 7]],
+        np.s_[8, 3, 4],
+    ]:
+        fresh = md.load(source=source).slices("all").image[key].values
+        want = (
+            whole[key] if not isinstance(key, tuple) or key[0] != [3, 40] else whole[[3, 40]][:, 4:9][:, :, [1, 1, 7]]
+        )
+        np.testing.assert_array_equal(fresh, want)
+    with pytest.raises(md.errors.UnlabelledError, match="names no frames"):
+        md.load(source=source).slices("ED")  # type: ignore[arg-type]
+
+
+def test_phenotypes(source: Path, tmp_path: Path) -> None:
+    table = pd.DataFrame({"mouse": ["A", "B"], "phenotype": ["control", "sham"]})
+    table.to_csv(tmp_path / "groups.csv", index=False)
+    for given in (tmp_path / "groups.csv", table, table.set_index("mouse"), {"A": "control", "B": "sham"}):
+        cohort = md.load(source=source, phenotypes=given)
+        assert cohort.table["phenotype"].tolist() == ["control", "sham", "not published"]
+        assert cohort["A"].attrs["phenotype"] == "control"
+    with pytest.raises(UnknownNameError, match="'Z'"):
+        md.load(source=source, phenotypes={"Z": "control"})
+    with pytest.raises(ManifestError, match="twice"):
+        md.load(source=source, phenotypes=pd.DataFrame({"mouse": ["A", "A"], "phenotype": ["x", "y"]}))
+    with pytest.raises(ManifestError, match="columns"):
+        md.load(source=source, phenotypes=pd.DataFrame({"id": ["A"]}))
+    with pytest.raises(MissingDataError, match="no file"):
+        md.load(source=source, phenotypes=tmp_path / "none.csv")
+
+
+def test_missing_files_are_named(source: Path) -> None:
+    with pytest.raises(MissingDataError, match=r"3 of 3 files are missing(.|\n)*mousecmr fetch"):
+        md.load(source=source, download=False)
+    md.fetch(["A"], source=source)
+    assert md.load(mice=["A"], source=source, download=False)["A"].image.sum() > 0
+    place(read(source), read(source).files["A"]).unlink()
+    assert len(md.load(source=source)) == 3
+
+
+def test_splits_must_be_disjoint(source: Path) -> None:
+    (source / "splits.toml").write_text('[upstream-notebook]\ntrain = ["A"]\ntest = ["A"]\n')
+    with pytest.raises(ManifestError, match="disjoint"):
+        md.load(source=source)
+
+
+def test_to_zarr(source: Path, tmp_path: Path) -> None:
+    cohort = md.load(source=source)
+    path = cohort.to_zarr(tmp_path / "store.zarr")
+    group = zarr.open_group(path, mode="r")
+    assert sorted(group.group_keys()) == ["A", "B", "C"]
+    for ds in cohort:
+        name = ds.attrs["mouse"]
+        np.testing.assert_array_equal(group[f"{name}/image"][:], ds.image)
+        np.testing.assert_array_equal(group[f"{name}/mask"][:], ds["mask"])
+    with pytest.raises(CacheError, match="exists"):
+        cohort.to_zarr(path)
+    assert [p.name for p in tmp_path.glob(".store*")] == []
