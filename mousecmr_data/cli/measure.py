@@ -1,0 +1,56 @@
+"""``mousecmr measure``: volumes, ejection fraction and mass from the masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mousecmr_data.cli import options, output
+
+
+@click.command()
+@click.argument("mice", nargs=-1, required=True)
+@options.source
+@options.cache
+@options.voxel_size
+@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Also write the frames' rows here.")
+@options.as_json
+def command(
+    mice: tuple[str, ...],
+    source: str,
+    cache: Path | None,
+    voxel_size: tuple[float, float, float] | None,
+    csv: Path | None,
+    as_json: bool,
+) -> None:
+    """EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4) or HDF5 files of the dataset's layout."""
+    import pandas as pd
+
+    from mousecmr_data import api
+    from mousecmr_data.cine.measure import measure
+
+    results = [measure(api.open_mouse(m, source=source, cache=cache, voxel_size_mm=voxel_size)) for m in mice]
+    frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
+    if csv:
+        frames[["mouse", *frames.columns.drop("mouse")]].to_csv(csv, index=False)
+    if as_json:
+        output.print_json([{**r.summary(), "frames": r.frames.to_dict("records")} for r in results])
+        return
+    output.warn_synthetic(any(r.synthetic for r in results))
+    output.print_table(
+        ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "mass ES mg"],
+        [[r.mouse, r.edv_ul, r.esv_ul, r.sv_ul, r.ef_percent, r.mass_ed_mg, r.mass_es_mg] for r in results],
+        note="–: missing, because there is no ED/ES pair of labelled frames"
+        if any(r.ef_percent != r.ef_percent for r in results)
+        else None,
+    )
+    output.print_table(
+        ["mouse", "frame", "time ms", "phase", "blood pool µL", "myocardium mg"],
+        [[f.mouse, f.frame, f.time_ms, f.phase, f.blood_pool_ul, f.mass_mg] for f in frames.itertuples()],
+        title="labelled frames",
+    )
+    for voxel, where in sorted({(r.voxel_size_mm, r.voxel_size_source) for r in results}):
+        click.echo(f"voxel size {' x '.join(f'{v:g}' for v in voxel)} mm (z, y, x): {where}")
+    if csv:
+        click.echo(f"written: {csv}")

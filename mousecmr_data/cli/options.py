@@ -1,0 +1,27 @@
+"""Options that several verbs share, and the manifest a ``--source`` names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+cache = click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the cache. Default: MOUSECMR_CACHE, else the system's cache folder.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output, for programs.")
+source = click.option(
+    "--source",
+    default="mousecmr-130",
+    show_default=True,
+    help="mousecmr-130, a phantom (phantom, phantom-7T, phantom-11.7T), or a manifest folder.",
+)
+jobs = click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Parallel transfers.")
+voxel_size = click.option(
+    "--voxel-size",
+    type=(float, float, float),
+    metavar="Z Y X",
+    help="Voxel size in mm, where the file does not say and the article's 1.0 0.1 0.1 is wrong.",
+)

@@ -1,0 +1,50 @@
+"""``mousecmr show``: one mouse as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mousecmr_data.cli import options, output
+
+
+@click.command()
+@click.argument("mouse")
+@options.source
+@options.cache
+@options.voxel_size
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Folder for the pictures. Default: here.",
+)
+@options.as_json
+def command(
+    mouse: str,
+    source: str,
+    cache: Path | None,
+    voxel_size: tuple[float, float, float] | None,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Draw MOUSE, a name (Mouse4) or an HDF5 file: ED/ES montage with masks, and the volume curve."""
+    from mousecmr_data import api
+    from mousecmr_data.evaluate import figures
+
+    ds = api.open_mouse(mouse, source=source, cache=cache, voxel_size_mm=voxel_size)
+    name = str(ds.attrs["mouse"])
+    written = [figures.save(figures.montage(ds), folder / f"{name}_montage.png")]
+    if ds["labelled"].any():
+        written.append(figures.save(figures.volume_curve(ds), folder / f"{name}_volume.png"))
+    if as_json:
+        output.print_json({"mouse": name, "synthetic": ds.attrs["synthetic"], "written": written})
+        return
+    output.warn_synthetic(bool(ds.attrs["synthetic"]))
+    for path in written:
+        click.echo(f"written: {path}")
+    if len(written) == 1:
+        click.echo("No frame is labelled, so there is no volume curve.")

@@ -1,0 +1,1 @@
+"""Floor 4: agreement with the ground truth and with the published numbers; figures."""

@@ -1,0 +1,154 @@
+"""Pictures of one mouse: the ED/ES montage with mask outlines, and volume over time.
+
+Functions take a dataset of the cine model and return a matplotlib ``Figure``; ``save`` writes it.
+Every picture of synthetic data says so.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mousecmr_data.cine.measure import measure
+from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.labels import COLOURS, MEANINGS, Label
+from mousecmr_data.facts.phases import UNLABELLED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARGIN_MM = 2.5
+"""Tissue shown around the left ventricle."""
+
+
+def montage(ds: xr.Dataset) -> Figure:
+    """All slices (columns) of the labelled frames, at most ED, ES and two more (rows), with outlines.
+
+    An unlabelled mouse shows its first frame, without outlines. Reads only these frames.
+    """
+    labelled = np.flatnonzero(ds["labelled"].values)
+    frames = labelled[:4] if labelled.size else np.array([0])
+    few = ds.isel(frame=frames)
+    images = few[layout.IMAGE].transpose(*layout.DIMS).values
+    has_mask = layout.MASK in ds and labelled.size > 0
+    masks = few[layout.MASK].transpose(*layout.DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
+    dy, dx = voxel_size_mm(ds)[1:]
+    box = _box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
+    images, masks = images[..., box[0], box[1]], masks[..., box[0], box[1]]
+    n_rows, n_slices = images.shape[:2]
+    height = images.shape[2] * dy / (images.shape[3] * dx)
+    figure = _figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
+    axes = figure.subplots(
+        n_rows,
+        n_slices,
+        squeeze=False,
+        gridspec_kw={"wspace": 0.03, "hspace": 0.03, "left": 0.035, "right": 0.995, "top": 0.86, "bottom": 0.08},
+    )
+    window = np.percentile(images, (0.5, 99.7))
+    for row in range(n_rows):
+        for column in range(n_slices):
+            ax = axes[row, column]
+            ax.imshow(images[row, column], cmap="gray", vmin=window[0], vmax=window[1], aspect=dy / dx)
+            _outline(ax, masks[row, column])
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if row == 0:
+                ax.set_title(f"slice {int(few['slice'].values[column])}", color="0.7", fontsize=7, pad=2)
+        phase, time = str(few["phase"].values[row]), float(few["time"].values[row])
+        name = "frame" if phase in (UNLABELLED, "unknown") else phase
+        number = int(few["frame"].values[row])
+        axes[row, 0].set_ylabel(f"{name} {number}\n{time:.0f} ms", color="white", fontsize=8)
+    bar = 2.0 / dx
+    axes[-1, -1].plot([4, 4 + bar], [images.shape[2] - 5] * 2, color="white", lw=2)
+    axes[-1, -1].text(4, images.shape[2] - 8, "2 mm", color="white", fontsize=7)
+    figure.text(0.006, 0.975, _title(ds), color="white", fontsize=10, va="top")
+    if has_mask:
+        for i, label in enumerate(COLOURS):
+            figure.text(0.006 + i * 0.14, 0.025, f"— {MEANINGS[label]}", color=COLOURS[label], fontsize=9)
+    else:
+        figure.text(0.006, 0.025, "no frame is labelled", color="0.7", fontsize=9)
+    return figure
+
+
+def volume_curve(ds: xr.Dataset) -> Figure:
+    """Blood-pool volume and myocardial mass over the cine; unlabelled frames are marked, not guessed."""
+    m = measure(ds)
+    frames, time = m.frames, ds["time"].values
+    figure = _figure(figsize=(6.4, 4.2), layout="constrained")
+    volume, mass = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for ax, column, label, ylabel in (
+        (volume, "blood_pool_ul", Label.BLOOD_POOL, "blood pool (µL)"),
+        (mass, "mass_mg", Label.MYOCARDIUM, "myocardium (mg)"),
+    ):
+        ax.plot(frames["time_ms"], frames[column], "o--", color=COLOURS[label], lw=1, ms=6)
+        ax.set_ylabel(ylabel)
+        ax.set_ylim(0, max(1.0, 1.3 * float(frames[column].max())))
+        ax.spines[["top", "right"]].set_visible(False)
+        blank = time[~ds["labelled"].values]
+        ax.plot(blank, np.zeros(blank.size), "|", color="0.6", ms=6, clip_on=False)
+    for row in frames.itertuples():
+        volume.annotate(
+            f"{row.phase}\n{row.blood_pool_ul:.1f} µL",
+            (row.time_ms, row.blood_pool_ul),
+            textcoords="offset points",
+            xytext=(6, 6),
+            fontsize=8,
+        )
+    mass.set_xlabel("time after the trigger (ms); grey ticks: frames that nobody segmented")
+    step = float(time[1] - time[0]) if time.size > 1 else 1.0
+    mass.set_xlim(float(time[0]) - step, float(time[-1]) + 3 * step)
+    known = np.isfinite(m.ef_percent)
+    numbers = f"SV {m.sv_ul:.1f} µL, EF {m.ef_percent:.1f} %" if known else "EF: no ED/ES pair"
+    figure.suptitle(f"{_title(ds)}\n{numbers}", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def save(figure: Figure, path: str | PathLike[str]) -> Path:
+    """Write ``figure`` as PNG at 150 dots per inch, making the folder if need be."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=150, facecolor=figure.get_facecolor())
+    return target
+
+
+def _figure(**options: Any) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise MissingExtraError.of("matplotlib", "evaluation") from e
+    return Figure(**options)
+
+
+def _title(ds: xr.Dataset) -> str:
+    synthetic = " (SYNTHETIC)" if ds.attrs.get("synthetic") else ""
+    phenotype = ds.attrs.get("phenotype", layout.NOT_PUBLISHED)
+    group = "" if phenotype == layout.NOT_PUBLISHED else f", {phenotype}"
+    return f"{ds.attrs.get('mouse', 'mouse')}{synthetic}, {ds.attrs.get('source', '')}{group}"
+
+
+def _outline(ax: Axes, mask: NDArray[np.uint8]) -> None:
+    for level, label in ((0.5, Label.MYOCARDIUM), (1.5, Label.BLOOD_POOL)):
+        if (mask > level).any():
+            ax.contour(mask.astype(np.float32), [level], colors=[COLOURS[label]], linewidths=0.8)
+
+
+def _box(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[slice, slice]:
+    """The part of the plane to show: the left ventricle and a margin; everything without one."""
+    n_y, n_x = masks.shape[-2:]
+    rows, columns = np.nonzero(masks.any(axis=(0, 1)))
+    if rows.size == 0:
+        return slice(0, n_y), slice(0, n_x)
+    half = max(np.ptp(rows) / 2 + margin_y, np.ptp(columns) / 2 + margin_x)
+    y, x = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
+    return (
+        slice(max(0, int(y - half)), min(n_y, int(y + half) + 1)),
+        slice(max(0, int(x - half)), min(n_x, int(x + half) + 1)),
+    )

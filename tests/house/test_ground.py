@@ -1,0 +1,26 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.filterwarnings("ignore:A test tried to use socket")
+def test_the_network_is_walled_off() -> None:
+    import socket
+
+    import pytest_socket
+
+    with pytest.raises(pytest_socket.SocketConnectBlockedError):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)  # a documentation address: nobody is there
+
+
+def test_no_file_is_large_or_long() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.splitlines()]
+    assert [f.name for f in files if f.is_file() and f.stat().st_size > 5_000_000] == []
+    long = [f.name for f in files if f.suffix == ".py" and f.is_file() and len(f.read_text().splitlines()) > 330]
+    assert long == []

@@ -1,0 +1,57 @@
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    return next(out.glob("*.whl"))
+
+
+def test_wheel_holds_every_module_and_manifest(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "mousecmr_data").rglob("*.py")}
+    manifests = {f"mousecmr_data/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "manifests").rglob("*.*")}
+    assert len(modules) > 30
+    assert len(manifests) >= 6
+    assert modules | manifests | {"mousecmr_data/py.typed"} <= names
+    assert not [n for n in names if n.startswith(("tests", "manifests", "docs"))]
+
+
+def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """In a new environment with the wheel alone; its dependencies are lent through PYTHONPATH, where the
+    checkout's own editable install is not seen (links in .pth files are not followed there)."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    python = venv / "bin" / "python"
+    site = subprocess.run(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    zipfile.ZipFile(wheel).extractall(site)
+    env = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib"), "MOUSECMR_CACHE": str(tmp_path / "cache")}
+
+    def run(*command: str) -> str:
+        done = subprocess.run([str(python), *command], env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run("-c", "import mousecmr_data as m; print(m.__file__)").startswith(str(venv))
+    mousecmr = ("-c", "from mousecmr_data.cli.main import main; main()")
+    assert "verify" in run(*mousecmr, "--help")
+    assert "130" in run(*mousecmr, "info")
+    assert "SYNTHETIC" not in run(*mousecmr, "info")
+    assert "Mouse4" in run(*mousecmr, "measure", "Mouse4", "--source", "phantom", "--json")
