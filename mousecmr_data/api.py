@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mousecmr_data.errors import ManifestError, MissingDataError, UnknownNameError
+from mousecmr_data.errors import MissingDataError, UnknownNameError
 from mousecmr_data.facts import manifest as manifests
 from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.phantom import COHORTS as PHANTOMS
@@ -31,6 +33,9 @@ def load(
     phenotypes: Path_ | pd.DataFrame | pd.Series[str] | Mapping[str, str] | None = None,
     download: bool = True,
     cache: Path_ | None = None,
+    layout_cache: bool = True,
+    chunks: Mapping[str, int] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     jobs: int = 4,
     progress: bool | None = None,
 ) -> Cohort:
@@ -44,7 +49,8 @@ def load(
         Names to keep, e.g. ``["Mouse4", "Mouse7"]``; with ``split``, they must belong to it.
     source
         "mousecmr-130" (the real dataset), a phantom by name ("phantom", "phantom-7T",
-        "phantom-11.7T": synthetic, and marked so), or the path of a manifest folder of your own.
+        "phantom-11.7T": synthetic, and marked so), the path of a manifest folder of your own, or a Zarr
+        store written by ``mousecmr convert``: a folder, a .zip file, or a URL (https://, s3://, hf://).
     split_scheme
         A named split; ``mousecmr info`` lists them. Splits are by mouse and disjoint.
     phenotypes
@@ -54,6 +60,13 @@ def load(
         Fetch what is missing. With False, missing files are an error.
     cache
         Folder of the cache. Default: ``MOUSECMR_CACHE``, else the system's cache folder.
+    layout_cache
+        Keep images that were read in a layout that reads many times faster (see docs/arrays.md), beside
+        the files. With False, the files are read each time.
+    chunks
+        Give dask arrays, in chunks such as ``{"frame": 4}``; ``{}`` is a chunk a frame, as they are stored.
+    storage_options
+        For a URL: options of its fsspec file system, such as credentials.
     jobs, progress
         Parallel transfers; progress bars on or off (None: on in a terminal).
 
@@ -64,18 +77,31 @@ def load(
     MissingDataError, DownloadError
         Files that are not there and cannot be had.
     """
+    from mousecmr_data.cine import splits
     from mousecmr_data.cine.cohort import Cohort, Member
+    from mousecmr_data.cine.filesource import FileSource
+    from mousecmr_data.cine.layoutcache import NAME, LayoutCache
+    from mousecmr_data.cine.opening import FileOpener, Opener, StoreSource
+    from mousecmr_data.cine.phenotypes import phenotypes_of
+    from mousecmr_data.files import cache as places
 
-    place = origin(source, cache)
-    assigned = _assignment(place.manifest, split, split_scheme)
-    names = _chosen(place.manifest, mice, split, assigned)
-    groups = _groups(phenotypes, place.manifest)
-    if source not in PHANTOMS:  # phantoms are made when a mouse is opened
+    place = origin(source, cache, storage_options)
+    assigned = splits.assignment(place.manifest, split, split_scheme)
+    names = splits.chosen(place.manifest, mice, split, assigned)
+    groups = phenotypes_of(phenotypes, place.manifest)
+    if isinstance(place, FileSource):  # phantoms are made when a mouse is opened; a store has them all
         if download:
             fetch(names, source=source, cache=cache, jobs=jobs, progress=progress)
         else:
             _require(place, names)
-    return Cohort(place, [Member(n, assigned.get(n), groups.get(n, place.phenotype(n))) for n in names])
+    opener: Opener = place if isinstance(place, StoreSource) else FileOpener(place, None)
+    if layout_cache and isinstance(opener, FileOpener):
+        folder = (
+            places.root(None if cache is None else Path(cache)) / "layouts" / NAME / place.name / place.version[:12]
+        )
+        opener = FileOpener(place, LayoutCache(folder))
+    members = [Member(n, assigned.get(n), groups.get(n, place.phenotype(n))) for n in names]
+    return Cohort(place, members, opener, split_scheme if assigned else "", chunks)
 
 
 def fetch(
@@ -104,6 +130,64 @@ def fetch(
 
     root = None if cache is None else Path(cache)
     return fetch_files(place.manifest, names, cache=root, jobs=jobs, progress=progress)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What :func:`verify` found of one file."""
+
+    mouse: str | None
+    """None for a file that the manifest does not name."""
+    path: Path
+    bytes: str
+    """"ok", "missing", "corrupt", ...; of a phantom, which has no checksums, "made here"."""
+    detail: str
+    problems: tuple[str, ...]
+    """Problems of the content, a sentence each."""
+
+    @property
+    def trouble(self) -> bool:
+        """Whether something has to be done. A file that nobody knows harms nobody."""
+        return bool(self.problems) or self.bytes not in ("ok", "made here", "unknown")
+
+
+def verify(
+    mice: Iterable[str] | None = None,
+    *,
+    source: Path_ = manifests.DEFAULT,
+    cache: Path_ | None = None,
+    repair: bool = False,
+    content: bool = True,
+    jobs: int = 4,
+    done: Callable[[Checked], None] | None = None,
+) -> tuple[Checked, ...]:
+    """Hash the files of ``mice`` (None: all) again and audit their content; trusts no earlier check.
+
+    ``repair`` fetches what is missing or damaged, and only that. ``content`` also reads each file whole:
+    shapes, types, labels, frame numbers, the ED/ES rule. ``done`` is called with each result.
+    """
+    from mousecmr_data.cine.audit import audit
+
+    place = origin(source, cache)
+    if source in PHANTOMS:
+        from mousecmr_data.files.state import select
+
+        names = list(select(place.manifest, mice))
+        states = place.states(names)
+        found = [Checked(n, place.file(n), states[n], "", ()) for n in names if place.file(n).exists()]
+    else:
+        from mousecmr_data.files.verify import verify as verify_files
+
+        root = None if cache is None else Path(cache)
+        results = verify_files(place.manifest, mice, cache=root, repair=repair, jobs=jobs)
+        found = [Checked(r.mouse, r.path, str(r.verdict), r.detail, ()) for r in results]
+    checked = []
+    for one in found:
+        sound = content and one.mouse and not one.trouble
+        checked.append(replace(one, problems=audit(one.path, place.manifest.stack)) if sound else one)
+        if done:
+            done(checked[-1])
+    return tuple(checked)
 
 
 def open_mouse(
@@ -142,92 +226,42 @@ def resolve(source: Path_) -> Manifest:
         return manifest(str(source))
     if source == manifests.DEFAULT:
         return manifests.embedded()
+    if _is_store(source):
+        from mousecmr_data.cine.opening import StoreSource
+
+        return StoreSource(os.fspath(source)).manifest
     if Path(source).is_dir():
         return manifests.read(Path(source))
     raise UnknownNameError(
         f"There is no source {str(source)!r}.",
-        f"{manifests.DEFAULT}, {', '.join(PHANTOMS)}, or a manifest folder",
+        f"{manifests.DEFAULT}, {', '.join(PHANTOMS)}, a manifest folder, or a store (.zarr, .zip, URL)",
         f"load(source={manifests.DEFAULT!r})",
     )
 
 
-def origin(source: Path_ = manifests.DEFAULT, cache: Path_ | None = None) -> Source:
+def origin(
+    source: Path_ = manifests.DEFAULT,
+    cache: Path_ | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Source:
     """The source object behind a source's name."""
     root = None if cache is None else Path(cache)
     if source in PHANTOMS:
         from mousecmr_data.phantom.source import PhantomSource
 
         return PhantomSource(str(source), root)
+    if _is_store(source):
+        from mousecmr_data.cine.opening import StoreSource
+
+        return StoreSource(os.fspath(source), tuple(sorted((storage_options or {}).items())))
     from mousecmr_data.cine.filesource import FileSource
 
     return FileSource(resolve(source), root)
 
 
-def _assignment(manifest: Manifest, split: str | None, scheme_name: str) -> dict[str, str]:
-    """Which split each mouse is in; checked to be disjoint."""
-    if split is None and not any(s.mice for s in manifest.splits.values()):
-        return {}  # a manifest of one's own without splits
-    scheme = manifest.split_scheme(scheme_name)
-    if split is not None and split not in scheme.mice:
-        raise UnknownNameError(
-            f"There is no split {split!r} in the scheme {scheme_name!r}.",
-            f"one of {', '.join(map(repr, scheme.mice))}, or None for every mouse",
-            f"load(split={next(iter(scheme.mice))!r})",
-        )
-    assigned: dict[str, str] = {}
-    for name, members in scheme.mice.items():
-        if overlap := assigned.keys() & set(members):
-            raise ManifestError(f"{sorted(overlap)[0]} is in two splits of {scheme_name!r}.", "disjoint splits")
-        assigned |= dict.fromkeys(members, name)
-    return assigned
-
-
-def _chosen(
-    manifest: Manifest, mice: Iterable[str] | None, split: str | None, assigned: Mapping[str, str]
-) -> list[str]:
-    from mousecmr_data.cine.cohort import known
-
-    if mice is None:
-        return [m for m in manifest.files if split is None or assigned.get(m) == split]
-    names = [known(m, manifest.files) for m in ([mice] if isinstance(mice, str) else mice)]
-    if split is not None and (strangers := [m for m in names if assigned.get(m) != split]):
-        raise UnknownNameError(
-            f"{strangers[0]} is in the split {assigned.get(strangers[0], 'none')!r}, not in {split!r}.",
-            "mice of the split asked for",
-            "leave out split=... or mice=...",
-        )
-    return list(dict.fromkeys(names))
-
-
-def _groups(table: Any, manifest: Manifest) -> dict[str, str]:
-    """Phenotypes by mouse from a CSV file, a DataFrame, a Series or a mapping."""
-    import pandas as pd
-
-    if table is None:
-        return {}
-    wanted = "columns mouse and phenotype, a row a mouse"
-    if isinstance(table, str | PathLike):
-        if not Path(table).is_file():
-            raise MissingDataError(f"There is no file {table}.", f"a CSV file with the {wanted}")
-        try:
-            table = pd.read_csv(table, dtype=str, keep_default_na=False)
-        except (ValueError, OSError) as e:
-            raise ManifestError(f"{table} is not a CSV file: {e}", f"a CSV file with the {wanted}") from e
-    if isinstance(table, pd.DataFrame):
-        if "mouse" not in table.columns and table.index.name == "mouse":
-            table = table.reset_index()
-        if not {"mouse", "phenotype"} <= set(table.columns):
-            raise ManifestError(f"The phenotypes have the columns {list(table.columns)}.", wanted)
-        pairs = list(zip(table["mouse"], table["phenotype"], strict=True))
-    else:
-        pairs = list(table.items())
-    groups: dict[str, str] = {}
-    for mouse, group in pairs:
-        if mouse not in manifest.files:
-            raise UnknownNameError(f"The phenotypes name {mouse!r}.", f"mice of {manifest.name}")
-        if groups.setdefault(mouse, str(group)) != str(group):
-            raise ManifestError(f"The phenotypes give {mouse} twice: {groups[mouse]!r}, {group!r}.", wanted)
-    return {m: g for m, g in groups.items() if g and g != "nan"}
+def _is_store(source: Path_) -> bool:
+    text = os.fspath(source)
+    return "://" in text or text.endswith((".zarr", ".zip")) or (Path(text) / "zarr.json").is_file()
 
 
 def _require(source: Source, mice: Sequence[str]) -> None:

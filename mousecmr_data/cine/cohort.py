@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data.cine import mouse, samples, store
+from mousecmr_data.cine import convert, samples
+from mousecmr_data.cine.opening import Opener
 from mousecmr_data.cine.source import Source
-from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.errors import MissingExtraError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,15 @@ class Cohort:
     cohort``. Opening is lazy: a mouse's pixels are read when they are used. Cohorts pickle.
     """
 
-    def __init__(self, source: Source, members: Sequence[Member]) -> None:
-        self.source = source
+    def __init__(
+        self,
+        source: Source,
+        members: Sequence[Member],
+        opener: Opener,
+        split_scheme: str = "",
+        chunks: Mapping[str, int] | None = None,
+    ) -> None:
+        self.source, self.opener, self.split_scheme, self.chunks = source, opener, split_scheme, chunks
         self._members = {m.mouse: m for m in members}
         if len(self._members) != len(members):
             raise UnknownNameError("A mouse is named twice.", "each mouse once")
@@ -42,6 +50,11 @@ class Cohort:
     def mice(self) -> tuple[str, ...]:
         """Names of the mice."""
         return tuple(self._members)
+
+    @property
+    def phenotypes(self) -> dict[str, str]:
+        """The group of each mouse, or "not published"."""
+        return {name: m.phenotype for name, m in self._members.items()}
 
     @property
     def synthetic(self) -> bool:
@@ -61,19 +74,17 @@ class Cohort:
         """The dataset of one mouse; see ``cine.model`` for what it holds."""
         member = self._members[known(name, self._members)]
         self.source.ready([name])
-        return mouse.open_file(
-            self.source.file(name),
-            mouse=name,
-            source=self.source.name,
-            version=self.source.version,
-            split=member.split,
-            phenotype=member.phenotype,
-            manifest=self.source.manifest,
-        )
+        ds = self.opener.dataset(name, {"split": member.split or "none", "phenotype": member.phenotype})
+        return ds if self.chunks is None else _dask(ds, self.chunks)
 
     def select(self, mice: Iterable[str]) -> Cohort:
         """The cohort of the named mice only, in the order given."""
-        return Cohort(self.source, [self._members[known(name, self._members)] for name in mice])
+        members = [self._members[known(name, self._members)] for name in mice]
+        return Cohort(self.source, members, self.opener, self.split_scheme, self.chunks)
+
+    def opened_by(self, opener: Opener) -> Cohort:
+        """The same mice, opened in another way."""
+        return Cohort(self.source, list(self._members.values()), opener, self.split_scheme, self.chunks)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -120,10 +131,19 @@ class Cohort:
         self.source.ready(self._members)
         return samples.slices(self, frames)
 
+    def folds(self, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
+        """``k`` pairs (train, validation) by mouse; see :func:`cine.folds.folds`."""
+        from mousecmr_data.cine.folds import folds
+
+        return folds(self, k, stratify=stratify, seed=seed)
+
     def to_zarr(self, path: str | PathLike[str]) -> Path:
-        """Write the cohort as a Zarr v3 store, a group a mouse; see :mod:`cine.store`."""
-        self.source.ready(self._members)
-        return store.write({name: self[name] for name in self._members}, path)
+        """Write the cohort as a new Zarr v3 store, a group a mouse; see :mod:`cine.store`.
+
+        Nothing half-written stays behind. ``mousecmr convert -o`` does the same with several processes.
+        Raises CacheError if ``path`` exists.
+        """
+        return convert.write(self, path)
 
     def __repr__(self) -> str:
         splits = sorted({m.split or "none" for m in self._members.values()})
@@ -132,6 +152,13 @@ class Cohort:
             f"<Cohort of {len(self)} {kind}mice from {self.source.name} {self.source.version[:12]}; "
             f"split{'s'[: len(splits) != 1]}: {', '.join(splits)}>"
         )
+
+
+def _dask(ds: xr.Dataset, chunks: Mapping[str, int]) -> xr.Dataset:
+    try:
+        return ds.chunk(chunks or {"frame": 1})
+    except ImportError as e:
+        raise MissingExtraError.of("dask", "dask") from e
 
 
 def known(name: str, names: Mapping[str, object] | Sequence[str]) -> str:

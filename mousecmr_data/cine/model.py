@@ -71,19 +71,19 @@ def dataset(
     labelled_frames: Sequence[int],
     physical: Sizes,
     attrs: dict[str, Any],
+    phase: NDArray[np.str_] | None = None,
 ) -> xr.Dataset:
-    """Build the dataset of one mouse from arrays (frame, slice, y, x); lazy arrays stay lazy."""
+    """Build the dataset of one mouse from arrays (frame, slice, y, x); lazy arrays stay lazy.
+
+    ``phase`` (frame,) is found by the rule where it is not given.
+    """
     n_frames, n_slices, n_y, n_x = image.shape
     dz, dy, dx = physical.voxel_size_mm
     labelled = np.zeros(n_frames, bool)
     labelled[list(labelled_frames)] = True
-    phase: Any
-    if mask is None or not phases.needs_masks(labelled_frames):
-        phase = phases.phases(n_frames, labelled_frames)
-    elif isinstance(mask, LazyArray):
-        phase = variable(phases.PhaseArray(mask, labelled_frames))
-    else:
-        phase = phases.phases(n_frames, labelled_frames, mask[list(labelled_frames)])
+    names: Any = phase
+    if names is None:
+        names = _phases(n_frames, labelled_frames, mask)
     variables = {layout.IMAGE: (layout.DIMS, variable(image), {"long_name": "magnitude image", "units": "1"})}
     if mask is not None:
         variables[layout.MASK] = (layout.DIMS, variable(mask), mask_attrs())
@@ -95,7 +95,12 @@ def dataset(
             "time": (
                 "frame",
                 np.arange(n_frames) * physical.frame_time_ms,
-                {"long_name": "time after the trigger", "units": "ms", "axis": "T"},
+                {
+                    "long_name": "time after the trigger",
+                    "units": "ms",
+                    "axis": "T",
+                    "frame_time": physical.frame_time_ms,
+                },
             ),
             "z": (
                 "slice",
@@ -105,7 +110,7 @@ def dataset(
             "y": ("y", np.arange(n_y) * dy, {"long_name": "position along the rows", "units": "mm", "axis": "Y"}),
             "x": ("x", np.arange(n_x) * dx, {"long_name": "position along the columns", "units": "mm", "axis": "X"}),
             "labelled": ("frame", labelled, {"long_name": "the frame was segmented by an expert"}),
-            "phase": ("frame", phase, {"long_name": "cardiac phase by the annotators' rule"}),
+            "phase": ("frame", names, {"long_name": "cardiac phase by the annotators' rule"}),
         },
         attrs={
             **attrs,
@@ -114,6 +119,14 @@ def dataset(
             "frame_time_source": physical.frame_time_source,
         },
     )
+
+
+def _phases(n_frames: int, labelled_frames: Sequence[int], mask: LazyArray | NDArray[Any] | None) -> Any:
+    if mask is None or not phases.needs_masks(labelled_frames):
+        return phases.phases(n_frames, labelled_frames)
+    if isinstance(mask, LazyArray):
+        return variable(phases.PhaseArray(mask, labelled_frames))
+    return phases.phases(n_frames, labelled_frames, mask[list(labelled_frames)])
 
 
 def mask_attrs() -> dict[str, Any]:

@@ -2,26 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from mousecmr_data.cine import hdf5, model
+from mousecmr_data.cine.lazy import LazyArray
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.manifest import Manifest
 
 
-def open_file(
+@dataclass(frozen=True)
+class Parts:
+    """What a dataset is made of. Nothing is open, so parts pickle."""
+
+    path: Path
+    image: LazyArray
+    mask: LazyArray | None
+    labelled_frames: tuple[int, ...]
+    sizes: model.Sizes
+    attrs: Mapping[str, Any]
+
+    def dataset(self, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+        """The dataset, with ``attrs`` in addition."""
+        return model.dataset(self.image, self.mask, self.labelled_frames, self.sizes, {**self.attrs, **(attrs or {})})
+
+
+def parts(
     path: str | Path,
     *,
     mouse: str | None = None,
     source: str | None = None,
     version: str = "not stated",
-    split: str | None = None,
-    phenotype: str | None = None,
     manifest: Manifest | None = None,
+    voxel_size_mm: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+) -> Parts:
+    """Look at a file's outline; no pixel is read. Parameters as for ``open_file``."""
+    outline = hdf5.read_outline(path)
+    own = outline.attrs
+    shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
+    return Parts(
+        Path(path),
+        hdf5.FileArray(path, layout.IMAGES, shape, "uint16"),
+        hdf5.FileArray(path, layout.MASKS, shape, "uint8") if outline.has_masks else None,
+        outline.labelled_frames,
+        model.sizes(own, voxel_size_mm, frame_time_ms, manifest),
+        {
+            "mouse": mouse or str(own.get(layout.ATTR_MOUSE, Path(path).stem)),
+            "source": source or str(own.get(layout.ATTR_SOURCE, Path(path).name)),
+            "version": version,
+            "split": "none",
+            "phenotype": str(own.get(layout.ATTR_PHENOTYPE, layout.NOT_PUBLISHED)),
+            "synthetic": bool(own.get(layout.ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
+        },
+    )
+
+
+def open_file(
+    path: str | Path,
+    *,
     voxel_size_mm: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
 ) -> xr.Dataset:
@@ -31,21 +74,4 @@ def open_file(
     Attributes of the result: mouse, source, version, split, phenotype (or "not published"),
     synthetic, slice_order, voxel_size_source, frame_time_source.
     """
-    outline = hdf5.read_outline(path)
-    own = outline.attrs
-    shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
-    attrs: dict[str, Any] = {
-        "mouse": mouse or str(own.get(layout.ATTR_MOUSE, Path(path).stem)),
-        "source": source or str(own.get(layout.ATTR_SOURCE, Path(path).name)),
-        "version": version,
-        "split": split or "none",
-        "phenotype": phenotype or str(own.get(layout.ATTR_PHENOTYPE, layout.NOT_PUBLISHED)),
-        "synthetic": bool(own.get(layout.ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
-    }
-    return model.dataset(
-        hdf5.FileArray(path, layout.IMAGES, shape, "uint16"),
-        hdf5.FileArray(path, layout.MASKS, shape, "uint8") if outline.has_masks else None,
-        outline.labelled_frames,
-        model.sizes(own, voxel_size_mm, frame_time_ms, manifest),
-        attrs,
-    )
+    return parts(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms).dataset()

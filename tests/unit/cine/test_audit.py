@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+from layout_files import arrays, write
 
 from mousecmr_data.cine.audit import audit
 from mousecmr_data.facts.manifest import Stack, embedded
-from layout_files import arrays, write
 
 STACK = Stack(24, 20, (3, 3), (5, 5))
 

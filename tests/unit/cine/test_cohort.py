@@ -1,4 +1,3 @@
-import csv
 import pickle
 from pathlib import Path
 
@@ -6,31 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from layout_files import lab
 
 import mousecmr_data as md
 from mousecmr_data.errors import CacheError, ManifestError, MissingDataError, UnknownNameError
 from mousecmr_data.facts.manifest import read
 from mousecmr_data.files.cache import place
-from layout_files import arrays, write
-
-
-def lab(folder: Path, labelled: dict[str, tuple[int, ...]]) -> Path:
-    """A manifest of one's own with small files: returns its folder; the files lie in ``folder/files``."""
-    import hashlib
-
-    rows = []
-    for i, (mouse, frames) in enumerate(labelled.items()):
-        images, masks = arrays((24, 20, 3 + i, 5), seed=i)
-        path = write(folder / "files" / f"{mouse}.h5", frames, images, masks)
-        rows.append([mouse, f"{mouse}.h5", "", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size])
-    manifest = folder / "manifest"
-    manifest.mkdir()
-    (manifest / "dataset.toml").write_text('name = "lab"\nversion = "1"\n')
-    with (manifest / "files.csv").open("w", newline="") as f:
-        csv.writer(f).writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
-    train, test = list(labelled)[:-1], list(labelled)[-1:]
-    (manifest / "splits.toml").write_text(f"[upstream-notebook]\ntrain = {train}\ntest = {test}\n")
-    return manifest
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from layout_files import arrays, write
 
 import mousecmr_data as md
 from mousecmr_data.cine import hdf5
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
-from layout_files import arrays, write
 
 STORAGE: list[dict[str, Any]] = [
     {},

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from layout_files import arrays, write
 
 import mousecmr_data as md
 from mousecmr_data.errors import LabelError, UnitsError, UnlabelledError
-from layout_files import arrays, write
 
 
 @pytest.fixture

@@ -1,0 +1,23 @@
+"""PyTorch: a cohort as a map-style dataset, with collation and sampling.
+
+from mousecmr_data.adapters import torch as mouse_torch
+
+data = mouse_torch.dataset(cohort)
+loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, collate_fn=mouse_torch.collate)
+"""
+
+from __future__ import annotations
+
+from mousecmr_data.errors import MissingExtraError
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as e:
+    raise MissingExtraError.of("torch", "torch") from e
+
+from mousecmr_data.adapters.torch.collation import collate
+from mousecmr_data.adapters.torch.dataset import MouseDataset, dataset
+from mousecmr_data.adapters.torch.sampler import EpochSampler
+from mousecmr_data.cine.planes import UNLABELLED
+
+__all__ = ["UNLABELLED", "EpochSampler", "MouseDataset", "collate", "dataset"]

@@ -1,0 +1,131 @@
+"""A cohort as a map-style PyTorch dataset of slices, stacks or cines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from mousecmr_data.adapters.torch.batch import Batch, Index, Mice
+from mousecmr_data.adapters.torch.pixels import LazyPixels, MappedPixels, MemoryPixels, Pixels
+from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.cine.samples import Frames, select
+from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.errors import UnknownNameError, UnlabelledError
+
+Kind = Literal["slices", "stacks", "cines"]
+Mode = Literal["memmap", "memory", "lazy"]
+Sample = dict[str, Any]
+
+
+def dataset(
+    cohort: Cohort,
+    kind: Kind = "slices",
+    *,
+    frames: Frames = "labelled",
+    transform: Callable[[Sample], Any] | None = None,
+    dtype: torch.dtype | None = torch.float32,
+    mode: Mode = "memmap",
+    cache: str | Path | None = None,
+) -> MouseDataset:
+    """The samples of ``cohort``.
+
+    Parameters
+    ----------
+    kind
+        What a sample is: "slices", one 2D slice (1, y, x); "stacks", all slices of a frame
+        (1, slice, y, x); "cines", a whole mouse (1, frame, slice, y, x).
+    frames
+        "labelled" (default), "all", or phases such as ["ED", "ES"].
+    transform
+        Called with each sample, a dictionary as MONAI's transforms take it: ``image`` (dtype), ``label``
+        (uint8: 0, 1, 2, and 255 where nobody segmented), ``mouse``, ``slice``, ``frame``, ``phase``,
+        ``labelled``, ``spacing`` (mm, of the array's spatial axes), ``synthetic``.
+    dtype
+        Of ``image``; None keeps uint16, of which PyTorch can do little (no maximum, no sorting).
+    mode
+        "memmap": uncompressed files in the cache, made on first use, mapped into memory and shared by
+        all workers (0.2 MB on disk for a slice of 256 x 256); "memory": everything in this process's
+        memory (0.2 MB a slice; ``nbytes`` says how much); "lazy": each sample is read from the cohort.
+    cache
+        Folder for the files of "memmap". Default: in the cohort's own cache.
+
+    Raises UnlabelledError where no frame is chosen.
+    """
+    if kind not in ("slices", "stacks", "cines") or mode not in ("memmap", "memory", "lazy"):
+        raise UnknownNameError(
+            f"kind={kind!r}, mode={mode!r}.", "kind: slices, stacks or cines; mode: memmap, memory or lazy"
+        )
+    parts: list[Index] = []
+    chosen: list[NDArray[np.intp]] = []
+    spacing: list[tuple[float, float, float]] = []
+    synthetic: list[bool] = []
+    for number, ds in enumerate(cohort):
+        spacing.append(voxel_size_mm(ds))
+        synthetic.append(bool(ds.attrs["synthetic"]))
+        at = select(ds, frames)
+        chosen.append(at)
+        parts.append(Index.of(number, ds, at, kind))
+    index = Index.concatenate(parts)
+    if len(index) == 0:
+        raise UnlabelledError(f"frames={frames!r} chooses no frame of {cohort!r}.", "at least one", "frames='all'")
+    pixels: Pixels
+    if mode == "memmap":
+        pixels = MappedPixels(
+            cohort, chosen, isinstance(frames, str) and frames == "all", Path(cache) if cache else None
+        )
+    elif mode == "lazy":
+        pixels = LazyPixels(cohort, chosen)
+    else:
+        pixels = MemoryPixels(cohort, chosen)
+    axes = slice(1 if kind == "slices" else 0, 3)
+    about = Mice(cohort.mice, np.array([s[axes] for s in spacing], np.float32), np.array(synthetic))
+    return MouseDataset(about, index, pixels, kind, transform, dtype)
+
+
+class MouseDataset(Dataset[Any]):
+    """Samples of a cohort; made by :func:`dataset`. Pickles, and opens its files in each worker."""
+
+    def __init__(
+        self,
+        mice: Mice,
+        index: Index,
+        pixels: Pixels,
+        kind: Kind,
+        transform: Callable[[Sample], Any] | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.mice, self.index, self.pixels, self.kind = mice, index, pixels, kind
+        self.transform, self.dtype = transform, dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> Any:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        sample = self._batch([i % len(self)])[0]
+        return self.transform(sample) if self.transform else sample
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
+        """The samples at ``indices`` at once. Samples of one shape are read into one tensor each for images
+        and labels, which ``collate`` takes over without another copy."""
+        batch = self._batch(indices)
+        return [self.transform(sample) for sample in batch] if self.transform else batch
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels held in this process's memory; 0 for modes that hold none."""
+        return self.pixels.nbytes
+
+    def _batch(self, indices: Sequence[int]) -> Batch:
+        rows = self.index.take(np.asarray(indices, np.intp))
+        images, labels = self.pixels.read(rows, self.kind)
+        if self.dtype is not None:
+            images = [image.to(self.dtype) for image in images] if isinstance(images, list) else images.to(self.dtype)
+        return Batch(images, labels, rows, self.mice)

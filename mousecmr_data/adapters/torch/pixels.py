@@ -1,0 +1,165 @@
+"""Where a dataset's pixels come from: memory, mapped files, or the cohort itself.
+
+``read(rows, kind)`` gives images and labels: one tensor (n, 1, ...) each where all samples have one shape,
+else a list of tensors (1, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mousecmr_data.adapters.torch.batch import Index, Tensors
+from mousecmr_data.cine import planes
+from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.facts import layout
+
+Arrays = tuple[NDArray[np.uint16], NDArray[np.uint8]]
+
+
+class Pixels(Protocol):
+    """A source of pixels."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+
+    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
+        """Images (uint16) and labels (uint8; 255: unlabelled) of the samples ``rows``."""
+
+
+class MemoryPixels:
+    """Everything in memory: the fastest, for what fits."""
+
+    def __init__(self, cohort: Cohort, chosen: Sequence[NDArray[np.intp]]) -> None:
+        shapes = [(at.size, *ds[layout.IMAGE].shape[1:]) for ds, at in zip(cohort, chosen, strict=True)]
+        self.arrays, self._flat = _allocate(shapes)
+        for mouse, at, (image, mask) in zip(cohort.mice, chosen, self.arrays, strict=True):
+            ds = planes.read_once(cohort, mouse)
+            image[...], mask[...] = ds[layout.IMAGE].isel(frame=at).values, planes.masks(ds, at)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(image.nbytes + mask.nbytes for image, mask in self.arrays)
+
+    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
+        """Copies of the samples."""
+        if kind == "slices" and self._flat is not None:
+            images, labels, starts, n_slices = self._flat
+            at = starts[rows.mouse] + rows.row * n_slices[rows.mouse] + rows.slice
+            return _take(images, at), _take(labels, at)
+        return _gather((self.arrays[m], _key(kind, r, s)) for m, r, s in _each(rows))
+
+
+class MappedPixels:
+    """Uncompressed files mapped into memory; opened in each process when first read."""
+
+    def __init__(
+        self, cohort: Cohort, chosen: Sequence[NDArray[np.intp]], every_frame: bool, root: Path | None
+    ) -> None:
+        self.planes = [planes.of(cohort, mouse, every_frame, root) for mouse in cohort.mice]
+        # Where the chosen frames lie in the files, which may hold more.
+        self.at = [np.searchsorted(p.frames, c) for p, c in zip(self.planes, chosen, strict=True)]
+        self._open: dict[int, Arrays] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing is held: the files' pages belong to the system."""
+        return 0
+
+    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
+        """Copies of the samples."""
+        return _gather(
+            (self._arrays(m), _key(kind, self.at[m] if kind == "cines" else self.at[m][r], s))
+            for m, r, s in _each(rows)
+        )
+
+    def _arrays(self, mouse: int) -> Arrays:
+        if mouse not in self._open:
+            self._open[mouse] = (self.planes[mouse].image(), self.planes[mouse].mask())
+        return self._open[mouse]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+
+class LazyPixels:
+    """Each sample is read from the cohort: the least disk, and the slowest."""
+
+    def __init__(self, cohort: Cohort, chosen: Sequence[NDArray[np.intp]]) -> None:
+        self.cohort, self.chosen = cohort, list(chosen)
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing is held."""
+        return 0
+
+    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
+        """The samples, one after the other."""
+        return _gather(self._sample(kind, m, r, s) for m, r, s in _each(rows))
+
+    def _sample(self, kind: str, mouse: int, row: int, position: int) -> tuple[Arrays, Any]:
+        ds = self.cohort[self.cohort.mice[mouse]]
+        at = self.chosen[mouse] if kind == "cines" else self.chosen[mouse][[row]]
+        part = ds.isel(slice=[position]) if kind == "slices" else ds
+        return (part[layout.IMAGE].isel(frame=at).values, planes.masks(part, at)), _key(kind, 0, 0)
+
+
+def _each(rows: Index) -> Iterable[tuple[int, int, int]]:
+    return zip(rows.mouse.tolist(), rows.row.tolist(), rows.slice.tolist(), strict=True)
+
+
+def _key(kind: str, row: Any, position: int) -> Any:
+    """Index into (n, slice, y, x) of one sample; a cine takes the rows given, or all."""
+    if kind == "cines":
+        return row if isinstance(row, np.ndarray) else slice(None)
+    return row if kind == "stacks" else (row, position)
+
+
+def _gather(samples: Iterable[tuple[Arrays, Any]]) -> tuple[Tensors, Tensors]:
+    images, labels = [], []
+    for (image, label), key in samples:
+        images.append(image[key])
+        labels.append(label[key])
+    return _stack(images), _stack(labels)
+
+
+def _stack(arrays: list[NDArray[Any]]) -> Tensors:
+    if len({a.shape for a in arrays}) == 1:
+        out = np.empty((len(arrays), 1, *arrays[0].shape), arrays[0].dtype)
+        for i, array in enumerate(arrays):
+            out[i, 0] = array
+        return torch.from_numpy(out)
+    return [torch.from_numpy(array.copy())[None] for array in arrays]
+
+
+def _take(array: NDArray[Any], at: NDArray[np.intp]) -> torch.Tensor:
+    out = np.empty((at.size, 1, *array.shape[1:]), array.dtype)
+    np.take(array, at, axis=0, out=out[:, 0], mode="clip")
+    return torch.from_numpy(out)
+
+
+def _allocate(
+    shapes: Sequence[tuple[int, ...]],
+) -> tuple[list[Arrays], tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]] | None]:
+    """Arrays (n, slice, y, x) for each mouse; if the mice have one pixel grid, they are views of one array
+    (all slices, y, x), which comes with the first slice and the number of slices of each mouse."""
+    if len({shape[2:] for shape in shapes}) != 1:
+        return [(np.empty(shape, np.uint16), np.empty(shape, np.uint8)) for shape in shapes], None
+    counts = [shape[0] * shape[1] for shape in shapes]
+    images, labels = (
+        np.empty((sum(counts), *shapes[0][2:]), np.uint16),
+        np.empty((sum(counts), *shapes[0][2:]), np.uint8),
+    )
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
+    views = [
+        (images[start : start + count].reshape(shape), labels[start : start + count].reshape(shape))
+        for start, count, shape in zip(starts, counts, shapes, strict=True)
+    ]
+    return views, (images, labels, starts, np.array([shape[1] for shape in shapes], np.intp))

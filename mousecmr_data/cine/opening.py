@@ -1,0 +1,154 @@
+"""How a cohort opens a mouse: from its file, through the layout cache or not, or from a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+from zipfile import BadZipFile
+
+import xarray as xr
+import zarr
+
+from mousecmr_data.cine import store
+from mousecmr_data.cine.layoutcache import CachedArray, LayoutCache
+from mousecmr_data.cine.mouse import Parts, parts
+from mousecmr_data.cine.source import FileSummary, Source
+from mousecmr_data.cine.store import Row
+from mousecmr_data.cine.zarrarray import Options, is_remote
+from mousecmr_data.cine.zarrarray import store as zarr_store
+from mousecmr_data.errors import FileLayoutError
+from mousecmr_data.facts.manifest import FileEntry, Manifest, SplitScheme
+from mousecmr_data.facts.phases import ED, ES
+
+
+class Opener(Protocol):
+    """Opens a mouse by name."""
+
+    def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+        """The lazy dataset of ``mouse`` with ``attrs`` in addition."""
+
+
+@dataclass(frozen=True)
+class FileOpener:
+    """Opens the files of ``source``, through ``layouts`` if given."""
+
+    source: Source
+    layouts: LayoutCache | None
+
+    def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+        """From the layout cache where the mouse is converted, else from its file."""
+        file = self.source.file(mouse)
+        if self.layouts:
+            row = self.layouts.row(mouse, file)
+            if row:
+                return store.dataset(str(self.layouts.folder), mouse, row, attrs)
+            found = self.parts(mouse)
+            return replace(found, image=CachedArray(found, self.layouts)).dataset(attrs)
+        return self.parts(mouse).dataset(attrs)
+
+    def parts(self, mouse: str) -> Parts:
+        """The parts of the mouse's file."""
+        return parts(
+            self.source.file(mouse),
+            mouse=mouse,
+            source=self.source.name,
+            version=self.source.version,
+            manifest=self.source.manifest,
+        )
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """A store of this library: a folder, a .zip file or a URL. Both a source and its opener."""
+
+    location: str
+    options: Options = ()
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """The root group's attributes: one read of one small file."""
+        try:
+            root = zarr.open_group(zarr_store(self.location, self.options), mode="r", zarr_format=3)
+        except (OSError, ValueError, KeyError, BadZipFile) as e:
+            raise FileLayoutError(
+                f"{self.location} cannot be opened: {type(e).__name__}: {e}",
+                "a store written by `mousecmr convert`",
+                "check the address; it ends before the mice's names",
+            ) from e
+        return dict(root.attrs)
+
+    @cached_property
+    def rows(self) -> dict[str, Row]:
+        """The index."""
+        return store.parse_index(self.attributes, self.location)
+
+    @property
+    def name(self) -> str:
+        """The name of the source that the store was made from."""
+        return str(next(iter(self.rows.values())).attrs["source"]) if self.rows else "empty store"
+
+    @property
+    def version(self) -> str:
+        """Version of the data."""
+        return str(next(iter(self.rows.values())).attrs["version"]) if self.rows else "none"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any mouse is synthetic."""
+        return any(bool(row.attrs.get("synthetic")) for row in self.rows.values())
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """A manifest of what is in the store, with the splits it was written with."""
+        splits: dict[str, list[str]] = {}
+        for mouse, row in self.rows.items():
+            if row.attrs.get("split", "none") != "none":
+                splits.setdefault(str(row.attrs["split"]), []).append(mouse)
+        scheme = str(self.attributes.get("split_scheme") or "")
+        schemes = {scheme: SplitScheme(scheme, "", "", {k: tuple(v) for k, v in splits.items()}, {})}
+        return Manifest(
+            name=self.name,
+            title=f"Zarr store {self.location}",
+            version=self.version,
+            url="",
+            homepage="",
+            licence="as the source's",
+            synthetic=self.synthetic,
+            files={m: FileEntry(m, m) for m in self.rows},
+            splits=schemes if scheme and splits else {},
+            groups=(),
+            stack=None,
+            acquisition={},
+            counts={},
+            weights={},
+            published=None,
+            known_issues=(),
+        )
+
+    def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+        """The lazy dataset of ``mouse``."""
+        return store.dataset(self.location, mouse, self.rows[mouse], attrs, self.options)
+
+    def file(self, mouse: str) -> Path:
+        """The mouse's group."""
+        return Path(self.location) / mouse
+
+    def ready(self, mice: Iterable[str]) -> None:
+        """Everything is there."""
+
+    def summary(self, mouse: str) -> FileSummary:
+        """The mouse in numbers, from the index."""
+        row = self.rows[mouse]
+        ed, es = (row.phases.index(p) if p in row.phases else None for p in (ED, ES))
+        return FileSummary(row.shape[1], row.shape[0], row.labelled_frames, ed, es)
+
+    def phenotype(self, mouse: str) -> str:
+        """The group that was stored."""
+        return str(self.rows[mouse].attrs["phenotype"])
+
+    def states(self, mice: Iterable[str]) -> Mapping[str, str]:
+        """Where the mice are."""
+        return dict.fromkeys(mice, "remote store" if is_remote(self.location) else "local store")

@@ -1,0 +1,133 @@
+"""Planes: the frames of a mouse as plain .npy files, to be mapped into memory by training.
+
+A derived cache beside the layout cache: for each mouse a folder with ``image.npy`` (n, slice, y, x) uint16,
+``mask.npy`` (n, slice, y, x) uint8 of the n selected frames (all, or the labelled ones), and ``planes.json``
+that says which, and what they were made from. Uncompressed: a random slice costs one copy.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.cine.opening import FileOpener
+from mousecmr_data.facts import layout
+from mousecmr_data.files import cache as places
+from mousecmr_data.files import lock
+
+FORMAT = 1
+UNLABELLED = 255
+"""What masks hold in frames that nobody segmented: no label, and the usual "ignore" of loss functions."""
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Where the planes of one mouse lie, and what they are."""
+
+    folder: Path
+    frames: tuple[int, ...]
+    """Positions of the frames in the mouse's cine."""
+
+    def image(self) -> NDArray[np.uint16]:
+        """(n, slice, y, x), mapped into memory, read-only."""
+        return np.asarray(np.load(self.folder / "image.npy", mmap_mode="r"))
+
+    def mask(self) -> NDArray[np.uint8]:
+        """(n, slice, y, x), mapped into memory, read-only; 255 in unlabelled frames."""
+        return np.asarray(np.load(self.folder / "mask.npy", mmap_mode="r"))
+
+
+def of(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) -> Planes:
+    """The planes of ``mouse``, made if they are missing or were made from something else.
+
+    ``root``: folder of the cache; default: the cohort's own cache. Processes that ask for the same mouse
+    wait for one of them.
+    """
+    folder = (root or default_root(cohort)) / cohort.source.name / cohort.source.version[:12]
+    name = f"{mouse}-{'all' if every_frame else 'labelled'}"
+    origin = _origin(cohort, mouse)
+    found = _read(folder / name, origin)
+    if found:
+        return found
+    with lock.of(folder, name):
+        found = _read(folder / name, origin)
+        if found:
+            return found
+        for leftover in folder.glob(f".{name}.*"):  # of a process that was killed: we hold the lock
+            shutil.rmtree(leftover, ignore_errors=True)
+        return _make(read_once(cohort, mouse), folder, name, every_frame, origin)
+
+
+def default_root(cohort: Cohort) -> Path:
+    """The folder of planes in the cohort's cache."""
+    opener = cohort.opener
+    if isinstance(opener, FileOpener) and opener.layouts:
+        return opener.layouts.folder.parents[2] / f"npy-{FORMAT}"
+    return places.root() / "layouts" / f"npy-{FORMAT}"
+
+
+def read_once(cohort: Cohort, mouse: str) -> xr.Dataset:
+    """The mouse, to be read a single time: from the layout cache if it is converted, else from its file,
+    without converting it."""
+    opener = cohort.opener
+    if isinstance(opener, FileOpener) and opener.layouts:
+        cohort.source.ready([mouse])
+        if opener.layouts.row(mouse, cohort.source.file(mouse)) is None:
+            return cohort.opened_by(replace(opener, layouts=None))[mouse]
+    return cohort[mouse]
+
+
+def masks(ds: xr.Dataset, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Masks (n, slice, y, x) of the frames at these positions; 255 in unlabelled ones."""
+    n = ds.sizes
+    if layout.MASK not in ds:
+        return np.full((frames.size, n["slice"], n["y"], n["x"]), UNLABELLED, np.uint8)
+    out: NDArray[np.uint8] = np.array(ds[layout.MASK].isel(frame=frames).values)
+    out[~ds["labelled"].values[frames]] = UNLABELLED
+    return out
+
+
+def _origin(cohort: Cohort, mouse: str) -> dict[str, Any]:
+    file = cohort.source.file(mouse)
+    cohort.source.ready([mouse])
+    if isinstance(cohort.opener, FileOpener):
+        stat = file.stat()
+        return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"store": str(file), **{k: str(v) for k, v in cohort[mouse].attrs.items() if k != "split"}}
+
+
+def _read(folder: Path, origin: dict[str, Any]) -> Planes | None:
+    try:
+        table = json.loads((folder / "planes.json").read_text(encoding="utf-8"))
+        if table["origin"] == origin:
+            return Planes(folder, tuple(table["frames"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _make(ds: xr.Dataset, folder: Path, name: str, every_frame: bool, origin: dict[str, Any]) -> Planes:
+    frames = np.arange(ds.sizes["frame"]) if every_frame else np.flatnonzero(ds["labelled"].values)
+    partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
+    try:
+        np.save(partial / "image.npy", ds[layout.IMAGE].isel(frame=frames).values)
+        np.save(partial / "mask.npy", masks(ds, frames))
+        planes = Planes(folder / name, tuple(frames.tolist()))
+        text = json.dumps({"origin": origin, "frames": planes.frames})
+        (partial / "planes.json").write_text(text, encoding="utf-8")
+        partial.chmod(0o755)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        partial.rename(folder / name)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return planes

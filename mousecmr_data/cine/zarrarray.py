@@ -1,0 +1,94 @@
+"""Arrays of a Zarr store, on disk or far away, opened when they are first read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from xarray.core import indexing
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, ZipStore
+
+from mousecmr_data.cine.lazy import Key, LazyArray
+from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
+
+_configuring = threading.Lock()
+
+Options = tuple[tuple[str, Any], ...]
+
+
+def is_remote(location: str) -> bool:
+    """Whether ``location`` is a URL: http(s)://, s3://, hf://, ..."""
+    return "://" in location
+
+
+def store(location: str, options: Options = ()) -> Store:
+    """The Zarr store at a local folder, a .zip file or a URL; kept open for this process."""
+    return _store(location, options, os.getpid())
+
+
+class StoreArray(LazyArray):
+    """One array of a store; holds its address only, so it pickles and survives fork and spawn."""
+
+    support = indexing.IndexingSupport.OUTER
+
+    def __init__(self, location: str, path: str, shape: tuple[int, ...], dtype: str, options: Options = ()) -> None:
+        self.location, self.path, self.options = location, path, options
+        self.shape, self.dtype = shape, np.dtype(dtype)
+
+    def read(self, key: Key) -> NDArray[Any]:
+        """Read a part; axes are indexed independently of each other."""
+        try:
+            array = _array(self.location, self.path, self.options, os.getpid())
+            if not isinstance(key[0], np.ndarray):
+                return np.asarray(array.oindex[key])
+            # A chunk is a frame: read one by one, chosen frames cost what they are; together, they cost the mouse.
+            wanted, place = np.unique(key[0], return_inverse=True)
+            frames = [np.asarray(array.oindex[(int(f), *key[1:])]) for f in wanted]
+            return np.stack(frames)[place] if frames else np.asarray(array.oindex[(slice(0, 0), *key[1:])])
+        except (OSError, ValueError, RuntimeError, KeyError) as e:
+            raise FileLayoutError(
+                f"{self.location}: {self.path} cannot be read: {e}",
+                "a complete store",
+                "mousecmr convert  makes it again",
+            ) from e
+
+
+@lru_cache(maxsize=64)
+def _array(location: str, path: str, options: Options, pid: int) -> zarr.Array[Any]:
+    with _pipeline(location):
+        array = zarr.open_array(_store(location, options, pid), path=path, mode="r", zarr_format=3)
+    if array.shape == () or array.ndim != 4:
+        raise FileLayoutError(f"{location}: {path} has the shape {array.shape}.", "four axes")
+    return array
+
+
+@contextmanager
+def _pipeline(location: str) -> Iterator[None]:
+    """Folders are decoded by zarrs, twice as fast, where it is installed; an array keeps its pipeline."""
+    if not Path(location).is_dir() or find_spec("zarrs") is None:
+        yield
+        return
+    with _configuring, zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        yield
+
+
+@lru_cache(maxsize=16)
+def _store(location: str, options: Options, pid: int) -> Store:  # noqa: ARG001 (handles are not shared by processes)
+    if is_remote(location):
+        try:
+            return FsspecStore.from_url(location, storage_options=dict(options) or None, read_only=True)
+        except ImportError as e:
+            raise MissingExtraError.of(str(e.name or e), "remote") from e
+    if not Path(location).exists():
+        raise MissingDataError(f"There is no store {location}.", "a folder, a .zip file or a URL", "mousecmr convert")
+    return ZipStore(location, mode="r") if Path(location).is_file() else LocalStore(location, read_only=True)

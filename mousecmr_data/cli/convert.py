@@ -1,0 +1,60 @@
+"""``mousecmr convert``: mice into a Zarr store that reads many times faster than their files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from mousecmr_data.cli import options, output
+
+
+@click.command()
+@click.argument("mice", nargs=-1)
+@options.source
+@options.cache
+@click.option("--split", help="Only the mice of this split.")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Write a new store here, to keep or share. Default: fill the layout cache that load() uses.",
+)
+@click.option("--jobs", type=click.IntRange(1, 64), help="Processes. Default: one a processor core.")
+@options.as_json
+def command(
+    mice: tuple[str, ...],
+    source: str,
+    cache: Path | None,
+    split: str | None,
+    path: Path | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Convert MICE (all if none is named) to Zarr v3: a group a mouse, arrays (frame, slice, y, x).
+
+    Mice that are converted already, from the same file, are left as they are.
+    """
+    from mousecmr_data import api
+    from mousecmr_data.cine import convert
+
+    cohort = api.load(split, mice=mice or None, source=source, cache=cache)
+    with output.progress(f"converting {cohort.source.name}", len(cohort)) as advance:
+        workers = jobs or os.cpu_count() or 1
+        if path:
+            folder = convert.write(cohort, path, workers, lambda _: advance(1))
+        else:
+            folder = convert.fill(cohort, workers, lambda _: advance(1))
+    stored = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort)
+    if as_json:
+        output.print_json(
+            {"store": folder, "mice": cohort.mice, "synthetic": cohort.synthetic, "bytes": stored, "raw_bytes": raw}
+        )
+        return
+    output.warn_synthetic(cohort.synthetic)
+    click.echo(f"{len(cohort)} mice in {folder}: {stored / 1e6:.0f} MB on disk; {raw / 1e6:.0f} MB in memory.")
+    if path:
+        click.echo(f"Open it with mousecmr_data.load(source={str(folder)!r}).")

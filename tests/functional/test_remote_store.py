@@ -1,0 +1,64 @@
+"""A store opened from far away: few requests, few bytes, the same pixels."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from servers.host import Host
+
+import mousecmr_data as md
+
+pytest.importorskip("aiohttp", reason="the extra 'remote' is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:.*[Ee]vent loop:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, phantom_cache: Path) -> Path:
+    cohort = md.load(mice=["Mouse1", "Mouse2"], source="phantom", cache=phantom_cache)
+    return cohort.to_zarr(tmp_path_factory.mktemp("remote") / "phantom.zarr")
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Host]:
+    files = {f"phantom.zarr/{p.relative_to(folder)}": p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with Host(files) as server:
+        yield server
+
+
+def test_one_slice_costs_few_requests(host: Host, folder: Path) -> None:
+    cohort = md.load(source=f"{host.url}/phantom.zarr")
+    ds = cohort["Mouse1"]
+    assert ds.attrs["synthetic"] is True
+    middle = ds.image[3, 4].values
+    requests, sent = len(host.requests), sum(host.sent.values())
+    np.testing.assert_array_equal(middle, md.load(source=folder)["Mouse1"].image[3, 4])
+    assert requests <= 8
+    assert sent <= 1_500_000
+
+
+def test_everything_over_http_equals_the_folder(host: Host, folder: Path) -> None:
+    remote = md.load(source=f"{host.url}/phantom.zarr")
+    local = md.load(source=folder)
+    assert remote.mice == local.mice
+    for a, b in zip(remote, local, strict=True):
+        assert a.load().identical(b.load())
+        assert md.measure(a) == md.measure(b)
+    assert set(remote.table["checksum"]) == {"remote store"}
+
+
+def test_an_address_without_a_store_is_named(host: Host) -> None:
+    for wrong in ("/nothing.zarr", "/phantom.zarr/Mouse1"):
+        with pytest.raises(md.errors.FileLayoutError, match="127.0.0.1"):
+            md.load(source=host.url + wrong)
+
+
+def test_any_fsspec_file_system(folder: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/phantom.zarr", recursive=True)
+    try:
+        remote = md.load(source="memory://phantom.zarr")
+        assert remote["Mouse2"].mask.load().identical(md.load(source=folder)["Mouse2"].mask.load())
+    finally:
+        memory.rm("/phantom.zarr", recursive=True)

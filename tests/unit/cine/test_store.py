@@ -1,0 +1,199 @@
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from layout_files import lab, write
+
+import mousecmr_data as md
+from mousecmr_data.cine import convert, store
+from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.cine.layoutcache import LayoutCache
+from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MOUSECMR_MIRROR", (tmp_path / "files").as_uri())
+    monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path / "cache"))
+    return lab(tmp_path, {"A": (0, 2), "B": (0, 1, 2, 3), "C": (1,)})
+
+
+def layouts(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "layouts" / "zarr-1" / "lab" / "1"
+
+
+def same(one: Cohort, two: Cohort) -> None:
+    assert one.mice == two.mice
+    for a, b in zip(one, two, strict=True):
+        xr.testing.assert_identical(a.load(), b.load())
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_store_gives_the_same_mice(source: Path, tmp_path: Path, kind: str) -> None:
+    cohort = md.load(source=source)
+    path = cohort.to_zarr(tmp_path / "lab.zarr")
+    if kind == "zip":
+        path = Path(shutil.make_archive(str(tmp_path / "lab"), "zip", path))
+    stored = md.load(source=path)
+    same(cohort, stored)
+    assert stored.table.drop(columns=["file", "checksum"]).equals(cohort.table.drop(columns=["file", "checksum"]))
+    assert md.load("test", source=path).mice == ("C",)
+    assert [md.measure(ds).frames.equals(md.measure(cohort[ds.attrs["mouse"]]).frames) for ds in stored] == [True] * 3
+
+
+def test_plain_xarray_reads_a_mouse(source: Path, tmp_path: Path) -> None:
+    path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+    ds = xr.open_zarr(path / "A", chunks=None, consolidated=True)
+    np.testing.assert_array_equal(ds.image, md.load(source=source)["A"].image)
+    assert ds.image.dims == ("frame", "slice", "y", "x")
+    assert ds.attrs["mouse"] == "A"
+
+
+def test_layout_on_disk(source: Path, tmp_path: Path) -> None:
+    path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+    array = zarr.open_array(path / "B" / "image", mode="r")
+    assert array.metadata.zarr_format == 3
+    assert array.chunks == (1, 4, 24, 20)
+    assert array.shards == array.shape
+    assert sum(f.is_file() for f in (path / "B").rglob("*")) == 5  # group, and metadata and a shard an array
+    assert {f.stat().st_mode & 0o777 for f in path.rglob("*") if f.is_file()} == {0o644}
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_nothing_half_written_stays(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = md.load(source=source)
+    original = store.write_mouse
+
+    def fails(folder: Path, name: str, ds: xr.Dataset) -> store.Row:
+        if name == "B":
+            raise OSError(28, "No space left on device")
+        return original(folder, name, ds)
+
+    monkeypatch.setattr(store, "write_mouse", fails)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="No space"):
+        cohort.to_zarr(tmp_path / "lab.zarr")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_a_killed_process_left_is_removed(source: Path, tmp_path: Path) -> None:
+    (tmp_path / ".lab.zarr.partial" / "A").mkdir(parents=True)
+    md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+    assert list(tmp_path.glob(".lab*")) == []
+    with pytest.raises(CacheError, match="exists"):
+        md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+
+
+def test_images_are_converted_when_read(source: Path, tmp_path: Path) -> None:
+    cohort = md.load(source=source)
+    plain = md.load(source=source, layout_cache=False)
+    md.measure(cohort["A"])
+    assert not layouts(tmp_path).exists(), "masks alone are read from the file"
+    ds = cohort["A"]
+    np.testing.assert_array_equal(ds.image[3], plain["A"].image[3])
+    assert {p.name for p in layouts(tmp_path).iterdir()} == {"A", "zarr.json", ".locks"}
+    plain["B"].image.load()
+    assert not (layouts(tmp_path) / "B").exists()
+    same(cohort, plain)
+    same(cohort, plain)  # now from the store
+
+
+def test_a_converted_mouse_is_opened_without_its_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = md.load(source=source)
+    convert.fill(cohort)
+    monkeypatch.setattr("h5py.File", None)
+    fresh = md.load(source=source)
+    assert fresh["B"].image.values.any()
+    assert fresh["B"].phase.values.tolist() == ["ED", "inflow", "ES", "inflow", "unlabelled"]
+
+
+def test_rebuilt_when_the_source_changes(source: Path, tmp_path: Path) -> None:
+    cohort = md.load(source=source, cache=tmp_path / "cache")
+    convert.fill(cohort)
+    file = cohort.source.file("A")
+    cache = LayoutCache(layouts(tmp_path))
+    assert cache.row("A", file) is not None
+    file.touch()
+    assert cache.row("A", file) is not None, "another time, the same bytes"
+    with file.open("r+b") as f:
+        f.seek(file.stat().st_size - 1)
+        last = f.read(1)
+        f.seek(-1, 1)
+        f.write(bytes([last[0] ^ 1]))
+    assert cache.row("A", file) is None
+    images = np.full((24, 20, 3, 5), 7, np.uint16)
+    write(file, (0, 2), images)
+    assert (cohort["A"].image.values == 7).all()
+    assert cache.row("A", file) is not None
+    assert sorted(p.name for p in layouts(tmp_path).iterdir() if p.name.startswith(".")) == [".locks"]
+
+
+def test_phenotypes_and_splits_are_not_kept_in_the_cache(source: Path) -> None:
+    convert.fill(md.load(source=source, phenotypes={"A": "control"}))
+    assert md.load(source=source)["A"].attrs["phenotype"] == "not published"
+    assert md.load(source=source, phenotypes={"A": "sham"})["A"].attrs["phenotype"] == "sham"
+
+
+def test_an_index_that_lost_a_mouse_is_mended(source: Path, tmp_path: Path) -> None:
+    cohort = md.load(source=source)
+    convert.fill(cohort)
+    index = layouts(tmp_path) / "zarr.json"
+    for text in ("", "{", json.dumps({"attributes": {}})):
+        index.write_text(text)
+        same(md.load(source=source), md.load(source=source, layout_cache=False))
+    convert.fill(cohort)
+    assert set(LayoutCache(layouts(tmp_path)).rows()) == {"A", "B", "C"}
+
+
+def test_a_read_only_cache_still_reads(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = md.load(source=source)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mousecmr_data.cine.store.write_mouse", refuse)
+    same(cohort, md.load(source=source, layout_cache=False))
+
+
+def test_threads_convert_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    original = store.write_mouse
+    monkeypatch.setattr(store, "write_mouse", lambda f, n, *a: made.append(n) or original(f, n, *a))
+    cohort = md.load(source=source)
+    threads = [threading.Thread(target=lambda: cohort["A"].image.load()) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert made == ["A"]
+
+
+def test_processes_convert_in_parallel(source: Path, tmp_path: Path) -> None:
+    cohort = md.load(source=source)
+    names: list[str] = []
+    convert.write(cohort, tmp_path / "two.zarr", jobs=2, done=names.append)
+    assert sorted(names) == ["A", "B", "C"]
+    same(cohort, md.load(source=tmp_path / "two.zarr"))
+
+
+def test_what_is_no_store_is_named(source: Path, tmp_path: Path) -> None:
+    with pytest.raises((MissingDataError, FileLayoutError), match=r"none\.zarr"):
+        md.load(source=tmp_path / "none.zarr")
+    zarr.create_group(tmp_path / "other.zarr", zarr_format=3)
+    with pytest.raises(FileLayoutError, match="not a store of this library"):
+        md.load(source=tmp_path / "other.zarr")
+    (tmp_path / "bad.zip").write_bytes(b"PK")
+    with pytest.raises(FileLayoutError, match="cannot be opened"):
+        md.load(source=tmp_path / "bad.zip")
+    path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+    shard = next((path / "A" / "image" / "c").rglob("0"))
+    while shard.is_dir():
+        shard = next(shard.iterdir())
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(FileLayoutError, match="cannot be read"):
+        md.load(source=path)["A"].image.load()
