@@ -252,8 +252,9 @@ def origin(
         return PhantomSource(str(source), root)
     if _is_store(source):
         from mousecmr_data.cine.opening import StoreSource
+        from mousecmr_data.cine.zarrarray import Options
 
-        return StoreSource(os.fspath(source), tuple(sorted((storage_options or {}).items())))
+        return StoreSource(os.fspath(source), Options(storage_options or {}))
     from mousecmr_data.cine.filesource import FileSource
 
     return FileSource(resolve(source), root)

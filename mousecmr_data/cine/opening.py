@@ -17,7 +17,7 @@ from mousecmr_data.cine.layoutcache import CachedArray, LayoutCache
 from mousecmr_data.cine.mouse import Parts, parts
 from mousecmr_data.cine.source import FileSummary, Source
 from mousecmr_data.cine.store import Row
-from mousecmr_data.cine.zarrarray import Options, is_remote
+from mousecmr_data.cine.zarrarray import NO_OPTIONS, Options, is_remote
 from mousecmr_data.cine.zarrarray import store as zarr_store
 from mousecmr_data.errors import FileLayoutError
 from mousecmr_data.facts.manifest import FileEntry, Manifest, SplitScheme
@@ -65,7 +65,7 @@ class StoreSource:
     """A store of this library: a folder, a .zip file or a URL. Both a source and its opener."""
 
     location: str
-    options: Options = ()
+    options: Options = NO_OPTIONS
 
     @cached_property
     def attributes(self) -> dict[str, Any]:

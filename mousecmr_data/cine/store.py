@@ -30,7 +30,7 @@ from zarr.codecs import BloscCodec
 
 from mousecmr_data.cine import model
 from mousecmr_data.cine.voxels import voxel_size_mm
-from mousecmr_data.cine.zarrarray import Options, StoreArray
+from mousecmr_data.cine.zarrarray import NO_OPTIONS, Options, StoreArray
 from mousecmr_data.errors import CacheError, FileLayoutError
 from mousecmr_data.facts import layout
 
@@ -180,7 +180,7 @@ def parse_index(attributes: Mapping[str, Any], where: str) -> dict[str, Row]:
 
 
 def dataset(
-    location: str, name: str, row: Row, attrs: Mapping[str, Any] | None = None, options: Options = ()
+    location: str, name: str, row: Row, attrs: Mapping[str, Any] | None = None, options: Options = NO_OPTIONS
 ) -> xr.Dataset:
     """The dataset of one mouse of the store at ``location``: opens nothing until pixels are asked for."""
     image = StoreArray(location, f"{name}/{layout.IMAGE}", row.shape, "uint16", options)

@@ -23,7 +23,15 @@ from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtra
 
 _configuring = threading.Lock()
 
-Options = tuple[tuple[str, Any], ...]
+
+class Options(dict[str, Any]):
+    """Options of an fsspec file system, nested as they may be; never changed, so they can be a key."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(sorted(self.items())))
+
+
+NO_OPTIONS = Options()
 
 
 def is_remote(location: str) -> bool:
@@ -31,7 +39,7 @@ def is_remote(location: str) -> bool:
     return "://" in location
 
 
-def store(location: str, options: Options = ()) -> Store:
+def store(location: str, options: Options = NO_OPTIONS) -> Store:
     """The Zarr store at a local folder, a .zip file or a URL; kept open for this process."""
     return _store(location, options, os.getpid())
 
@@ -41,7 +49,9 @@ class StoreArray(LazyArray):
 
     support = indexing.IndexingSupport.OUTER
 
-    def __init__(self, location: str, path: str, shape: tuple[int, ...], dtype: str, options: Options = ()) -> None:
+    def __init__(
+        self, location: str, path: str, shape: tuple[int, ...], dtype: str, options: Options = NO_OPTIONS
+    ) -> None:
         self.location, self.path, self.options = location, path, options
         self.shape, self.dtype = shape, np.dtype(dtype)
 
@@ -86,7 +96,7 @@ def _pipeline(location: str) -> Iterator[None]:
 def _store(location: str, options: Options, pid: int) -> Store:  # noqa: ARG001 (handles are not shared by processes)
     if is_remote(location):
         try:
-            return FsspecStore.from_url(location, storage_options=dict(options) or None, read_only=True)
+            return FsspecStore.from_url(location, storage_options=dict(options), read_only=True)
         except ImportError as e:
             raise MissingExtraError.of(str(e.name or e), "remote") from e
     if not Path(location).exists():

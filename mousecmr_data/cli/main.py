@@ -42,3 +42,7 @@ def main() -> None:
 
     Start with `mousecmr info`. For research, not for clinical use.
     """
+
+
+if __name__ == "__main__":
+    main()

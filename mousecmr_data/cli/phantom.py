@@ -13,7 +13,7 @@ from mousecmr_data.phantom import COHORTS
 
 @click.command()
 @click.argument("mice", nargs=-1)
-@click.option("--cohort", type=click.Choice(COHORTS), default="phantom", show_default=True)
+@click.option("--cohort", type=click.Choice(COHORTS), default="phantom", show_default=True, help="Which cohort.")
 @click.option("--list", "listing", is_flag=True, help="Only list the plans; nothing is made.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Processes. Default: one a processor core.")
 @options.cache

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from layout_files import write
 
 from mousecmr_data.cli.main import main
-from layout_files import write
 
 
 def run(*arguments: object, code: int = 0) -> Result:
@@ -72,9 +72,7 @@ def test_info(tmp_path: Path) -> None:
         (("info", "--source", "nowhere"), "no source 'nowhere'"),
     ],
 )
-def test_wrong_input_is_named(
-    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_input_is_named(arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     assert message in run(*arguments, code=1).output
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from layout_files import write
 
 import mousecmr_data as md
 from mousecmr_data.cine.audit import audit
-from layout_files import write
 
 FULL = bool(os.environ.get("MOUSECMR_STRESS"))
 fuzz = settings(

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import faults
+from servers.cohort import everything, git_blob_sha1
+from servers.host import Fault, Host
 
 import mousecmr_data as md
 from mousecmr_data.facts import manifest as manifests
 from mousecmr_data.phantom import plans, write
-from servers import faults
-from servers.cohort import everything, git_blob_sha1
-from servers.host import Fault, Host
 
 MICE = ("Mouse1", "Mouse2", "Mouse5")
 """Two of the split "train", one of "validation"."""
@@ -73,10 +73,10 @@ def test_load_downloads_verifies_and_loads(
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (faults.flipped, "Mouse1"),
-        (faults.truncated(), "Mouse1"),
+        (faults.flipped_byte, "Mouse1"),
+        (faults.truncated, "Mouse1"),
         (faults.status(404), "404"),
-        (faults.instead(faults.HTML, "text/html"), "Mouse1"),
+        (faults.html, "Mouse1"),
     ],
     ids=["flipped byte", "truncated body", "404", "HTML page"],
 )

@@ -44,6 +44,10 @@ print(sorted(heavy & set(sys.modules)), seconds < 0.3)
 
 
 def test_loading_needs_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, mousecmr_data as m; m.load, m.open_mouse, m.measure; print([h for h in ('torch','datasets','matplotlib') if h in sys.modules])"
+    code = """
+import sys, mousecmr_data as m
+m.load, m.open_mouse, m.measure
+print([heavy for heavy in ("torch", "datasets", "matplotlib") if heavy in sys.modules])
+"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -1,0 +1,28 @@
+import subprocess
+import sys
+
+import pytest
+
+CASES = {
+    "torch": ("torch", "import mousecmr_data.adapters.torch"),
+    "dask": ("dask", "import mousecmr_data as m; m.load(mice=['Mouse5'], source='phantom', chunks={})['Mouse5']"),
+    "remote": ("fsspec", "import mousecmr_data as m; m.load(source='https://127.0.0.1:9/x.zarr')"),
+}
+
+
+@pytest.mark.parametrize("extra", CASES)
+def test_each_missing_extra_names_its_install_command(extra: str, phantom_cache: object) -> None:
+    """In a process where the extra's package cannot be imported."""
+    module, use = CASES[extra]
+    code = f"""
+import os, sys
+os.environ["MOUSECMR_CACHE"] = {str(phantom_cache)!r}
+sys.modules[{module!r}] = None
+from mousecmr_data.errors import MissingExtraError
+try:
+    {use}
+except MissingExtraError as e:
+    print(e)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"pip install 'mousecmr-data[{extra}]'" in out.stdout, out.stderr
