@@ -1,0 +1,165 @@
+"""Download over loopback, checksums included, against curl: same files, same host, same parallelism.
+
+    python benchmarks/download.py [--files 16] [--megabytes 40] [--jobs 4] [--rounds 5] [--folder DIR]
+
+Both sides run in this one run, taking turns; the medians and their ratio are printed. The host is a
+process of its own (plain files over HTTP/1.1, sendfile). curl checks nothing and leaves its
+files in memory for the system to write; we check twice and flush each file before it gets its name, so curl is
+also timed with a flush. With ``--folder`` on a RAM disk the disk is out of the comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from mousecmr_data.facts import manifest as manifests
+from mousecmr_data.facts.manifest import FileEntry, Manifest
+from mousecmr_data.files import digest
+from mousecmr_data.files.fetch import fetch
+
+BAR = 0.7
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Sends a file by sendfile, so that the host costs as little as it can."""
+
+    protocol_version = "HTTP/1.1"
+    folder = Path()
+
+    def do_GET(self) -> None:
+        path = self.folder / self.path.lstrip("/")
+        with path.open("rb") as f:
+            self.send_response(200)
+            self.send_header("Content-Length", str(path.stat().st_size))
+            self.end_headers()
+            self.wfile.flush()
+            self.connection.sendfile(f)
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def serve(folder: str) -> None:
+    """The host's process: prints its port."""
+    Handler.folder = Path(folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
+
+
+def make(folder: Path, count: int, size: int) -> list[FileEntry]:
+    """Random files and their entries: git blob SHA-1 alone, as upstream publishes it."""
+    entries = []
+    for n in range(1, count + 1):
+        path = folder / "Data" / f"Mouse{n}.h5"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(os.urandom(size + n))
+        sums = digest.of_file(path)
+        entries.append(FileEntry(f"Mouse{n}", f"Data/{path.name}", sums.git_blob_sha1))
+    return entries
+
+
+def with_curl(curl: str, url: str, entries: list[FileEntry], place: Path, jobs: int) -> tuple[float, float]:
+    """Seconds of curl alone, and with its files flushed to disk, as ours are."""
+    place.mkdir()
+    words = [w for e in entries for w in ("-o", str(place / Path(e.path).name), f"{url}/{e.path}")]
+    start = time.perf_counter()
+    subprocess.run(
+        [curl, "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-max", str(jobs), *words], check=True
+    )
+    arrived = time.perf_counter() - start
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(flush, place.iterdir()))
+    return arrived, time.perf_counter() - start
+
+
+def flush(path: Path) -> None:
+    with path.open("rb+") as f:
+        os.fsync(f.fileno())
+
+
+def with_us(manifest: Manifest, place: Path, jobs: int) -> float:
+    start = time.perf_counter()
+    fetch(manifest, cache=place, jobs=jobs, progress=False)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=16)
+    parser.add_argument("--megabytes", type=int, default=40)
+    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where to put source and targets (e.g. a RAM disk)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    curl = shutil.which("curl")
+    if curl is None:
+        print("curl is not installed here: nothing to compare with, skipped.")
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        root = Path(name)
+        (root / "host").mkdir()
+        entries = make(root / "host", options.files, options.megabytes * 1_000_000)
+        command = [sys.executable, __file__, "--serve", str(root / "host")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+            try:
+                url = f"http://127.0.0.1:{host.stdout.readline().strip()}" if host.stdout else ""
+                manifest = replace(
+                    manifests.embedded(),
+                    name="bench",
+                    url=url + "/{path}",
+                    files={e.mouse: e for e in entries},
+                    weights={},
+                )
+                theirs, ours = [], []
+                for n in range(options.rounds + 1):  # the first round warms both up and is not counted
+                    theirs.append(with_curl(curl, url, entries, root / f"curl{n}", options.jobs))
+                    ours.append(with_us(manifest, root / f"ours{n}", options.jobs))
+                    shutil.rmtree(root / f"curl{n}")
+                    shutil.rmtree(root / f"ours{n}")
+            finally:
+                host.terminate()
+    total = options.files * options.megabytes
+    raw, flushed = (statistics.median(t[i] for t in theirs[1:]) for i in (0, 1))
+    own = statistics.median(ours[1:])
+    version = subprocess.run([curl, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+    if options.json:
+        seconds = {"curl": raw, "curl_flushed": flushed, "mousecmr": own}
+        rates = {k: round(total / t) for k, t in seconds.items()}
+        print(json.dumps({"MB_per_s": rates, "ratio": round(raw / own, 2), "ratio_flushed": round(flushed / own, 2)}))
+        return
+    print(
+        f"{options.files} files of {options.megabytes} MB, {options.jobs} at a time, {options.rounds} rounds, medians"
+    )
+    for name, seconds, note in (
+        (f"curl {version}", raw, "nothing checked, nothing flushed"),
+        ("curl, flushed", flushed, "nothing checked; fsync of each file, as ours"),
+        ("mousecmr", own, "git SHA-1 and SHA-256, fsync, stamps"),
+    ):
+        print(f"  {name:15} {seconds:7.3f} s  {total / seconds:6.0f} MB/s  ({note})")
+    print(f"  ratio {raw / own:.2f} to curl, {flushed / own:.2f} to curl with flushed files (bar: {BAR})")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2])
+    else:
+        main()

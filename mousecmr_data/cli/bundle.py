@@ -1,0 +1,53 @@
+"""``mousecmr bundle``: files as one file, for machines without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mousecmr_data.cli import options, output
+
+
+@click.group()
+def command() -> None:
+    """Carry files to a machine without a network: pack them here, unpack and verify them there."""
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("mice", nargs=-1)
+@options.source
+@options.cache
+@click.option("--weights", is_flag=True, help="The published network's weights too.")
+@options.as_json
+def create(file: Path, mice: tuple[str, ...], source: str, cache: Path | None, weights: bool, as_json: bool) -> None:
+    """Pack MICE (default: all) from the cache into FILE, hashing each on the way."""
+    from mousecmr_data import api
+    from mousecmr_data.files import bundle
+
+    manifest = api.resolve(source)
+    path = bundle.create(manifest, mice or None, file, cache, weights=manifest.weights if weights else ())
+    size = path.stat().st_size
+    if as_json:
+        output.print_json({"path": path, "size": size})
+    else:
+        click.echo(f"{path} ({size:,} bytes)")
+        click.echo(f"On the other machine: mousecmr bundle import {path.name}")
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--source", help="Manifest folder to hold the bytes against. Default: the dataset the bundle names.")
+@options.cache
+@options.as_json
+def import_(file: Path, source: str | None, cache: Path | None, as_json: bool) -> None:
+    """Unpack FILE into the cache; every byte is held against the manifest."""
+    from mousecmr_data import api
+    from mousecmr_data.files import bundle
+
+    done = bundle.import_(file, cache, manifest=None if source is None else api.resolve(source))
+    if as_json:
+        output.print_json({"dataset": done.dataset, "paths": done.paths, "new": done.new})
+    else:
+        click.echo(f"{len(done.paths)} files of {done.dataset} on this disk, verified; {len(done.new)} came now.")

@@ -1,0 +1,196 @@
+"""Mirrors, tokens and offline: who is asked, in which order, and who learns what."""
+
+import base64
+import shutil
+from pathlib import Path
+
+import pytest
+from servers import faults
+from servers.cohort import QUICK, VERSION, bodies, manifest
+from servers.host import Host
+
+from mousecmr_data.errors import ChecksumError, DownloadError, MissingDataError
+from mousecmr_data.files.fetch import fetch, fetch_report
+from mousecmr_data.files.obtain import log
+
+FILES = bodies(2, 5000)
+SECRET = "s3cret-t0ken"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A mirror that is a folder."""
+    place = tmp_path / "mirror folder"
+    for path, body in FILES.items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_bytes(body)
+    return place
+
+
+def right(paths: dict[str, Path]) -> bool:
+    return {f"Data/{p.name}": p.read_bytes() for p in paths.values()} == FILES
+
+
+def test_a_mirror_is_asked_before_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(FILES) as upstream, Host(FILES) as mirror:
+        monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url + "/")
+        assert right(fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
+        assert [r.path for r in sorted(mirror.requests, key=lambda r: r.path)] == list(FILES)
+        assert upstream.requests == []
+
+
+def test_upstream_is_asked_when_all_mirrors_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(FILES) as upstream, Host({}) as one, Host({}) as two:
+        monkeypatch.setenv("MOUSECMR_MIRROR", f"{one.url}, {two.url};")
+        assert right(fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
+        assert {r.path for r in one.requests} == {*FILES, "Mouse1.h5", "Mouse2.h5"}, "the bare name is tried too"
+        assert len(two.requests) == 4
+        assert {r.path for r in upstream.requests} == {f"{VERSION}/{p}" for p in FILES}
+
+
+def test_upstream_can_be_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(FILES) as upstream, Host({}) as mirror:
+        monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
+        monkeypatch.setenv("MOUSECMR_UPSTREAM", "0")
+        with pytest.raises(DownloadError, match="404"):
+            fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False)
+        assert upstream.requests == []
+
+
+def test_a_flat_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host({Path(p).name: b for p, b in FILES.items()}) as mirror:
+        monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
+        assert right(fetch(manifest(FILES), cache=tmp_path, progress=False))
+
+
+def test_a_host_that_serves_wrong_bytes_is_reported_and_the_next_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Host(FILES) as bad, Host(FILES) as good:
+        bad.fail_always("Data/Mouse1.h5", faults.flipped_byte)
+        monkeypatch.setenv("MOUSECMR_MIRROR", f"{bad.url} {good.url}")
+        with caplog.at_level("WARNING", log.name):
+            done = fetch_report(manifest(FILES), cache=tmp_path, progress=False)
+        assert right(done.paths)
+        assert len(done.notes) == 1
+        assert f"127.0.0.1:{bad.port}/Data/Mouse1.h5" in done.notes[0]
+        assert "wrong bytes" in done.notes[0]
+        assert done.notes[0] in caplog.text
+        assert bad.sent["Data/Mouse1.h5"] == len(FILES["Data/Mouse1.h5"]), "it is not asked twice"
+
+
+def test_a_folder_as_mirror(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = folder.with_name("plain")
+    shutil.copytree(folder, plain)
+    for n, mirror in enumerate((folder.as_uri(), str(plain))):
+        monkeypatch.setenv("MOUSECMR_MIRROR", mirror)
+        assert right(fetch(manifest(FILES), cache=tmp_path / f"cache{n}", progress=False))
+
+
+def test_a_cache_is_a_mirror(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MIRROR", folder.as_uri())
+    first = fetch(manifest(FILES), cache=tmp_path / "one", progress=False)
+    monkeypatch.setenv("MOUSECMR_MIRROR", str(first["Mouse1"].parents[1]))
+    assert right(fetch(manifest(FILES), cache=tmp_path / "two", progress=False))
+
+
+def test_a_damaged_folder_mirror(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "Data" / "Mouse1.h5").write_bytes(bytes(5001))
+    monkeypatch.setenv("MOUSECMR_MIRROR", folder.as_uri())
+    with pytest.raises(ChecksumError, match="Mouse1: git blob SHA-1"):
+        fetch(manifest(FILES), cache=tmp_path / "cache", progress=False)
+
+
+def test_a_hugging_face_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(FILES) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", SECRET)
+        monkeypatch.setenv("MOUSECMR_TOKEN", "of-another-host")
+        monkeypatch.setenv("MOUSECMR_MIRROR", "hf://datasets/lab/mice")
+        assert right(fetch(manifest(FILES), cache=tmp_path, progress=False))
+        assert {r.path for r in hub.requests} == {f"datasets/lab/mice/resolve/main/{p}" for p in FILES}
+        assert {r.headers["authorization"] for r in hub.requests} == {f"Bearer {SECRET}"}
+
+
+def test_the_token_goes_to_its_mirror_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(FILES) as upstream, Host({}) as mirror, Host({}) as second:
+        monkeypatch.setenv("MOUSECMR_TOKEN", SECRET)
+        monkeypatch.setenv("MOUSECMR_MIRROR", f"{mirror.url} {second.url}")
+        fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False)
+        assert {r.headers.get("authorization") for r in mirror.requests} == {f"Bearer {SECRET}"}
+        assert {r.headers.get("authorization") for r in (*second.requests, *upstream.requests)} == {None}
+
+
+def test_a_redirect_to_another_host_drops_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TLS, to another host, with a token set: the bytes are checked, so they are taken; the token stays."""
+    with Host(FILES) as mirror, Host(FILES) as elsewhere:
+        mirror.fail("Data/Mouse1.h5", faults.redirect(f"{elsewhere.url}/Data/Mouse1.h5"))
+        mirror.fail("Data/Mouse2.h5", faults.redirect("/again/Data/Mouse2.h5"))  # to itself
+        # From the other host back home: a token once dropped stays dropped.
+        elsewhere.fail("Data/Mouse1.h5", faults.redirect(f"{mirror.url}/back/Data/Mouse1.h5"))
+        monkeypatch.setenv("MOUSECMR_TOKEN", SECRET)
+        monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
+        assert right(fetch(manifest(FILES), cache=tmp_path, progress=False))
+        assert [r.headers.get("authorization") for r in elsewhere.requests] == [None]
+        sent = {r.path: r.headers.get("authorization") for r in mirror.requests}
+        assert sent["Data/Mouse1.h5"] == f"Bearer {SECRET}"
+        assert sent["again/Data/Mouse2.h5"] == f"Bearer {SECRET}"
+        assert sent["back/Data/Mouse1.h5"] is None
+
+
+def test_secrets_are_never_shown_or_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    with Host(FILES) as mirror:
+        mirror.fail_always("Data/Mouse1.h5", faults.truncated)
+        mirror.fail_always("Data/Mouse2.h5", faults.redirect("/x?signature=" + SECRET))
+        monkeypatch.setenv("MOUSECMR_TOKEN", SECRET + "\n")
+        monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url.replace("//", f"//user:{SECRET}@"))
+        with caplog.at_level("DEBUG"), pytest.raises(DownloadError) as e:
+            fetch(manifest(FILES), cache=tmp_path, progress=lambda e: said.append(repr(e)), patience=QUICK)
+        used = {r.headers.get("authorization") for r in mirror.requests}
+    assert used == {f"Bearer {SECRET}"}, "the token was sent"
+    chain = [str(x) for x in (e.value, e.value.__cause__, e.value.__context__) if x is not None]
+    stored = b"".join(p.read_bytes() for p in tmp_path.rglob("*.json"))
+    basic = base64.b64encode(f"user:{SECRET}".encode()).decode()
+    printed = [r.getMessage() for r in caplog.records if not r.name.startswith("urllib3")]
+    for text in (*chain, *said, *printed, *capfd.readouterr(), stored.decode()):
+        assert SECRET not in text
+        assert basic not in text
+
+
+def test_offline_makes_no_request_and_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = bodies(12, 100)
+    with Host(many) as host:
+        tiny = manifest(many, host.template)
+        have = fetch(tiny, ["Mouse3"], cache=tmp_path, progress=False)
+        asked = len(host.requests)
+        monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
+        assert fetch(tiny, ["Mouse3"], cache=tmp_path) == have
+        with pytest.raises(MissingDataError, match="11 files are not in") as e:
+            fetch(tiny, cache=tmp_path)
+        assert len(host.requests) == asked
+    for text in ("Mouse1, Mouse2, Mouse4", "and 3 more", "MOUSECMR_OFFLINE", "mousecmr bundle import"):
+        assert text in str(e.value)
+
+
+def test_offline_still_reads_a_folder(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(FILES) as host:
+        monkeypatch.setenv("MOUSECMR_OFFLINE", "yes")
+        monkeypatch.setenv("MOUSECMR_MIRROR", f"{host.url} {folder.as_uri()}")
+        assert right(fetch(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False))
+        assert host.requests == []
+
+
+def test_nothing_to_download_from(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="names no URL") as e:
+        fetch(manifest(FILES), cache=tmp_path)
+    assert "export MOUSECMR_MIRROR=" in str(e.value)
+
+
+def test_a_mirror_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MIRROR", f"ftp://user:{SECRET}@old.example.org")
+    with pytest.raises(DownloadError, match="no mirror") as e:
+        fetch(manifest(FILES), cache=tmp_path)
+    assert SECRET not in str(e.value)

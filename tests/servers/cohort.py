@@ -1,0 +1,76 @@
+"""Small cohorts for the download tests: random bytes, and a manifest of them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mousecmr_data.facts import manifest as manifests
+from mousecmr_data.facts.manifest import FileEntry, Manifest
+from mousecmr_data.files.patience import Patience
+
+VERSION = "0123456789abcdef0123456789abcdef01234567"
+
+
+def bodies(count: int, size: int, seed: int = 0) -> dict[str, bytes]:
+    """By path, ``count`` files of about ``size`` bytes."""
+    rng = random.Random(seed)
+    return {f"Data/Mouse{n}.h5": rng.randbytes(size + n) for n in range(1, count + 1)}
+
+
+def git_blob_sha1(body: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+
+
+def entry(path: str, body: bytes, sizes: bool = False, sha256: bool = False) -> FileEntry:
+    """A row as upstream publishes it (git blob SHA-1 alone), or with more."""
+    return FileEntry(
+        Path(path).stem,
+        path,
+        git_blob_sha1(body),
+        hashlib.sha256(body).hexdigest() if sha256 else None,
+        len(body) if sizes else None,
+    )
+
+
+def manifest(files: Mapping[str, bytes], url: str = "", sizes: bool = False, sha256: bool = False) -> Manifest:
+    """A manifest of ``files`` to be had from the template ``url``."""
+    entries = {e.mouse: e for e in (entry(p, b, sizes, sha256) for p, b in files.items())}
+    return replace(manifests.embedded(), name="tiny", version=VERSION, url=url, files=entries, splits={}, weights={})
+
+
+def write_manifest(folder: Path, files: Mapping[str, bytes], url: str, sizes: bool = False) -> Path:
+    """The same as a manifest folder, for other processes and the command line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.toml").write_text(f'name = "tiny"\nversion = "{VERSION}"\nurl = "{url}"\n')
+    rows = ["mouse,path,git_blob_sha1,sha256,size"]
+    for path, body in files.items():
+        e = entry(path, body, sizes)
+        rows.append(f"{e.mouse},{e.path},{e.git_blob_sha1},{e.sha256 or ''},{e.size or ''}")
+    (folder / "files.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder``, hidden ones too, except the empty lock files: to compare before and after."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and not (p.suffix == ".lock" and p.stat().st_size == 0)
+    }
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Temporary things below ``folder``."""
+    return [
+        str(p.relative_to(folder))
+        for p in sorted(folder.rglob("*"))
+        if p.name.startswith((".", "tmp")) and p.name != ".locks" and p.parent.name != ".locks"
+    ]
+
+
+QUICK = Patience(attempts=4, base=0.01, ceiling=0.05, asked=3.0, connect=2.0, stall=0.4)
+"""A patience for tests: the same rules, shorter waits."""

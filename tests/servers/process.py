@@ -1,0 +1,41 @@
+"""Downloads in processes of their own, to be raced and killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import sys
+from mousecmr_data.facts.manifest import read
+from mousecmr_data.files.fetch import fetch
+fetch(read(sys.argv[1]), cache=sys.argv[2], progress=False)
+"""
+
+TIMEOUT = 120.0
+
+
+def start(manifest: Path, cache: Path, **options: object) -> subprocess.Popen[str]:
+    """A process that fetches every file of the manifest folder into the cache."""
+    quiet = {k: v for k, v in os.environ.items() if not k.startswith("MOUSECMR_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(manifest), str(cache)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=quiet,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for the process; its complaints, where it failed."""
+    try:
+        _, complaint = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, complaint = process.communicate()
+        return f"took over {TIMEOUT} s\n{complaint}"
+    return complaint if process.returncode else ""
