@@ -44,7 +44,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         cache = args.cache or Path(scratch)
-        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+        machine = platform.processor() or platform.machine()
+        print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}")
         cohort = mice(args.mice, cache)
         conversion(cohort, cache)
         single(cohort, Path(scratch), args.rounds)

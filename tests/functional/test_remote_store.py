@@ -49,7 +49,7 @@ def test_everything_over_http_equals_the_folder(host: Host, folder: Path) -> Non
 
 def test_an_address_without_a_store_is_named(host: Host) -> None:
     for wrong in ("/nothing.zarr", "/phantom.zarr/Mouse1"):
-        with pytest.raises(md.errors.FileLayoutError, match="127.0.0.1"):
+        with pytest.raises(md.errors.FileLayoutError, match=r"127\.0\.0\.1"):
             md.load(source=host.url + wrong)
 
 
