@@ -1,23 +1,19 @@
-"""Reading images: this library against the files' own layout, and against other loaders. Both sides in one run.
+"""Reading images: this library against the files' own layout. Both sides in one run.
 
     python benchmarks/arrays.py [--mice 40] [--rounds 5] [--cache DIR]
 
-Phantom mice. Every claim is a ratio of medians of interleaved rounds. The last part runs each loader in a
-process of its own, to tell its memory (resident set, peak over the run, minus nothing).
+Phantom mice. Every claim is a ratio of medians of interleaved rounds. For loaders see loaders.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +24,13 @@ import mousecmr_data
 from mousecmr_data.cine import convert
 from mousecmr_data.cine.cohort import Cohort
 
-BATCH = 16
-EPOCHS = 4
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--mice", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--loader", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.loader:
-        print(json.dumps(run_loader(args.loader, args.mice, args.cache)))
-        return
     with tempfile.TemporaryDirectory() as scratch:
         cache = args.cache or Path(scratch)
         machine = platform.processor() or platform.machine()
@@ -50,7 +39,6 @@ def main() -> None:
         conversion(cohort, cache)
         single(cohort, Path(scratch), args.rounds)
         opening(cohort, args.rounds)
-        loaders(args.mice, cache, args.rounds)
 
 
 def mice(n: int, cache: Path) -> Cohort:
@@ -179,213 +167,6 @@ def opening(cohort: Cohort, rounds: int) -> None:
     opened()
     times = [seconds(opened) for _ in range(rounds)]
     print(f"\nopening 130 mice of a converted cohort             {statistics.median(times):.3f} s")
-
-
-# Loaders: each in its own process.
-
-LOADERS = [
-    "memcpy into reused buffers (bound)",
-    "plain h5py on the files",
-    "MONAI CacheDataset",
-    "MONAI PersistentDataset",
-    "TorchIO SubjectsDataset",
-    "ours, memory",
-    "ours, memmap",
-    "ours, memory, float32",
-    "ours, memmap, float32",
-]
-
-
-def loaders(n: int, cache: Path, rounds: int) -> None:
-    """Samples a second and memory of each loader, in turn, several times."""
-    print(f"\nDataLoader: labelled slices of {n} mice, batch {BATCH}, shuffled, no workers, {EPOCHS} epochs a run")
-    results: dict[str, list[dict[str, float]]] = {k: [] for k in LOADERS}
-    for _ in range(max(1, rounds // 2)):
-        for name in LOADERS:
-            command = [sys.executable, __file__, "--loader", name, "--mice", str(n), "--cache", str(cache)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                print(f"  {name:40} not measured: {done.stderr.strip().splitlines()[-1][:120]}")
-                LOADERS.remove(name)
-                continue
-            results[name].append(json.loads(done.stdout.splitlines()[-1]))
-    bound = statistics.median(r["rate"] for r in results[LOADERS[0]])
-    for name in LOADERS:
-        rate = statistics.median(r["rate"] for r in results[name])
-        memory = statistics.median(r["rss"] for r in results[name])
-        base = statistics.median(r["base"] for r in results[name])
-        print(
-            f"  {name:40} {rate:9.0f} samples/s  {rate / bound:6.3f} of the bound   "
-            f"peak {memory:6.0f} MB resident, {base:4.0f} MB before the data"
-        )
-
-
-def resident(which: str = "VmRSS") -> float:
-    """Resident memory now, or its peak (VmHWM), in MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(which):
-            return int(line.split()[1]) / 1e3
-    return float("nan")
-
-
-def run_loader(name: str, n: int, cache: Path) -> dict[str, float]:
-    """One loader: the best of its epochs' rates, and memory."""
-    import torch
-
-    torch.set_num_threads(1)
-    cohort = mousecmr_data.load(source="phantom", cache=cache)
-    cohort = cohort.select(cohort.mice[:n])
-    base = resident()
-    epochs = {
-        "memcpy": memcpy,
-        "plain h5py": plain,
-        "MONAI Cache": monai_cache,
-        "MONAI Persistent": monai_persistent,
-        "TorchIO": torchio_subjects,
-        "ours": ours,
-    }
-    make = next(v for k, v in epochs.items() if name.startswith(k))
-    epoch = make(cohort, name, cache)
-    rates = []
-    for _ in range(EPOCHS):
-        begin, count = time.perf_counter(), 0
-        for size in epoch():
-            count += size
-        rates.append(count / (time.perf_counter() - begin))
-    return {"rate": statistics.median(rates[1:]), "rss": resident("VmHWM"), "base": base}
-
-
-Epoch = Callable[[], Iterator[int]]
-
-
-def labelled(cohort: Cohort) -> list[tuple[str, int, int]]:
-    """(mouse, frame, slice) of every labelled slice."""
-    return [
-        (mouse, frame, position)
-        for mouse in cohort.mice
-        for frame in cohort.source.summary(mouse).labelled_frames
-        for position in range(cohort.source.summary(mouse).n_slices)
-    ]
-
-
-def memcpy(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    n = len(labelled(cohort))
-    images, masks = np.ones((n, 256, 256), np.uint16), np.ones((n, 256, 256), np.uint8)
-    image, mask = np.empty((BATCH, 256, 256), np.uint16), np.empty((BATCH, 256, 256), np.uint8)
-    rng = np.random.default_rng(0)
-
-    def epoch() -> Iterator[int]:
-        for start in range(0, n - BATCH + 1, BATCH):
-            for i, at in enumerate(rng.permutation(n)[:BATCH] if start == 0 else rng.integers(0, n, BATCH)):
-                np.copyto(image[i], images[at])
-                np.copyto(mask[i], masks[at])
-            yield BATCH
-
-    return epoch
-
-
-def through(data: Any, collate: Any = None) -> Epoch:
-    """Epochs of a DataLoader over ``data``."""
-    from torch.utils.data import DataLoader
-
-    loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True, collate_fn=collate)
-
-    def epoch() -> Iterator[int]:
-        for batch in loader:
-            yield len(batch["image"]) if not hasattr(batch["image"], "data") else int(batch["image"].shape[0])
-
-    return epoch
-
-
-class Plain:
-    """What anyone would write: a dataset over the HDF5 files, files kept open."""
-
-    def __init__(self, cohort: Cohort) -> None:
-        self.index = labelled(cohort)
-        self.files = {m: h5py.File(cohort.source.file(m)) for m in cohort.mice}
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        import torch
-
-        mouse, frame, position = self.index[i]
-        file = self.files[mouse]
-        return {
-            "image": torch.from_numpy(file["Images"][:, :, position, frame])[None],
-            "label": torch.from_numpy(file["Masks"][:, :, position, frame])[None],
-        }
-
-
-def plain(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    return through(Plain(cohort))
-
-
-def monai_cache(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    from monai.data import CacheDataset
-
-    source = Plain(cohort)
-    return through(CacheDataset(range(len(source)), transform=loading(source), progress=False, num_workers=1))
-
-
-def monai_persistent(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    from monai.data import PersistentDataset
-
-    source = Plain(cohort)
-    return through(PersistentDataset(list(range(len(source))), transform=loading(source), cache_dir=cache / "monai"))
-
-
-def torchio_subjects(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    """Each slice as a NIfTI file, as TorchIO reads them from disk."""
-    import nibabel
-    import torchio
-
-    folder = cache / "torchio"
-    folder.mkdir(exist_ok=True)
-    source = Plain(cohort)
-    subjects = []
-    for i in range(len(source)):
-        paths = {"image": folder / f"{i}_image.nii", "label": folder / f"{i}_label.nii"}
-        if not paths["label"].exists():
-            sample = source[i]
-            for key, path in paths.items():
-                nibabel.save(nibabel.Nifti1Image(sample[key].numpy()[0][..., None], np.eye(4)), path)
-        subjects.append(
-            torchio.Subject(image=torchio.ScalarImage(paths["image"]), label=torchio.LabelMap(paths["label"]))
-        )
-    data = torchio.SubjectsDataset(subjects)
-
-    class Tensors:
-        def __len__(self) -> int:
-            return len(data)
-
-        def __getitem__(self, i: int) -> dict[str, Any]:
-            subject = data[i]
-            return {"image": subject["image"].data, "label": subject["label"].data}
-
-    return through(Tensors())
-
-
-def loading(source: Plain) -> Any:
-    """A deterministic MONAI transform that reads sample i: what MONAI's datasets keep the result of."""
-    from monai.transforms import Transform
-
-    class Load(Transform):  # type: ignore[misc]
-        def __call__(self, i: int) -> dict[str, Any]:
-            return source[i]
-
-    return Load()
-
-
-def ours(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    import torch
-
-    from mousecmr_data.adapters import torch as mouse_torch
-
-    mode = "memory" if "memory" in name else "memmap"
-    dtype = torch.float32 if "float32" in name else None
-    return through(mouse_torch.dataset(cohort, mode=mode, dtype=dtype), mouse_torch.collate)
 
 
 if __name__ == "__main__":
