@@ -41,8 +41,8 @@ def montage(ds: xr.Dataset) -> Figure:
     has_mask = layout.MASK in ds and labelled.size > 0
     masks = few[layout.MASK].transpose(*layout.DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
     dy, dx = voxel_size_mm(ds)[1:]
-    box = _box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
-    images, masks = images[..., box[0], box[1]], masks[..., box[0], box[1]]
+    part = box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
+    images, masks = images[..., part[0], part[1]], masks[..., part[0], part[1]]
     n_rows, n_slices = images.shape[:2]
     height = images.shape[2] * dy / (images.shape[3] * dx)
     figure = _figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
@@ -69,7 +69,7 @@ def montage(ds: xr.Dataset) -> Figure:
     bar = 2.0 / dx
     axes[-1, -1].plot([4, 4 + bar], [images.shape[2] - 5] * 2, color="white", lw=2)
     axes[-1, -1].text(4, images.shape[2] - 8, "2 mm", color="white", fontsize=7)
-    figure.text(0.006, 0.975, _title(ds), color="white", fontsize=10, va="top")
+    figure.text(0.006, 0.975, title(ds), color="white", fontsize=10, va="top")
     if has_mask:
         for i, label in enumerate(COLOURS):
             figure.text(0.006 + i * 0.14, 0.025, f"— {MEANINGS[label]}", color=COLOURS[label], fontsize=9)
@@ -107,7 +107,7 @@ def volume_curve(ds: xr.Dataset) -> Figure:
     mass.set_xlim(float(time[0]) - step, float(time[-1]) + 3 * step)
     known = np.isfinite(m.ef_percent)
     numbers = f"SV {m.sv_ul:.1f} µL, EF {m.ef_percent:.1f} %" if known else "EF: no ED/ES pair"
-    figure.suptitle(f"{_title(ds)}\n{numbers}", fontsize=9, x=0.01, ha="left")
+    figure.suptitle(f"{title(ds)}\n{numbers}", fontsize=9, x=0.01, ha="left")
     return figure
 
 
@@ -127,7 +127,8 @@ def _figure(**options: Any) -> Figure:
     return Figure(**options)
 
 
-def _title(ds: xr.Dataset) -> str:
+def title(ds: xr.Dataset) -> str:
+    """Name, source and group of a mouse, and that it is synthetic if it is."""
     synthetic = " (SYNTHETIC)" if ds.attrs.get("synthetic") else ""
     phenotype = ds.attrs.get("phenotype", layout.NOT_PUBLISHED)
     group = "" if phenotype == layout.NOT_PUBLISHED else f", {phenotype}"
@@ -140,7 +141,7 @@ def _outline(ax: Axes, mask: NDArray[np.uint8]) -> None:
             ax.contour(mask.astype(np.float32), [level], colors=[COLOURS[label]], linewidths=0.8)
 
 
-def _box(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[slice, slice]:
+def box(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[slice, slice]:
     """The part of the plane to show: the left ventricle and a margin; everything without one."""
     n_y, n_x = masks.shape[-2:]
     rows, columns = np.nonzero(masks.any(axis=(0, 1)))
