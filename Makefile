@@ -16,7 +16,7 @@ help:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[evaluation]'
+	$(PIP) --editable '.[evaluation,torch]'
 	@touch $@
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'

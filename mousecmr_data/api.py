@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 Path_ = str | PathLike[str]
 
+SPLIT_SCHEME = "upstream-notebook"
+"""The default split; a manifest of one's own without it has its first one as the default."""
+
 
 def load(
     split: str | None = None,
     *,
     mice: Iterable[str] | None = None,
     source: Path_ = manifests.DEFAULT,
-    split_scheme: str = "upstream-notebook",
+    split_scheme: str = SPLIT_SCHEME,
     phenotypes: Path_ | pd.DataFrame | pd.Series[str] | Mapping[str, str] | None = None,
     download: bool = True,
     cache: Path_ | None = None,
@@ -86,6 +89,9 @@ def load(
     from mousecmr_data.files import cache as places
 
     place = origin(source, cache, storage_options)
+    usable = [name for name, scheme in place.manifest.splits.items() if scheme.mice]
+    if split_scheme == SPLIT_SCHEME and split_scheme not in usable and usable:
+        split_scheme = usable[0]  # of a manifest or store of one's own
     assigned = splits.assignment(place.manifest, split, split_scheme)
     names = splits.chosen(place.manifest, mice, split, assigned)
     groups = phenotypes_of(phenotypes, place.manifest)
@@ -128,6 +134,7 @@ def fetch(
         return {name: place.file(name) for name in chosen}
     from mousecmr_data.files.fetch import fetch as fetch_files
 
+    _files_only(place, source)
     root = None if cache is None else Path(cache)
     return fetch_files(place.manifest, names, cache=root, jobs=jobs, progress=progress)
 
@@ -173,11 +180,16 @@ def verify(
         from mousecmr_data.files.state import select
 
         names = list(select(place.manifest, mice))
-        states = place.states(names)
-        found = [Checked(n, place.file(n), states[n], "", ()) for n in names if place.file(n).exists()]
+        made = [n for n in names if place.file(n).exists()]
+        if repair:  # there is nothing to hold a made file against but its content
+            for bad in [n for n in made if audit(place.file(n), place.manifest.stack)]:
+                place.file(bad).unlink()
+            place.ready(made)
+        found = [Checked(n, place.file(n), place.states([n])[n], "", ()) for n in made]
     else:
         from mousecmr_data.files.verify import verify as verify_files
 
+        _files_only(place, source)
         root = None if cache is None else Path(cache)
         results = verify_files(place.manifest, mice, cache=root, repair=repair, jobs=jobs)
         found = [Checked(r.mouse, r.path, str(r.verdict), r.detail, ()) for r in results]
@@ -209,7 +221,7 @@ def open_mouse(
     from mousecmr_data.cine import mouse
 
     path = Path(path_or_name)
-    if path.suffix or path.exists() or len(path.parts) > 1:
+    if path.suffix or path.is_file() or len(path.parts) > 1:
         return mouse.open_file(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms)
     if voxel_size_mm is not None or frame_time_ms is not None:
         raise UnknownNameError(
@@ -263,6 +275,17 @@ def origin(
 def _is_store(source: Path_) -> bool:
     text = os.fspath(source)
     return "://" in text or text.endswith((".zarr", ".zip")) or (Path(text) / "zarr.json").is_file()
+
+
+def _files_only(place: Source, source: Path_) -> None:
+    from mousecmr_data.cine.opening import StoreSource
+
+    if isinstance(place, StoreSource):
+        raise UnknownNameError(
+            f"{source!s} is a Zarr store: it has no files to fetch or verify.",
+            "a dataset of files",
+            f"load(source={str(source)!r})",
+        )
 
 
 def _require(source: Source, mice: Sequence[str]) -> None:

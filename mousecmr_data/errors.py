@@ -39,6 +39,10 @@ class UnknownNameError(MouseCMRError, KeyError):
     """A mouse, split, split scheme, source or weights entry that does not exist."""
 
 
+class ArgumentError(MouseCMRError, ValueError):
+    """An argument has a value that makes no sense here."""
+
+
 class MissingDataError(MouseCMRError, FileNotFoundError):
     """Files that are needed are not on this disk and were not (or could not be) downloaded."""
 

@@ -14,7 +14,7 @@ import xarray as xr
 from mousecmr_data.cine import convert, samples
 from mousecmr_data.cine.opening import Opener
 from mousecmr_data.cine.source import Source
-from mousecmr_data.errors import MissingExtraError, UnknownNameError
+from mousecmr_data.errors import MissingDataError, MissingExtraError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Cohort:
 
     def select(self, mice: Iterable[str]) -> Cohort:
         """The cohort of the named mice only, in the order given."""
-        members = [self._members[known(name, self._members)] for name in mice]
+        names = dict.fromkeys([mice] if isinstance(mice, str) else mice)
+        members = [self._members[known(name, self._members)] for name in names]
         return Cohort(self.source, members, self.opener, self.split_scheme, self.chunks)
 
     def opened_by(self, opener: Opener) -> Cohort:
@@ -109,10 +110,12 @@ class Cohort:
                     "split": member.split or "none",
                     "phenotype": member.phenotype,
                     "synthetic": self.synthetic,
-                    "file": str(self.source.file(name)),
+                    "file": self.source.address(name),
                     "checksum": states[name],
                 }
             )
+        if not rows:
+            raise MissingDataError("This cohort is empty: there is no table.", "at least one mouse")
         return pd.DataFrame(rows).set_index("mouse").astype({"ed_frame": "Int64", "es_frame": "Int64"})
 
     @property

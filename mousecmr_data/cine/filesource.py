@@ -38,6 +38,10 @@ class FileSource:
         """Where the mouse's file lies."""
         return cache.place(self.manifest, self.manifest.files[mouse], self.cache_root)
 
+    def address(self, mouse: str) -> str:
+        """The path, for people."""
+        return str(self.file(mouse))
+
     def ready(self, mice: Iterable[str]) -> None:
         """Files are there since ``load``; a file deleted meanwhile is an error when it is opened."""
 

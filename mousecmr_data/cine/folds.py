@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.errors import ArgumentError
 
 
 def folds(cohort: Cohort, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
     """``k`` pairs (train, validation) of cohorts; each mouse is in exactly one validation cohort.
 
     ``stratify`` deals the mice of each phenotype evenly over the folds. The same seed gives the same
-    folds. Raises UnknownNameError if there are fewer mice than folds.
+    folds. Raises ArgumentError if there are fewer mice than folds.
     """
     if not 2 <= k <= len(cohort):
-        raise UnknownNameError(f"{k} folds of {len(cohort)} mice.", f"2 to {len(cohort)} folds")
+        raise ArgumentError(f"{k} folds of {len(cohort)} mice.", f"2 to {len(cohort)} folds")
     rng = np.random.default_rng(seed)
     groups = cohort.phenotypes if stratify else dict.fromkeys(cohort.mice, "")
     dealt: list[list[str]] = [[] for _ in range(k)]
@@ -36,12 +36,12 @@ def folds(cohort: Cohort, k: int, *, stratify: bool = False, seed: int = 0) -> l
 
 
 def assert_no_leakage(*cohorts: Cohort) -> None:
-    """Raise UnknownNameError if a mouse is in two of ``cohorts`` of the same source."""
+    """Raise ArgumentError if a mouse is in two of ``cohorts`` of the same source."""
     seen: set[tuple[str, str]] = set()
     for cohort in cohorts:
         mice = {(cohort.source.name, mouse) for mouse in cohort.mice}
         if seen & mice:
-            raise UnknownNameError(
+            raise ArgumentError(
                 f"{sorted(seen & mice)[0][1]} is on both sides: its images would leak.",
                 "cohorts without a mouse in common",
                 "cohort.folds(5) or load(split=...)",

@@ -112,10 +112,13 @@ class FileArray(LazyArray):
         else:
             with np.errstate(invalid="ignore"):
                 array = raw.astype(self.dtype)
-            if not np.array_equal(array.astype(raw.dtype), raw):
+                negative = raw.dtype.kind in "if" and bool((raw < 0).any())  # -5 would come back as -5
+                exact = not negative and np.array_equal(array.astype(raw.dtype), raw)
+            if not exact:
+                missing = int(np.isnan(raw).sum()) if raw.dtype.kind == "f" else 0
                 raise FileLayoutError(
                     f"{self.path}: {self.name} ({raw.dtype}) holds values that are no {self.dtype}: "
-                    f"from {np.min(raw)} to {np.max(raw)}.",
+                    + (f"{missing} are NaN." if missing else f"from {np.min(raw)} to {np.max(raw)}."),
                     f"whole numbers from 0 to {np.iinfo(self.dtype).max}",
                     "scale or round the array before writing it",
                 )
@@ -142,6 +145,8 @@ def _opened(path: str | Path) -> Iterator[h5py.File]:
         raise
     except PermissionError as e:
         raise FileLayoutError(f"{path} cannot be read: permission denied.", "a readable file") from e
+    except MemoryError as e:
+        raise FileLayoutError(f"{path} says it is larger than this machine's memory: {_first_line(e)}", _LAYOUT) from e
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as e:
         size = Path(path).stat().st_size
         raise FileLayoutError(

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 from xarray.core import indexing
 
@@ -22,12 +24,13 @@ from mousecmr_data.cine import store
 from mousecmr_data.cine.lazy import Key, LazyArray
 from mousecmr_data.cine.mouse import Parts
 from mousecmr_data.cine.store import Row
-from mousecmr_data.cine.zarrarray import StoreArray
-from mousecmr_data.errors import FileLayoutError
+from mousecmr_data.cine.zarrarray import SHARD, StoreArray
+from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.facts import layout
 from mousecmr_data.files import lock
 
 NAME = f"zarr-{store.FORMAT_VERSION}"
+DTYPES = {layout.IMAGE: "uint16", layout.MASK: "uint8"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class LayoutCache:
     folder: Path
 
     def row(self, mouse: str, file: Path) -> Row | None:
-        """The row of a converted mouse, if it was made from ``file`` as it is now."""
+        """The row of a converted mouse, if it is whole and was made from ``file`` as it is now."""
         found = self.rows().get(mouse) or self._own_row(mouse)
-        return found if found and _is_of(found, file) else None
+        return found if found and self._is_whole(mouse, found) and _is_of(found, file) else None
 
     def rows(self) -> dict[str, Row]:
         """The index; empty where there is none."""
@@ -50,48 +53,71 @@ class LayoutCache:
             return {}
         return _index(path, stat.st_mtime_ns, stat.st_size)
 
-    def convert(self, parts: Parts) -> Row:
+    def convert(self, mouse: str, file: Path, parts: Callable[[], Parts]) -> Row:
         """Convert a mouse unless it is converted; processes that ask for the same mouse wait for one."""
-        mouse = str(parts.attrs["mouse"])
+        found = self.row(mouse, file)
+        if found and mouse in self.rows():
+            return found
         self.folder.mkdir(parents=True, exist_ok=True)
         with lock.of(self.folder, mouse):
-            done = self.row(mouse, parts.path)
-            if done is None:
+            found = self.row(mouse, file)
+            if found is None:
                 for leftover in self.folder.glob(f".{mouse}.*"):  # of a process that was killed: we hold the lock
                     shutil.rmtree(leftover, ignore_errors=True)
-                source = _source(parts.path)
-                done = store.write_mouse(self.folder, mouse, parts.dataset(), source)
-            if self.rows().get(mouse) != done:
-                with lock.of(self.folder, store.INDEX):
-                    store.write_index(self.folder, {**self.rows(), mouse: done})
-        return done
+                found = store.write_mouse(self.folder, mouse, parts().dataset(), _source(file))
+            if self.rows().get(mouse) != found:
+                with lock.of(self.folder, "the index"):  # no mouse is called so
+                    store.write_index(self.folder, {**self.rows(), mouse: found})
+        return found
+
+    def discard(self, mouse: str) -> None:
+        """Forget a mouse that turned out to be damaged."""
+        with lock.of(self.folder, mouse):
+            shutil.rmtree(self.folder / mouse, ignore_errors=True)
+
+    def _is_whole(self, mouse: str, row: Row) -> bool:
+        """Whether the data files are there, and as long as they were."""
+        try:
+            sizes = {name: (self.folder / mouse / name / SHARD).stat().st_size for name in row.stored}
+        except OSError:
+            return False
+        return bool(sizes) and sizes == row.stored
 
     def _own_row(self, mouse: str) -> Row | None:
         """The row in the mouse's own group: of a process that ended before it could write the index."""
         try:
             text = (self.folder / mouse / store.INDEX).read_text(encoding="utf-8")
             return store.parse_row(json.loads(text)["attributes"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
 
 class CachedArray(LazyArray):
-    """The images of a mouse that is converted when they are first read."""
+    """One variable of a mouse that is converted when it is first read, and mended when it is damaged."""
 
     support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.OUTER_1VECTOR
 
-    def __init__(self, parts: Parts, cache: LayoutCache) -> None:
-        self.parts, self.cache = parts, cache
-        self.shape, self.dtype = parts.image.shape, parts.image.dtype
+    def __init__(
+        self, cache: LayoutCache, mouse: str, file: Path, parts: Callable[[], Parts], name: str, shape: tuple[int, ...]
+    ) -> None:
+        self.cache, self.mouse, self.file, self.parts, self.name = cache, mouse, file, parts, name
+        self.shape, self.dtype = shape, np.dtype(DTYPES[name])
 
     def read(self, key: Key) -> NDArray[Any]:
         """Read from the store, which is made if need be; from the file where that is not possible."""
+        stored = StoreArray(str(self.cache.folder), f"{self.mouse}/{self.name}", self.shape, DTYPES[self.name])
         try:
-            row = self.cache.convert(self.parts)
-            path = f"{self.parts.attrs['mouse']}/{layout.IMAGE}"
-            return StoreArray(str(self.cache.folder), path, row.shape, self.dtype.str).read(key)
+            self.cache.convert(self.mouse, self.file, self.parts)
+            try:
+                return stored.read(key)
+            except (FileLayoutError, MissingDataError):
+                self.cache.discard(self.mouse)
         except OSError:  # a read-only or full cache
-            return self.parts.image.read(key)
+            pass
+        parts = self.parts()
+        original = parts.image if self.name == layout.IMAGE else parts.mask
+        assert original is not None  # noqa: S101 (the variable exists, or nobody had made this array)
+        return original.read(key)
 
 
 _indexes: dict[Path, tuple[int, int, dict[str, Row]]] = {}
@@ -104,7 +130,7 @@ def _index(path: Path, mtime_ns: int, size: int) -> dict[str, Row]:
         try:
             attributes = json.loads(path.read_text(encoding="utf-8"))["attributes"]
             known = (mtime_ns, size, store.parse_index(attributes, str(path)))
-        except (OSError, ValueError, KeyError, FileLayoutError):
+        except (OSError, ValueError, KeyError, TypeError):
             return {}
         _indexes[path] = known
     return known[2]

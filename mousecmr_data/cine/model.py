@@ -22,7 +22,7 @@ from mousecmr_data.facts import layout
 from mousecmr_data.facts.labels import MEANINGS
 from mousecmr_data.facts.manifest import Manifest, embedded
 
-_FILE = "the file's own attribute"
+FROM_FILE = "the file's own attribute"
 _ARGUMENT = "given by the caller"
 
 
@@ -49,15 +49,16 @@ def sizes(
     if voxel_size_mm is not None:
         voxel, voxel_source = voxel_size_mm, _ARGUMENT
     elif layout.ATTR_VOXEL_SIZE in attrs:
-        voxel, voxel_source = attrs[layout.ATTR_VOXEL_SIZE], _FILE
+        voxel, voxel_source = attrs[layout.ATTR_VOXEL_SIZE], FROM_FILE
     else:
         thickness, spacing = facts["slice_thickness"], facts["pixel_spacing"]
-        voxel = (thickness.value, *spacing.value)
+        in_plane = spacing.value if isinstance(spacing.value, list | tuple) else (spacing.value, spacing.value)
+        voxel = (thickness.value, *in_plane)
         voxel_source = f"not in the file; {spacing.source}; slices: {thickness.source}"
     if frame_time_ms is not None:
         frame_time, time_source = frame_time_ms, _ARGUMENT
     elif layout.ATTR_FRAME_TIME in attrs:
-        frame_time, time_source = attrs[layout.ATTR_FRAME_TIME], _FILE
+        frame_time, time_source = attrs[layout.ATTR_FRAME_TIME], FROM_FILE
     else:
         frame_time, time_source = facts["frame_time"].value, f"not in the file; {facts['frame_time'].source}"
     z, y, x = _positive(voxel, 3, "voxel size (z, y, x) in mm", "voxel_size_mm=(1.0, 0.1, 0.1)")

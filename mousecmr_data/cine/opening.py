@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import xarray as xr
 import zarr
 
-from mousecmr_data.cine import store
+from mousecmr_data.cine import model, store
 from mousecmr_data.cine.layoutcache import CachedArray, LayoutCache
 from mousecmr_data.cine.mouse import Parts, parts
 from mousecmr_data.cine.source import FileSummary, Source
 from mousecmr_data.cine.store import Row
 from mousecmr_data.cine.zarrarray import NO_OPTIONS, Options, is_remote
 from mousecmr_data.cine.zarrarray import store as zarr_store
-from mousecmr_data.errors import FileLayoutError
+from mousecmr_data.errors import FileLayoutError, MouseCMRError
+from mousecmr_data.facts import layout
 from mousecmr_data.facts.manifest import FileEntry, Manifest, SplitScheme
 from mousecmr_data.facts.phases import ED, ES
 
@@ -39,15 +39,26 @@ class FileOpener:
     layouts: LayoutCache | None
 
     def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
-        """From the layout cache where the mouse is converted, else from its file."""
-        file = self.source.file(mouse)
-        if self.layouts:
-            row = self.layouts.row(mouse, file)
-            if row:
-                return store.dataset(str(self.layouts.folder), mouse, row, attrs)
+        """From the layout cache where the mouse is converted, else from its file.
+
+        The cache gives pixels and phases. Physical sizes that are not the file's own are the manifest's, as
+        it is now.
+        """
+        if self.layouts is None:
+            return self.parts(mouse).dataset(attrs)
+        row = self.layouts.row(mouse, self.source.file(mouse))
+        if row is None:
             found = self.parts(mouse)
-            return replace(found, image=CachedArray(found, self.layouts)).dataset(attrs)
-        return self.parts(mouse).dataset(attrs)
+            return replace(found, image=self._cached(mouse, layout.IMAGE, found.image.shape)).dataset(attrs)
+        mask = self._cached(mouse, layout.MASK, row.shape) if row.has_mask else None
+        synthetic = bool(row.attrs["synthetic"]) or self.source.synthetic
+        sizes = model.sizes(row.own_sizes(), manifest=self.source.manifest)
+        image = self._cached(mouse, layout.IMAGE, row.shape)
+        return store.build(row, image, mask, sizes, {**attrs, "synthetic": synthetic})
+
+    def _cached(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
+        assert self.layouts is not None  # noqa: S101 (the caller looked)
+        return CachedArray(self.layouts, mouse, self.source.file(mouse), partial(self.parts, mouse), name, shape)
 
     def parts(self, mouse: str) -> Parts:
         """The parts of the mouse's file."""
@@ -72,7 +83,9 @@ class StoreSource:
         """The root group's attributes: one read of one small file."""
         try:
             root = zarr.open_group(zarr_store(self.location, self.options), mode="r", zarr_format=3)
-        except (OSError, ValueError, KeyError, BadZipFile) as e:
+        except MouseCMRError:
+            raise
+        except Exception as e:  # what a file system far away may raise, nobody knows
             raise FileLayoutError(
                 f"{self.location} cannot be opened: {type(e).__name__}: {e}",
                 "a store written by `mousecmr convert`",
@@ -135,6 +148,10 @@ class StoreSource:
     def file(self, mouse: str) -> Path:
         """The mouse's group."""
         return Path(self.location) / mouse
+
+    def address(self, mouse: str) -> str:
+        """Folder or URL of the mouse's group."""
+        return f"{self.location}/{mouse}"
 
     def ready(self, mice: Iterable[str]) -> None:
         """Everything is there."""

@@ -34,6 +34,8 @@ def phenotypes_of(table: Any, manifest: Manifest) -> dict[str, str]:
         pairs = list(table.items())
     groups: dict[str, str] = {}
     for mouse, group in pairs:
+        if pd.isna(group):
+            continue
         if mouse not in manifest.files:
             raise UnknownNameError(f"The phenotypes name {mouse!r}.", f"mice of {manifest.name}")
         if groups.setdefault(mouse, str(group)) != str(group):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xarray.core import indexing
 
 from mousecmr_data.cine.lazy import Key, LazyArray, variable
-from mousecmr_data.errors import FileLayoutError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.phases import ED, ES, INFLOW, UNKNOWN
 
@@ -28,9 +28,11 @@ def select(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
             return np.arange(ds.sizes["frame"])
         if frames == "labelled":
             return np.flatnonzero(ds["labelled"].values)
-    elif frames and all(phase in _PHASES for phase in frames):
-        return np.flatnonzero(np.isin(ds["phase"].values, list(frames)))
-    raise UnlabelledError(
+    else:
+        names = list(frames)
+        if names and all(phase in _PHASES for phase in names):
+            return np.flatnonzero(np.isin(ds["phase"].values, names))
+    raise ArgumentError(
         f"frames={frames!r} names no frames.",
         f"'labelled', 'all', or a list out of {list(_PHASES)}",
         "cohort.slices(frames=['ED', 'ES'])",
@@ -44,6 +46,7 @@ def slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Datase
     on ``sample``: mouse, slice, frame, labelled, phase, split, phenotype; ``y`` and ``x`` in mm.
     Nothing is read before it is asked for.
     """
+    frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
     parts: dict[str, list[Any]] = {layout.IMAGE: [], layout.MASK: []}
     columns: dict[str, list[NDArray[Any]]] = {
         k: [] for k in ("mouse", "slice", "frame", "labelled", "phase", "split", "phenotype")
@@ -68,6 +71,8 @@ def slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Datase
     if first is None:
         raise UnlabelledError("There is no mouse to take slices from.", "a cohort of at least one mouse")
     index = np.concatenate(where)
+    if not len(index):
+        raise UnlabelledError(f"No mouse has a frame for frames={frames!r}.", "at least one", "frames='all'")
     variables = {
         name: (("sample", "y", "x"), variable(SampleArray(arrays, index)), first[name].attrs)
         for name, arrays in parts.items()

@@ -61,6 +61,9 @@ class Source(Protocol):
     def file(self, mouse: str) -> Path:
         """The path of the mouse's HDF5 file, whether or not it is there yet."""
 
+    def address(self, mouse: str) -> str:
+        """Path or URL of the mouse, for people."""
+
     def ready(self, mice: Iterable[str]) -> None:
         """Make sure that the files of ``mice`` are there."""
 

@@ -29,8 +29,10 @@ from filelock import FileLock
 from zarr.codecs import BloscCodec
 
 from mousecmr_data.cine import model
+from mousecmr_data.cine.lazy import LazyArray
+from mousecmr_data.cine.phases import DTYPE
 from mousecmr_data.cine.voxels import voxel_size_mm
-from mousecmr_data.cine.zarrarray import NO_OPTIONS, Options, StoreArray
+from mousecmr_data.cine.zarrarray import NO_OPTIONS, SHARD, Options, StoreArray
 from mousecmr_data.errors import CacheError, FileLayoutError
 from mousecmr_data.facts import layout
 
@@ -55,9 +57,11 @@ class Row:
     attrs: dict[str, Any]
     source: dict[str, Any]
     """Checksum, size and modification time of the file this was made from; empty if it was not a file."""
+    stored: dict[str, int]
+    """Bytes of each array's shard."""
 
     @classmethod
-    def of(cls, ds: xr.Dataset, source: Mapping[str, Any] | None = None) -> Row:
+    def of(cls, ds: xr.Dataset, source: Mapping[str, Any], stored: Mapping[str, int]) -> Row:
         """The row of a dataset of the cine model."""
         time = ds["time"].values
         frame_time = ds["time"].attrs.get("frame_time") or (float(time[1] - time[0]) if time.size > 1 else np.nan)
@@ -70,7 +74,8 @@ class Row:
             voxel_size_mm(ds),
             float(frame_time),
             {k: v for k, v in ds.attrs.items() if k != "slice_order"},
-            dict(source or {}),
+            dict(source),
+            dict(stored),
         )
 
     @classmethod
@@ -78,6 +83,15 @@ class Row:
         """A row from JSON."""
         lists = ("shape", "labelled_frames", "phases", "voxel_size_mm")
         return cls(**{**table, **{k: tuple(table[k]) for k in lists}})
+
+    def own_sizes(self) -> dict[str, Any]:
+        """Physical sizes that stood in the mouse's file itself, by the names of its attributes."""
+        own: dict[str, Any] = {}
+        if self.attrs.get("voxel_size_source") == model.FROM_FILE:
+            own[layout.ATTR_VOXEL_SIZE] = self.voxel_size_mm
+        if self.attrs.get("frame_time_source") == model.FROM_FILE:
+            own[layout.ATTR_FRAME_TIME] = self.frame_time_ms
+        return own
 
     def sizes(self) -> model.Sizes:
         """Physical sizes with their sources."""
@@ -97,6 +111,12 @@ def new(path: str | PathLike[str], split_scheme: str = "") -> Iterator[tuple[Pat
     killed process left is removed by the next. Raises :class:`CacheError` if ``path`` exists.
     """
     target = Path(path).absolute()
+    if target.suffix == ".zip":
+        raise CacheError(
+            f"{target.name} would be a folder.",
+            "a name such as mice.zarr",
+            "pack it afterwards: cd mice.zarr && zip -0 -r ../mice.zip .",
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}.partial"
     lock = FileLock(target.parent / f".{target.name}.lock")
@@ -120,14 +140,17 @@ def write_mouse(folder: Path, name: str, ds: xr.Dataset, source: Mapping[str, An
 
     The row also stands in the group's attributes, so that an index can be made again.
     """
-    row = Row.of(ds, source)
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
     try:
-        group = zarr.create_group(partial, zarr_format=3, attributes={**ds.attrs, FORMAT: asdict(row)})
+        group = zarr.create_group(partial, zarr_format=3, attributes=dict(ds.attrs))
+        stored = {}
         for variable in (layout.IMAGE, layout.MASK):
             if variable in ds:
                 _write_array(group, variable, ds[variable])
+                stored[variable] = (partial / variable / SHARD).stat().st_size
+        row = Row.of(ds, source or {}, stored)
+        group.attrs[FORMAT] = asdict(row)
         with warnings.catch_warnings():  # it is not of the v3 specification yet; readers that know it save requests
             warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata")
             zarr.consolidate_metadata(partial)
@@ -185,8 +208,15 @@ def dataset(
     """The dataset of one mouse of the store at ``location``: opens nothing until pixels are asked for."""
     image = StoreArray(location, f"{name}/{layout.IMAGE}", row.shape, "uint16", options)
     mask = StoreArray(location, f"{name}/{layout.MASK}", row.shape, "uint8", options) if row.has_mask else None
-    phases = np.array(row.phases)
-    return model.dataset(image, mask, row.labelled_frames, row.sizes(), {**row.attrs, **(attrs or {})}, phases)
+    return build(row, image, mask, row.sizes(), attrs or {})
+
+
+def build(
+    row: Row, image: LazyArray, mask: LazyArray | None, sizes: model.Sizes, attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """The dataset that ``row`` describes, over these arrays."""
+    phases = np.array(row.phases, DTYPE)
+    return model.dataset(image, mask, row.labelled_frames, sizes, {**row.attrs, **attrs}, phases)
 
 
 def _write_array(group: zarr.Group, name: str, data: xr.DataArray) -> None:
@@ -199,6 +229,7 @@ def _write_array(group: zarr.Group, name: str, data: xr.DataArray) -> None:
         compressors=CODEC,
         dimension_names=layout.DIMS,
         attributes=dict(data.attrs),
+        config={"write_empty_chunks": True},  # so that what is missing is known to be lost
     )
     array[...] = data.values
 

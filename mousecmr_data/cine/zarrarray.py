@@ -16,12 +16,16 @@ import zarr
 from numpy.typing import NDArray
 from xarray.core import indexing
 from zarr.abc.store import Store
+from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from mousecmr_data.cine.lazy import Key, LazyArray
-from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
+from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 
 _configuring = threading.Lock()
+
+SHARD = "c/0/0/0/0"
+"""Where an array's only shard lies below it."""
 
 
 class Options(dict[str, Any]):
@@ -59,18 +63,35 @@ class StoreArray(LazyArray):
         """Read a part; axes are indexed independently of each other."""
         try:
             array = _array(self.location, self.path, self.options, os.getpid())
-            if not isinstance(key[0], np.ndarray):
-                return np.asarray(array.oindex[key])
-            # A chunk is a frame: read one by one, chosen frames cost what they are; together, they cost the mouse.
-            wanted, place = np.unique(key[0], return_inverse=True)
-            frames = [np.asarray(array.oindex[(int(f), *key[1:])]) for f in wanted]
-            return np.stack(frames)[place] if frames else np.asarray(array.oindex[(slice(0, 0), *key[1:])])
-        except (OSError, ValueError, RuntimeError, KeyError) as e:
+            values = _read(array, key)
+            # Zarr takes what is missing for zeros. Ours is always written: then zeros have to be looked into.
+            if values.size and not values.any() and not _is_there(self.location, self.path, self.options, os.getpid()):
+                raise FileNotFoundError(f"its data, {SHARD}, are missing")
+            return values
+        except MouseCMRError:
+            raise
+        except Exception as e:  # what a file system far away may raise, nobody knows
             raise FileLayoutError(
-                f"{self.location}: {self.path} cannot be read: {e}",
+                f"{self.location}: {self.path} cannot be read: {type(e).__name__}: {e}",
                 "a complete store",
-                "mousecmr convert  makes it again",
+                "write or copy the store again",
             ) from e
+
+
+def _read(array: zarr.Array[Any], key: Key) -> NDArray[Any]:
+    if not isinstance(key[0], np.ndarray):
+        return np.asarray(array.oindex[key])
+    # A chunk is a frame: read one by one, chosen frames cost what they are; together, they cost the mouse.
+    wanted, place = np.unique(key[0], return_inverse=True)
+    frames = [np.asarray(array.oindex[(int(f), *key[1:])]) for f in wanted]
+    return np.stack(frames)[place] if frames else np.asarray(array.oindex[(slice(0, 0), *key[1:])])
+
+
+@lru_cache(maxsize=512)
+def _is_there(location: str, path: str, options: Options, pid: int) -> bool:
+    if Path(location).is_dir():
+        return (Path(location) / path / SHARD).is_file()
+    return bool(sync(_store(location, options, pid).exists(f"{path}/{SHARD}")))
 
 
 @lru_cache(maxsize=64)

@@ -47,7 +47,7 @@ def command(
             folder = convert.write(cohort, path, workers, lambda _: advance(1))
         else:
             folder = convert.fill(cohort, workers, lambda _: advance(1))
-    stored = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    stored = sum(f.stat().st_size for m in cohort.mice for f in (folder / m).rglob("*") if f.is_file())
     raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort)
     if as_json:
         output.print_json(

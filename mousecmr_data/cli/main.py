@@ -33,6 +33,8 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except MouseCMRError as e:
             raise click.ClickException(str(e)) from e
+        except OSError as e:
+            raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -57,11 +57,11 @@ def command(
         output.print_json([{**asdict(r), "trouble": r.trouble} for r in rows])
     else:
         output.warn_synthetic(manifest.synthetic)
-        _table(rows, len(bad), repair)
+        _table(rows, len(bad), repair, source)
     ctx.exit(1 if bad else 0)
 
 
-def _table(rows: Sequence[Checked], bad: int, repaired: bool) -> None:
+def _table(rows: Sequence[Checked], bad: int, repaired: bool, source: str) -> None:
     shown = [r for r in rows if r.trouble or r.detail or r.bytes == "unknown"]
     if shown:
         lines = [[r.mouse or r.path, r.bytes, " ".join([r.detail, *r.problems]).strip()] for r in shown[:40]]
@@ -71,4 +71,4 @@ def _table(rows: Sequence[Checked], bad: int, repaired: bool) -> None:
     files = sum(1 for r in rows if r.mouse)
     click.echo(f"{files} files, {files - bad} in order, {bad} in trouble.")
     if bad and not repaired:
-        click.echo("Next: mousecmr verify --repair  (fetches again what is bad, and only that)")
+        click.echo(f"Next: mousecmr verify --repair --source {source}  (gets again what is bad, and only that)")

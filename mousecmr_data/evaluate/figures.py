@@ -19,7 +19,7 @@ from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.labels import COLOURS, MEANINGS, Label
-from mousecmr_data.facts.phases import UNLABELLED
+from mousecmr_data.facts.phases import ED, ES, INFLOW, UNLABELLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def montage(ds: xr.Dataset) -> Figure:
     An unlabelled mouse shows its first frame, without outlines. Reads only these frames.
     """
     labelled = np.flatnonzero(ds["labelled"].values)
-    frames = labelled[:4] if labelled.size else np.array([0])
+    frames = _shown(ds["phase"].values, labelled) if labelled.size else np.array([0])
     few = ds.isel(frame=frames)
     images = few[layout.IMAGE].transpose(*layout.DIMS).values
     has_mask = layout.MASK in ds and labelled.size > 0
@@ -82,32 +82,39 @@ def volume_curve(ds: xr.Dataset) -> Figure:
     """Blood-pool volume and myocardial mass over the cine; unlabelled frames are marked, not guessed."""
     m = measure(ds)
     frames, time = m.frames, ds["time"].values
-    figure = _figure(figsize=(6.4, 4.2), layout="constrained")
-    volume, mass = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    figure = _figure(figsize=(6.4, 4.4))
+    volume, mass = figure.subplots(
+        2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw={"left": 0.13, "right": 0.97, "top": 0.86, "bottom": 0.13}
+    )
+    main = frames["phase"] != INFLOW
     for ax, column, label, ylabel in (
         (volume, "blood_pool_ul", Label.BLOOD_POOL, "blood pool (µL)"),
-        (mass, "mass_mg", Label.MYOCARDIUM, "myocardium (mg)"),
+        (mass, "mass_mg", Label.MYOCARDIUM, "mass (mg)"),
     ):
-        ax.plot(frames["time_ms"], frames[column], "o--", color=COLOURS[label], lw=1, ms=6)
+        ax.plot(frames["time_ms"][main], frames[column][main], "o--", color=COLOURS[label], lw=1, ms=6)
+        ax.plot(frames["time_ms"][~main], frames[column][~main], "o", mfc="none", color=COLOURS[label], ms=5)
         ax.set_ylabel(ylabel)
-        ax.set_ylim(0, max(1.0, 1.3 * float(frames[column].max())))
+        ax.set_ylim(0, max(1.0, 1.35 * float(frames[column].max())))
         ax.spines[["top", "right"]].set_visible(False)
         blank = time[~ds["labelled"].values]
-        ax.plot(blank, np.zeros(blank.size), "|", color="0.6", ms=6, clip_on=False)
-    for row in frames.itertuples():
+        ax.plot(blank, np.zeros(blank.size), "|", color="0.6", ms=8, mew=1.5, clip_on=False)
+        ax.tick_params(axis="x", length=0)
+    for row in frames[main].itertuples():
+        name = str(row.phase) if row.phase in (ED, ES) else "labelled"
         volume.annotate(
-            f"{row.phase}\n{row.blood_pool_ul:.1f} µL",
+            f"{name} {row.blood_pool_ul:.1f} µL",
             (row.time_ms, row.blood_pool_ul),
             textcoords="offset points",
-            xytext=(6, 6),
+            xytext=(6, 6 if row.phase != ES else -14),
             fontsize=8,
         )
-    mass.set_xlabel("time after the trigger (ms); grey ticks: frames that nobody segmented")
-    step = float(time[1] - time[0]) if time.size > 1 else 1.0
-    mass.set_xlim(float(time[0]) - step, float(time[-1]) + 3 * step)
+    inflow = "; open: frames with inflow artefacts" if (~main).any() else ""
+    mass.set_xlabel(f"time after the trigger (ms); grey: frames that nobody segmented{inflow}", fontsize=8)
+    step = float(time[1] - time[0]) if time.size > 1 else 5.0
+    mass.set_xlim(float(time[0]) - step, max(float(time[-1]), float(time[0]) + 4 * step) + step)
     known = np.isfinite(m.ef_percent)
     numbers = f"SV {m.sv_ul:.1f} µL, EF {m.ef_percent:.1f} %" if known else "EF: no ED/ES pair"
-    figure.suptitle(f"{title(ds)}\n{numbers}", fontsize=9, x=0.01, ha="left")
+    figure.text(0.02, 0.97, f"{title(ds)}\n{numbers}", fontsize=9, va="top")
     return figure
 
 
@@ -117,6 +124,12 @@ def save(figure: Figure, path: str | PathLike[str]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=150, facecolor=figure.get_facecolor())
     return target
+
+
+def _shown(phase: NDArray[np.str_], labelled: NDArray[np.intp]) -> NDArray[np.intp]:
+    """ED and ES first, whatever else is labelled; four at most."""
+    pair = [i for i in labelled if phase[i] in (ED, ES)]
+    return np.array([*pair, *(i for i in labelled if i not in pair)][:4])
 
 
 def _figure(**options: Any) -> Figure:

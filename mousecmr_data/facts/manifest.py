@@ -55,6 +55,11 @@ ROOT = Path(__file__).parents[1] / "manifests"
 
 DEFAULT = "mousecmr-130"
 
+COLUMNS = "columns mouse,path,git_blob_sha1,sha256,size"
+
+RESERVED = ("weights", "layouts", "phantom")
+"""Names that mean something else in the cache."""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -119,13 +124,20 @@ def read(folder: str | Path) -> Manifest:
     version = _text(dataset, "version", folder)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", version):
         raise ManifestError(f"{folder}: the version {version!r} cannot be a folder name.", "letters, digits, . _ -")
+    if folder.parent != ROOT and (name in RESERVED or name.startswith("phantom")):
+        raise ManifestError(f"{folder}: the name {name!r} is taken by this library.", "a name of your own")
+    url = dataset.get("url", "")
+    try:
+        url.format(version=version, path="x")
+    except (KeyError, ValueError, IndexError, AttributeError) as e:
+        raise ManifestError(f"{folder}: the url {url!r} is no template.", "text with {version} and {path}") from e
     files = _files(folder / "files.csv")
     try:
         return Manifest(
             name=name,
             title=dataset.get("title", name),
             version=version,
-            url=dataset.get("url", ""),
+            url=url,
             homepage=dataset.get("homepage", ""),
             licence=dataset.get("licence", "not stated"),
             synthetic=bool(dataset.get("synthetic", False)),
@@ -176,28 +188,34 @@ def _text(table: Mapping[str, Any], key: str, folder: Path) -> str:
 
 def _files(path: Path) -> dict[str, FileEntry]:
     if not path.is_file():
-        raise ManifestError(
-            f"There is no {path.name} in {path.parent}.", "columns mouse,path,git_blob_sha1,sha256,size"
-        )
+        raise ManifestError(f"There is no {path.name} in {path.parent}.", COLUMNS)
     entries: dict[str, FileEntry] = {}
-    with path.open(newline="", encoding="utf-8") as f:
-        for number, row in enumerate(csv.DictReader(f), start=2):
-            where = f"{path}, line {number}"
-            mouse, relative = row.get("mouse") or "", row.get("path") or ""
-            sha1, sha256, size = (row.get(k) or None for k in ("git_blob_sha1", "sha256", "size"))
-            parts = PurePosixPath(relative).parts
-            if not mouse or not relative or mouse in entries or "/" in mouse:
-                raise ManifestError(f"{where}: mouse {mouse!r}, path {relative!r}.", "unique names and a path")
-            if ".." in parts or relative.startswith("/") or "\\" in relative:
-                raise ManifestError(f"{where}: the path {relative!r} leaves the dataset.", "a relative path")
-            if not (_hex(sha1, 40) and _hex(sha256, 64) and (sha1 or sha256)):
-                raise ManifestError(
-                    f"{where}: git_blob_sha1 {sha1!r}, sha256 {sha256!r}.",
-                    "40 and 64 lower-case hex digits, at least one of the two",
-                )
-            if size is not None and not size.isdigit():
-                raise ManifestError(f"{where}: size {size!r}.", "a number of bytes")
-            entries[mouse] = FileEntry(mouse, relative, sha1, sha256, int(size) if size else None)
+    paths: set[str] = set()
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").removeprefix("\ufeff").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise ManifestError(f"{path} is no CSV file in UTF-8: {e}.", COLUMNS) from e
+    for number, row in enumerate(rows, start=2):
+        where = f"{path}, line {number}"
+        mouse, relative = row.get("mouse") or "", row.get("path") or ""
+        sha1, sha256, size = (row.get(k) or None for k in ("git_blob_sha1", "sha256", "size"))
+        parts = PurePosixPath(relative).parts
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.+-]*", mouse) or mouse.endswith((".json", ".zarr")):
+            raise ManifestError(f"{where}: mouse {mouse!r}.", "a name of letters, digits and . _ - +")
+        if not relative or mouse in entries or relative in paths:
+            raise ManifestError(f"{where}: mouse {mouse!r}, path {relative!r}.", "unique names and paths")
+        paths.add(relative)
+        hidden = any(part.startswith(".") for part in parts) or relative.endswith(".json")
+        if hidden or not parts or relative.startswith("/") or "\\" in relative:
+            raise ManifestError(f"{where}: the path {relative!r} leaves the dataset.", "a relative path")
+        if not (_hex(sha1, 40) and _hex(sha256, 64) and (sha1 or sha256)):
+            raise ManifestError(
+                f"{where}: git_blob_sha1 {sha1!r}, sha256 {sha256!r}.",
+                "40 and 64 lower-case hex digits, at least one of the two",
+            )
+        if size is not None and not (size.isascii() and size.isdigit()):
+            raise ManifestError(f"{where}: size {size!r}.", "a number of bytes")
+        entries[mouse] = FileEntry(mouse, relative, sha1, sha256, int(size) if size else None)
     if not entries:
         raise ManifestError(f"{path} lists no file.", "a row a mouse")
     return entries
@@ -210,6 +228,10 @@ def _hex(text: str | None, digits: int) -> bool:
 def _splits(tables: dict[str, Any], files: Mapping[str, FileEntry], folder: Path) -> dict[str, SplitScheme]:
     schemes = {}
     for name, table in tables.items():
+        known = {"description", "caveat", "labelled_images_2d"}
+        strange = [k for k, v in table.items() if k not in known and not isinstance(v, list)]
+        if strange:
+            raise ManifestError(f"{folder / 'splits.toml'}: {strange[0]!r} of {name!r} is no list.", "lists of mice")
         mice = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
         seen: dict[str, str] = {}
         for split, members in mice.items():

@@ -22,6 +22,8 @@ class Sums:
 
     def agree(self, entry: FileEntry) -> bool:
         """Whether these are the bytes that the manifest names: every checksum it knows, and the size."""
+        if entry.sha256 is None and entry.git_blob_sha1 is None:
+            return False  # a phantom's file: nobody can say what its bytes should be
         return (
             entry.sha256 in (None, self.sha256)
             and entry.git_blob_sha1 in (None, self.git_blob_sha1)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from mousecmr_data.facts import manifest as manifests
-from mousecmr_data.facts.manifest import FileEntry, Group, Manifest, SplitScheme
+from mousecmr_data.facts.manifest import Constant, FileEntry, Group, Manifest, SplitScheme, Stack
 from mousecmr_data.files import cache as places
+from mousecmr_data.files import processes
 from mousecmr_data.phantom import VERSION, Plan, plans, write
 
 EXTERNAL = "external"
@@ -27,20 +26,18 @@ def manifest(cohort: str) -> Manifest:
     """
     real = manifests.embedded()
     mice = tuple(plans(cohort))
+    drawn = list(plans(cohort).values())
     if set(mice) == set(real.files):
-        splits = {
-            name: replace(scheme, caveat="Synthetic mice; the names are those of the real ones.")
-            for name, scheme in real.splits.items()
-            if scheme.mice
-        }
+        lists = {name: dict(scheme.mice) for name, scheme in real.splits.items() if scheme.mice}
+        caveat = "Synthetic mice; the names are those of the real ones."
     else:
+        lists = {name: {EXTERNAL: mice} for name, scheme in real.splits.items() if scheme.mice}
         caveat = "Stands in for an external test set."
-        splits = {
-            name: SplitScheme(name, "Every mouse is external.", caveat, {EXTERNAL: mice}, {})
-            for name, scheme in real.splits.items()
-            if scheme.mice
-        }
-    phenotypes = [plan.phenotype for plan in plans(cohort).values()]
+    splits = {
+        name: SplitScheme(name, "", caveat, parts, {k: _labelled_images(cohort, v) for k, v in parts.items()})
+        for name, parts in lists.items()
+    }
+    phenotypes = [plan.phenotype for plan in drawn]
     return replace(
         real,
         name=cohort,
@@ -53,12 +50,44 @@ def manifest(cohort: str) -> Manifest:
         files={m: FileEntry(m, f"{m}.h5") for m in mice},
         splits=splits,
         groups=tuple(Group(g, phenotypes.count(g), "the phantom's plan") for g in dict.fromkeys(phenotypes)),
+        stack=_stack(drawn),
+        acquisition={**real.acquisition, **_acquisition(drawn[0])},
         counts={},
         weights={},
         published=None,
         known_issues=(),
         paper={},
     )
+
+
+def _labelled_images(cohort: str, mice: Iterable[str]) -> int:
+    return sum(len(p.labelled_frames) * p.n_slices for p in (plans(cohort)[m] for m in mice))
+
+
+def _stack(drawn: Sequence[Plan]) -> Stack:
+    slices, frames = [p.n_slices for p in drawn], [p.n_frames for p in drawn]
+    rows, columns = drawn[0].shape_yx
+    return Stack(rows, columns, (min(slices), max(slices)), (min(frames), max(frames)))
+
+
+def _acquisition(plan: Plan) -> dict[str, Constant]:
+    dz, dy, dx = plan.voxel_size_mm
+    scan, source = plan.acquisition, "the phantom's plan"
+    return {
+        "pixel_spacing": Constant([dy, dx], "mm", source),
+        "slice_thickness": Constant(dz, "mm", source),
+        "frame_time": Constant(plan.frame_time_ms, "ms", source),
+        "field_strength": Constant(scan.field_t, "T", source),
+        "scanner": Constant("none: computed", "", source),
+        "sequence": Constant("spoiled gradient echo, computed", "", source),
+        "echo_time": Constant(scan.te_ms, "ms", source),
+        "repetition_time": Constant(scan.tr_ms, "ms", source),
+        "flip_angle": Constant(scan.flip_deg, "degree", "the phantom's plan (of the first mouse)"),
+        "anaesthesia": Constant("none", "", source),
+        "imaged": Constant("never", "", source),
+        "ethics": Constant("no animal", "", source),
+        "annotation": Constant("the model's own geometry", "", source),
+    }
 
 
 @dataclass(frozen=True)
@@ -87,6 +116,10 @@ class PhantomSource:
         """Where the mouse's file lies, or will lie."""
         return places.place(self.manifest, self.manifest.files[mouse], self.cache_root)
 
+    def address(self, mouse: str) -> str:
+        """The path, for people."""
+        return str(self.file(mouse))
+
     def ready(self, mice: Iterable[str]) -> None:
         """Make the files that are not there yet, one after the other."""
         make(self, mice)
@@ -112,24 +145,12 @@ def make(
 ) -> None:
     """Make the missing files of ``mice`` in ``jobs`` processes, calling ``done`` with each name.
 
-    More than one process needs a main module that can be imported (``if __name__ == "__main__"``).
+    More than one process needs a main module that can be imported: see :func:`files.processes.each`.
     """
     missing = [m for m in mice if not source.file(m).exists()]
     for mouse in missing[:1]:
         source.file(mouse).parent.mkdir(parents=True, exist_ok=True)
-    if jobs == 1 or len(missing) == 1:
-        for mouse in missing:
-            _make(source, mouse)
-            if done:
-                done(mouse)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        running = {pool.submit(_make, source, mouse): mouse for mouse in missing}
-        for future in as_completed(running):
-            future.result()
-            if done:
-                done(running[future])
+    processes.each(partial(_make, source), missing, jobs, done)
 
 
 def _make(source: PhantomSource, mouse: str) -> None:

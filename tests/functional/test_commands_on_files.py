@@ -86,7 +86,23 @@ def test_the_published_layout_of_voxels_can_be_overridden(real_mouse: Path) -> N
 
 
 def test_demo(tmp_path: Path, phantom_cache: Path) -> None:
-    result = run("demo", "-o", tmp_path / "out", "--per-group", 1, "--cache", phantom_cache)
+    result = run("demo", "-o", tmp_path / "out", "--per-group", 1, "--segment", 1, "--cache", phantom_cache)
     assert "SYNTHETIC" in result.output
     assert "mousecmr fetch" in result.output
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"measures.csv", "montage.png", "volume.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "measures.csv",
+        "montage.png",
+        "volume.png",
+        "Mouse6_segmented.gif",
+    }
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    mouse = write(tmp_path / "m.h5")
+    (tmp_path / "file").write_text("")
+    for arguments in (
+        ("measure", mouse, "--csv", tmp_path / "nowhere" / "x.csv"),
+        ("show", mouse, "-o", tmp_path / "file" / "sub"),
+        ("phantom", "Mouse1", "--cache", tmp_path / "file" / "cache"),
+    ):
+        assert "Error: " in run(*arguments, code=1).output

@@ -16,7 +16,7 @@ from mousecmr_data.adapters.torch.pixels import LazyPixels, MappedPixels, Memory
 from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.cine.samples import Frames, select
 from mousecmr_data.cine.voxels import voxel_size_mm
-from mousecmr_data.errors import UnknownNameError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, UnlabelledError
 
 Kind = Literal["slices", "stacks", "cines"]
 Mode = Literal["memmap", "memory", "lazy"]
@@ -58,9 +58,12 @@ def dataset(
     Raises UnlabelledError where no frame is chosen.
     """
     if kind not in ("slices", "stacks", "cines") or mode not in ("memmap", "memory", "lazy"):
-        raise UnknownNameError(
+        raise ArgumentError(
             f"kind={kind!r}, mode={mode!r}.", "kind: slices, stacks or cines; mode: memmap, memory or lazy"
         )
+    frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
+    if len(cohort) == 0:
+        raise UnlabelledError("The cohort is empty.", "at least one mouse")
     parts: list[Index] = []
     chosen: list[NDArray[np.intp]] = []
     spacing: list[tuple[float, float, float]] = []

@@ -154,7 +154,7 @@ def test_mapped_files_follow_their_source(cohort: Cohort, tmp_path: Path) -> Non
 def test_nothing_to_sample_is_an_error(cohort: Cohort) -> None:
     with pytest.raises(md.errors.UnlabelledError, match="chooses no frame"):
         mt.dataset(cohort.select(["C"]), frames=["ED"])
-    with pytest.raises(md.errors.UnknownNameError, match="kind='voxels'"):
+    with pytest.raises(md.errors.ArgumentError, match="kind='voxels'"):
         mt.dataset(cohort, "voxels")  # type: ignore[arg-type]
 
 

@@ -103,7 +103,7 @@ def test_slices_index_lazily(source: Path) -> None:
             whole[key] if not isinstance(key, tuple) or key[0] != [3, 40] else whole[[3, 40]][:, 4:9][:, :, [1, 1, 7]]
         )
         np.testing.assert_array_equal(fresh, want)
-    with pytest.raises(md.errors.UnlabelledError, match="names no frames"):
+    with pytest.raises(md.errors.ArgumentError, match="names no frames"):
         md.load(source=source).slices("ED")  # type: ignore[arg-type]
 
 
@@ -151,3 +151,41 @@ def test_to_zarr(source: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="exists"):
         cohort.to_zarr(path)
     assert [p.name for p in tmp_path.glob(".store*")] == []
+
+
+def test_frames_may_be_any_iterable(source: Path) -> None:
+    cohort = md.load(source=source)
+    n = cohort.slices(["ED", "ES"]).sizes["sample"]
+    assert cohort.slices(p for p in ["ED", "ES"]).sizes["sample"] == n  # type: ignore[arg-type]
+    assert cohort.slices(np.array(["ED", "ES"])).sizes["sample"] == n  # type: ignore[arg-type]
+    with pytest.raises(md.errors.UnlabelledError, match="No mouse has a frame"):
+        cohort.select(["A"]).slices(["inflow"])
+
+
+def test_a_group_that_is_missing_is_not_published(source: Path) -> None:
+    given = {"A": None, "B": pd.NA, "C": float("nan")}
+    assert set(md.load(source=source, phenotypes=given).phenotypes.values()) == {"not published"}  # type: ignore[arg-type]
+
+
+def test_a_name_comes_before_a_folder(tmp_path: Path, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Mouse5").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert md.open_mouse("Mouse5", source="phantom", cache=phantom_cache).attrs["mouse"] == "Mouse5"
+
+
+def test_a_scheme_of_ones_own_is_the_default(source: Path, tmp_path: Path) -> None:
+    (source / "splits.toml").write_text('[mine]\ntrain = ["A"]\ntest = ["B"]\n')
+    assert md.load(source=source)["C"].attrs["split"] == "none"
+    assert md.load("train", source=source).mice == ("A",)
+    store = md.load(source=source).to_zarr(tmp_path / "own.zarr")
+    assert md.load("test", source=store).mice == ("B",)
+    with pytest.raises(UnknownNameError, match="'mine'"):
+        md.load(source=source, split_scheme="yours")
+
+
+def test_selection(source: Path) -> None:
+    cohort = md.load(source=source)
+    assert cohort.select("B").mice == ("B",)
+    assert cohort.select(["C", "A", "C"]).mice == ("C", "A")
+    with pytest.raises(MissingDataError, match="empty"):
+        _ = md.load(mice=[], source=source).table

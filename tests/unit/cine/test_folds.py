@@ -2,7 +2,7 @@ import pytest
 
 import mousecmr_data as md
 from mousecmr_data.cine.folds import assert_no_leakage
-from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.errors import ArgumentError
 
 
 @pytest.mark.parametrize("stratify", [False, True])
@@ -27,8 +27,8 @@ def test_strata_are_even() -> None:
 
 def test_leakage_and_nonsense_are_errors() -> None:
     cohort = md.load("validation", source="phantom")
-    with pytest.raises(UnknownNameError, match="Mouse5 is on both sides"):
+    with pytest.raises(ArgumentError, match="Mouse5 is on both sides"):
         assert_no_leakage(cohort, cohort.select(["Mouse5"]))
     for k in (1, 16):
-        with pytest.raises(UnknownNameError, match="2 to 15 folds"):
+        with pytest.raises(ArgumentError, match="2 to 15 folds"):
             cohort.folds(k)

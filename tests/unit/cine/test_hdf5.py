@@ -103,6 +103,7 @@ def test_a_mouse_that_nobody_segmented(tmp_path: Path) -> None:
         ("float64", np.nan, False),
         ("float32", 0.5, False),
         ("int32", -1, False),
+        ("int16", -5, False),
         ("int32", 65536, False),
         ("float64", np.inf, False),
     ],

@@ -35,6 +35,17 @@ def test_montage_shows_every_slice_of_ed_and_es(tmp_path: Path) -> None:
     assert path.read_bytes()[:4] == b"\x89PNG"
 
 
+def test_montage_has_es_among_many_labelled_frames(tmp_path: Path) -> None:
+    figure = figures.montage(md.open_mouse(write(tmp_path / "m.h5", (0, 1, 2, 3, 4))))
+    labels = [ax.get_ylabel().split("\n")[0] for ax in figure.axes if ax.get_ylabel()]
+    assert labels == ["ED 0", "ES 2", "inflow 1", "inflow 3"]
+
+
+def test_the_curve_of_a_single_frame_has_room(tmp_path: Path) -> None:
+    figure = figures.volume_curve(md.open_mouse(write(tmp_path / "m.h5", (2,))))
+    assert all(ax.get_position().height > 0.2 for ax in figure.axes)
+
+
 def test_an_unlabelled_mouse_has_a_montage_but_no_curve(tmp_path: Path) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", ()))
     assert "no frame is labelled" in texts(figures.montage(ds))
@@ -45,7 +56,7 @@ def test_an_unlabelled_mouse_has_a_montage_but_no_curve(tmp_path: Path) -> None:
 def test_the_curve_marks_frames_that_nobody_segmented(tmp_path: Path) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", (0, 2)))
     volume = figures.volume_curve(ds).axes[0]
-    measured, blank = volume.lines[0], volume.lines[1]
+    measured, blank = volume.lines[0], volume.lines[-1]
     np.testing.assert_allclose(measured.get_ydata(), md.measure(ds).frames["blood_pool_ul"])
     assert blank.get_xdata().tolist() == [5.0, 15.0, 20.0]
 

@@ -91,6 +91,15 @@ def replace(path: Path, old: str, new: str) -> None:
         ("files.csv", "Data/Mouse2.h5", "../Mouse2.h5", "leaves the dataset"),
         ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "822ea7", "hex digits"),
         ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "", "at least one"),
+        ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,Data/Mouse1.h5", "unique names and paths"),
+        ("files.csv", "Mouse2,Data/Mouse2.h5", "zarr.json,Data/Mouse2.h5", "letters, digits"),
+        ("files.csv", "Mouse2,Data/Mouse2.h5", "..,Data/Mouse2.h5", "letters, digits"),
+        ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,.", "leaves the dataset"),
+        ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,mousecmr-lock.json", "leaves the dataset"),
+        ("dataset.toml", "{version}/{path}", "{version}/{paht}", "no template"),
+        ("dataset.toml", 'name = "mousecmr-130"', 'name = "phantom"', "taken by this library"),
+        ("dataset.toml", 'name = "mousecmr-130"', 'name = "layouts"', "taken by this library"),
+        ("splits.toml", "validation = [", 'oops = "Mouse1"\nvalidation = [', "is no list"),
         ("dataset.toml", 'name = "mousecmr-130"', 'name = "../x"', "folder name"),
         ("dataset.toml", 'version = "972', 'nothing = "972', "version"),
         ("dataset.toml", "n_mice = 39", "mice = 39", "unknown keys"),
@@ -111,4 +120,13 @@ def test_only_two_files_are_required(folder: Path) -> None:
     assert len(read(folder).files) == 130
     (folder / "files.csv").unlink()
     with pytest.raises(ManifestError, match=r"no files\.csv"):
+        read(folder)
+
+
+def test_encodings(folder: Path) -> None:
+    text = (folder / "files.csv").read_text()
+    (folder / "files.csv").write_text("\ufeff" + text, encoding="utf-8")
+    assert len(read(folder).files) == 130
+    (folder / "files.csv").write_bytes(text.replace("Mouse2,", "M\xe4use,").encode("latin-1"))
+    with pytest.raises(ManifestError, match="UTF-8"):
         read(folder)

@@ -59,3 +59,40 @@ def test_made_in_processes_as_in_one(tmp_path: Path, phantom_cache: Path) -> Non
     assert one.identical(two)
     make(source, ["Mouse5"], 1, done.append)
     assert len(done) == 2, "what is there is not made again"
+
+
+@pytest.mark.parametrize("cohort", ["phantom-7T", "phantom-11.7T"])
+def test_other_scanners_are_sound_and_describe_themselves(cohort: str, tmp_path: Path) -> None:
+    mouse = next(iter(plans(cohort)))
+    md.fetch([mouse], source=cohort, cache=tmp_path)
+    (checked,) = md.verify([mouse], source=cohort, cache=tmp_path)
+    assert not checked.trouble, checked
+    spacing = manifest(cohort).acquisition["pixel_spacing"]
+    assert spacing.value == pytest.approx(plans(cohort)[mouse].voxel_size_mm[1:])
+    assert "phantom" in spacing.source
+
+
+def test_counts_are_the_phantoms_own() -> None:
+    counts = manifest("phantom").splits["upstream-notebook"].labelled_images_2d
+    assert sum(counts.values()) == sum(p.n_slices * len(p.labelled_frames) for p in plans("phantom").values())
+    assert dict(counts) != dict(embedded().splits["upstream-notebook"].labelled_images_2d)
+
+
+def test_a_damaged_file_is_made_again_on_repair(tmp_path: Path) -> None:
+    path = md.fetch(["Mouse5"], source="phantom", cache=tmp_path)["Mouse5"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    (bad,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path)
+    assert bad.trouble
+    (good,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path, repair=True)
+    assert not good.trouble
+    assert path.stat().st_size == len(whole)
+
+
+def test_a_phantom_cannot_be_bundled(tmp_path: Path) -> None:
+    from mousecmr_data.files import bundle
+
+    md.fetch(["Mouse5"], source="phantom", cache=tmp_path)
+    with pytest.raises(md.errors.MouseCMRError):
+        bundle.create(manifest("phantom"), ["Mouse5"], tmp_path / "b.zip", cache=tmp_path)
+    assert not (tmp_path / "b.zip").exists()

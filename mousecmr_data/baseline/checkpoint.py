@@ -1,0 +1,72 @@
+"""Checkpoints of a training run: the whole state in one safetensors file, so that a kill loses an epoch at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mousecmr_data.baseline import tensorfile
+from mousecmr_data.baseline.config import Config
+from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.errors import FileLayoutError
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    epoch: int = 0
+    """Epochs done."""
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """A row an epoch: epoch, loss, validation_loss, learning_rate, seconds, and Dice on the validation slices."""
+
+
+def save(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress, config: Config) -> None:
+    """Write the state after an epoch; :func:`restore` continues from it."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"optimizer.{number}.{key}"] = torch.as_tensor(value)
+    tensorfile.write(folder / LAST, tensors, {"progress": vars(progress), "config": config.to_json()})
+
+
+def restore(folder: Path, model: nn.Module, optimizer: Optimizer, config: Config) -> Progress:
+    """Put the saved state into ``model`` and ``optimizer``; says how far the run had come."""
+    tensors, about = tensorfile.read(folder / LAST)
+    saved = Config.from_json(about["config"])
+    if saved != config:
+        raise FileLayoutError(
+            f"{folder} was begun with another configuration.",
+            "the same one (it is in config.json)",
+            "train in a new folder",
+        )
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            states.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**about["progress"])
+
+
+def save_weights(path: Path, model: UNet3Plus, about: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    """Write a network's weights with what is needed to build it again; ``about`` becomes part of the header."""
+    tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    header = {"channels": list(model.channels), "classes": model.classes, "reduce": model.reduce, **about}
+    tensorfile.write(path, tensors, header)
+
+
+def weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state dict (float32) and the header of a file of :func:`save_weights`."""
+    tensors, about = tensorfile.read(path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, about

@@ -1,0 +1,117 @@
+"""The authors' weights file (Keras HDF5) as a PyTorch state dict; read with h5py, TensorFlow is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
+from mousecmr_data.errors import FileLayoutError, MissingDataError
+
+_ROOT = "model_weights"
+_CONV = {"kernel:0": "weight", "bias:0": "bias"}
+_BN = {"gamma:0": "weight", "beta:0": "bias", "moving_mean:0": "running_mean", "moving_variance:0": "running_var"}
+_LFS = b"version https://git-lfs"
+
+
+def layers() -> Iterator[tuple[str, str]]:
+    """Every Keras layer with weights, and the name of its module in :class:`UNet3Plus`."""
+    levels = range(1, LEVELS + 1)
+    blocks = [(f"Encoder{k}", f"encoder.{k}.{n - 1}", n) for k in levels for n in (1, 2)]
+    blocks += [(f"Skip{u}_{d}", f"skip.{u}_{d}", 1) for u in levels for d in levels[:-1]]
+    blocks += [(f"Decoder{d}", f"decoder.{d}", 1) for d in levels[:-1]]
+    for keras, module, n in blocks:
+        yield f"{keras}_Conv_{n}", f"{module}.conv"
+        yield f"{keras}_BN_{n}", f"{module}.bn"
+    for k in levels:
+        yield f"deepsup_conv_{k}_1", f"head.{k}.first"
+        yield f"deepsup_conv_{k}_2", f"head.{k}.second"
+
+
+def read(path: str | Path) -> UNet3Plus:
+    """The network in a Keras HDF5 file, float32, in evaluation mode; its channels are read from the file.
+
+    Raises :class:`MissingDataError` (no file) and :class:`FileLayoutError` (no HDF5, truncated, a Git LFS
+    pointer, layers missing, too many or of another shape).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"There is no file {path}.", "the authors' weights file, SEG459.h5")
+    with path.open("rb") as f:
+        start = f.read(200)
+    if start.startswith(_LFS):
+        raise FileLayoutError(
+            f"{path} is a Git LFS pointer ({path.stat().st_size} bytes of text), not the weights.",
+            "the HDF5 file it points to",
+            "fetch it from the media host: mousecmr predict --weights mousecmr-9.4T-unet3plus does so",
+        )
+    try:
+        with h5py.File(path, "r") as f:
+            arrays = _arrays(f, path)
+    except FileLayoutError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as e:
+        raise FileLayoutError(
+            f"{path} ({path.stat().st_size} bytes) is truncated, damaged or not HDF5: {e}", "a Keras HDF5 file"
+        ) from e
+    return _network(arrays, path)
+
+
+def _arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of each layer by their last name."""
+    if _ROOT not in f:
+        raise FileLayoutError(f"{path} has no group {_ROOT!r}; it has {list(f)[:8]}.", "a whole model saved by Keras")
+    found: dict[str, dict[str, np.ndarray]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            layer, _, rest = name.partition("/")
+            found.setdefault(layer, {})[rest.removeprefix(f"{layer}/")] = item[()]
+
+    f[_ROOT].visititems(visit)
+    return found
+
+
+def _network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet3Plus:
+    expected = dict(layers())
+    if missing := [k for k in expected if k not in arrays]:
+        raise FileLayoutError(
+            f"{path} lacks {len(missing)} of {len(expected)} layers: {', '.join(missing[:5])}.", "a whole UNet3+"
+        )
+    if extra := sorted(set(arrays) - set(expected)):
+        raise FileLayoutError(f"{path} has layers that UNet3+ has not: {', '.join(extra[:5])}.", "a UNet3+ alone")
+    state: dict[str, Tensor] = {}
+    for keras, module in expected.items():
+        names = _BN if "_BN_" in keras else _CONV
+        if set(arrays[keras]) != set(names):
+            raise FileLayoutError(f"{path}: {keras} holds {sorted(arrays[keras])}.", f"{sorted(names)}")
+        for theirs, ours in names.items():
+            array = np.asarray(arrays[keras][theirs])
+            if array.dtype.kind != "f":
+                raise FileLayoutError(f"{path}: {keras}/{theirs} has the type {array.dtype}.", "floating point")
+            if theirs == "kernel:0":
+                if array.ndim != 4:
+                    raise FileLayoutError(f"{path}: {keras}/{theirs} has the shape {array.shape}.", "(3, 3, in, out)")
+                array = array.transpose(3, 2, 0, 1)
+            state[f"{module}.{ours}"] = torch.from_numpy(np.array(array, np.float32, order="C"))
+    channels = [int(state[f"encoder.{k}.0.conv.weight"].shape[0]) for k in range(1, LEVELS + 1)]
+    network = UNet3Plus(channels, int(state["head.1.second.weight"].shape[0]))
+    for name, own in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = own
+        elif state[name].shape != own.shape:
+            keras = next(k for k, module in expected.items() if name.rpartition(".")[0] == module)
+            raise FileLayoutError(
+                f"{path}: {keras} does not fit: {name} has the shape {tuple(state[name].shape)}.",
+                f"{tuple(own.shape)}, for the channels {tuple(channels)}",
+            )
+        elif not torch.isfinite(state[name]).all():
+            raise FileLayoutError(f"{path}: {name} holds values that are not finite.", "a sound file")
+    network.load_state_dict(state)
+    return network.eval()

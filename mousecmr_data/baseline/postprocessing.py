@@ -1,0 +1,76 @@
+"""What is kept of a predicted stack: rules on connected components, per class and 3D stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mousecmr_data.baseline.overlap import CLASSES
+from mousecmr_data.errors import UnknownNameError
+
+Rule = Literal["paper", "upstream-code", "none"]
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+MIN_VOXELS = 10
+MIN_SLICES = 2
+MAX_DISTANCE = 40.0
+"""Index units (row, column, slice, unscaled). These three: source, the authors' code."""
+
+
+def postprocessed(labels: Labels, rule: Rule = "paper") -> Labels:
+    """A stack (slice, y, x) with what ``rule`` drops set to background.
+
+    "paper": the largest 6-connected component of each class. "upstream-code": components of at least 10
+    voxels that span two slices or more, with their centroid within 40 index units of the dominant one's
+    (the one spanning most slices). "none": as predicted.
+    """
+    if rule not in RULES:
+        raise UnknownNameError(f"There is no post-processing {rule!r}.", f"one of {', '.join(map(repr, RULES))}")
+    kept = np.zeros_like(labels)
+    for label in CLASSES:
+        kept[RULES[rule](labels == label)] = label
+    return kept
+
+
+def _largest(mask: Mask) -> Mask:
+    components, n = ndimage.label(mask)
+    if n < 2:
+        return mask
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return np.asarray(components == int(sizes.argmax()))
+
+
+def _near_the_dominant(mask: Mask) -> Mask:
+    # The authors' arrays are (row, column, slice): that order numbers the components, and so breaks ties.
+    components, n = ndimage.label(mask.transpose(1, 2, 0))
+    sizes = np.bincount(components.ravel(), minlength=n + 1)
+    found = [k for k in range(1, n + 1) if sizes[k] >= MIN_VOXELS]
+    if not found:
+        return np.zeros_like(mask)
+    boxes = ndimage.find_objects(components)
+    spans = {k: len(np.unique(np.nonzero(components[boxes[k - 1]] == k)[2])) for k in found}
+    dominant = max(found, key=lambda k: spans[k])
+    centres = dict(zip(found, ndimage.center_of_mass(components > 0, components, found), strict=True))
+    kept = [
+        k
+        for k in found
+        if spans[k] >= MIN_SLICES and np.linalg.norm(np.subtract(centres[k], centres[dominant])) <= MAX_DISTANCE
+    ]
+    return np.asarray(np.isin(components, kept).transpose(2, 0, 1))
+
+
+def _all(mask: Mask) -> Mask:
+    return mask
+
+
+RULES: dict[str, Callable[[Mask], Mask]] = {
+    "paper": _largest,
+    "upstream-code": _near_the_dominant,
+    "none": _all,
+}

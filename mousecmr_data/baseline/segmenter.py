@@ -1,0 +1,111 @@
+"""A network with its weights, applied to whole mice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mousecmr_data.baseline.device import chosen_device
+from mousecmr_data.baseline.grid import training_grid
+from mousecmr_data.baseline.postprocessing import Rule, postprocessed
+from mousecmr_data.baseline.randomisation import normalised
+from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.errors import FileLayoutError
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.labels import MEANINGS
+
+PREDICTED = "predicted"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a segmenter's weights come from, in words that go with every result."""
+
+    name: str
+    trained_on: str
+    limits: str
+    synthetic_training: bool
+    """Trained on synthetic mice only."""
+
+
+class Segmenter:
+    """Made by :func:`mousecmr_data.baseline.load`. Holds a network on a device, and where it comes from."""
+
+    def __init__(self, network: UNet3Plus, origin: Origin, device: str = "auto") -> None:
+        self.device = chosen_device(device)
+        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network.deep_supervision = False
+        self.origin = origin
+
+    def segment(
+        self,
+        ds: xr.Dataset,
+        *,
+        postprocessing: Rule = "paper",
+        batch_size: int = 16,
+        progress: Callable[[int], None] | None = None,
+    ) -> xr.Dataset:
+        """``ds`` with the variable ``predicted`` (frame, slice, y, x) uint8: labels of every frame.
+
+        ``ds`` is a dataset of the cine model; images are read a few frames at a time, resampled to 0.1 mm by
+        the dataset's own spacing, min–max normalised per slice, and the probabilities brought back to the
+        native pixels. ``progress`` is called with the number of 2D slices done. Raises
+        :class:`~mousecmr_data.errors.UnitsError` where the spacing is not known.
+        """
+        if layout.IMAGE not in ds or set(ds[layout.IMAGE].dims) != set(layout.DIMS):
+            raise FileLayoutError(
+                f"There is no variable {layout.IMAGE!r} of {layout.DIMS}.", "a dataset of the cine model"
+            )
+        images = ds[layout.IMAGE].transpose(*layout.DIMS)
+        n_frames, n_slices, *_ = images.shape
+        spacing = voxel_size_mm(ds)[1:] if n_frames else (0.1, 0.1)
+        labels = np.zeros(images.shape, np.uint8)
+        at_a_time = max(1, batch_size // max(n_slices, 1))
+        for start in range(0, n_frames, at_a_time):
+            part = slice(start, start + at_a_time)
+            stacks = np.asarray(images.isel(frame=part).values)
+            flat = self.labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
+            labels[part] = flat.reshape(stacks.shape)
+            if progress:
+                progress(len(flat))
+        for frame in range(n_frames):
+            labels[frame] = postprocessed(labels[frame], postprocessing)
+        return ds.assign({PREDICTED: (layout.DIMS, labels, self._attrs(postprocessing))})
+
+    def labels(
+        self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
+    ) -> NDArray[np.uint8]:
+        """Labels uint8 (n, y, x) of 2D slices (n, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
+        out = np.empty(images.shape, np.uint8)
+        for start in range(0, len(images), batch_size):
+            x = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
+            out[start : start + batch_size] = self.probabilities(x, spacing_yx).argmax(1).to(torch.uint8).cpu().numpy()
+        return out
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, spacing_yx: tuple[float, float]) -> Tensor:
+        """Class probabilities (n, classes, y, x) of slices (n, y, x), at their own pixels."""
+        native = (int(images.shape[-2]), int(images.shape[-1]))
+        grid = training_grid(native, spacing_yx)
+        x = normalised(grid.from_native(images[:, None].float(), spacing_yx))
+        x = x.to(self.device, memory_format=torch.channels_last)
+        return grid.to_native(self.network.probabilities(x), native, spacing_yx)
+
+    def _attrs(self, rule: str) -> dict[str, object]:
+        return {
+            "long_name": f"segmentation by {self.origin.name}",
+            "flag_values": [int(label) for label in MEANINGS],
+            "flag_meanings": " ".join(m.replace(" ", "_") for m in MEANINGS.values()),
+            "weights": self.origin.name,
+            "trained_on": self.origin.trained_on,
+            "synthetic_training": self.origin.synthetic_training,
+            "limits": self.origin.limits,
+            "postprocessing": rule,
+        }

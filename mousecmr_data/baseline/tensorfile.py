@@ -1,0 +1,54 @@
+"""Files of named tensors: safetensors with JSON in the header, written atomically. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mousecmr_data.errors import FileLayoutError, MissingDataError
+
+_KEY = "mousecmr"
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+    """Write ``tensors`` and ``about`` (anything JSON holds); the file appears whole or not at all."""
+    return _write(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {_KEY: json.dumps(about)}))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, whole or not at all."""
+    return _write(path, text.encode())
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the JSON of a file that :func:`write` made."""
+    if not path.is_file():
+        raise MissingDataError(f"There is no file {path}.", "a .safetensors file of this library")
+    try:
+        with safe_open(path, framework="pt") as f:
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a mapping)
+            about = json.loads((f.metadata() or {}).get(_KEY, "{}"))
+    except (SafetensorError, ValueError, OSError) as e:
+        raise FileLayoutError(f"{path} is no sound safetensors file: {e}", "a file of this library") from e
+    return tensors, about

@@ -1,0 +1,126 @@
+"""UNet3+ as the dataset's authors configured it (Huang et al., ICASSP 2020).
+
+Shapes below are (N, C, Y, X) with C₁…C₅ = ``channels`` (32, 64, 128, 256, 512 in the published network);
+level l works at 1/2^(l-1) of the input. The default has 12,963,443 parameters, 12,953,715 of them trainable
+in the authors' counting (BatchNorm's two running statistics a channel are the difference).
+
+``reduce`` is ours: the input is averaged over ``reduce`` × ``reduce`` pixels first and the heads upsample
+to the input's size, as they do at the deeper levels anyway. 1 is the published network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mousecmr_data.baseline.upsampled_conv import PAYS_FROM, upsampled_conv3x3
+from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.facts.labels import Label
+
+CHANNELS = (32, 64, 128, 256, 512)
+LEVELS = len(CHANNELS)
+DROPOUT = 0.3
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution with bias, BatchNorm, ReLU: (N, C_in, Y, X) to (N, C_out, Y, X)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 3, padding=1)
+        # Keras' defaults: epsilon 1e-3; its momentum 0.99 is 0.01 in PyTorch's convention.
+        self.bn = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)
+
+    def forward(self, x: Tensor, upsample: int = 1) -> Tensor:
+        """The block of ``x`` after bilinear upsampling (half-pixel centres) by ``upsample``."""
+        if upsample >= PAYS_FROM:
+            x = upsampled_conv3x3(x, self.conv.weight, self.conv.bias, upsample)
+        else:
+            x = self.conv(_upsampled(x, upsample))
+        return F.relu(self.bn(x))
+
+
+class Head(nn.Module):
+    """Deep-supervision head: (N, C, y, x) to logits (N, classes, Y, X), upsampled between two convolutions."""
+
+    def __init__(self, c_in: int, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(c_in, classes, 3, padding=1)
+        self.second = nn.Conv2d(classes, classes, 3, padding=1)
+
+    def forward(self, x: Tensor, factor: int) -> Tensor:
+        """Logits at ``factor`` times the size of ``x``."""
+        return cast(Tensor, self.second(_upsampled(self.first(x), factor)))
+
+
+class UNet3Plus(nn.Module):
+    """Slices (N, 1, Y, X) in [0, 1] to logits (N, classes, Y, X), one a head, deepest first.
+
+    Y and X are multiples of ``16 · reduce``. The **last** output is the prediction; the others serve the
+    loss. With ``deep_supervision`` off (it can be switched at any time) the last is the only one.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = CHANNELS,
+        classes: int = len(Label),
+        *,
+        deep_supervision: bool = True,
+        reduce: int = 1,
+    ) -> None:
+        super().__init__()
+        if len(channels) != LEVELS or min(channels) < 1:
+            raise UnknownNameError(f"The channels are {tuple(channels)}.", f"{LEVELS} numbers, such as {CHANNELS}")
+        self.channels, self.classes, self.reduce = tuple(channels), classes, reduce
+        self.deep_supervision = deep_supervision
+        levels = range(1, LEVELS + 1)
+        c = dict(zip(levels, channels, strict=True))
+        self.encoder = nn.ModuleDict(
+            {str(k): nn.Sequential(ConvBlock(c.get(k - 1, 1), c[k]), ConvBlock(c[k], c[k])) for k in levels}
+        )
+        self.dropout = nn.Dropout(DROPOUT)
+        self.skip = nn.ModuleDict({f"{u}_{d}": ConvBlock(c[u], c[d]) for d in levels[:-1] for u in levels})
+        self.decoder = nn.ModuleDict({str(d): ConvBlock(LEVELS * c[d], c[d]) for d in levels[:-1]})
+        self.head = nn.ModuleDict({str(k): Head(c[k], classes) for k in levels})
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Logits of the heads of levels 5, 4, 3, 2, 1, each (N, classes, Y, X)."""
+        step = 2 ** (LEVELS - 1) * self.reduce
+        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % step or x.shape[3] % step:
+            raise ValueError(f"The input has the shape {tuple(x.shape)}; it must be (N, 1, Y, X), Y and X / {step}.")
+        if self.reduce > 1:
+            x = F.avg_pool2d(x, self.reduce)
+        encoded: dict[int, Tensor] = {}
+        for level in range(1, LEVELS + 1):
+            x = self.encoder[str(level)](x if level == 1 else F.max_pool2d(x, 2))
+            encoded[level] = x
+        encoded[LEVELS] = self.dropout(x)
+        decoded = {LEVELS: encoded[LEVELS]}
+        for d in range(LEVELS - 1, 0, -1):
+            branches = [self._branch(u, d, encoded, decoded) for u in range(1, LEVELS + 1)]
+            decoded[d] = self.decoder[str(d)](torch.cat(branches, 1))
+        heads = range(LEVELS, 0, -1) if self.deep_supervision else (1,)
+        return [self.head[str(k)](decoded[k], self.reduce * 2 ** (k - 1)) for k in heads]
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Softmax of the prediction: (N, classes, Y, X)."""
+        return self.forward(x)[-1].softmax(1)
+
+    def _branch(self, u: int, d: int, encoded: dict[int, Tensor], decoded: dict[int, Tensor]) -> Tensor:
+        """Level ``u`` brought to level ``d``: encoders from above and at d, decoder d+1, encoders from below."""
+        block = self.skip[f"{u}_{d}"]
+        if u <= d:
+            pooled = encoded[u] if u == d else F.max_pool2d(encoded[u], 2 ** (d - u))
+            return cast(Tensor, block(pooled))
+        source = decoded[u] if u == d + 1 else encoded[u]
+        return cast(Tensor, block(source, 2 ** (u - d)))
+
+
+def _upsampled(x: Tensor, factor: int) -> Tensor:
+    if factor == 1:
+        return x
+    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

@@ -1,0 +1,114 @@
+"""Training as a whole: it learns, survives a kill, and is the same on two processes as on one."""
+
+import csv
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from unit.baseline import small_run  # noqa: E402
+
+from mousecmr_data.baseline.checkpoint import Progress, weights  # noqa: E402
+from mousecmr_data.baseline.loop import fit  # noqa: E402
+from mousecmr_data.baseline.overlap import dice  # noqa: E402
+from mousecmr_data.baseline.slices import Slices  # noqa: E402
+from mousecmr_data.errors import FileLayoutError  # noqa: E402
+
+SCRIPT = Path(small_run.__file__)
+
+
+def losses(progress: Progress) -> list[tuple[float, float]]:
+    return [(row["loss"], row["validation_loss"]) for row in progress.curve]
+
+
+def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
+    """Bar: Dice above 0.98 of both classes, with the batch's own statistics as in training: the running ones
+    (momentum 0.99, as the authors have it) need more steps than this."""
+    torch.set_num_threads(1)
+    every = small_run.slices(size=48)
+    batch = Slices(every.image[:2], every.label[:2])
+    config = replace(
+        small_run.config(epochs=1), channels=(12, 12, 16, 16, 16), batch_size=2, steps_per_epoch=250
+    )  # fmt: skip
+    config = replace(config, augmentation="none", learning_rate=1e-2, schedule="one-cycle", cross_entropy=1.0)
+    network, _ = fit(config, batch, batch, tmp_path)
+    network.train()
+    network.dropout.eval()
+    with torch.no_grad():
+        found = network(torch.from_numpy(batch.image)[:, None].float() / 255)[-1].argmax(1).numpy()
+    assert min(dice(batch.label, found).values()) > 0.98
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(tmp_path / "broken"), "5", "1", "30"], env=environment()
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "broken" / "curves.csv").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, broken = small_run.run(tmp_path / "broken", 5)
+    network, whole = small_run.run(tmp_path / "whole", 5)
+    assert np.allclose(losses(broken), losses(whole), rtol=1e-4)
+    assert [row["epoch"] for row in broken.curve] == [1, 2, 3, 4, 5]
+    assert broken.best_epoch == whole.best_epoch
+    assert all(torch.isfinite(v).all() for v in network.state_dict().values())
+
+
+def test_two_processes_train_as_one_that_plays_both(tmp_path: Path) -> None:
+    """DistributedDataParallel on gloo: batch statistics of each part, averaged gradients."""
+    torch.set_num_threads(1)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+         "--master-port", str(port), str(SCRIPT), str(tmp_path / "two"), "3", "2", "0"],
+        check=True, timeout=300, env=environment(), capture_output=True,
+    )  # fmt: skip
+    _, one = small_run.run(tmp_path / "one", 3, 2)
+    with (tmp_path / "two" / "curves.csv").open() as f:
+        two = [(float(row["loss"]), float(row["validation_loss"])) for row in csv.DictReader(f)]
+    assert np.allclose(losses(one), two, rtol=1e-4)
+    _, single = small_run.run(tmp_path / "single", 3, 1)
+    assert not np.allclose(losses(one), losses(single), rtol=1e-4)
+
+
+def test_mixed_precision_trains(tmp_path: Path) -> None:
+    config = replace(small_run.config(epochs=1), precision="bfloat16")
+    full, mixed = (fit(c, small_run.slices(), small_run.slices(), tmp_path)[1] for c in (small_run.config(1), config))
+    assert losses(mixed) != losses(full)
+    assert np.allclose(losses(mixed), losses(full), rtol=0.02)
+
+
+def test_training_stops_early_and_gives_the_best(tmp_path: Path) -> None:
+    """A learning rate that makes it worse each time: the first epoch's weights come back."""
+    config = replace(small_run.config(epochs=30), patience=2, learning_rate=30.0)
+    network, progress = fit(config, small_run.slices(), small_run.slices(), tmp_path)
+    assert progress.epoch == progress.best_epoch + 2 < 30
+    best, _ = weights(tmp_path / "best.safetensors")
+    assert all(torch.equal(v, best[k]) for k, v in network.state_dict().items() if v.is_floating_point())
+
+
+def test_a_run_does_not_go_on_with_another_configuration(tmp_path: Path) -> None:
+    small_run.run(tmp_path, 1)
+    with pytest.raises(FileLayoutError, match="another configuration"):
+        small_run.run(tmp_path, 2)
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[3])}

@@ -1,0 +1,93 @@
+"""A cache that lost or mangled data is mended or refused; it never answers with zeros."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layout_files import lab
+
+import mousecmr_data as md
+from mousecmr_data.cine import convert
+from mousecmr_data.cine.zarrarray import SHARD
+from mousecmr_data.errors import CacheError, FileLayoutError
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MOUSECMR_MIRROR", (tmp_path / "files").as_uri())
+    monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path / "cache"))
+    return lab(tmp_path, {"A": (0, 2), "B": (0, 1, 2, 3)})
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def scramble(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[10 : len(body) - 300] = bytes(len(body) - 310)
+    path.write_bytes(body)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "group gone": lambda f: shutil.rmtree(f / "A"),
+    "image gone": lambda f: (f / "A/image" / SHARD).unlink(),
+    "mask gone": lambda f: (f / "A/mask" / SHARD).unlink(),
+    "shard cut": lambda f: truncate(f / "A/image" / SHARD),
+    "shard scrambled": lambda f: scramble(f / "A/image" / SHARD),
+    "metadata gone": lambda f: (f / "A/image/zarr.json").unlink(),
+    "index is a list": lambda f: (f / "zarr.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.filterwarnings("ignore:.*Object at .* is not recognized")
+def test_the_layout_cache_mends_itself(source: Path, damage: str) -> None:
+    plain = md.load(source=source, layout_cache=False)["A"].load()
+    folder = convert.fill(md.load(source=source))
+    DAMAGE[damage](folder)
+    for _ in range(2):  # the second time, from what was mended
+        ds = md.load(source=source)["A"]
+        np.testing.assert_array_equal(ds.image.values, plain.image)
+        np.testing.assert_array_equal(ds["mask"].values, plain["mask"])
+        assert md.measure(md.load(source=source)["A"]).edv_ul == md.measure(plain).edv_ul
+    convert.fill(md.load(source=source))
+    assert (folder / "A/image" / SHARD).exists()
+
+
+def test_a_store_that_lost_data_is_refused(source: Path, tmp_path: Path) -> None:
+    path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+    for name in ("image", "mask"):
+        (path / "A" / name / SHARD).unlink()
+    packed = Path(shutil.make_archive(str(tmp_path / "lab"), "zip", path))
+    for store in (path, packed):
+        with pytest.raises(FileLayoutError, match="missing"):
+            md.measure(md.load(source=store)["A"])
+        with pytest.raises(FileLayoutError, match="missing"):
+            md.load(source=store)["A"].image.load()
+        assert md.load(source=store)["B"].image.values.any()
+
+
+def test_frames_that_are_zero_are_zero(source: Path, tmp_path: Path) -> None:
+    path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+    assert not md.load(source=path)["A"]["mask"][1].values.any(), "nobody segmented this frame"
+
+
+def test_sizes_are_those_of_the_manifest_as_it_is_now(source: Path) -> None:
+    before = md.measure(md.load(source=source)["A"])
+    convert.fill(md.load(source=source))
+    with (source / "dataset.toml").open("a") as f:
+        f.write('[acquisition]\nslice_thickness = { value = 2.0, unit = "mm", source = "the lab" }\n')
+        f.write('pixel_spacing = { value = 0.2, unit = "mm", source = "the lab" }\n')
+    after = [md.measure(md.load(source=source, layout_cache=cache)["A"]) for cache in (True, False)]
+    assert after[0] == after[1]
+    assert after[0].voxel_size_mm == pytest.approx((2.0, 0.2, 0.2))
+    assert after[0].edv_ul == pytest.approx(8 * before.edv_ul)
+    assert "the lab" in after[0].voxel_size_source
+
+
+def test_a_zip_is_not_written_as_a_folder(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="zip -0 -r"):
+        md.load(source=source).to_zarr(tmp_path / "lab.zip")
