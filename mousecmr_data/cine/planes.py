@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.cine.opening import FileOpener
+from mousecmr_data.errors import CacheError, MouseCMRError
 from mousecmr_data.facts import layout
 from mousecmr_data.files import cache as places
 from mousecmr_data.files import lock
@@ -50,7 +51,7 @@ def of(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) 
     """The planes of ``mouse``, made if they are missing or were made from something else.
 
     ``root``: folder of the cache; default: the cohort's own cache. Processes that ask for the same mouse
-    wait for one of them.
+    wait for one of them. Raises CacheError where the folder cannot be written.
     """
     folder = (root or default_root(cohort)) / cohort.source.name / cohort.source.version[:12]
     name = f"{mouse}-{'all' if every_frame else 'labelled'}"
@@ -58,13 +59,23 @@ def of(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) 
     found = _read(folder / name, origin)
     if found:
         return found
-    with lock.of(folder, name):
-        found = _read(folder / name, origin)
-        if found:
-            return found
-        for leftover in folder.glob(f".{name}.*"):  # of a process that was killed: we hold the lock
-            shutil.rmtree(leftover, ignore_errors=True)
-        return _make(read_once(cohort, mouse), folder, name, every_frame, origin)
+    ds = read_once(cohort, mouse)
+    try:
+        with lock.of(folder, name):
+            found = _read(folder / name, origin)
+            if found:
+                return found
+            for leftover in folder.glob(f".{name}.*"):  # of a process that was killed: we hold the lock
+                shutil.rmtree(leftover, ignore_errors=True)
+            return _make(ds, folder, name, every_frame, origin)
+    except MouseCMRError:
+        raise
+    except OSError as e:
+        raise CacheError(
+            f"The planes of {mouse} cannot be written to {folder}: {e.strerror or e}.",
+            "a folder to write to, with room for 0.2 MB a slice",
+            "dataset(..., cache=FOLDER)  or  dataset(..., mode='memory')",
+        ) from e
 
 
 def default_root(cohort: Cohort) -> Path:

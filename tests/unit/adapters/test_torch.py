@@ -151,6 +151,13 @@ def test_mapped_files_follow_their_source(cohort: Cohort, tmp_path: Path) -> Non
     assert len(list((tmp_path / "own").rglob("image.npy"))) == 3
 
 
+def test_a_cache_that_cannot_be_written_names_the_ways_on(cohort: Cohort, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(md.errors.CacheError, match="mode='memory'"):
+        mt.dataset(cohort, cache=tmp_path / "file")
+    assert len(mt.dataset(cohort, mode="memory")) > 0
+
+
 def test_nothing_to_sample_is_an_error(cohort: Cohort) -> None:
     with pytest.raises(md.errors.UnlabelledError, match="chooses no frame"):
         mt.dataset(cohort.select(["C"]), frames=["ED"])
