@@ -34,8 +34,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 docs: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet pdoc
-	$(BIN)/pdoc --output-directory site --docformat numpy mousecmr_data
+	$(BIN)/python scripts/make_docs.py
 bench: $(VENV)/.dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 clean:

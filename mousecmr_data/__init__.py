@@ -37,7 +37,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(_HOME[name])
-    return module if name == "errors" else getattr(module, name)
+    globals()[name] = module if name == "errors" else getattr(module, name)  # asked for once
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -33,7 +33,7 @@ def load(
     mice: Iterable[str] | None = None,
     source: Path_ = manifests.DEFAULT,
     split_scheme: str = SPLIT_SCHEME,
-    phenotypes: Path_ | pd.DataFrame | pd.Series[str] | Mapping[str, str] | None = None,
+    phenotypes: Path_ | pd.DataFrame | Mapping[str, str | None] | None = None,
     download: bool = True,
     cache: Path_ | None = None,
     layout_cache: bool = True,
