@@ -65,7 +65,7 @@ class StoreArray(LazyArray):
             array = _array(self.location, self.path, self.options, os.getpid())
             values = _read(array, key)
             # Zarr takes what is missing for zeros. Ours is always written: then zeros have to be looked into.
-            if values.size and not values.any() and not _is_there(self.location, self.path, self.options, os.getpid()):
+            if _all_zero(values) and not _is_there(self.location, self.path, self.options, os.getpid()):
                 raise FileNotFoundError(f"its data, {SHARD}, are missing")
             return values
         except MouseCMRError:
@@ -76,6 +76,11 @@ class StoreArray(LazyArray):
                 "a complete store",
                 "write or copy the store again",
             ) from e
+
+
+def _all_zero(values: NDArray[Any]) -> bool:
+    """Whether there is nothing but zeros; a few samples answer for most arrays."""
+    return values.size > 0 and not values.ravel()[::4099].any() and not values.any()
 
 
 def _read(array: zarr.Array[Any], key: Key) -> NDArray[Any]:
