@@ -38,9 +38,11 @@ def command(
         output.print_json([{**r.summary(), "frames": r.frames.to_dict("records")} for r in results])
         return
     output.warn_synthetic(any(r.synthetic for r in results))
+    marked = output.SYNTHETIC if any(r.synthetic for r in results) else None
     output.print_table(
         ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "mass ES mg"],
         [[r.mouse, r.edv_ul, r.esv_ul, r.sv_ul, r.ef_percent, r.mass_ed_mg, r.mass_es_mg] for r in results],
+        title=marked,
         note="–: missing, because there is no ED/ES pair of labelled frames"
         if any(r.ef_percent != r.ef_percent for r in results)
         else None,
@@ -48,7 +50,7 @@ def command(
     output.print_table(
         ["mouse", "frame", "time ms", "phase", "blood pool µL", "myocardium mg"],
         [[f.mouse, f.frame, f.time_ms, f.phase, f.blood_pool_ul, f.mass_mg] for f in frames.itertuples()],
-        title="labelled frames",
+        title="labelled frames" + (f"; {marked}" if marked else ""),
     )
     for voxel, where in sorted({(r.voxel_size_mm, r.voxel_size_source) for r in results}):
         click.echo(f"voxel size {' x '.join(f'{v:g}' for v in voxel)} mm (z, y, x): {where}")

@@ -63,6 +63,7 @@ def command(
                 [p.mouse, p.phenotype, p.n_slices, p.n_frames, p.ed_frame, p.es_frame, len(p.labelled_frames)]
                 for p in plans
             ],
+            title=output.SYNTHETIC,
         )
     else:
         click.echo(f"{len(names)} mice in {source.file(names[0]).parent}")
