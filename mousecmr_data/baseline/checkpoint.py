@@ -59,9 +59,12 @@ def restore(folder: Path, model: nn.Module, optimizer: Optimizer, config: Config
     return Progress(**about["progress"])
 
 
-def save_weights(path: Path, model: UNet3Plus, about: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
-    """Write a network's weights with what is needed to build it again; ``about`` becomes part of the header."""
-    tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+def save_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: bool = False) -> None:
+    """Write a network's weights with what is needed to build it again; ``about`` becomes part of the header.
+
+    With ``half``, convolutions are stored as float16; batch statistics stay float32.
+    """
+    tensors = {k: v.half() if half and v.ndim == 4 else v for k, v in model.state_dict().items()}
     header = {"channels": list(model.channels), "classes": model.classes, "reduce": model.reduce, **about}
     tensorfile.write(path, tensors, header)
 

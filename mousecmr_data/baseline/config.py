@@ -45,12 +45,14 @@ class Config:
     seed: int = 0
     pool_mice: int = 0
     """Invented mice to render for training; 0 trains on the cohort's labelled slices."""
-    any_scanner: bool = False
-    """Invented mice are also seen by scanners other than the cohort's: field strength, timing, resolution."""
+    any_scanner: float = 0.0
+    """Share of the invented mice seen by scanners other than the cohort's: field strength, timing, resolution."""
     initial: str = ""
     """Weights to start from, by name or path; empty: random ones."""
     validation_mice: int = 10
     """Invented mice to validate on, where training is on invented mice."""
+    half_weights: bool = False
+    """Write the best convolutions as float16: half the size of the file."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "replicas", "epochs", "patience", "reduce"):
@@ -71,29 +73,26 @@ class Config:
         return changed(cls(), json.loads(text))
 
 
-_SMALL = Config(
-    recipe="phantom-small",
-    channels=(8, 16, 32, 64, 128),
-    reduce=2,
-    batch_size=8,
-    epochs=24,
-    steps_per_epoch=100,
-    learning_rate=2e-3,
-    schedule="one-cycle",
-    patience=24,
-    cross_entropy=0.5,
-    augmentation="randomised",
-    precision="float32",
-    seed=1,
-    pool_mice=300,
-)
-
 RECIPES: Mapping[str, Config] = {
     "published": Config(),
-    "phantom-small": _SMALL,
-    # Goes on from weights of "phantom-small" (initial=...) with mice seen by other scanners too.
-    "phantom-small-wider": replace(
-        _SMALL, recipe="phantom-small-wider", any_scanner=True, epochs=14, learning_rate=1e-3, seed=2, pool_mice=200
+    "phantom-small": Config(
+        recipe="phantom-small",
+        channels=(12, 24, 48, 96, 192),
+        reduce=2,
+        batch_size=8,
+        epochs=28,
+        steps_per_epoch=100,
+        learning_rate=2e-3,
+        schedule="one-cycle",
+        patience=28,
+        cross_entropy=0.5,
+        augmentation="randomised",
+        precision="float32",
+        seed=1,
+        pool_mice=400,
+        any_scanner=0.4,
+        validation_mice=20,
+        half_weights=True,
     ),
 }
 

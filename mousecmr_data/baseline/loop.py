@@ -73,7 +73,8 @@ def fit(
         if row["validation_loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = row["validation_loss"], epoch
             if processes.first:
-                checkpoint.save_weights(folder / checkpoint.BEST, model, {**(about or {}), "epoch": epoch})
+                header = {**(about or {}), "epoch": epoch}
+                checkpoint.save_weights(folder / checkpoint.BEST, model, header, half=config.half_weights)
         if processes.first:
             checkpoint.save(folder, model, optimizer, progress, config)
             curves.write(folder, progress.curve)

@@ -25,8 +25,7 @@ from mousecmr_data.cli import options, output
     "--recipe",
     default="published",
     show_default=True,
-    help="published (the authors' network and recipe), phantom-small (a small network on invented mice), or "
-    "phantom-small-wider (its second part).",
+    help="published (the authors' network and recipe) or phantom-small (a small network on invented mice).",
 )
 @click.option(
     "--source",
