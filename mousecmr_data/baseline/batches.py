@@ -25,12 +25,21 @@ def batch(slices: Slices, config: Config, epoch: int, step: int, replica: int = 
     image, label = torch.from_numpy(slices.image[chosen]), torch.from_numpy(slices.label[chosen])  # copies
     if config.augmentation == "randomised":
         g = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return randomised(image, label, g, reduce=config.reduce)
-    if config.augmentation == "none":
-        return plain(image, label)
-    from mousecmr_data.baseline.augmentation import augmented
+        made = randomised(image, label, g, reduce=config.reduce)
+    elif config.augmentation == "none":
+        made = plain(image, label)
+    else:
+        from mousecmr_data.baseline.augmentation import augmented
 
-    return augmented(image, label, int(rng.integers(2**31)), config.augmentation)
+        made = augmented(image, label, int(rng.integers(2**31)), config.augmentation)
+    return _cropped(made, config.crop, rng) if config.crop else made
+
+
+def _cropped(made: Batch, side: int, rng: np.random.Generator) -> Batch:
+    """The same random square of a batch's slices."""
+    x, y = made
+    top, left = (int(rng.integers(size - side + 1)) for size in y.shape[1:])
+    return x[..., top : top + side, left : left + side], y[:, top : top + side, left : left + side]
 
 
 def plain(image: Tensor, label: Tensor) -> Batch:
