@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +15,14 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
+from mousecmr_data.cine import shard
 from mousecmr_data.cine.lazy import Key, LazyArray
+from mousecmr_data.cine.shard import Shard
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
-
-_configuring = threading.Lock()
 
 SHARD = "c/0/0/0/0"
 """Where an array's only shard lies below it."""
+_MISSING = f"its data, {SHARD}, are missing"
 
 
 class Options(dict[str, Any]):
@@ -62,11 +59,13 @@ class StoreArray(LazyArray):
     def read(self, key: Key) -> NDArray[Any]:
         """Read a part; axes are indexed independently of each other."""
         try:
-            array = _array(self.location, self.path, self.options, os.getpid())
+            array, local = _array(self.location, self.path, self.options, os.getpid())
+            if local is not None:
+                return _frames(local, key)
             values = _read(array, key)
             # Zarr takes what is missing for zeros. Ours is always written: then zeros have to be looked into.
             if _all_zero(values) and not _is_there(self.location, self.path, self.options, os.getpid()):
-                raise FileNotFoundError(f"its data, {SHARD}, are missing")
+                raise FileNotFoundError(_MISSING)
             return values
         except MouseCMRError:
             raise
@@ -81,6 +80,22 @@ class StoreArray(LazyArray):
 def _all_zero(values: NDArray[Any]) -> bool:
     """Whether there is nothing but zeros; a few samples answer for most arrays."""
     return values.size > 0 and not values.ravel()[::4099].any() and not values.any()
+
+
+def _frames(local: Shard, key: Key) -> NDArray[Any]:
+    """A part of a local shard: the frames it needs are decoded whole."""
+    chosen = np.arange(local.shape[0])[key[0]]
+    wanted, place = np.unique(chosen, return_inverse=True)
+    try:
+        values = local.frames(wanted.tolist())
+    except FileNotFoundError as e:
+        raise FileNotFoundError(_MISSING) from e
+    if not np.array_equal(wanted, np.atleast_1d(chosen)):
+        values = values[place.reshape(-1)]
+    for axis in (3, 2, 1):  # from the last: an integer drops its axis
+        whole = isinstance(key[axis], slice) and key[axis] == slice(None)
+        values = values if whole else values[(slice(None),) * axis + (key[axis],)]
+    return values[0] if np.ndim(chosen) == 0 else values
 
 
 def _read(array: zarr.Array[Any], key: Key) -> NDArray[Any]:
@@ -100,22 +115,12 @@ def _is_there(location: str, path: str, options: Options, pid: int) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _array(location: str, path: str, options: Options, pid: int) -> zarr.Array[Any]:
-    with _pipeline(location):
-        array = zarr.open_array(_store(location, options, pid), path=path, mode="r", zarr_format=3)
+def _array(location: str, path: str, options: Options, pid: int) -> tuple[zarr.Array[Any], Shard | None]:
+    """The array, and its shard where that can be read directly."""
+    array = zarr.open_array(_store(location, options, pid), path=path, mode="r", zarr_format=3)
     if array.shape == () or array.ndim != 4:
         raise FileLayoutError(f"{location}: {path} has the shape {array.shape}.", "four axes")
-    return array
-
-
-@contextmanager
-def _pipeline(location: str) -> Iterator[None]:
-    """Folders are decoded by zarrs, twice as fast, where it is installed; an array keeps its pipeline."""
-    if not Path(location).is_dir() or find_spec("zarrs") is None:
-        yield
-        return
-    with _configuring, zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-        yield
+    return array, shard.of(array, Path(location) / path / SHARD) if Path(location).is_dir() else None
 
 
 @lru_cache(maxsize=16)

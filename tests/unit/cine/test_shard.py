@@ -1,0 +1,87 @@
+"""A local store's data files read directly: the same values as Zarr's, and damage named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import BloscCodec
+
+from mousecmr_data.cine import shard
+from mousecmr_data.cine.zarrarray import SHARD, StoreArray
+from mousecmr_data.errors import FileLayoutError
+
+SHAPE = (6, 3, 8, 5)
+VALUES = np.random.default_rng(0).integers(1, 65536, SHAPE).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("store"))
+
+
+def made(folder: Path, **layout: object) -> Path:
+    known = {"chunks": (1, *SHAPE[1:]), "shards": SHAPE, "compressors": BloscCodec(cname="zstd")}
+    group = zarr.create_group(folder, zarr_format=3)
+    group.create_array("image", shape=SHAPE, dtype="uint16", **{**known, **layout})[...] = VALUES  # type: ignore[arg-type]
+    return folder
+
+
+def array(folder: Path) -> StoreArray:
+    return StoreArray(str(folder), "image", SHAPE, "uint16")
+
+
+def keys() -> st.SearchStrategy[tuple[object, ...]]:
+    def axis(size: int) -> st.SearchStrategy[object]:
+        return st.one_of(
+            st.integers(0, size - 1),
+            st.slices(size),
+            st.lists(st.integers(0, size - 1), max_size=4).map(lambda v: np.array(v, int)),
+        )
+
+    return st.tuples(*(axis(n) for n in SHAPE))
+
+
+def expected(key: tuple[object, ...]) -> np.ndarray:
+    values = VALUES
+    for axis in (3, 2, 1, 0):
+        values = values[(slice(None),) * axis + (key[axis],)]  # type: ignore[index]
+    return values
+
+
+@settings(max_examples=200, deadline=None)
+@given(key=keys())
+def test_any_outer_key_gives_what_numpy_gives(folder: Path, key: tuple[object, ...]) -> None:
+    np.testing.assert_array_equal(array(folder).read(key), expected(key))
+
+
+def test_other_layouts_are_left_to_zarr(tmp_path: Path) -> None:
+    for name, layout in {
+        "chunks": {"shards": (2, *SHAPE[1:])},
+        "codec": {"compressors": None},
+        "no shards": {"shards": None},
+    }.items():
+        place = made(tmp_path / name, **layout)
+        opened = zarr.open_array(place, path="image", mode="r")
+        assert shard.of(opened, place / "image" / SHARD) is None
+        np.testing.assert_array_equal(array(place).read((slice(None),) * 4), VALUES)
+
+
+@pytest.mark.parametrize("damage", ["cut", "index", "frame", "gone"])
+def test_damage_is_an_error(tmp_path: Path, damage: str) -> None:
+    file = made(tmp_path) / "image" / SHARD
+    data = bytearray(file.read_bytes())
+    if damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "gone":
+        file.unlink()
+    else:
+        at = len(data) - 8 if damage == "index" else 4  # in a frame: the length its header states
+        data[at] ^= 0xFF
+        file.write_bytes(data)
+    with pytest.raises(FileLayoutError):
+        array(tmp_path).read((slice(None),) * 4)
