@@ -55,6 +55,10 @@ class ChecksumError(DownloadError):
     """Bytes arrived, but they are not the bytes the manifest names."""
 
 
+class UploadError(MouseCMRError, OSError):
+    """A hub did not take a dataset; what was there before is still there."""
+
+
 class CacheError(MouseCMRError, OSError):
     """The cache folder cannot be used: not writable, full, or not a folder."""
 
@@ -73,6 +77,10 @@ class UnitsError(MouseCMRError, ValueError):
 
 class UnlabelledError(MouseCMRError, ValueError):
     """Something that needs ground truth was asked of frames that nobody segmented."""
+
+
+class PredictionError(MouseCMRError, ValueError):
+    """Predictions are missing, or do not fit the mice that they are said to be of."""
 
 
 class MissingExtraError(MouseCMRError, ImportError):

@@ -1,13 +1,17 @@
-"""``mousecmr convert``: mice into a Zarr store that reads many times faster than their files."""
+"""``mousecmr convert``: mice into a Zarr store that reads many times faster, or into other people's files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mousecmr_data.cli import options, output
+
+if TYPE_CHECKING:
+    from mousecmr_data.cine.cohort import Cohort
 
 
 @click.command()
@@ -15,6 +19,15 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @click.option("--split", help="Only the mice of this split.")
+@click.option(
+    "--to",
+    "kind",
+    type=click.Choice(["zarr", "nifti", "nnunet"]),
+    default="zarr",
+    show_default=True,
+    help="zarr: a store; nifti: a folder a mouse; nnunet: an nnU-Net dataset of the labelled frames. The last two "
+    "need -o.",
+)
 @click.option(
     "-o",
     "--output",
@@ -29,18 +42,26 @@ def command(
     source: str,
     cache: Path | None,
     split: str | None,
+    kind: str,
     path: Path | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
     """Convert MICE (all if none is named) to Zarr v3: a group a mouse, arrays (frame, slice, y, x).
 
-    Mice that are converted already, from the same file, are left as they are.
+    Mice that are converted already, from the same file, are left as they are. With --to, the mice are written
+    as NIfTI files or as an nnU-Net dataset instead (-o Dataset130_MouseCMR).
     """
     from mousecmr_data import api
     from mousecmr_data.cine import convert
 
+    if kind != "zarr" and (path is None or jobs is not None):
+        raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --jobs.")
     cohort = api.load(split, mice=mice or None, source=source, cache=cache)
+    if kind != "zarr":
+        assert path is not None  # noqa: S101 (asked for above)
+        _export(cohort, kind, path, as_json)
+        return
     with output.progress(f"converting {cohort.source.name}", len(cohort)) as advance:
         workers = jobs or os.cpu_count() or 1
         if path:
@@ -58,3 +79,19 @@ def command(
     click.echo(f"{len(cohort)} mice in {folder}: {stored / 1e6:.0f} MB on disk; {raw / 1e6:.0f} MB in memory.")
     if path:
         click.echo(f"Open it with mousecmr_data.load(source={str(folder)!r}).")
+
+
+def _export(cohort: Cohort, kind: str, path: Path, as_json: bool) -> None:
+    from mousecmr_data.publish import niftis, nnunet
+
+    write = niftis.write if kind == "nifti" else nnunet.write
+    with output.progress(f"writing {cohort.source.name}", len(cohort)) as advance:
+        folder = write(cohort, path, lambda _: advance(1))
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    if as_json:
+        output.print_json(
+            {"folder": folder, "mice": cohort.mice, "synthetic": cohort.synthetic, "bytes": size, "format": kind}
+        )
+        return
+    output.warn_synthetic(cohort.synthetic)
+    click.echo(f"{len(cohort)} mice in {folder}: {size / 1e6:.0f} MB.")

@@ -111,6 +111,18 @@ class PublishedTime:
 
 
 @dataclass(frozen=True)
+class PublishedBound:
+    """A result that was published as "at least"."""
+
+    what: str
+    """"mean Dice" or "smallest ICC"."""
+    cohort: str
+    """"internal", "external" or "every"."""
+    at_least: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Published:
     """The published results."""
 
@@ -119,6 +131,7 @@ class Published:
     measures: tuple[PublishedMeasure, ...]
     dice: tuple[PublishedDice, ...]
     times: tuple[PublishedTime, ...]
+    bounds: tuple[PublishedBound, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,3 +142,16 @@ class KnownIssue:
     title: str
     text: str
     source: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What was published of an item of the ARRIVE 2.0 guidelines; nothing where neither is given."""
+
+    item: str
+    """Number and name in the guidelines."""
+    field: str
+    value: str = ""
+    source: str = ""
+    constants: tuple[str, ...] = ()
+    """Names of the manifest's ``acquisition`` constants that are the value."""

@@ -1,7 +1,7 @@
 """A manifest: what exists of a dataset, as a folder of small data files read into dataclasses.
 
 ``dataset.toml`` and ``files.csv`` are required; ``splits.toml``, ``weights.toml``,
-``published.toml`` and ``known_issues.toml`` may be absent. The manifest of the 130 mice ships with
+``published.toml``, ``known_issues.toml`` and ``arrive.toml`` may be absent. The manifest of the 130 mice ships with
 the package; a lab can write one of its own and pass the folder as ``load(source=folder)``.
 """
 
@@ -23,9 +23,11 @@ from mousecmr_data.facts.entries import (
     Group,
     KnownIssue,
     Published,
+    PublishedBound,
     PublishedDice,
     PublishedMeasure,
     PublishedTime,
+    Reported,
     SplitScheme,
     Stack,
     Weights,
@@ -40,9 +42,11 @@ __all__ = [
     "KnownIssue",
     "Manifest",
     "Published",
+    "PublishedBound",
     "PublishedDice",
     "PublishedMeasure",
     "PublishedTime",
+    "Reported",
     "SplitScheme",
     "Stack",
     "Weights",
@@ -84,6 +88,10 @@ class Manifest:
     published: Published | None
     known_issues: tuple[KnownIssue, ...]
     paper: Mapping[str, Any] = field(default_factory=dict)
+    released: str = ""
+    """Day of this version, as YYYY-MM-DD; empty where it is not known."""
+    arrive: tuple[Reported, ...] = ()
+    """What was published of the animals and the study, by the ARRIVE 2.0 guidelines."""
 
     def file_url(self, entry: FileEntry | Weights) -> str:
         """The pinned URL of a file."""
@@ -151,6 +159,11 @@ def read(folder: str | Path) -> Manifest:
             published=_published(_toml(folder / "published.toml")),
             known_issues=tuple(KnownIssue(**i) for i in _toml(folder / "known_issues.toml").get("issues", [])),
             paper=dataset.get("paper", {}),
+            released=str(dataset.get("released", "")),
+            arrive=tuple(
+                Reported(**{**i, "constants": tuple(i.get("constants", ()))})
+                for i in _toml(folder / "arrive.toml").get("items", [])
+            ),
         )
     except (TypeError, KeyError, AttributeError) as e:  # a table with missing or unknown keys
         raise ManifestError(
@@ -280,4 +293,5 @@ def _published(tables: dict[str, Any]) -> Published | None:
         tuple(PublishedMeasure(**{**m, **{k: tuple(m[k]) for k in pairs}}) for m in tables.get("measures", [])),
         tuple(PublishedDice(**d) for d in tables.get("dice", [])),
         tuple(PublishedTime(**t) for t in tables.get("times", [])),
+        tuple(PublishedBound(**b) for b in tables.get("bounds", [])),
     )

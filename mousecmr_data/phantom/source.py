@@ -57,6 +57,8 @@ def manifest(cohort: str) -> Manifest:
         published=None,
         known_issues=(),
         paper={},
+        released="",
+        arrive=(),
     )
 
 

@@ -1,0 +1,156 @@
+"""Hugging Face: torch samples against the obvious way, and how soon a stream starts. Both sides in one run.
+
+    python benchmarks/huggingface.py [--mice 32] [--rounds 5] [--cache DIR] [--rate 20]
+
+Labelled slices of phantom mice. The obvious way is a Parquet file of Array2D columns, opened with
+``load_dataset`` and ``with_format("torch")``: nested lists become int64 tensors. The samples are compared, then
+the rates are measured in turn: rows at random, and batches of 16 of a DataLoader without workers. torch is given
+one thread. The stream comes from a hub on this machine that sends ``--rate`` MB a second, to a process of its own
+that has imported its libraries; the clock starts before ``load_dataset``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import datasets
+import numpy as np
+import torch
+
+import mousecmr_data
+from mousecmr_data.adapters import huggingface
+from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.phantom.source import PhantomSource, make
+from mousecmr_data.publish import folder
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from servers.hub import Hub
+
+BATCH = 16
+STREAM = """
+import json, time
+import datasets, PIL.TiffImagePlugin, aiohttp, torch  # torch: datasets imports it where it is installed
+start = time.perf_counter()
+data = datasets.load_dataset("bench/mice-phantom", "labelled", split="train", streaming=True)
+row = next(iter(data))
+row["image"].load(), row["mask"].load()
+first = time.perf_counter() - start
+print(json.dumps({"first": first}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--mice", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--rate", type=float, default=20.0, help="MB/s of the hub")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["MOUSECMR_CACHE"] = str(args.cache or scratch)
+        every = mousecmr_data.load(split="train", source="phantom")
+        make(PhantomSource("phantom", None), every.mice[: args.mice], os.cpu_count() or 1)
+        cohort = every.select(every.mice[: args.mice])
+        samples(cohort, Path(scratch), args.rounds)
+        streaming(cohort, Path(scratch), args.rounds, args.rate * 1e6)
+
+
+def naive(cohort: Cohort, scratch: Path) -> Any:
+    """Array2D Parquet with the same values, and what everyone writes to read it."""
+    shape = next(iter(cohort))["image"].shape[-2:]
+    features = datasets.Features(
+        {
+            "image": datasets.Array2D(shape, "uint16"),
+            "mask": datasets.Array2D(shape, "uint8"),
+            **{k: v for k, v in huggingface.features("labelled").items() if k not in ("image", "mask")},
+        }
+    )
+    ours = huggingface.numpy_samples(huggingface.dataset(cohort))
+
+    def rows() -> Any:
+        yield from (ours[i] for i in range(len(ours)))
+
+    path = scratch / "naive.parquet"
+    datasets.Dataset.from_generator(rows, features, str(scratch / "arrow")).to_parquet(path)
+    data = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(scratch / "cache"))
+    return data.with_format("torch")
+
+
+def samples(cohort: Cohort, scratch: Path, rounds: int) -> None:
+    """Rates of both sides, in turn."""
+    theirs = naive(cohort, scratch)
+    data = huggingface.dataset(cohort)
+    sides = {
+        'naive: Array2D, with_format("torch")': theirs,
+        'the same table as ours, with_format("torch")': data.with_format("torch"),
+        "ours, uint16": huggingface.torch_samples(data, torch.uint16),
+        "ours, float32": huggingface.torch_samples(data),
+    }
+    for i in np.random.default_rng(0).integers(0, len(data), 50).tolist():
+        values = [side[i] for side in sides.values()]
+        for value in values[1:]:
+            assert torch.equal(value["image"].squeeze().double(), values[0]["image"].double()), "other pixels"  # noqa: S101
+            assert torch.equal(value["mask"].squeeze().long(), values[0]["mask"].long()), "other labels"  # noqa: S101
+            assert value["mouse"] == values[0]["mouse"]  # noqa: S101
+    row = theirs[0]
+    print(f"\nTorch samples: {len(data)} labelled slices of {len(cohort)} mice; the same values on all sides")
+    print(f"  naive gives image {row['image'].dtype}, mask {row['mask'].dtype}")
+    for title, run in (("one row at random", at_random), (f"DataLoader, batch {BATCH}, shuffled", loader)):
+        rates: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(rounds):
+            for name, side in sides.items():
+                rates[name].append(run(side))
+        base = statistics.median(rates[next(iter(sides))])
+        print(f"  {title}")
+        for name, values in rates.items():
+            rate = statistics.median(values)
+            print(f"    {name:46} {rate:9.0f} samples/s   {rate / base:5.1f} x naive")
+
+
+def at_random(data: Any) -> float:
+    """Samples a second, one at a time."""
+    return timed(lambda: sum(int(bool(data[i])) for i in np.random.default_rng(1).integers(0, len(data), 256).tolist()))
+
+
+def loader(data: Any) -> float:
+    """Samples a second of a pass with a DataLoader, collated as each side does."""
+    collate = None if isinstance(data, datasets.Dataset) else huggingface.collate
+    batches = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, collate_fn=collate)
+    return timed(lambda: sum(len(b["image"]) for b in batches))
+
+
+def timed(work: Callable[[], int]) -> float:
+    begin = time.perf_counter()
+    return work() / (time.perf_counter() - begin)
+
+
+def streaming(cohort: Cohort, scratch: Path, rounds: int, rate: float) -> None:
+    """Time from load_dataset to the first labelled sample."""
+    built = folder.build(cohort, "bench/mice-phantom", scratch / "out")[1]
+    shard = min((built / "labelled").iterdir())
+    with Hub(rate=rate) as hub:
+        hub.add("bench/mice-phantom", built)
+        found = []
+        for i in range(rounds):
+            home = scratch / f"home{i}"
+            home.mkdir()
+            found.append(hub.run(STREAM, home)["first"])
+    print(f"\nStreaming: {shard.name} of {shard.stat().st_size / 1e6:.0f} MB from a hub at {rate / 1e6:.0f} MB/s")
+    print(f"  first labelled sample after {min(found):.2f} / {statistics.median(found):.2f} s (least / median)")
+
+
+if __name__ == "__main__":
+    main()

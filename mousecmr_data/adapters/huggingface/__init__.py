@@ -1,0 +1,43 @@
+"""Hugging Face ``datasets``: a cohort as a Dataset or a stream, and samples of the right type.
+
+from mousecmr_data.adapters import huggingface
+
+data = huggingface.dataset(cohort, "labelled")
+loader = torch.utils.data.DataLoader(huggingface.torch_samples(data), batch_size=16, shuffle=True)
+"""
+
+from __future__ import annotations
+
+from mousecmr_data.errors import MissingExtraError
+
+try:
+    import datasets as _datasets  # noqa: F401
+    import nibabel as _nibabel  # noqa: F401
+    import PIL as _pillow  # noqa: F401
+except ImportError as e:
+    raise MissingExtraError.of(e.name or "datasets", "huggingface") from e
+
+from mousecmr_data.adapters.huggingface.columns import ABOUT, COLUMNS, CONFIGS, Column, Config, features
+from mousecmr_data.adapters.huggingface.dataset import dataset, generate, identity, split_name
+from mousecmr_data.adapters.huggingface.rows import count, rows
+from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, collate, numpy_samples, torch_samples
+
+__all__ = [
+    "ABOUT",
+    "COLUMNS",
+    "CONFIGS",
+    "Column",
+    "Config",
+    "NumpySamples",
+    "NumpyStream",
+    "collate",
+    "count",
+    "dataset",
+    "features",
+    "generate",
+    "identity",
+    "numpy_samples",
+    "rows",
+    "split_name",
+    "torch_samples",
+]

@@ -1,0 +1,99 @@
+"""A cohort as a ``datasets.Dataset``, or streamed as an ``IterableDataset``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import datasets
+
+from mousecmr_data.adapters.huggingface import columns
+from mousecmr_data.adapters.huggingface.columns import Config
+from mousecmr_data.adapters.huggingface.rows import Row, count, rows
+from mousecmr_data.cine import planes
+from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.errors import UnlabelledError
+
+FORMAT = 1
+"""Counts up when the rows of the same mice change."""
+
+
+@overload
+def dataset(
+    cohort: Cohort, config: Config = "labelled", *, streaming: Literal[False] = False, cache: str | Path | None = None
+) -> datasets.Dataset: ...
+@overload
+def dataset(
+    cohort: Cohort, config: Config = "labelled", *, streaming: Literal[True], cache: str | Path | None = None
+) -> datasets.IterableDataset: ...
+def dataset(
+    cohort: Cohort,
+    config: Config = "labelled",
+    *,
+    streaming: bool = False,
+    cache: str | Path | None = None,
+) -> datasets.Dataset | datasets.IterableDataset:
+    """The table ``config`` of ``cohort``; its columns are listed in docs/huggingface.md.
+
+    Parameters
+    ----------
+    config
+        "labelled": the 2D slices that an expert segmented; "slices": all 2D slices, ``mask`` is None where
+        nobody segmented; "cines": a row a mouse, whole cines of any number of slices and frames.
+    streaming
+        False: a ``Dataset``, written once as an Arrow file and mapped into memory. True: an
+        ``IterableDataset`` that reads a mouse when it gets there, with a shard a mouse; nothing is written.
+    cache
+        Folder of the Arrow files. Default: in the cohort's own cache.
+
+    Raises ArgumentError (no such table), UnlabelledError (the table would be empty).
+    """
+    config = columns.known(config)
+    names = [str(ds.attrs["mouse"]) for ds in cohort if count(ds, config)]
+    if not names:
+        raise UnlabelledError(f"No mouse has a row in {config!r}.", "a cohort with labelled frames", "config='slices'")
+    features = columns.features(config)
+    given: dict[str, Any] = {"mice": names, "cohort": cohort, "config": config}
+    split = datasets.NamedSplit(_split(cohort, names))
+    if streaming:
+        return datasets.IterableDataset.from_generator(generate, features, given, split)
+    return datasets.Dataset.from_generator(
+        generate,
+        features,
+        str(cache or planes.default_root(cohort).with_name(f"huggingface-{FORMAT}")),
+        gen_kwargs=given,
+        split=split,
+        fingerprint=identity(cohort, config, names)[:32],
+    )
+
+
+def generate(mice: Sequence[str], cohort: Cohort, config: Config) -> Iterator[Row]:
+    """The rows of ``mice``, each read once and not converted on the way."""
+    for mouse in mice:
+        yield from rows(planes.read_once(cohort, mouse), config)
+
+
+def split_name(split: str | None) -> str:
+    """The name a split has in ``datasets``: "none" is no split's name there."""
+    return "unsplit" if split in (None, "none", "") else str(split)
+
+
+def _split(cohort: Cohort, names: Sequence[str]) -> str:
+    found = {split_name(str(cohort[name].attrs["split"])) for name in names}
+    return found.pop() if len(found) == 1 else "mixed"
+
+
+def identity(cohort: Cohort, config: Config, mice: Sequence[str]) -> str:
+    """64 hex digits that change with anything the rows of ``mice`` are made from: their files (by size and time
+    of the last change; a store's mice by their attributes), split, phenotype, and this code's format."""
+    about = []
+    for mouse in mice:
+        path = cohort.source.file(mouse)
+        stat = path.stat() if path.is_file() else None
+        attrs = {name: str(value) for name, value in cohort[mouse].attrs.items()}
+        about.append([attrs, [stat.st_size, stat.st_mtime_ns] if stat else None])
+    text = json.dumps([FORMAT, datasets.__version__, config, cohort.source.version, about], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,149 @@
+"""Samples as arrays or tensors of the right type, straight from the Arrow buffers.
+
+``with_format("torch")`` decodes each image with Pillow and turns integers into int64. Here the pixels are
+copied once, from where the file is mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mousecmr_data.adapters.huggingface import pixels
+from mousecmr_data.adapters.huggingface.columns import IMAGE, MASK
+from mousecmr_data.cine.planes import UNLABELLED
+from mousecmr_data.errors import ArgumentError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+Sample = dict[str, Any]
+Views = tuple[NDArray[Any], NDArray[Any] | None]
+
+
+class NumpySamples(Sequence[Sample]):
+    """The rows of a ``datasets.Dataset`` as NumPy samples; made by :func:`numpy_samples`. Pickles."""
+
+    def __init__(self, data: datasets.Dataset) -> None:
+        check(data)
+        pixel = [name for name in (IMAGE, MASK) if name in data.column_names]
+        self._pixels = data.select_columns(pixel).with_format("arrow")
+        rest = data.remove_columns(pixel).with_format(None)
+        self._metadata: dict[str, list[Any]] = {name: list(rest[name]) for name in rest.column_names}
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return self.__getitems__(range(*i.indices(len(self))))
+        return self.__getitems__([range(len(self))[i]])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """The samples at ``indices`` in one go."""
+        found = zip(self.views(indices), indices, strict=True)
+        return [{IMAGE: image.copy(), MASK: labels(image, mask), **self.metadata(i)} for (image, mask), i in found]
+
+    def views(self, indices: Sequence[int]) -> list[Views]:
+        """The pixels of the rows at ``indices``, where they lie."""
+        table = self._pixels[[int(i) for i in indices]]
+        masks = buffers(table, MASK) or [None] * len(table)
+        return [views(image, mask) for image, mask in zip(buffers(table, IMAGE), masks, strict=True)]
+
+    def metadata(self, i: int) -> Sample:
+        """The columns beside the pixels."""
+        return {name: values[int(i)] for name, values in self._metadata.items()}
+
+
+class NumpyStream:
+    """The rows of a ``datasets.IterableDataset`` as NumPy samples, in its order."""
+
+    def __init__(self, data: datasets.IterableDataset) -> None:
+        check(data)
+        self._data = data.decode(False)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for row in self._data:
+            image, mask = views(_bytes(row[IMAGE]), _bytes(row.get(MASK)))
+            yield {**row, IMAGE: image.copy(), MASK: labels(image, mask)}
+
+
+def numpy_samples(data: datasets.Dataset | datasets.IterableDataset) -> NumpySamples | NumpyStream:
+    """Samples of a table made by :func:`dataset`, or of a published one opened with ``load_dataset``.
+
+    A sample is a dictionary: ``image`` uint16, ``mask`` uint8 and the other columns as they are. Slices have
+    (y, x), with a mask of 255 where nobody segmented; cines have ``image`` (frame, slice, y, x) and ``mask``
+    (labelled frame, slice, y, x). Samples that were shuffled, selected or sharded stay so.
+    """
+    return NumpyStream(data) if isinstance(data, datasets.IterableDataset) else NumpySamples(data)
+
+
+def collate(samples: Sequence[Any]) -> Sample:
+    """One dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``: faster than the default, which
+    copies each batch once more, and cines of different sizes stay lists."""
+    try:
+        from mousecmr_data.adapters.huggingface import tensors
+    except ImportError as e:
+        raise MissingExtraError.of("torch", "torch") from e
+    return tensors.collate(samples)
+
+
+def torch_samples(data: datasets.Dataset | datasets.IterableDataset, dtype: torch.dtype | None = None) -> Any:
+    """The same as a PyTorch dataset, to be given to a ``DataLoader``: tensors (1, y, x), ``spacing`` a tensor.
+
+    ``dtype`` of the images: float32 by default, since PyTorch can do little with uint16 (no maximum, no
+    sorting); ``torch.uint16`` keeps it. Masks are uint8. A stream becomes a ``torch.utils.data.IterableDataset``.
+    """
+    try:
+        from mousecmr_data.adapters.huggingface import tensors
+    except ImportError as e:
+        raise MissingExtraError.of("torch", "torch") from e
+    return tensors.wrap(numpy_samples(data), dtype)
+
+
+def views(image: Any, mask: Any) -> Views:
+    """Image and mask in the bytes (or buffers) of a row, not to be written to; None where nobody segmented."""
+    if image is None:
+        raise ArgumentError("A row has no image.", "a table made by adapters.huggingface.dataset")
+    if bytes(memoryview(image)[344:347]) == b"n+1":  # the magic of NIfTI
+        cine = pixels.from_nifti(image)
+        none = np.zeros((0, *cine.shape[1:]), np.uint8)
+        return cine, none if mask is None else pixels.from_nifti(mask)
+    return pixels.from_tiff(image), None if mask is None else pixels.from_tiff(mask)
+
+
+def labels(image: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+    """The mask as an array of its own; 255 where nobody segmented."""
+    return np.full(image.shape, UNLABELLED, np.uint8) if mask is None else mask.copy()
+
+
+def _bytes(value: dict[str, Any] | None) -> bytes | None:
+    return None if value is None else value["bytes"]
+
+
+def buffers(table: pa.Table, name: str) -> list[pa.Buffer | None]:
+    """The bytes of a column of images, not copied; None where there is no image."""
+    if name not in table.column_names:
+        return []
+    found: list[pa.Buffer | None] = []
+    for chunk in table.column(name).chunks:
+        # Where the row has no image at all, the field beside it says nothing of that.
+        present = [True] * len(chunk) if chunk.null_count == 0 else chunk.is_valid().to_pylist()
+        scalars = zip(present, chunk.field("bytes"), strict=True)
+        found += [scalar.as_buffer() if there else None for there, scalar in scalars]
+    return found
+
+
+def check(data: Any) -> None:
+    """ArgumentError if ``data`` is no table with images."""
+    if not isinstance(data, datasets.Dataset | datasets.IterableDataset) or IMAGE not in (data.features or {}):
+        raise ArgumentError(
+            f"{type(data).__name__} has no column {IMAGE!r}.",
+            "a Dataset or IterableDataset made by adapters.huggingface.dataset or load_dataset",
+            "for a DatasetDict, take a split: data['train']",
+        )

@@ -1,0 +1,136 @@
+"""A manifest of one's own: a folder of HDF5 files written down, so that it can be loaded, split and verified."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mousecmr_data.cine import hdf5
+from mousecmr_data.errors import ArgumentError, CacheError, ManifestError, MissingDataError, UnitsError
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.manifest import Manifest, read
+from mousecmr_data.files import digest
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class About:
+    """What the files cannot say of themselves."""
+
+    name: str
+    version: str = "1"
+    title: str = ""
+    licence: str = "not stated"
+    synthetic: bool = False
+    voxel_size_mm: Sequence[float] | None = None
+    """(z, y, x); needed where the files do not have it themselves: nothing is assumed."""
+    frame_time_ms: float | None = None
+    field_strength_t: float | None = None
+
+
+def create(
+    files: str | Path,
+    folder: str | Path,
+    about: About,
+    *,
+    splits: Mapping[str, Sequence[str]] | None = None,
+    done: Callable[[str], None] | None = None,
+) -> Manifest:
+    """Write a manifest of all HDF5 files below ``files`` to the new folder ``folder``, whole or not at all.
+
+    A mouse is called as its file. Each file's outline and checksums are read. ``splits`` are mice by split.
+    Raises :class:`~mousecmr_data.errors.UnitsError` where a voxel size is neither given nor in the file.
+    """
+    root, target = Path(files).absolute(), Path(folder).absolute()
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not paths:
+        raise MissingDataError(f"There is no HDF5 file below {root}.", f"files of the dataset's layout ({SUFFIXES[0]})")
+    if target.exists():
+        raise CacheError(f"{target} exists.", "a folder that is not there yet", f"rm -r {target}")
+    rows = []
+    for path in paths:
+        _sizes_known(path, about)
+        sums = digest.of_file(path)
+        relative = path.relative_to(root).as_posix()
+        rows.append([path.stem, relative, sums.git_blob_sha1, sums.sha256, str(sums.size)])
+        if done:
+            done(path.stem)
+    names = [row[0] for row in rows]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ManifestError(f"Several files are called {twice[0]}.", "a name of its own for each mouse")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        (partial / "dataset.toml").write_text(_dataset(root, about), encoding="utf-8")
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
+        (partial / "files.csv").write_text(text.getvalue(), encoding="utf-8")
+        if splits:
+            lists = "\n".join(f"{_quoted(k)} = {json.dumps(list(v))}" for k, v in splits.items())
+            (partial / "splits.toml").write_text(f'[own]\ndescription = "given by the user"\n{lists}\n', "utf-8")
+        read(partial)  # says what is wrong with it, before it is there
+        partial.chmod(0o755)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return read(target)
+
+
+def name_of(folder: Path) -> str:
+    """A manifest's name made from a folder's."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("-._")
+    if not name:
+        raise ArgumentError(f"No name can be made from {folder}.", "a name", "--name my-mice")
+    return name
+
+
+def _sizes_known(path: Path, about: About) -> None:
+    own = hdf5.read_outline(path).attrs
+    wanted = {
+        "voxel size": (layout.ATTR_VOXEL_SIZE, about.voxel_size_mm, "--voxel-size 1.0 0.1 0.1"),
+        "frame time": (layout.ATTR_FRAME_TIME, about.frame_time_ms, "--frame-time 5.0"),
+    }
+    for what, (attribute, given, option) in wanted.items():
+        if attribute not in own and given is None:
+            raise UnitsError(
+                f"{path.name} does not say its {what}.",
+                f"the attribute {attribute!r}, or the {what} of all files",
+                option,
+            )
+
+
+def _dataset(root: Path, about: About) -> str:
+    lines = [
+        "# Written by mousecmr manifest create.",
+        f"name = {_quoted(about.name)}",
+        f"title = {_quoted(about.title or about.name)}",
+        f"version = {_quoted(about.version)}",
+        f"url = {_quoted(root.as_uri() + '/{path}')}",
+        f"licence = {_quoted(about.licence)}",
+        f"synthetic = {str(about.synthetic).lower()}",
+    ]
+    constants: dict[str, tuple[object, str]] = {}
+    if about.voxel_size_mm is not None:
+        z, y, x = (float(v) for v in about.voxel_size_mm)
+        constants |= {"slice_thickness": (z, "mm"), "pixel_spacing": ([y, x], "mm")}
+    if about.frame_time_ms is not None:
+        constants["frame_time"] = (float(about.frame_time_ms), "ms")
+    if about.field_strength_t is not None:
+        constants["field_strength"] = (float(about.field_strength_t), "T")
+    if constants:
+        lines += ["", "[acquisition]"]
+    for key, (value, unit) in constants.items():
+        lines.append(f'{key} = {{ value = {value}, unit = "{unit}", source = "given by the user" }}')
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

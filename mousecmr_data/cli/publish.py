@@ -1,0 +1,76 @@
+"""``mousecmr publish``: a cohort as a dataset that anyone opens with ``load_dataset``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mousecmr_data.cli import options, output
+
+
+@click.command()
+@click.argument("mice", nargs=-1)
+@click.option("--repo-id", required=True, metavar="ORG/NAME", help="The dataset on the hub.")
+@click.option("--dry-run", is_flag=True, help="Build the folder only; nothing is sent.")
+@options.source
+@options.cache
+@click.option("--split-scheme", default="upstream-notebook", show_default=True, help="Which splits; see mousecmr info.")
+@click.option(
+    "--phenotypes",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CSV file with the columns mouse and phenotype. Without, phenotypes read 'not published'.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to build. Default: published/NAME.",
+)
+@click.option("--private", is_flag=True, help="Make a new dataset private.")
+@options.as_json
+def command(
+    mice: tuple[str, ...],
+    repo_id: str,
+    dry_run: bool,
+    source: str,
+    cache: Path | None,
+    split_scheme: str,
+    phenotypes: Path | None,
+    folder: Path | None,
+    private: bool,
+    as_json: bool,
+) -> None:
+    """Publish MICE (all if none is named) on the Hugging Face hub: Parquet, card, Croissant, checksums.
+
+    A run that was broken off goes on where it was. The dataset appears on the hub in one commit, under the
+    licence of its source. Synthetic mice can only be published under a name that says so.
+    """
+    from mousecmr_data import api
+    from mousecmr_data.publish import edition, shards
+    from mousecmr_data.publish import folder as folders
+
+    name = edition.repo_id(repo_id)
+    cohort = api.load(mice=mice or None, source=source, cache=cache, split_scheme=split_scheme, phenotypes=phenotypes)
+    made = edition.of(cohort, name)
+    target = folder or Path("published") / name.partition("/")[2]
+    with output.progress(f"building {name}", len(shards.plans(made))) as advance:
+        made, built = folders.build(cohort, name, target, lambda _: advance(1))
+    size = sum(p.stat().st_size for p in built.rglob("*") if p.is_file())
+    answer = {"name": name, "folder": built, "synthetic": made.synthetic, "mice": len(made.mice), "bytes": size}
+    if not dry_run:
+        from mousecmr_data.publish.upload import upload
+
+        sent = upload(built, name, private=private)
+        answer |= {"commit": sent.commit, "url": sent.url}
+    if as_json:
+        output.print_json(answer)
+        return
+    output.warn_synthetic(made.synthetic)
+    click.echo(f"{len(made.mice)} mice in {built}: {size / 1e6:.0f} MB, licence {made.manifest.licence}.")
+    if dry_run:
+        click.echo(f"Nothing was sent. Look at it: datasets.load_dataset({str(built)!r}, 'labelled').")
+    else:
+        click.echo(f"{sent.url} is at commit {sent.commit}.")
+        click.echo(f"Anyone opens it with datasets.load_dataset({name!r}, 'labelled').")

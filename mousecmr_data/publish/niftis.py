@@ -1,0 +1,38 @@
+"""A cohort as NIfTI files: a folder a mouse, the cine in 4D, and a mask for each labelled frame in 3D.
+
+    Mouse4/Mouse4_cine.nii.gz            (x, y, slice, frame) uint16, in mm and s
+    Mouse4/Mouse4_frame00_ED_mask.nii.gz (x, y, slice) uint8
+    Mouse4/Mouse4.json                   sources of the sizes, labelled frames, phases, synthetic or not
+
+A frame that nobody segmented has no mask file: zeros would say "background".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mousecmr_data.cine import planes
+from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.facts import layout
+from mousecmr_data.formats import nifti
+from mousecmr_data.publish import exports
+
+
+def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda _: None) -> Path:
+    """Write ``cohort`` to the new folder ``path``, calling ``done`` with each mouse. CacheError if it exists."""
+    with exports.new_folder(path) as folder:
+        for mouse in cohort.mice:
+            ds = planes.read_once(cohort, mouse)
+            about = exports.about(ds)
+            place = folder / mouse
+            place.mkdir()
+            nifti.write_images(ds, place / f"{mouse}_cine.nii.gz")
+            masks = {}
+            for frame in about["labelled_frames"]:
+                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask.nii.gz"
+                masks[str(frame)] = name
+                nifti.write_labels(ds[layout.MASK].isel(frame=[frame]).values, place / name, ds)
+            exports.write_json(place / f"{mouse}.json", {**about, "cine": f"{mouse}_cine.nii.gz", "masks": masks})
+            done(mouse)
+    return Path(path)

@@ -1,0 +1,32 @@
+"""Write, or with --check compare, CITATION.cff, from the embedded manifest and the package's metadata.
+
+python scripts/make_citation.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mousecmr_data.facts.manifest import embedded
+from mousecmr_data.publish import citation
+
+PATH = Path(__file__).parents[1] / "CITATION.cff"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on a difference")
+    text = citation.cff(embedded())
+    if parser.parse_args().check:
+        same = PATH.exists() and PATH.read_text(encoding="utf-8") == text
+        print(f"{PATH.name}: {'as made' if same else 'DIFFERS from what the script makes'}")
+        return int(not same)
+    PATH.write_text(text, encoding="utf-8")
+    print(f"{PATH.name}: written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
