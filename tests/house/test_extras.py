@@ -4,8 +4,18 @@ import sys
 import pytest
 
 CASES = {
+    "bruker": ("brukerapi", "import mousecmr_data.formats.bruker"),
+    "dicom-seg": ("highdicom", "import mousecmr_data.formats.dicomseg"),
+    "formats": ("nibabel", "import mousecmr_data.jobs.batch"),
     "torch": ("torch", "import mousecmr_data.adapters.torch"),
+    "evaluation": (
+        "pingouin",
+        "from mousecmr_data import evaluate as e; e.icc([[1, 2], [2, 3], [3, 5], [4, 4], [5, 6]])",
+    ),
     "dask": ("dask", "import mousecmr_data as m; m.load(mice=['Mouse5'], source='phantom', chunks={})['Mouse5']"),
+    "huggingface": ("datasets", "import mousecmr_data.adapters.huggingface"),
+    "onnx": ("onnxruntime", "import mousecmr_data.baseline.engines.onnx"),
+    "openvino": ("openvino", "import mousecmr_data.baseline.engines.openvino"),
     "remote": ("fsspec", "import mousecmr_data as m; m.load(source='https://127.0.0.1:9/x.zarr')"),
 }
 

@@ -1,0 +1,148 @@
+"""``mousecmr segment``: a lab's own mice segmented, measured and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mousecmr_data.cli import options, output
+
+if TYPE_CHECKING:
+    from mousecmr_data.jobs.batch import Event
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the results. Mice that are done there already, with the same settings, are left as they are.",
+)
+@click.option(
+    "--weights",
+    default="mousecmr-9.4T-unet3plus",
+    show_default=True,
+    help="The authors' published weights (fetched once), phantom-small (in the package, trained on synthetic mice "
+    "only), or a weights file. Nothing stands in for weights that cannot be had.",
+)
+@click.option(
+    "--spacing",
+    type=(float, float, float),
+    metavar="Z Y X",
+    help="Slice distance, pixel height and width in mm, where the file is wrong or says nothing.",
+)
+@click.option(
+    "--axes",
+    help="NIfTI: what the axes are, in the file's order: x column, y row, z slice, t frame, e.g. xyzt.",
+)
+@click.option("--frame-time", type=click.FloatRange(0, min_open=True), help="Milliseconds between frames.")
+@click.option(
+    "--postprocessing",
+    type=click.Choice(["paper", "upstream-code", "none"]),
+    default="paper",
+    show_default=True,
+    help="Which connected components are kept.",
+)
+@click.option("--engine", default="auto", show_default=True, help="How the network is computed; auto is the fastest.")
+@click.option(
+    "--region",
+    type=click.Choice(["full", "auto"]),
+    default="full",
+    show_default=True,
+    help="auto: compute most frames in a window around the heart only, where that is safe.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="2D slices at a time.")
+@click.option("--pictures/--no-pictures", default=True, show_default=True, help="Movie, montage and curve.")
+@options.cache
+@options.as_json
+def command(
+    inputs: tuple[Path, ...],
+    folder: Path,
+    weights: str,
+    spacing: tuple[float, float, float] | None,
+    axes: str | None,
+    frame_time: float | None,
+    postprocessing: Any,
+    engine: str,
+    region: Any,
+    device: str,
+    batch: int,
+    pictures: bool,
+    cache: Path | None,
+    as_json: bool,
+) -> None:
+    """Segment your own mice: masks on the images' own grid, volumes, EF, mass, quality flags, pictures.
+
+    INPUTS are files, folders or zip archives of NIfTI, DICOM, Bruker 2dseq, Agilent FDF, or HDF5 in the
+    dataset's layout. Each mouse gets a folder; tables over all of them are beside it. One mouse that cannot be
+    read does not stop the rest. For research, not for clinical use.
+    """
+    from mousecmr_data.jobs import batch as job
+    from mousecmr_data.jobs.settings import Settings
+
+    settings = Settings(weights, spacing, axes, frame_time, postprocessing, engine, device, batch, region, pictures)
+    with _watching() as told:
+        done = job.run(inputs, folder, settings, told=told, cache=cache)
+    table = done.mice.astype(object).where(done.mice.notna(), None)
+    rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    if as_json:
+        output.print_json({"folder": folder, "mice": rows})
+    else:
+        _show(rows, folder)
+    if done.errors:
+        for name, error in done.errors.items():
+            click.secho(f"{name}: {error}", fg="red", err=True)
+        raise SystemExit(1)
+
+
+@contextmanager
+def _watching() -> Iterator[Callable[[Event], None]]:
+    """A line and a bar a mouse on standard error; yields the function that is told."""
+    with ExitStack() as bars:
+        advance: list[Callable[[int], None]] = []
+        so_far = 0
+
+        def told(event: Event) -> None:
+            nonlocal so_far
+            if event.kind == "slices":
+                if not advance:
+                    advance.append(bars.enter_context(output.progress(event.name, event.total)))
+                advance[0](event.done - so_far)
+                so_far = event.done
+                return
+            bars.pop_all().close()
+            advance.clear()
+            so_far = 0
+            if event.kind == "reading":
+                click.echo(f"{event.name}: reading", err=True)
+            if event.kind == "as before":
+                click.echo(f"{event.name}: done before, left as it is", err=True)
+
+        yield told
+
+
+def _show(rows: list[dict[str, Any]], folder: Path) -> None:
+    good = [r for r in rows if r["status"] != "failed"]
+    for mark in dict.fromkeys(r["marks"] for r in good):
+        click.secho(mark, fg="yellow", err=True)
+    output.print_table(
+        ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "heart rate /min", "look at"],
+        [
+            [
+                r["mouse"], r["edv_ul"], r["esv_ul"], r["sv_ul"], r["ef_percent"], r["mass_ed_mg"],
+                r["heart_rate_bpm"], r["flags"],
+            ]
+            for r in good
+        ],
+        title=" ".join(dict.fromkeys(r["marks"] for r in good)) or None,
+        note="–: missing. Flags are explained in flags.csv and docs/segment.md." if good else None,
+    )  # fmt: skip
+    click.echo(f"{len(good)} of {len(rows)} mice in {folder}")

@@ -1,0 +1,96 @@
+"""Masks as a DICOM segmentation object (SEG) that refers to the images it was made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+import mousecmr_data
+from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.facts.labels import CLASSES, MEANINGS, Label
+from mousecmr_data.formats.dicom import sorted_planes
+from mousecmr_data.formats.dicomfiles import Plane, load
+from mousecmr_data.formats.grid import Grid
+from mousecmr_data.formats.quiet import quiet
+from mousecmr_data.formats.whole import whole
+
+try:
+    import highdicom
+except ImportError as e:
+    raise MissingExtraError.of("highdicom", "dicom-seg") from e
+
+hd: Any = highdicom
+SERIES_NUMBER = 1000
+CODES = {
+    Label.MYOCARDIUM: (("85756007", "SCT", "Tissue"), ("74281007", "SCT", "Myocardium")),
+    Label.BLOOD_POOL: (("91720002", "SCT", "Body Substance"), ("87612001", "SCT", "Blood")),
+}
+"""Category and kind of each class (SNOMED CT; the blood is that in the left ventricle)."""
+
+
+def write(labels: NDArray[np.uint8], folder: Path, sources: Sequence[Path], like: xr.Dataset, by: str) -> list[Path]:
+    """Write labels (frame, slice, y, x) on ``like``, which was read from the DICOM files ``sources``.
+
+    A file a frame of the cine (``frame_000.dcm``, ...), as DICOM has no place for two masks of one slice in one
+    object; frames without a ventricle have none. Two binary segments, which refer to the images. ``by``: who
+    made them.
+    """
+    stack, _ = sorted_planes(sources)
+    placed = Grid.of(like).to_file(labels)  # (column, row, slice, frame)
+    headers = {path: load(path, pixels=False) for path in dict.fromkeys(p.path for s in stack for p in s)}
+    written = []
+    for t in range(placed.shape[3]):
+        masks = np.ascontiguousarray(placed[..., t].transpose(2, 1, 0))
+        if masks.any():
+            target = folder / f"frame_{t:03d}.dcm"
+            with whole(target) as partial:
+                _object(masks, [found[t] for found in stack], headers, by, t).save_as(partial)
+            written.append(target)
+    return written
+
+
+def _object(masks: NDArray[np.uint8], planes: Sequence[Plane], headers: dict[Path, Any], by: str, t: int) -> Any:
+    """The segmentation of one frame: masks (slice, row, column) and the planes they lie on."""
+    first = planes[0]
+    z = abs(planes[1].depth - first.depth) if len(planes) > 1 else first.thickness or 1.0
+    with quiet("highdicom"):
+        return hd.seg.Segmentation(
+            source_images=[headers[p] for p in dict.fromkeys(p.path for p in planes)],
+            pixel_array=masks,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_description(label, by) for label in CLASSES],
+            series_instance_uid=hd.UID(),
+            series_number=SERIES_NUMBER + t,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="mousecmr-data",
+            manufacturer_model_name="mousecmr segment",
+            software_versions=mousecmr_data.__version__,
+            device_serial_number="0",
+            pixel_measures=hd.PixelMeasuresSequence(first.spacing, z, z),
+            plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.orientation),
+            plane_positions=[hd.PlanePositionSequence("PATIENT", p.position) for p in planes],
+            content_description=f"LV masks, frame {t}, research only",
+            content_label="LV_MASKS",
+        )
+
+
+def _description(label: Label, by: str) -> Any:
+    category, kind = (hd.sr.CodedConcept(*code) for code in CODES[label])
+    return hd.seg.SegmentDescription(
+        segment_number=int(label),
+        segment_label=MEANINGS[label],
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=by[:64],
+            version=mousecmr_data.__version__,
+            family=hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
+        ),
+    )

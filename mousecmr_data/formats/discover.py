@@ -1,0 +1,143 @@
+"""What a file or folder holds: mice, each in the files of one format."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mousecmr_data.errors import FileLayoutError, MissingDataError
+from mousecmr_data.formats.archive import MAX_FILES
+
+Kind = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
+
+NIFTI, HDF5, FDF = (".nii", ".nii.gz"), (".h5", ".hdf5"), (".fdf",)
+DICOM = (".dcm", ".ima", ".dicom")
+READABLE = (
+    "NIfTI (.nii, .nii.gz), DICOM, Bruker (2dseq with visu_pars), Agilent FDF (.fdf), or HDF5 of the dataset's layout"
+)
+MASKS = re.compile(r"[_-](masks?|seg|segmentation|labels?)\.nii(\.gz)?$", re.IGNORECASE)
+"""Names of files that hold masks: left out where a folder is searched."""
+_MAGIC_AT, _MAGIC = 128, b"DICM"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A mouse that was found, not yet read."""
+
+    name: str
+    kind: Kind
+    paths: tuple[Path, ...]
+    """Its files; of Bruker, the ``2dseq`` alone."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(p.stat().st_size for p in self.paths)
+
+
+def find(path: Path) -> list[Found]:
+    """The mice in ``path``: a file, or a folder that is searched to its depths (links are not followed).
+
+    Raises :class:`MissingDataError` (nothing there) and :class:`FileLayoutError` (nothing that is known).
+    """
+    if not path.exists():
+        raise MissingDataError(f"There is no file or folder {path}.", READABLE)
+    found = list(_in_folder(path)) if path.is_dir() else list(_of_file(path))
+    if not found:
+        some = ", ".join(sorted(p.name for p in _files(path))[:5]) if path.is_dir() else path.name
+        raise FileLayoutError(f"{path.name} holds nothing that can be read: {some or 'no file'}.", READABLE)
+    return _named(found, path)
+
+
+def _of_file(path: Path) -> Iterator[tuple[Kind, tuple[Path, ...]]]:
+    name = path.name.lower()
+    if name.endswith(NIFTI):
+        yield "NIfTI", (path,)
+    elif name.endswith(HDF5):
+        yield "HDF5", (path,)
+    elif name.endswith(FDF):
+        yield "FDF", (path,)
+    elif name == "2dseq":
+        yield "Bruker", (path,)
+    elif name.endswith(DICOM) or is_dicom(path):
+        yield "DICOM", (path,)
+
+
+def _in_folder(folder: Path) -> Iterator[tuple[Kind, tuple[Path, ...]]]:
+    by_folder: dict[Path, list[Path]] = {}
+    for path in _files(folder):
+        by_folder.setdefault(path.parent, []).append(path)
+    dicom: list[Path] = []
+    for parent in sorted(by_folder):
+        files = sorted(by_folder[parent])
+        names = {f.name for f in files}
+        if "2dseq" in names:
+            yield "Bruker", (parent / "2dseq",)
+            continue
+        lower = {f: f.name.lower() for f in files}
+        if fdf := [f for f in files if lower[f].endswith(FDF)]:
+            yield "FDF", tuple(fdf)
+        yield from (("HDF5", (f,)) for f in files if lower[f].endswith(HDF5))
+        if nifti := [f for f in files if lower[f].endswith(NIFTI) and not MASKS.search(f.name)]:
+            from mousecmr_data.formats import niftifolder
+
+            yield from (("NIfTI", group) for group in niftifolder.groups(nifti))
+        known = (*FDF, *HDF5, *NIFTI)
+        dicom += [f for f in files if not lower[f].endswith(known) and (lower[f].endswith(DICOM) or is_dicom(f))]
+    if dicom:
+        from mousecmr_data.formats.dicomfiles import groups
+
+        yield from (("DICOM", group) for group in groups(dicom))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file has DICOM's magic letters."""
+    try:
+        with path.open("rb") as f:
+            return f.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    except OSError:
+        return False
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All plain files below ``folder``, hidden ones and links left out."""
+    n = 0
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(d for d in folders if not d.startswith((".", "__MACOSX")))
+        for name in sorted(names):
+            path = Path(parent) / name
+            if name.startswith(".") or path.is_symlink() or not path.is_file():
+                continue
+            n += 1
+            if n > MAX_FILES:
+                raise FileLayoutError(f"{folder} holds more than {MAX_FILES:,} files.", "a folder of mice")
+            yield path
+
+
+def _named(found: Sequence[tuple[Kind, tuple[Path, ...]]], base: Path) -> list[Found]:
+    """Names from the paths: of a mouse alone that of ``base``, else the way to it."""
+    names = [
+        base.name if len(found) == 1 else "_".join((p[0] if len(p) == 1 else p[0].parent).relative_to(base).parts)
+        for _, p in found
+    ]
+    return [Found(n, kind, paths) for n, (kind, paths) in zip(unique(map(clean, names)), found, strict=True)]
+
+
+def clean(name: str) -> str:
+    """A name that can be a folder's: without the endings of image files, letters of any file system."""
+    name = re.sub(r"(\.nii)?\.gz$|\.(nii|h5|hdf5|dcm|ima|fdf|img|zip)$", "", name, flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:80] or "mouse"
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Names with a number behind those that came before."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name.lower()] = seen.get(name.lower(), 0) + 1
+        out.append(name if seen[name.lower()] == 1 else f"{name}_{seen[name.lower()]}")
+    return out

@@ -1,0 +1,209 @@
+"""Agilent (Varian) FDF: a folder of ``.fdf`` files, one image each, with ``procpar`` beside them.
+
+A file is a text of C declarations (``float  matrix[] = {128, 128};``), a zero byte, and the pixels at its end,
+the first dimension of ``matrix`` running fastest. Lengths are in cm. Source: VnmrJ User Programming, "FDF".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.formats import cinemodel, procpar
+from mousecmr_data.formats.grid import LETTERS, Grid
+
+MM_IN_CM = 10.0
+MAX_HEADER = 64 * 1024
+MAGIC = b"#!/usr/local/fdf/startup"
+TYPES = {("float", 32): "f4", ("double", 64): "f8", ("short", 16): "i2", ("integer", 16): "i2", ("integer", 32): "i4"}
+"""NumPy's name of (storage, bits)."""
+UNEVEN = 0.02
+"""Share of the slice distance by which distances may differ."""
+_DECLARATION = re.compile(r"^\s*(?:float|int|char)\s*\*?\s*(\w+)\s*(\[\s*\])?\s*=\s*(.*?)\s*;", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Image:
+    """The header of a file; lengths in mm."""
+
+    path: Path
+    shape: tuple[int, int]
+    """(row, column)."""
+    spacing: tuple[float, float]
+    """(row, column)."""
+    dtype: np.dtype[Any]
+    slice_no: int
+    frame: tuple[int, ...]
+    """What orders the frames of a slice: (image or array index, echo)."""
+    depth: float
+    thickness: float
+    gap: float
+    tr_ms: float | None
+
+
+def read(
+    paths: Sequence[Path], *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
+) -> xr.Dataset:
+    """The cine in FDF files (of one folder, in any order) as a dataset of the cine model.
+
+    Slices are sorted by position; frames by image and echo number; each slice must have each frame once. The time
+    between frames is TR (the header's, else procpar's), if that can be a mouse's. Orientation is not used: images
+    are taken as stored. Parameters as for :func:`mousecmr_data.formats.nifti.read`.
+    """
+    if not paths:
+        raise MissingDataError("There is no FDF file.", "one or more .fdf files")
+    images = [header(p) for p in sorted(paths)]
+    folder = paths[0].parent
+    for what in ("shape", "spacing", "dtype"):
+        if len({getattr(i, what) for i in images}) > 1:
+            raise FileLayoutError(f"The images in {folder.name} differ in their {what}.", "one scan", "one .img folder")
+    stack = _stack(images, folder.name)
+    thickness, notes = _distance(stack, folder.name)
+    first = stack[0][0]
+    cinemodel.check_size(folder.name, (len(stack[0]), len(stack), *first.shape), first.dtype.itemsize)
+    array = np.stack([np.stack([_pixels(i) for i in found]) for found in stack], axis=1)  # (frame, slice, row, column)
+    steps = (thickness, *first.spacing) if spacing is None else tuple(float(v) for v in spacing)
+    step, source = frame_time_ms, "given by the caller"
+    if step is None and len(stack[0]) > 1:
+        step, source = _frame_time(first, folder)
+    n_frames, n_slices, rows, columns = array.shape
+    affine = np.diag([first.spacing[1], first.spacing[0], thickness or 1.0, 1.0]).tolist()
+    grid = Grid(
+        (columns, rows, n_slices, n_frames), LETTERS, "", tuple(tuple(r) for r in affine), "mm", "msec", step or 0.0
+    )
+    return cinemodel.dataset(
+        cinemodel.as_image(folder.name, array),
+        (steps[0], steps[1], steps[2]),
+        "the header (span, location)" if spacing is None else "given by the caller",
+        step,
+        source,
+        grid,
+        notes,
+        mouse=folder.name,
+        source=f"{len(paths)} FDF files",
+        format="FDF",
+    )
+
+
+def header(path: Path) -> Image:
+    """The header of one file. Raises :class:`FileLayoutError` where it is damaged or of another rank than 2."""
+    if not path.is_file():
+        raise MissingDataError(f"There is no file {path}.", "an .fdf file")
+    with path.open("rb") as f:
+        raw = f.read(MAX_HEADER)
+    end = raw.find(b"\0")
+    if not raw.startswith(MAGIC) or end < 0:
+        raise FileLayoutError(f"{path.name} is no FDF file.", f"a file that begins with {MAGIC.decode()}")
+    fields: dict[str, list[str]] = {}
+    for name, _, value in _DECLARATION.findall(raw[:end].decode("latin-1")):
+        fields[name] = [v.strip().strip('"') for v in value.strip("{} ").split(",")]
+    try:
+        return _image(path, fields, end)
+    except MouseCMRError:
+        raise
+    except (KeyError, ValueError, IndexError, OverflowError) as e:
+        raise FileLayoutError(
+            f"{path.name}: its header lacks or garbles {e}.", "matrix, span, roi, location, storage, bits"
+        ) from e
+
+
+def _image(path: Path, fields: dict[str, list[str]], end: int) -> Image:
+    def number(name: str, k: int = 0) -> float:
+        value = float(fields[name][k])
+        if not np.isfinite(value):
+            raise ValueError(f"{name} = {value}")
+        return value
+
+    if int(number("rank")) != 2:
+        raise FileLayoutError(f"{path.name} has {number('rank'):g} dimensions.", "images of two (spatial_rank 2dfov)")
+    kind = fields["type"][0] if "type" in fields else "absval"
+    if kind != "absval":
+        raise FileLayoutError(f"{path.name} holds {kind!r} values.", "magnitude images (absval)")
+    storage = (fields["storage"][0], int(number("bits")))
+    if storage not in TYPES:
+        raise FileLayoutError(f"{path.name} stores {storage[0]} of {storage[1]} bits.", "float, double, short, integer")
+    big = int(number("bigendian")) if "bigendian" in fields else 1
+    dtype = np.dtype((">" if big else "<") + TYPES[storage])
+    columns, rows = int(number("matrix", 0)), int(number("matrix", 1))
+    cinemodel.check_size(path.name, (rows, columns), dtype.itemsize)
+    if path.stat().st_size - end - 1 < rows * columns * dtype.itemsize:
+        raise FileLayoutError(
+            f"{path.name} ends too early: {path.stat().st_size - end - 1} bytes of pixels.",
+            f"{rows} × {columns} × {dtype.itemsize} bytes",
+        )
+    image = next((int(number(n)) for n in ("array_index", "image") if n in fields), 1)
+    return Image(
+        path,
+        (rows, columns),
+        (MM_IN_CM * number("span", 1) / rows, MM_IN_CM * number("span", 0) / columns),
+        dtype,
+        int(number("slice_no")) if "slice_no" in fields else 1,
+        (image, int(number("echo_no")) if "echo_no" in fields else 1),
+        MM_IN_CM * number("location", 2),
+        MM_IN_CM * number("roi", 2),
+        MM_IN_CM * number("gap") if "gap" in fields else 0.0,
+        1000.0 * number("tr") if "tr" in fields else None,
+    )
+
+
+def _stack(images: Sequence[Image], who: str) -> list[list[Image]]:
+    """Images as [slice][frame]."""
+    by_slice: dict[tuple[float, int], list[Image]] = {}
+    for image in images:
+        by_slice.setdefault((round(image.depth, 3), image.slice_no), []).append(image)
+    stack = [sorted(by_slice[k], key=lambda i: i.frame) for k in sorted(by_slice)]
+    frames = [tuple(i.frame for i in found) for found in stack]
+    for k, found in enumerate(frames):
+        if len(set(found)) < len(found):
+            raise FileLayoutError(f"{who}: slice {k} has a frame twice.", "each slice once in each frame")
+        if found != frames[0]:
+            raise FileLayoutError(
+                f"{who} is no grid of slices and frames: slice 0 has {len(frames[0])}, slice {k} has {len(found)} "
+                "frames, or others.",
+                "every slice in every frame, once",
+                "look for files that are missing",
+            )
+    return stack
+
+
+def _distance(stack: list[list[Image]], who: str) -> tuple[float, list[str]]:
+    """Distance of slices in mm, and notes."""
+    first = stack[0][0]
+    if len(stack) == 1:
+        return first.thickness, []
+    steps = np.diff([found[0].depth for found in stack])
+    if not steps.any():
+        return first.thickness + first.gap, ["Slices have no positions: taken in the order of their numbers."]
+    if np.ptp(steps) > UNEVEN * np.median(steps):
+        raise FileLayoutError(f"{who}: slices are {steps.min():.3g} to {steps.max():.3g} mm apart.", "even distances")
+    distance = float(steps.mean())
+    if abs(distance - first.thickness) > UNEVEN * distance:
+        return distance, [
+            f"Slices are {first.thickness:g} mm thick and {distance:.3g} mm apart: volumes use the distance."
+        ]
+    return distance, []
+
+
+def _frame_time(first: Image, folder: Path) -> tuple[float | None, str]:
+    if first.tr_ms:
+        return first.tr_ms, "the header (tr)"
+    if (folder / "procpar").is_file():
+        tr = procpar.read(folder / "procpar").get("tr")
+        if tr and isinstance(tr[0], float):
+            return 1000.0 * tr[0], "procpar (tr)"
+    return None, ""
+
+
+def _pixels(image: Image) -> NDArray[Any]:
+    n = image.shape[0] * image.shape[1]
+    with image.path.open("rb") as f:
+        f.seek(-n * image.dtype.itemsize, 2)
+        return np.fromfile(f, image.dtype, n).reshape(image.shape).astype(image.dtype.newbyteorder("="))

@@ -1,0 +1,252 @@
+"""NIfTI: cines read into the model, images and masks written.
+
+An array is (x, y, slice, frame), or any other order that the affine tells; see ``formats.grid``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mousecmr_data.errors import (
+    ArgumentError,
+    FileLayoutError,
+    LabelError,
+    MissingDataError,
+    MissingExtraError,
+    UnitsError,
+)
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.labels import MEANINGS, Label
+from mousecmr_data.formats import cinemodel
+from mousecmr_data.formats.grid import LETTERS, MM, MS, Grid, check_axes, turned
+from mousecmr_data.formats.plausible import GIVE
+from mousecmr_data.formats.quiet import quiet
+from mousecmr_data.formats.whole import whole
+
+try:
+    import nibabel
+except ImportError as e:
+    raise MissingExtraError.of("nibabel", "formats") from e
+
+nib: Any = nibabel
+ENDINGS = (".nii", ".nii.gz")
+SYNTHETIC = "SYNTHETIC"
+"""In a header's description: the images are of the phantom."""
+ORIENTED = (1, 3, 4)
+"""Codes of a form that says how the animal lay: scanner, Talairach, MNI. 0 (none) and 2 (aligned; what nibabel
+writes for an array with an affine) do not."""
+SHEAR = 0.02
+"""Cosine between axes from which a grid is not rectangular."""
+
+
+def read(
+    path: str | PathLike[str],
+    *,
+    spacing: Sequence[float] | None = None,
+    axes: str | None = None,
+    frame_time_ms: float | None = None,
+) -> xr.Dataset:
+    """The cine in a NIfTI file (3D: a single frame) as a dataset of the cine model, read whole.
+
+    ``image`` is uint16, or float32 where the file's numbers are no uint16. ``spacing`` (z, y, x) in mm,
+    ``axes`` (a letter an axis of the file: x column, y row, z slice, t frame) and ``frame_time_ms`` take
+    precedence over the header. Without ``axes``, the slice axis is the one with the largest spacing, and rows
+    and columns are turned as the affine says. The attribute ``notes`` lists what was assumed, ``grid`` keeps
+    the file's own grid for :func:`write_labels`.
+
+    Raises :class:`MissingDataError`, :class:`FileLayoutError`, :class:`UnitsError` (no or impossible sizes),
+    :class:`ArgumentError` (``axes`` does not fit).
+    """
+    path = Path(path)
+    array, header, affine = _load(path)
+    grid, steps, notes = _grid(path, array.shape, header, affine, axes)
+    source = f"the header ({grid.space_unit})"
+    if spacing is not None:
+        steps, source = _three(spacing), "given by the caller"
+    ms, time_source = grid.time_step * MS[grid.time_unit] or None, f"the header ({grid.time_unit})"
+    if frame_time_ms is not None:
+        ms, time_source = frame_time_ms, "given by the caller"
+    return cinemodel.dataset(
+        cinemodel.as_image(path.name, grid.to_model(array)),
+        steps,
+        source,
+        ms,
+        time_source,
+        grid,
+        notes,
+        mouse=stem(path),
+        source=path.name,
+        format="NIfTI",
+        synthetic=SYNTHETIC in str(header["descrip"].item().decode("latin-1")),
+    )
+
+
+def read_labels(path: str | PathLike[str]) -> NDArray[np.uint8]:
+    """Labels (frame, slice, y, x) of a NIfTI file, in the model's order (as :func:`read` orders the images).
+
+    Raises :class:`LabelError` where a value is no label.
+    """
+    path = Path(path)
+    array, header, affine = _load(path)
+    grid, _, _ = _grid(path, array.shape, header, affine, None)
+    found = np.unique(array)
+    if strange := [v for v in found.tolist() if v not in list(Label)]:
+        raise LabelError(
+            f"{path} holds {', '.join(f'{v:g}' for v in strange[:8])}.",
+            ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
+        )
+    return np.ascontiguousarray(grid.to_model(array).astype(np.uint8))
+
+
+def write_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
+    """Write the images of ``ds`` on its file's own grid, whole or not at all.
+
+    A dataset without one (a mouse of the dataset's HDF5) becomes (x, y, slice, frame), 3D if it has one frame,
+    with the affine diag(x, y, z) in mm. That images are synthetic is said in the header's description.
+    """
+    images = ds[layout.IMAGE].transpose(*layout.DIMS).values
+    return _write(images, path, Grid.of(ds), "mousecmr-data", bool(ds.attrs.get("synthetic")))
+
+
+def write_labels(labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "") -> Path:
+    """Write labels uint8 (frame, slice, y, x) on the grid of ``like``, a dataset that :func:`read` or the cine
+    model's own reader gave; ``labels`` may have fewer or more frames. ``by``: who made them, in a few words."""
+    words = f"mousecmr-data {by}".strip()
+    return _write(np.asarray(labels, np.uint8), path, Grid.of(like), words, bool(like.attrs.get("synthetic")))
+
+
+def stem(path: Path) -> str:
+    """The file's name without ``.nii`` or ``.nii.gz``."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def _load(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
+    if not path.is_file():
+        raise MissingDataError(f"There is no file {path}.", "a NIfTI file (.nii, .nii.gz)")
+    try:
+        with quiet("nibabel.global"):
+            image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Pair):
+            raise FileLayoutError(f"{path.name} is {type(image).__name__}.", "a NIfTI file (.nii, .nii.gz)")
+        cinemodel.check_size(path.name, image.shape, 8)
+        scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
+        array = np.asarray(image.dataobj, np.float32 if scaled else None)
+        affine = np.asarray(image.affine, float)
+    except FileLayoutError:
+        raise
+    except Exception as e:  # a damaged header can make nibabel raise almost anything
+        raise FileLayoutError(
+            f"{path.name} ({path.stat().st_size} bytes) is damaged or no NIfTI: {first_line(e)}",
+            "a NIfTI file (.nii, .nii.gz)",
+        ) from e
+    while array.ndim > 3 and 1 in array.shape[3:]:  # unused axes
+        array = array.squeeze(3 + array.shape[3:].index(1))
+    if array.ndim not in (3, 4):
+        raise FileLayoutError(f"{path.name} has the shape {array.shape}.", "3 axes (a frame) or 4 (a cine)")
+    return array, image.header, affine
+
+
+def _grid(
+    path: Path, shape: tuple[int, ...], header: Any, affine: NDArray[np.float64], axes: str | None
+) -> tuple[Grid, tuple[float, float, float], list[str]]:
+    """The file's grid, its spacing (z, y, x) in mm (0 where it says nothing) and what was assumed."""
+    notes = []
+    try:
+        space, time = header.get_xyzt_units()
+    except KeyError:  # a code that means nothing
+        space = time = "unknown"
+    if space not in MM:
+        space = "mm"
+        notes.append("The header does not say the unit of length: taken as mm.")
+    if time not in MS:
+        time = "sec"
+        if len(shape) == 4 and header["pixdim"][4] > 0.5:  # half a second is no frame time
+            time = "msec"
+            notes.append("The header does not say the unit of time: taken as ms.")
+    steps = np.abs(np.asarray(header["pixdim"][1:5], float))
+    sized = np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3 and (steps[:3] > 0).all()
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) if sized else np.eye(3)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR:
+        raise FileLayoutError(
+            f"{path.name}: the axes are not at right angles (a sheared or resampled grid).",
+            "a rectangular grid",
+            "use the images as the scanner wrote them",
+        )
+    if sized:
+        steps[:3] = np.linalg.norm(affine[:3, :3], axis=0)
+    else:
+        steps[:3] = 0.0
+    oriented = int(header["sform_code"]) in ORIENTED or (
+        int(header["sform_code"]) == 0 and int(header["qform_code"]) in ORIENTED
+    )
+    if axes is not None:
+        letters, flipped = check_axes(axes.lower(), len(shape)), ""
+    else:
+        slice_axis = int(np.argmax(steps[:3])) if np.ptp(steps[:3]) > 0.2 * steps[:3].max() else 2
+        letters, flipped = turned(affine if sized else np.eye(4), slice_axis, oriented)
+        letters += "t" if len(shape) == 4 else ""
+    by_letter = {c: steps[i] * (MM[space] if i < 3 else 1.0) for i, c in enumerate(letters)}
+    if "t" in letters and letters.index("t") < 3:  # pixdim of a spatial axis, in nobody knows what
+        by_letter["t"] = 0.0
+    if "z" in letters and letters.index("z") == 3:
+        by_letter["z"] *= MM[space]
+    grid = Grid(
+        tuple(shape),
+        letters,
+        flipped,
+        tuple(tuple(row) for row in (affine if sized else np.eye(4)).tolist()),
+        space,
+        time,
+        float(by_letter.get("t", 0.0)),
+        oriented,
+    )
+    return grid, (by_letter.get("z", 0.0), by_letter["y"], by_letter["x"]), notes
+
+
+def _write(array: NDArray[Any], path: str | PathLike[str], grid: Grid, words: str, synthetic: bool) -> Path:
+    path = Path(path)
+    if not path.name.endswith(ENDINGS):
+        raise ArgumentError(f"{path.name} is no name for NIfTI.", "a name ending in .nii or .nii.gz")
+    frames = array.shape[0]
+    if "t" in grid.axes and grid.shape[grid.axes.index("t")] != frames:
+        shape = tuple(frames if c == "t" else n for c, n in zip(grid.axes, grid.shape, strict=True))
+        grid = replace(grid, shape=shape)
+    if grid.axes == LETTERS and grid.shape[3] == 1:
+        grid = replace(grid, axes=LETTERS[:3], shape=grid.shape[:3])
+    try:
+        data = grid.to_file(array)
+    except ValueError as e:
+        raise ArgumentError(f"An array {array.shape} does not lie on the grid {grid.shape}.", "the same sizes") from e
+    affine = np.asarray(grid.affine)
+    image = nib.Nifti1Image(data, affine)
+    code = 1 if grid.oriented else 2
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    image.header.set_xyzt_units(grid.space_unit, grid.time_unit)
+    if data.ndim == 4:
+        image.header["pixdim"][4] = grid.time_step
+    image.header["descrip"] = (words + (f" {SYNTHETIC}" if synthetic else ""))[:79].encode("latin-1", "replace")
+    with whole(path) as partial:
+        nib.save(image, partial)
+    return path
+
+
+def _three(spacing: Sequence[float]) -> tuple[float, float, float]:
+    numbers = tuple(float(v) for v in spacing)
+    if len(numbers) != 3:
+        raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", GIVE)
+    return numbers[0], numbers[1], numbers[2]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,88 @@
+"""A mouse that was found, read by the reader of its format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.errors import ArgumentError
+from mousecmr_data.facts import layout
+from mousecmr_data.formats import plausible
+from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
+from mousecmr_data.formats.discover import Found, Kind
+
+
+def read(
+    found: Found,
+    *,
+    spacing: Sequence[float] | None = None,
+    axes: str | None = None,
+    frame_time_ms: float | None = None,
+) -> xr.Dataset:
+    """The dataset (cine model, pixels in memory) of ``found``, named as it is.
+
+    ``spacing`` (z, y, x) in mm and ``frame_time_ms`` take precedence over the file's own; ``axes`` (NIfTI only)
+    is a letter an axis of the file. What looks unusual is added to the attribute ``notes``. Raises what the readers
+    raise, all of it :class:`~mousecmr_data.errors.MouseCMRError`, and :class:`~mousecmr_data.errors.UnitsError`
+    where slices and frames look swapped (unless ``axes`` says that they are not).
+    """
+    if axes is not None and found.kind != "NIfTI":
+        raise ArgumentError(f"{found.name}: axes were given for {found.kind}.", "axes belong to NIfTI")
+    ds = _READERS[found.kind](found.paths, spacing, axes, frame_time_ms)
+    image = ds[layout.IMAGE].values
+    if axes is None:
+        plausible.check_order(found.name, image)
+    notes = [*ds.attrs[NOTES], *plausible.oddities(image, voxel_size_mm(ds))]
+    return ds.assign_attrs({"mouse": found.name, NOTES: notes})
+
+
+def _nifti(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:
+    from mousecmr_data.formats import niftifolder
+
+    return niftifolder.read(paths, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
+
+
+def _hdf5(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
+    from mousecmr_data.cine.mouse import open_file
+
+    ds = open_file(paths[0], voxel_size_mm=spacing, frame_time_ms=frame_time_ms).load()
+    plausible.check_spacing(paths[0].name, voxel_size_mm(ds))
+    assumed = [
+        f"The {what} is {ds.attrs[attr]}."
+        for what, attr in (("voxel size", "voxel_size_source"), ("frame time", "frame_time_source"))
+        if str(ds.attrs[attr]).startswith("not in the file")
+    ]
+    return ds.drop_vars(layout.MASK, errors="ignore").assign_attrs(
+        {"format": "HDF5", NOTES: assumed, FRAME_TIME_KNOWN: True}
+    )
+
+
+def _dicom(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
+    from mousecmr_data.formats import dicom
+
+    return dicom.read(paths, spacing=spacing, frame_time_ms=frame_time_ms)
+
+
+def _fdf(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
+    from mousecmr_data.formats import fdf
+
+    return fdf.read(paths, spacing=spacing, frame_time_ms=frame_time_ms)
+
+
+def _bruker(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
+    from mousecmr_data.formats import bruker
+
+    return bruker.read(paths[0], spacing=spacing, frame_time_ms=frame_time_ms)
+
+
+_READERS: dict[Kind, Callable[[Sequence[Path], Any, Any, Any], xr.Dataset]] = {
+    "NIfTI": _nifti,
+    "HDF5": _hdf5,
+    "DICOM": _dicom,
+    "FDF": _fdf,
+    "Bruker": _bruker,
+}

@@ -1,0 +1,218 @@
+"""One mouse: segmented, measured and checked. No file is read or written here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.signal import savgol_filter
+
+from mousecmr_data.cine.measure import Measures, measure
+from mousecmr_data.cine.postprocessing import Rule, postprocessed
+from mousecmr_data.errors import UnitsError
+from mousecmr_data.evaluate.beat import FRAMES_FITTED, curve
+from mousecmr_data.facts import layout
+from mousecmr_data.facts.labels import Label
+from mousecmr_data.facts.phases import ED, ES, UNKNOWN, UNLABELLED
+from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
+from mousecmr_data.formats.plausible import GIVE
+from mousecmr_data.jobs import quality
+from mousecmr_data.jobs.quality import Flag
+from mousecmr_data.jobs.settings import Settings, marks
+
+if TYPE_CHECKING:
+    from mousecmr_data.baseline import Segmenter
+
+PREDICTED = "predicted"
+ED_TIE = 0.02
+"""ED is the earliest frame whose smoothed volume is within this share of the largest: diastole is flat at its end, and
+the trigger comes at ED."""
+DIGITS = 4
+"""Decimals in the tables."""
+HEART_RATE = "heart_rate_bpm"
+"""The attribute, and the column, of the heart rate."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A segmented mouse."""
+
+    name: str
+    ds: xr.Dataset
+    """The cine with ``predicted`` (frame, slice, y, x); ``phase`` holds ED and ES of the masks' own curve."""
+    mouse: dict[str, Any]
+    """A row for the table of mice: EDV, ESV, SV, EF, mass, heart rate, peak rates, flags. NaN is missing."""
+    frames: pd.DataFrame
+    """A row a frame: time, phase, volumes, mass, flags."""
+    slices: pd.DataFrame
+    """A row a slice of each frame: areas, flags."""
+    flags: tuple[Flag, ...]
+    marks: tuple[str, ...]
+    """Sentences to show with every number and picture."""
+    seconds: float
+
+
+def segment(
+    ds: xr.Dataset,
+    segmenter: Segmenter,
+    settings: Settings | None = None,
+    progress: Callable[[int], None] | None = None,
+    name: str | None = None,
+) -> Result:
+    """Segment every frame of ``ds`` (the cine model), measure, and raise flags.
+
+    ED and ES are the largest (see ``ED_TIE``) and the smallest blood pool on the smoothed curve (a parabola through
+    five frames); volumes are counted on the masks themselves. ``progress`` is called with the number of 2D slices
+    done. Masks that ``ds`` has already are left out of the result.
+
+    Raises :class:`~mousecmr_data.errors.UnitsError` where the ventricle would be larger than any mouse's.
+    """
+    settings = settings or Settings()
+    start = time.perf_counter()
+    who = name or str(ds.attrs.get("mouse", "mouse"))
+    ds = ds.drop_vars(layout.MASK, errors="ignore")
+    ds = ds.assign({layout.IMAGE: (layout.DIMS, ds[layout.IMAGE].transpose(*layout.DIMS).values)})
+    rule: Rule = "none" if settings.region == "full" else settings.postprocessing
+    made = segmenter.segment(
+        ds, postprocessing=rule, batch_size=settings.batch_size, region=settings.region, progress=progress
+    )
+    before = made[PREDICTED].values
+    labels = np.stack([postprocessed(stack, settings.postprocessing) for stack in before])
+    attrs = {**made[PREDICTED].attrs, "postprocessing": settings.postprocessing}
+    made = made.assign({PREDICTED: (layout.DIMS, labels, attrs)})
+    made = made.assign_attrs(mouse=who).assign_coords(labelled=("frame", np.ones(len(labels), bool)))
+    m = measure(made, mask=PREDICTED)
+    volumes = m.frames["blood_pool_ul"].to_numpy()
+    if volumes.max() > quality.IMPOSSIBLE_UL:
+        voxel = " × ".join(f"{v:g}" for v in m.voxel_size_mm)
+        raise UnitsError(
+            f"{who}: a left ventricle of {volumes.max() / 1000:.1f} mL is no mouse's. Voxels: {voxel} mm "
+            f"({ds.attrs.get('voxel_size_source', 'source unknown')}).",
+            f"at most {quality.IMPOSSIBLE_UL:g} µL",
+            GIVE,
+        )
+    smoothed = savgol_filter(volumes, FRAMES_FITTED, 2) if volumes.size >= FRAMES_FITTED else volumes
+    phase = np.full(len(labels), UNLABELLED, dtype="<U10")
+    if volumes.size > 1 and volumes.max() > 0:
+        phase[int(np.argmin(smoothed))] = ES
+        phase[int(np.argmax(smoothed >= (1 - ED_TIE) * smoothed.max()))] = ED
+    elif volumes.size == 1:
+        phase[0] = UNKNOWN
+    made = made.assign_coords(phase=("frame", phase))
+    m = measure(made, mask=PREDICTED)
+    flags = _flags(made, before, volumes)
+    row = _row(made, m)
+    flags += tuple(quality.of_function(row["edv_ul"], row["ef_percent"]))
+    said = marks(bool(attrs["synthetic_training"]), bool(ds.attrs.get("synthetic")))
+    row = {k: round(v, DIGITS) if isinstance(v, float) else v for k, v in row.items()}
+    common = {"weights": attrs["weights"], "marks": " ".join(said)}
+    return Result(
+        who,
+        made,
+        {"mouse": who, **row, "flags": _joined(flags), **common},
+        _frames(made, m, smoothed, flags).round(DIGITS).assign(**common),
+        _slices(made, m, flags).round(DIGITS).assign(**common),
+        flags,
+        said,
+        time.perf_counter() - start,
+    )
+
+
+def _row(ds: xr.Dataset, m: Measures) -> dict[str, Any]:
+    volumes = m.frames["blood_pool_ul"].to_numpy()
+    timed = bool(ds.attrs.get(FRAME_TIME_KNOWN, True)) and volumes.size > 1
+    c = curve(volumes, float(ds["time"].attrs["frame_time"]))
+    stated = ds.attrs.get(HEART_RATE)
+    estimated = "one beat taken as the whole cine" if timed else "missing"
+    pair = np.isfinite(m.edv_ul)
+    return {
+        "source": ds.attrs.get("source", ""),
+        "format": ds.attrs.get("format", ""),
+        "frames": ds.sizes["frame"],
+        "slices": ds.sizes["slice"],
+        "edv_ul": m.edv_ul,
+        "esv_ul": m.esv_ul,
+        "sv_ul": m.sv_ul,
+        "ef_percent": m.ef_percent,
+        "mass_ed_mg": m.mass_ed_mg,
+        "mass_es_mg": m.mass_es_mg,
+        "ed_frame": _frame(ds, ED),
+        "es_frame": _frame(ds, ES),
+        HEART_RATE: float(stated) if stated else c.heart_rate_bpm if timed else np.nan,
+        "heart_rate_source": "the file" if stated else estimated,
+        "peak_ejection_rate_ul_s": c.peak_ejection_rate_ul_s if timed and pair else np.nan,
+        "peak_filling_rate_ul_s": c.peak_filling_rate_ul_s if timed and pair else np.nan,
+        "peak_ejection_rate_edv_s": c.peak_ejection_rate_edv_s if timed and pair else np.nan,
+        "peak_filling_rate_edv_s": c.peak_filling_rate_edv_s if timed and pair else np.nan,
+        "voxel_z_mm": m.voxel_size_mm[0],
+        "voxel_y_mm": m.voxel_size_mm[1],
+        "voxel_x_mm": m.voxel_size_mm[2],
+        "voxel_size_source": m.voxel_size_source,
+        "frame_time_ms": float(ds["time"].attrs["frame_time"]) if timed else np.nan,
+        "synthetic_images": m.synthetic,
+    }
+
+
+def _flags(ds: xr.Dataset, before: Any, volumes: Any) -> tuple[Flag, ...]:
+    labels = ds[PREDICTED].values
+    found = [
+        *quality.of_masks(labels, before),
+        *quality.of_images(ds[layout.IMAGE].values, labels),
+        *quality.of_curve(volumes),
+    ]
+    if volumes.size == 1:
+        found.append(Flag("single_frame", "One frame: no ED and ES."))
+    elif not ds.attrs.get(FRAME_TIME_KNOWN, True):
+        found.append(Flag("frame_time_unknown", "Give it in ms: --frame-time 5"))
+    found += [Flag("input_note", str(note)) for note in ds.attrs.get(NOTES, ())]
+    return tuple(found)
+
+
+def _frames(ds: xr.Dataset, m: Measures, smoothed: Any, flags: tuple[Flag, ...]) -> pd.DataFrame:
+    table = m.frames.copy()
+    if not ds.attrs.get(FRAME_TIME_KNOWN, True):
+        table["time_ms"] = np.nan
+    table["phase"] = table["phase"].where(table["phase"].isin([ED, ES]), "")
+    table.insert(4, "blood_pool_smoothed_ul", smoothed)
+    table["flags"] = [_joined([f for f in flags if f.frame == k]) for k in table["frame"]]
+    table.insert(0, "mouse", ds.attrs["mouse"])
+    return table
+
+
+def _slices(ds: xr.Dataset, m: Measures, flags: tuple[Flag, ...]) -> pd.DataFrame:
+    """A row a slice of each frame."""
+    labels = ds[PREDICTED].values
+    pixel = m.voxel_size_mm
+    by_place: dict[tuple[int | None, int | None], list[Flag]] = {}
+    for f in flags:
+        by_place.setdefault((f.frame, f.slice), []).append(f)
+    n_frames, n_slices = labels.shape[:2]
+    area = pixel[1] * pixel[2]
+    return pd.DataFrame(
+        {
+            "mouse": ds.attrs["mouse"],
+            "frame": np.repeat(np.arange(n_frames), n_slices),
+            "slice": np.tile(np.arange(n_slices), n_frames),
+            "blood_pool_mm2": (labels == Label.BLOOD_POOL).sum(axis=(2, 3)).ravel() * area,
+            "myocardium_mm2": (labels == Label.MYOCARDIUM).sum(axis=(2, 3)).ravel() * area,
+            "flags": [
+                _joined(by_place.get((f, s), []) + by_place.get((None, s), []))
+                for f in range(n_frames)
+                for s in range(n_slices)
+            ],
+        }
+    )
+
+
+def _frame(ds: xr.Dataset, phase: str) -> int | None:
+    found = np.flatnonzero(ds["phase"].values == phase)
+    return int(found[0]) if found.size else None
+
+
+def _joined(flags: list[Flag] | tuple[Flag, ...]) -> str:
+    return " ".join(dict.fromkeys(f.flag for f in flags))

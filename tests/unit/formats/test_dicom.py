@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import scanner_files as scanner
+from numpy.typing import NDArray
+
+from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.errors import FileLayoutError, UnitsError
+from mousecmr_data.formats import dicom, dicomfiles, dicomseg, nifti
+
+Images = NDArray[np.uint16]
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_images_in_any_order_become_slices_and_frames(tmp_path: Path, images: Images, kind: str) -> None:
+    if kind == "classic":
+        paths = scanner.dicom_classic(images, tmp_path, HeartRate=480)
+    else:
+        paths = [scanner.dicom_enhanced(images, tmp_path / "e.dcm")]
+    ds = dicom.read(paths[::-1])
+    np.testing.assert_array_equal(ds["image"].values, images)
+    assert voxel_size_mm(ds) == (1.0, 0.1, 0.1)
+    assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
+    assert ds.attrs["frame_time_known"]
+    assert ds.attrs["notes"] == []
+    assert ds.attrs.get("heart_rate_bpm") == (480.0 if kind == "classic" else None)
+
+
+def test_the_same_geometry_gives_the_same_images_as_nifti(tmp_path: Path, images: Images) -> None:
+    """An oblique stack, as DICOM and as NIfTI on the same place in space."""
+    c, s = np.cos(0.5), np.sin(0.5)
+    ds = dicom.read(scanner.dicom_classic(images, tmp_path / "d", orientation=(c, s, 0.0, 0.0, 0.0, -1.0)))
+    path = nifti.write_images(ds, tmp_path / "a.nii.gz")
+    back = nifti.read(path)
+    np.testing.assert_array_equal(back["image"].values, ds["image"].values)
+
+
+def test_masks_become_segmentation_objects_on_the_same_planes(tmp_path: Path, images: Images) -> None:
+    hd = pytest.importorskip("highdicom")
+    labels = ((images // 40) % 3).astype(np.uint8)
+    labels[1] = 0  # a frame without a ventricle
+    for orientation in (scanner.UPRIGHT, (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)):  # as stored, and turned by the reader
+        folder = tmp_path / str(orientation[0])
+        paths = scanner.dicom_classic(images, folder / "in", orientation=orientation)
+        ds = dicom.read(paths)
+        own = labels if orientation is scanner.UPRIGHT else labels[..., ::-1, ::-1]
+        written = dicomseg.write(own, folder / "seg", paths, ds, "a network; research only")
+        assert [p.name for p in written] == ["frame_000.dcm", "frame_002.dcm"]
+        seg = hd.seg.segread(written[1])
+        volume = seg.get_volume(combine_segments=True).array
+        np.testing.assert_array_equal(volume[::-1] if not (volume == labels[2]).all() else volume, labels[2])
+        assert {d.SegmentLabel for d in seg.SegmentSequence} == {"LV myocardium", "LV blood pool"}
+        uids = {i.ReferencedSOPInstanceUID for i in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+        assert uids == {pydicom.dcmread(p).SOPInstanceUID for p in paths if pydicom.dcmread(p).TriggerTime == 10.0}
+
+
+def edit(path: Path, **tags: object) -> None:
+    ds = pydicom.dcmread(path)
+    for name, value in tags.items():
+        if value is None:
+            delattr(ds, name)
+        else:
+            setattr(ds, name, value)
+    ds.save_as(path)
+
+
+def test_a_grid_with_a_hole_or_a_double_is_refused(tmp_path: Path, images: Images) -> None:
+    paths = scanner.dicom_classic(images, tmp_path)
+    with pytest.raises(FileLayoutError, match="most slices have 3 frames, slice 1 has 2"):
+        dicom.read([p for p in paths if p != paths[1]])
+    with pytest.raises(FileLayoutError, match="slices 0 and 1 2 mm"):
+        dicom.read([p for k, p in enumerate(paths) if k % 4 != 1])
+    copy = tmp_path / "copy"
+    copy.write_bytes(paths[0].read_bytes())
+    with pytest.raises(FileLayoutError, match="same trigger time 0 ms"):
+        dicom.read([*paths, copy])
+    edit(paths[2], PixelSpacing=[0.2, 0.2])
+    with pytest.raises(FileLayoutError, match="different sizes"):
+        dicom.read(paths)
+
+
+def test_what_headers_lack_is_named(tmp_path: Path, images: Images) -> None:
+    paths = scanner.dicom_classic(images[:2, :2], tmp_path)
+    for path in paths:
+        edit(path, TriggerTime=None)
+    ds = dicom.read(paths)  # by instance number
+    np.testing.assert_array_equal(ds["image"].values, images[:2, :2])
+    assert not ds.attrs["frame_time_known"]
+    edit(paths[0], ImagePositionPatient=None)
+    with pytest.raises(FileLayoutError, match="does not say its ImagePositionPatient"):
+        dicom.read(paths)
+    (tmp_path / "text").write_text("no DICOM")
+    with pytest.raises(FileLayoutError, match="no DICOM"):
+        dicom.read([tmp_path / "text"])
+    human = scanner.dicom_classic(images[:1, :2], tmp_path / "human", steps=(8.0, 1.4, 1.4))
+    with pytest.raises(UnitsError, match="no mouse's"):
+        dicom.read(human)
+
+
+def test_scaled_values_and_gaps_between_slices(tmp_path: Path, images: Images) -> None:
+    paths = scanner.dicom_classic(images, tmp_path, RescaleSlope=0.5, RescaleIntercept=-3, SliceThickness=0.7)
+    ds = dicom.read(paths)
+    np.testing.assert_allclose(ds["image"].values, images * 0.5 - 3)
+    assert voxel_size_mm(ds)[0] == 1.0
+    assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"][0]
+
+
+def test_series_are_told_apart_or_joined(tmp_path: Path, images: Images) -> None:
+    slices = [
+        path
+        for z in range(4)
+        for path in scanner.dicom_classic(
+            images[:, z : z + 1],
+            tmp_path / str(z),
+            SeriesInstanceUID=f"{scanner.ROOT}.2.{z}",
+            ImagePositionPatient=[0.0, 0.0, float(z)],
+        )
+    ]
+    scout = scanner.dicom_classic(images[:1], tmp_path / "scout", SeriesInstanceUID=f"{scanner.ROOT}.7")
+    other = scanner.dicom_classic(images, tmp_path / "other", StudyInstanceUID=f"{scanner.ROOT}.5")
+    found = dicomfiles.groups([*scout, *slices, *other])
+    assert [len(g) for g in found] == [12, 12]
+    np.testing.assert_array_equal(dicom.read(found[0])["image"].values, images)
