@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Any
 from mousecmr_data.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from mousecmr_data.baseline.cohort_prediction import predict
     from mousecmr_data.baseline.config import Config, recipe
+    from mousecmr_data.baseline.prediction import Files, How
     from mousecmr_data.baseline.run import train
     from mousecmr_data.baseline.scoring import scores
     from mousecmr_data.baseline.segmenter import Segmenter
     from mousecmr_data.baseline.weights import cards, load
 
-__all__ = ["Config", "Segmenter", "cards", "load", "recipe", "scores", "train"]
+__all__ = ["Config", "Files", "How", "Segmenter", "cards", "load", "predict", "recipe", "scores", "train"]
 
 _HOMES = {
     "Config": "config",
+    "Files": "prediction",
+    "How": "prediction",
     "Segmenter": "segmenter",
     "cards": "weights",
     "load": "weights",
+    "predict": "cohort_prediction",
     "recipe": "config",
     "scores": "scoring",
     "train": "run",

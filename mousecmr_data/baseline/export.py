@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,11 +18,11 @@ from mousecmr_data.facts import layout
 ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
 
-def write(ds: xr.Dataset, path: str | Path) -> Path:
+def write(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] | None = None) -> Path:
     """Write images and predicted masks of ``ds`` to ``path``, whole or not at all.
 
     Every frame counts as segmented (``Frames_with_ROI``). The file says, in attributes, which weights made
-    the masks, what they were trained on, and whether the images are synthetic.
+    the masks, what they were trained on, and whether the images are synthetic; ``attrs`` are added to these.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,7 @@ def write(ds: xr.Dataset, path: str | Path) -> Path:
                 f.attrs[layout.ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
             f.attrs[ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
             f.attrs[ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
+            f.attrs.update(attrs or {})
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

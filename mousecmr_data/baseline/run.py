@@ -61,7 +61,7 @@ def train(
         if tell:
             tell(values)
 
-    initial = load(config.initial, device="cpu").network.state_dict() if config.initial else None
+    initial = load(config.initial, device="cpu", engine="eager").network.state_dict() if config.initial else None
     origin = _origin(config, training)
     network, progress = loop.fit(config, *slices, folder, resume=resume, tell=row, about=origin, initial=initial)
     if int(os.environ.get("RANK", "0")) == 0:

@@ -1,4 +1,4 @@
-"""Overlap of predicted with expert masks, frame by frame."""
+"""A segmenter held against the experts' masks, frame by frame."""
 
 from __future__ import annotations
 
@@ -8,28 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data.baseline.overlap import dice
-from mousecmr_data.baseline.postprocessing import Rule
-from mousecmr_data.baseline.segmenter import PREDICTED, Segmenter
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import Label
-
-COLUMNS = ("mouse", "frame", "phase", "dice_myocardium", "dice_blood_pool")
-
-
-def scored(ds: xr.Dataset) -> pd.DataFrame:
-    """Dice of each labelled frame of a segmented mouse: the columns of :data:`COLUMNS`.
-
-    Empty for a mouse that nobody segmented: an unlabelled frame says nothing.
-    """
-    rows = []
-    frames: Iterable[int] = np.flatnonzero(ds["labelled"].values) if layout.MASK in ds else []
-    for at in frames:
-        one = ds.isel(frame=int(at))
-        found = dice(one[layout.MASK].values, one[PREDICTED].values)
-        where = (str(ds.attrs.get("mouse", "")), int(one["frame"]), str(one["phase"].values))
-        rows.append((*where, found[Label.MYOCARDIUM], found[Label.BLOOD_POOL]))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+from mousecmr_data.baseline.segmenter import Segmenter
+from mousecmr_data.cine.overlap import COLUMNS, scored
+from mousecmr_data.cine.postprocessing import Rule
 
 
 def scores(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,17 +13,19 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mousecmr_data.baseline.device import chosen_device
+from mousecmr_data.baseline.engines import Engine, make
 from mousecmr_data.baseline.grid import training_grid
-from mousecmr_data.baseline.postprocessing import Rule, postprocessed
 from mousecmr_data.baseline.randomisation import normalised
+from mousecmr_data.baseline.region_pass import Region
 from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.cine.postprocessing import Rule, postprocessed
 from mousecmr_data.cine.voxels import voxel_size_mm
-from mousecmr_data.errors import FileLayoutError
+from mousecmr_data.errors import ArgumentError, FileLayoutError
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.labels import MEANINGS
 
 PREDICTED = "predicted"
+REGIONS = ("full", "auto")
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,22 @@ class Origin:
 
 
 class Segmenter:
-    """Made by :func:`mousecmr_data.baseline.load`. Holds a network on a device, and where it comes from."""
+    """Made by :func:`mousecmr_data.baseline.load`. Holds a network, what computes it, and where it comes from."""
 
-    def __init__(self, network: UNet3Plus, origin: Origin, device: str = "auto") -> None:
-        self.device = chosen_device(device)
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.network.deep_supervision = False
-        self.origin = origin
+    def __init__(
+        self, network: UNet3Plus, origin: Origin, device: str = "auto", *, engine: str | Engine = "eager"
+    ) -> None:
+        self.network, self.origin = network, origin
+        self.engine = make(engine, network, device) if isinstance(engine, str) else engine
+        """Images (N, 1, Y, X) to logits (N, classes, Y, X); see :class:`mousecmr_data.baseline.engines.Engine`."""
+        self._region: Region | None = None
 
     def segment(
         self,
         ds: xr.Dataset,
         *,
         postprocessing: Rule = "paper",
+        region: Literal["full", "auto"] = "full",
         batch_size: int = 16,
         progress: Callable[[int], None] | None = None,
     ) -> xr.Dataset:
@@ -56,28 +63,35 @@ class Segmenter:
 
         ``ds`` is a dataset of the cine model; images are read a few frames at a time, resampled to 0.1 mm by
         the dataset's own spacing, min–max normalised per slice, and the probabilities brought back to the
-        native pixels. ``progress`` is called with the number of 2D slices done. Raises
+        native pixels. ``region="auto"`` computes most frames in a window around the heart only, where that is
+        safe (see docs/predicting.md); the attributes of ``predicted`` say what was done. ``progress`` is called
+        with the number of 2D slices done. Raises
         :class:`~mousecmr_data.errors.UnitsError` where the spacing is not known.
         """
         if layout.IMAGE not in ds or set(ds[layout.IMAGE].dims) != set(layout.DIMS):
             raise FileLayoutError(
                 f"There is no variable {layout.IMAGE!r} of {layout.DIMS}.", "a dataset of the cine model"
             )
+        if region not in REGIONS:
+            raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, REGIONS)))
         images = ds[layout.IMAGE].transpose(*layout.DIMS)
         n_frames, n_slices, *_ = images.shape
         spacing = voxel_size_mm(ds)[1:] if n_frames else (0.1, 0.1)
-        labels = np.zeros(images.shape, np.uint8)
-        at_a_time = max(1, batch_size // max(n_slices, 1))
-        for start in range(0, n_frames, at_a_time):
-            part = slice(start, start + at_a_time)
-            stacks = np.asarray(images.isel(frame=part).values)
-            flat = self.labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
-            labels[part] = flat.reshape(stacks.shape)
-            if progress:
-                progress(len(flat))
+        rule = partial(postprocessed, rule=postprocessing)
+        about, labels = self._by_region(images, spacing, rule, progress) if region == "auto" else ({}, None)
+        if labels is None:
+            labels = np.zeros(images.shape, np.uint8)
+            at_a_time = max(1, batch_size // max(n_slices, 1))
+            for start in range(0, n_frames, at_a_time):
+                part = slice(start, start + at_a_time)
+                stacks = np.asarray(images.isel(frame=part).values)
+                flat = self.labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
+                labels[part] = flat.reshape(stacks.shape)
+                if progress:
+                    progress(len(flat))
         for frame in range(n_frames):
-            labels[frame] = postprocessed(labels[frame], postprocessing)
-        return ds.assign({PREDICTED: (layout.DIMS, labels, self._attrs(postprocessing))})
+            labels[frame] = rule(labels[frame])
+        return ds.assign({PREDICTED: (layout.DIMS, labels, self._attrs(postprocessing) | about)})
 
     def labels(
         self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
@@ -89,14 +103,25 @@ class Segmenter:
             out[start : start + batch_size] = self.probabilities(x, spacing_yx).argmax(1).to(torch.uint8).cpu().numpy()
         return out
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def probabilities(self, images: Tensor, spacing_yx: tuple[float, float]) -> Tensor:
         """Class probabilities (n, classes, y, x) of slices (n, y, x), at their own pixels."""
         native = (int(images.shape[-2]), int(images.shape[-1]))
         grid = training_grid(native, spacing_yx)
         x = normalised(grid.from_native(images[:, None].float(), spacing_yx))
-        x = x.to(self.device, memory_format=torch.channels_last)
-        return grid.to_native(self.network.probabilities(x), native, spacing_yx)
+        return grid.to_native(self.engine(x).softmax(1), native, spacing_yx)
+
+    def _by_region(
+        self,
+        images: xr.DataArray,
+        spacing_yx: tuple[float, float],
+        rule: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+        progress: Callable[[int], None] | None,
+    ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+        """What was decided, as attributes; and labels, or None where the whole field has to be computed."""
+        self._region = self._region or Region(self.network, self.engine)
+        labels, outcome = self._region.labels(np.asarray(images.values), spacing_yx, rule, progress)
+        return outcome.attrs(), labels
 
     def _attrs(self, rule: str) -> dict[str, object]:
         return {
@@ -104,6 +129,7 @@ class Segmenter:
             "flag_values": [int(label) for label in MEANINGS],
             "flag_meanings": " ".join(m.replace(" ", "_") for m in MEANINGS.values()),
             "weights": self.origin.name,
+            "engine": self.engine.name,
             "trained_on": self.origin.trained_on,
             "synthetic_training": self.origin.synthetic_training,
             "limits": self.origin.limits,

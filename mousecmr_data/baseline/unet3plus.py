@@ -35,9 +35,12 @@ class ConvBlock(nn.Module):
         # Keras' defaults: epsilon 1e-3; its momentum 0.99 is 0.01 in PyTorch's convention.
         self.bn = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)
 
-    def forward(self, x: Tensor, upsample: int = 1) -> Tensor:
-        """The block of ``x`` after bilinear upsampling (half-pixel centres) by ``upsample``."""
-        if upsample >= PAYS_FROM:
+    def forward(self, x: Tensor, upsample: int = 1, low_resolution: bool = True) -> Tensor:
+        """The block of ``x`` after bilinear upsampling (half-pixel centres) by ``upsample``.
+
+        ``low_resolution`` allows the form that never makes the upsampled map; same numbers up to rounding.
+        """
+        if low_resolution and upsample >= PAYS_FROM:
             x = upsampled_conv3x3(x, self.conv.weight, self.conv.bias, upsample)
         else:
             x = self.conv(_upsampled(x, upsample))
@@ -62,6 +65,7 @@ class UNet3Plus(nn.Module):
 
     Y and X are multiples of ``16 · reduce``. The **last** output is the prediction; the others serve the
     loss. With ``deep_supervision`` off (it can be switched at any time) the last is the only one.
+    With ``low_resolution`` off (likewise) upsampled maps are made and convolved, as it was published.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class UNet3Plus(nn.Module):
         if len(channels) != LEVELS or min(channels) < 1:
             raise UnknownNameError(f"The channels are {tuple(channels)}.", f"{LEVELS} numbers, such as {CHANNELS}")
         self.channels, self.classes, self.reduce = tuple(channels), classes, reduce
-        self.deep_supervision = deep_supervision
+        self.deep_supervision, self.low_resolution = deep_supervision, True
         levels = range(1, LEVELS + 1)
         c = dict(zip(levels, channels, strict=True))
         self.encoder = nn.ModuleDict(
@@ -101,7 +105,7 @@ class UNet3Plus(nn.Module):
         encoded[LEVELS] = self.dropout(x)
         decoded = {LEVELS: encoded[LEVELS]}
         for d in range(LEVELS - 1, 0, -1):
-            branches = [self._branch(u, d, encoded, decoded) for u in range(1, LEVELS + 1)]
+            branches = [self.branch(u, d, encoded, decoded) for u in range(1, LEVELS + 1)]
             decoded[d] = self.decoder[str(d)](torch.cat(branches, 1))
         heads = range(LEVELS, 0, -1) if self.deep_supervision else (1,)
         return [self.head[str(k)](decoded[k], self.reduce * 2 ** (k - 1)) for k in heads]
@@ -110,14 +114,14 @@ class UNet3Plus(nn.Module):
         """Softmax of the prediction: (N, classes, Y, X)."""
         return self.forward(x)[-1].softmax(1)
 
-    def _branch(self, u: int, d: int, encoded: dict[int, Tensor], decoded: dict[int, Tensor]) -> Tensor:
+    def branch(self, u: int, d: int, encoded: dict[int, Tensor], decoded: dict[int, Tensor]) -> Tensor:
         """Level ``u`` brought to level ``d``: encoders from above and at d, decoder d+1, encoders from below."""
         block = self.skip[f"{u}_{d}"]
         if u <= d:
             pooled = encoded[u] if u == d else F.max_pool2d(encoded[u], 2 ** (d - u))
             return cast(Tensor, block(pooled))
         source = decoded[u] if u == d + 1 else encoded[u]
-        return cast(Tensor, block(source, 2 ** (u - d)))
+        return cast(Tensor, block(source, 2 ** (u - d), self.low_resolution))
 
 
 def _upsampled(x: Tensor, factor: int) -> Tensor:

@@ -27,16 +27,16 @@ def upsampled_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, factor: in
     d = weight.shape[0]
     taps = weight.permute(2, 3, 0, 1).reshape(9 * d, c, 1, 1)
     low = F.conv2d(x, taps).reshape(n, 3, 3, d, h, w)
-    columns = _shifted(w, factor, x.device, x.dtype)  # (3·w, W), tap by tap
+    columns = shifted(w, factor, x.device, x.dtype)  # (3·w, W), tap by tap
     wide = low.permute(0, 1, 3, 4, 2, 5).reshape(n, 3, d * h, 3 * w) @ columns  # (N, 3, D·h, W)
-    rows = _shifted(h, factor, x.device, x.dtype)  # (3·h, H)
+    rows = shifted(h, factor, x.device, x.dtype)  # (3·h, H)
     tall = wide.reshape(n, 3, d, h, -1).transpose(1, 2).reshape(n, d, 3 * h, -1)
     out = rows.T @ tall
     return out if bias is None else out + bias[:, None, None]
 
 
 @lru_cache(maxsize=64)
-def _shifted(size: int, factor: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def shifted(size: int, factor: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Upsampling by ``factor`` and shifting by -1, 0, +1 with a zero border: (3·size, size·factor)."""
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
         identity = torch.eye(size, dtype=torch.float64)[:, None, :]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mousecmr_data.baseline import checkpoint, keras_weights
+from mousecmr_data.baseline.engines import make
 from mousecmr_data.baseline.segmenter import Origin, Segmenter
 from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import ChecksumError, DownloadError, FileLayoutError, MissingDataError, UnknownNameError
@@ -55,13 +56,15 @@ def load(
     name: str | Path,
     *,
     device: str = "auto",
+    engine: str = "auto",
     manifest: Manifest | None = None,
     cache: str | Path | None = None,
     offline: bool | None = None,
 ) -> Segmenter:
     """A segmenter by the name of its weights (``cards()`` lists them) or the path of a weights file.
 
-    ``device``: "auto", "cpu", "cuda" or "mps". ``cache`` and ``offline`` are those of the download.
+    ``device``: "auto", "cpu", "cuda" or "mps". ``engine``: how the network is computed, "auto" or one of
+    :data:`mousecmr_data.baseline.engines.NAMES`. ``cache`` and ``offline`` are those of the download.
 
     Raises :class:`~mousecmr_data.errors.MissingDataError` where weights are neither in the cache nor
     reachable: other weights are used only when asked for by name.
@@ -71,20 +74,22 @@ def load(
         card = known[str(name)]
         network = _shipped_network(card) if str(name) in _shipped() else _fetched(card, manifest, cache, offline)
         entry = card.weights
-        return Segmenter(network, Origin(entry.name, entry.trained_on, entry.limits, card.synthetic_training), device)
+        origin = Origin(entry.name, entry.trained_on, entry.limits, card.synthetic_training)
+        return Segmenter(network, origin, device, engine=make(engine, network, device, cache))
     path = Path(name)
     if not (path.suffix or path.exists()):
         raise UnknownNameError(
             f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, known))}, or a weights file's path"
         )
-    return _from_file(path, device)
+    network, origin = _from_file(path)
+    return Segmenter(network, origin, device, engine=make(engine, network, device, cache))
 
 
-def _from_file(path: Path, device: str) -> Segmenter:
+def _from_file(path: Path) -> tuple[UNet3Plus, Origin]:
     """A file of one's own: of a training run, or Keras HDF5."""
     if path.suffix in HDF5:
         limits = "A file of the caller's own: its checksum is not known here."
-        return Segmenter(keras_weights.read(path), Origin(path.name, "not stated", limits, False), device)
+        return keras_weights.read(path), Origin(path.name, "not stated", limits, False)
     network, about = _network(path)
     origin = Origin(
         str(about.get("name", path.stem)),
@@ -92,7 +97,7 @@ def _from_file(path: Path, device: str) -> Segmenter:
         str(about.get("limits", "A training run of the caller's own.")),
         bool(about.get("synthetic_training", False)),
     )
-    return Segmenter(network, origin, device)
+    return network, origin
 
 
 def _network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:

@@ -57,6 +57,11 @@ class Cohort:
         return {name: m.phenotype for name, m in self._members.items()}
 
     @property
+    def splits(self) -> dict[str, str]:
+        """The split of each mouse in ``split_scheme``, or "none"."""
+        return {name: m.split or "none" for name, m in self._members.items()}
+
+    @property
     def synthetic(self) -> bool:
         """Whether the mice are synthetic."""
         return self.source.synthetic

@@ -95,8 +95,8 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
 def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     """Test mice segmented by the network that ships with the package, held against the truth, in motion."""
     from mousecmr_data import baseline
-    from mousecmr_data.baseline.scoring import scored
     from mousecmr_data.cine.measure import measure
+    from mousecmr_data.cine.overlap import scored
     from mousecmr_data.evaluate.movie import movie
 
     segmenter = baseline.load("phantom-small")

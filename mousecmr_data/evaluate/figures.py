@@ -45,7 +45,7 @@ def montage(ds: xr.Dataset) -> Figure:
     images, masks = images[..., part[0], part[1]], masks[..., part[0], part[1]]
     n_rows, n_slices = images.shape[:2]
     height = images.shape[2] * dy / (images.shape[3] * dx)
-    figure = _figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
+    figure = new_figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
     axes = figure.subplots(
         n_rows,
         n_slices,
@@ -82,7 +82,7 @@ def volume_curve(ds: xr.Dataset) -> Figure:
     """Blood-pool volume and myocardial mass over the cine; unlabelled frames are marked, not guessed."""
     m = measure(ds)
     frames, time = m.frames, ds["time"].values
-    figure = _figure(figsize=(6.4, 4.4))
+    figure = new_figure(figsize=(6.4, 4.4))
     volume, mass = figure.subplots(
         2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw={"left": 0.13, "right": 0.97, "top": 0.86, "bottom": 0.13}
     )
@@ -132,7 +132,8 @@ def _shown(phase: NDArray[np.str_], labelled: NDArray[np.intp]) -> NDArray[np.in
     return np.array([*pair, *(i for i in labelled if i not in pair)][:4])
 
 
-def _figure(**options: Any) -> Figure:
+def new_figure(**options: Any) -> Figure:
+    """An empty matplotlib figure, outside of pyplot; names the extra where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError as e:

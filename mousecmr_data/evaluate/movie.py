@@ -30,8 +30,9 @@ SLOWED = 20
 """A heart beat of a tenth of a second is shown this many times slower."""
 
 
-def movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = layout.MASK) -> Path:
-    """Write every frame of ``ds`` with the outlines of the variable ``mask`` to a GIF at ``path``.
+def movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = layout.MASK, note: str = "") -> Path:
+    """Write every frame of ``ds`` with the outlines of the variable ``mask`` to ``path``, a GIF or, by its
+    ending, an animated WebP (a sixth of the size). ``note`` is written below the images.
 
     Of the experts' ``mask``, only labelled frames are drawn and counted; any other variable is taken to have
     every frame. The text shows the time and the blood pool's volume. Raises :class:`UnlabelledError` where
@@ -56,8 +57,9 @@ def movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = layout.MASK) ->
     pages = []
     for frame, time in enumerate(ds["time"].values):
         volume = f"blood pool {volumes[frame]:.1f} µL" if known[frame] else "not segmented"
+        when = f"{time:.0f} ms" if ds.attrs.get("frame_time_known", True) else f"frame {frame}"
         page = _page(grey[frame], labels[frame] if known[frame] else np.zeros_like(labels[frame]))
-        pages.append(_written(page, heading, f"{time:.0f} ms   {volume}"))
+        pages.append(_written(page, f"{heading}\n{when}   {volume}", note))
     step = float(np.diff(ds["time"].values).mean()) if len(pages) > 1 else 5.0
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,15 +85,26 @@ def _page(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.ui
     return page
 
 
-def _written(page: NDArray[np.uint8], *lines: str) -> Image.Image:
-    """The page as a picture with its palette, and text on top."""
+def _written(page: NDArray[np.uint8], above: str, below: str) -> Image.Image:
+    """The page as a picture with its palette, with text above, and below as many lines as it takes."""
     from matplotlib.font_manager import findfont
     from PIL import Image, ImageDraw, ImageFont
 
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 12)
+    lines: list[str] = []
+    for word in below.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= page.shape[1] - 12:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    page = np.pad(page, ((0, 16 * len(lines) + 6 * bool(lines)), (0, 0)))
     image = Image.fromarray(page).convert("P")
     greys = [round(v * 255 / (GREYS - 1)) for v in range(GREYS) for _ in range(3)]
     image.putpalette(greys + [int(c[k : k + 2], 16) for c in COLOURS.values() for k in (1, 3, 5)])
-    draw, font = ImageDraw.Draw(image), ImageFont.truetype(findfont("DejaVu Sans"), 12)
-    for i, line in enumerate(lines):
+    draw = ImageDraw.Draw(image)
+    for i, line in enumerate(above.splitlines()):
         draw.text((6, 3 + 16 * i), line, fill=GREYS - 1, font=font)
+    for i, line in enumerate(reversed(lines)):
+        draw.text((6, image.height - 18 - 16 * i), line, fill=GREYS - 1, font=font)
     return image

@@ -18,8 +18,8 @@ from unit.baseline import small_run  # noqa: E402
 
 from mousecmr_data.baseline.checkpoint import Progress, weights  # noqa: E402
 from mousecmr_data.baseline.loop import fit  # noqa: E402
-from mousecmr_data.baseline.overlap import dice  # noqa: E402
 from mousecmr_data.baseline.slices import Slices  # noqa: E402
+from mousecmr_data.cine.overlap import dice_by_class  # noqa: E402
 from mousecmr_data.errors import FileLayoutError  # noqa: E402
 
 SCRIPT = Path(small_run.__file__)
@@ -44,7 +44,7 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     network.dropout.eval()
     with torch.no_grad():
         found = network(torch.from_numpy(batch.image)[:, None].float() / 255)[-1].argmax(1).numpy()
-    assert min(dice(batch.label, found).values()) > 0.98
+    assert min(dice_by_class(found, batch.label).values()) > 0.98
 
 
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:

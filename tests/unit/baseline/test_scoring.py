@@ -8,10 +8,9 @@ import xarray as xr
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.baseline import export
-from mousecmr_data.baseline.overlap import dice
-from mousecmr_data.baseline.scoring import scored
 from mousecmr_data.cine import model
 from mousecmr_data.cine.mouse import open_file
+from mousecmr_data.cine.overlap import dice_by_class, scored
 from mousecmr_data.facts.labels import Label
 
 
@@ -32,8 +31,8 @@ def segmented() -> xr.Dataset:
 
 def test_dice_is_of_the_whole_stack_and_empty_agrees_with_empty() -> None:
     zero = np.zeros((2, 4, 4))
-    assert dice(zero, zero) == {Label.MYOCARDIUM: 1.0, Label.BLOOD_POOL: 1.0}
-    assert dice(zero, zero + 2)[Label.BLOOD_POOL] == 0.0
+    assert dice_by_class(zero, zero) == {Label.MYOCARDIUM: 1.0, Label.BLOOD_POOL: 1.0}
+    assert dice_by_class(zero, zero + 2)[Label.BLOOD_POOL] == 0.0
 
 
 def test_only_labelled_frames_are_scored() -> None:

@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
 
+from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.errors import UnknownNameError
-
-pytest.importorskip("torch", reason="the extra torch is not installed")
-
-from mousecmr_data.baseline.postprocessing import postprocessed
 
 
 def stack() -> np.ndarray:

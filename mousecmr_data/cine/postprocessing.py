@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mousecmr_data.baseline.overlap import CLASSES
 from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.facts.labels import CLASSES
 
 Rule = Literal["paper", "upstream-code", "none"]
 Labels = NDArray[np.uint8]
@@ -32,8 +32,11 @@ def postprocessed(labels: Labels, rule: Rule = "paper") -> Labels:
     if rule not in RULES:
         raise UnknownNameError(f"There is no post-processing {rule!r}.", f"one of {', '.join(map(repr, RULES))}")
     kept = np.zeros_like(labels)
-    for label in CLASSES:
-        kept[RULES[rule](labels == label)] = label
+    found = ndimage.find_objects((labels > 0).astype(np.int8))
+    if found:  # the rules do not depend on the place: what is around the ventricle need not be searched
+        inside = labels[found[0]]
+        for label in CLASSES:
+            kept[found[0]][RULES[rule](inside == label)] = label
     return kept
 
 

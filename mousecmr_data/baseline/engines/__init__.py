@@ -1,0 +1,70 @@
+"""Engines: ways to compute the same network, from the published operations to much faster ones.
+
+``make`` gives one by its name. Every engine but the reference (``eager``) is held against it by a gate
+(:mod:`mousecmr_data.baseline.engines.gate`). See docs/inference.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from mousecmr_data.baseline.engines.engine import Engine
+from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.errors import UnknownNameError
+
+__all__ = ["NAMES", "Engine", "export_onnx", "make"]
+
+NAMES = ("auto", "eager", "exact", "compiled", "onnx", "openvino", "openvino-int8", "cuda")
+
+
+def make(name: str, network: UNet3Plus, device: str = "auto", cache: str | Path | None = None) -> Engine:
+    """The engine ``name`` for ``network``; "auto" is the fastest that is present and passes its gate here.
+
+    ``device`` matters to "auto", "eager", "exact" and "compiled"; the others have their own. ``cache`` is where
+    compiled networks are kept. Raises :class:`~mousecmr_data.errors.MissingExtraError` where an engine's
+    package is not installed.
+    """
+    if name == "auto":
+        from mousecmr_data.baseline.engines.choice import Auto
+
+        return Auto(network, device, cache, partial(make, network=network, device=device, cache=cache))
+    if name == "eager":
+        from mousecmr_data.baseline.engines.eager import Eager
+
+        return Eager(network, device)
+    if name == "exact":
+        from mousecmr_data.baseline.engines.exact import Exact
+
+        return Exact(network, device)
+    if name == "compiled":
+        from mousecmr_data.baseline.engines.compiled import Compiled
+
+        return Compiled(network, device)
+    if name == "onnx":
+        from mousecmr_data.baseline.engines.onnx import OnnxRuntime
+
+        return OnnxRuntime(network, cache)
+    if name in ("openvino", "openvino-int8"):
+        from mousecmr_data.baseline.engines.openvino import OpenVINO
+
+        return OpenVINO(network, "int8" if name.endswith("int8") else "bfloat16", cache)
+    if name == "cuda":
+        from mousecmr_data.baseline.engines.cuda import Cuda
+
+        return Cuda(network)
+    raise UnknownNameError(f"There is no engine {name!r}.", f"one of {', '.join(NAMES)}")
+
+
+def export_onnx(
+    network: UNet3Plus,
+    path: str | Path,
+    shape_yx: tuple[int, int],
+    about: Mapping[str, object],
+    cache: str | Path | None = None,
+) -> Path:
+    """Write ``network`` to an ONNX file; see :func:`mousecmr_data.baseline.engines.onnx.write`."""
+    from mousecmr_data.baseline.engines.onnx import write
+
+    return write(network, path, shape_yx, about, cache)

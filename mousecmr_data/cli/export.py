@@ -1,0 +1,49 @@
+"""``mousecmr export``: a network as an ONNX file that other programs run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mousecmr_data.cli import options, output
+
+
+@click.command()
+@click.option("--weights", required=True, help="As for predict: a name, or a weights file. Never chosen for you.")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write. Default: the weights' name, with .onnx.",
+)
+@click.option(
+    "--size",
+    type=(click.IntRange(min=1), click.IntRange(min=1)),
+    metavar="Y X",
+    default=(256, 256),
+    show_default=True,
+    help="Pixels of the images it shall take, of 0.1 mm; multiples of 32. The number of images is free.",
+)
+@options.cache
+@options.as_json
+def command(weights: str, path: Path | None, size: tuple[int, int], cache: Path | None, as_json: bool) -> None:
+    """Write a network to an ONNX file, for use elsewhere.
+
+    The file takes any number of slices, each min-max normalised to [0, 1], and gives logits of background, LV
+    myocardium and LV blood pool. It is held against the network before it is written, and carries in its
+    metadata what the weights were trained on.
+    """
+    from mousecmr_data import baseline
+    from mousecmr_data.baseline.engines import export_onnx
+
+    segmenter = baseline.load(weights, device="cpu", engine="eager", cache=cache)
+    origin = segmenter.origin
+    written = export_onnx(segmenter.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
+    if as_json:
+        output.print_json({"written": written, "weights": origin.name, "synthetic_training": origin.synthetic_training})
+        return
+    if origin.synthetic_training:
+        click.secho("These weights were trained on synthetic mice only.", fg="yellow", err=True)
+    click.echo(f"written: {written}")

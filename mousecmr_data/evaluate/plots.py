@@ -1,0 +1,213 @@
+"""Figures of an evaluation: agreement, overlap, volume curves, groups. Each is a matplotlib ``Figure``.
+
+They follow the paper's figures 2-4: Bland–Altman and identity plots of each measure, Dice by structure and phase.
+Every figure of synthetic mice says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mousecmr_data.evaluate import limits, tables
+from mousecmr_data.evaluate.figures import new_figure
+from mousecmr_data.evaluate.page import number
+from mousecmr_data.evaluate.result import MEASURES, Evaluation
+from mousecmr_data.facts.labels import CLASSES, COLOURS, MEANINGS
+from mousecmr_data.facts.phases import ED, ES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MODEL, TRUTH, OBSERVER = "#1f5fa8", "#333333", "#8a8a8a"
+CURVES = 24
+"""Mice whose curves fit a page."""
+
+
+def agreement(evaluation: Evaluation) -> Figure:
+    """Identity plot and Bland–Altman plot of each measure."""
+    table = tables.mice(evaluation)
+    figure = new_figure(figsize=(14, 9.6), layout="constrained")
+    axes = figure.subplots(3, 4)
+    for k, (key, (name, unit)) in enumerate(MEASURES.items()):
+        identity, difference = axes[k // 2, 2 * (k % 2)], axes[k // 2, 2 * (k % 2) + 1]
+        ours, truth = limits.paired(table[f"{key}_predicted"], table[f"{key}_truth"])
+        _identity(identity, truth, ours, f"{name} ({unit})")
+        _bland_altman(difference, truth, ours, f"{name} ({unit})")
+    figure.suptitle(_title(evaluation, "prediction against ground truth"), fontsize=11)
+    return figure
+
+
+def overlap(evaluation: Evaluation) -> Figure:
+    """Dice of each structure at ED and ES: a point a mouse, box of the quartiles."""
+    table = tables.frames(evaluation)
+    known = [p for p in (ED, ES) if (table["phase"] == p).any()] or sorted(table["phase"].unique())
+    figure = new_figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    places, names = [], []
+    for i, label in enumerate(CLASSES):
+        for j, phase in enumerate(known):
+            values = table[(table["structure"] == MEANINGS[label]) & (table["phase"] == phase)]["dice"].to_numpy(float)
+            at = i * (len(known) + 0.6) + j
+            _box(axes, values, at, COLOURS[label])
+            places.append(at)
+            names.append(f"{MEANINGS[label]}\n{phase}")
+    axes.set_xticks(places, names)
+    axes.set_ylabel("Dice")
+    _plain(axes)
+    figure.suptitle(_title(evaluation, "Dice by structure and phase"), fontsize=10)
+    return figure
+
+
+def errors(evaluation: Evaluation) -> Figure:
+    """The absolute error of each measure against a mouse's mean Dice."""
+    table, found = tables.mice(evaluation), tables.dice_against_errors(evaluation)
+    figure = new_figure(figsize=(10, 5.6), layout="constrained")
+    for axes, (key, (name, unit)) in zip(figure.subplots(2, 3).flat, MEASURES.items(), strict=True):
+        axes.plot(table["mean_dice"], table[f"{key}_error"].abs(), "o", color=MODEL, ms=4, alpha=0.8)
+        row = found.loc[name]
+        axes.set_title(f"ρ = {row['rho']:.2f}, p = {row['p']:.3f}" if row["rho"] == row["rho"] else "", fontsize=9)
+        axes.set_ylabel(f"|error of {name}| ({unit})", fontsize=9)
+        axes.set_xlabel("mean Dice", fontsize=9)
+        _plain(axes)
+    figure.suptitle(_title(evaluation, "Dice and the errors it comes with"), fontsize=10)
+    return figure
+
+
+def curves(evaluation: Evaluation) -> Figure | None:
+    """Volume over the heart beat, predicted; dots are the truth at ED and ES. None where no cine was predicted."""
+    have = [m for m in evaluation.mice if m.curve is not None]
+    if not have:
+        return None
+    shown = [have[k] for k in np.unique(np.linspace(0, len(have) - 1, min(CURVES, len(have))).astype(int))]
+    columns = min(6, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = new_figure(figsize=(2.3 * columns + 0.6, 1.75 * rows + 0.9), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes, m in zip(grid.flat, shown, strict=False):
+        assert m.curve is not None  # noqa: S101 (chosen above)
+        axes.plot(m.curve["time_ms"], m.curve["blood_pool_ul"], color=MODEL, lw=1.3)
+        time, pool = m.curve["time_ms"], tables.STRUCTURES[1]
+        truth = [(time[f.frame], f.truth_ul) for f in m.frames if f.structure == pool and f.frame < len(time)]
+        axes.plot(*zip(*truth, strict=True), "o", color=TRUTH, ms=4)
+        axes.set_title(f"{m.mouse}: {m.curve['heart_rate_bpm']:.0f}/min", fontsize=8)
+        axes.tick_params(labelsize=7)
+        _plain(axes)
+    for axes in list(grid.flat)[len(shown) :]:
+        axes.set_visible(False)
+    part = "" if len(shown) == len(have) else f" ({len(shown)} of {len(have)} mice)"
+    words = f"LV blood pool (µL) over time (ms){part}; dots: ground truth"
+    figure.suptitle(_title(evaluation, words), fontsize=10)
+    return figure
+
+
+def groups(evaluation: Evaluation) -> Figure:
+    """EDV, EF, mass at ED and Dice by phenotype, truth above prediction."""
+    table = tables.mice(evaluation)
+    names = list(dict.fromkeys(table["phenotype"]))
+    figure = new_figure(figsize=(12, 1.4 + 0.75 * len(names)), layout="constrained")
+    panels = figure.subplots(1, 4, sharey=True)
+    for axes, key in zip(panels, ("edv_ul", "ef_percent", "mass_ed_mg", ""), strict=True):
+        for k, group in enumerate(names):
+            part = table[table["phenotype"] == group]
+            if key:
+                _box(axes, part[f"{key}_truth"].to_numpy(float), k - 0.19, TRUTH, 0.3, vertical=False)
+                _box(axes, part[f"{key}_predicted"].to_numpy(float), k + 0.19, MODEL, 0.3, vertical=False)
+            else:
+                _box(axes, part["mean_dice"].to_numpy(float), float(k), MODEL, 0.4, vertical=False)
+        axes.set_xlabel(f"{MEASURES[key][0]} ({MEASURES[key][1]})" if key else "mean Dice")
+        _plain(axes)
+    sizes = table["phenotype"].value_counts()
+    panels[0].set_yticks(range(len(names)), [f"{n}\n(n = {sizes[n]})" for n in names], fontsize=8)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.suptitle(_title(evaluation, "groups; grey: ground truth, blue: prediction"), fontsize=10)
+    return figure
+
+
+def observers(model: pd.DataFrame, observer: pd.DataFrame, mark: str = "") -> Figure:
+    """Bias and limits of agreement with the ground truth: the model's beside the second observer's.
+
+    Both are tables of :func:`mousecmr_data.evaluate.tables.agreement`.
+    """
+    figure = new_figure(figsize=(10, 4.4), layout="constrained")
+    for axes, (name, unit) in zip(figure.subplots(2, 3).flat, MEASURES.values(), strict=True):
+        for k, (table, colour) in enumerate(zip((model, observer), (MODEL, OBSERVER), strict=True)):
+            row = table.loc[name]
+            axes.plot([row["lower"], row["upper"]], [k, k], color=colour, lw=2, solid_capstyle="butt")
+            axes.plot(row["bias"], k, "o", color=colour, ms=6)
+        axes.axvline(0, color="0.8", lw=0.8, zorder=0)
+        axes.set_yticks([0, 1], ["model", "observer 2"], fontsize=8)
+        axes.set_ylim(1.6, -0.6)
+        axes.set_xlabel(f"{name}, difference ({unit})", fontsize=8)
+        _plain(axes)
+    figure.suptitle(f"{mark}bias and limits of agreement with the ground truth", fontsize=10)
+    return figure
+
+
+def _identity(axes: Axes, truth: limits.Values, ours: limits.Values, label: str) -> None:
+    axes.plot(truth, ours, "o", color=MODEL, ms=4, alpha=0.8)
+    if truth.size:
+        low, high = min(truth.min(), ours.min()), max(truth.max(), ours.max())
+        edge = 0.06 * max(high - low, 1e-6)
+        axes.plot([low - edge, high + edge], [low - edge, high + edge], color="0.6", lw=0.8, zorder=0)
+    r = limits.pearson(ours, truth)
+    axes.set_title(f"r = {r.r:.2f}" if np.isfinite(r.r) else "", fontsize=9)
+    axes.set_xlabel(f"ground truth, {label}", fontsize=8)
+    axes.set_ylabel(f"prediction, {label}", fontsize=8)
+    _plain(axes)
+
+
+def _bland_altman(axes: Axes, truth: limits.Values, ours: limits.Values, label: str) -> None:
+    found = limits.bland_altman(ours, truth)
+    axes.plot((truth + ours) / 2, ours - truth, "o", color=MODEL, ms=4, alpha=0.8)
+    axes.axhline(0, color="0.85", lw=0.8, zorder=0)
+    if np.isfinite(found.bias):
+        lines = ((found.bias, found.bias_ci), (found.limits[0], found.lower_ci), (found.limits[1], found.upper_ci))
+        for k, (value, ci) in enumerate(lines):
+            axes.axhline(value, color=TRUTH, lw=1, ls="--" if k else "-")
+            at = 1.0 + 0.025 * k  # beside each other, so that wide intervals can be told apart
+            axes.plot([at, at], ci, "-_", color=TRUTH, lw=1, ms=5, transform=axes.get_yaxis_transform(), clip_on=False)
+        low, high = (number(v, 1) for v in found.limits)
+        axes.set_title(f"{number(found.bias, 1)} ({low} to {high})", fontsize=9)
+    axes.set_xlabel(f"mean of both, {label}", fontsize=8)
+    axes.set_ylabel("prediction − truth", fontsize=8)
+    _plain(axes)
+
+
+def _box(
+    axes: Axes, values: limits.Values, at: float, colour: str, width: float = 0.5, *, vertical: bool = True
+) -> None:
+    """Points, and the quartiles' box where there are five or more."""
+    values = values[np.isfinite(values)]
+    apart = at + np.random.default_rng(0).uniform(-0.25, 0.25, values.size) * width
+    if values.size >= 5:
+        line = {"color": colour, "lw": 1.2}
+        axes.boxplot(
+            values, positions=[at], widths=width, showfliers=False, manage_ticks=False, boxprops=line,
+            orientation="vertical" if vertical else "horizontal", whiskerprops=line, capprops=line,
+            medianprops={"color": "black", "lw": 1.4},
+        )  # fmt: skip
+    axes.plot(*((apart, values) if vertical else (values, apart)), "o", color=colour, ms=3.5, alpha=0.6, mew=0)
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _title(evaluation: Evaluation, words: str) -> str:
+    mark = "SYNTHETIC mice: " if evaluation.synthetic else ""
+    return f"{mark}{words} (n = {len(evaluation.mice)})"
+
+
+def all_plots(evaluation: Evaluation) -> dict[str, Figure]:
+    """Every figure of one evaluation that there is something to draw for, by name."""
+    found: dict[str, Figure | None] = {"dice": overlap(evaluation)}
+    if tables.mice(evaluation)["ef_percent_truth"].notna().any():
+        found |= {"agreement": agreement(evaluation), "dice_and_errors": errors(evaluation)}
+    found["curves"] = curves(evaluation)
+    if len({m.phenotype for m in evaluation.mice}) > 1:
+        found["groups"] = groups(evaluation)
+    return {name: figure for name, figure in found.items() if figure is not None}

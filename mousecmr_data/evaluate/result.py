@@ -1,0 +1,238 @@
+"""What an evaluation found, as data: read from and written to a documented JSON file.
+
+The file says which versions, policies and masks (by checksum) made its numbers, so that two of them can be
+compared, and parts of one split merged. docs/evaluation.md describes each key. NaN (missing) is ``null``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mousecmr_data.errors import FileLayoutError, MissingDataError
+
+SCHEMA = "mousecmr-evaluation"
+SCHEMA_VERSION = 1
+
+MEASURES: dict[str, tuple[str, str]] = {
+    "edv_ul": ("EDV", "µL"),
+    "esv_ul": ("ESV", "µL"),
+    "sv_ul": ("SV", "µL"),
+    "ef_percent": ("EF", "%"),
+    "mass_ed_mg": ("mass at ED", "mg"),
+    "mass_es_mg": ("mass at ES", "mg"),
+}
+"""Measures of a mouse (fields of ``cine.measure.Measures``): the published table's name, and the unit."""
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One structure of one labelled frame."""
+
+    frame: int
+    phase: str
+    structure: str
+    dice: float
+    hd95_mm: float
+    assd_mm: float
+    truth_ul: float
+    predicted_ul: float
+
+
+@dataclass(frozen=True)
+class MouseScore:
+    """Everything of one mouse."""
+
+    mouse: str
+    phenotype: str
+    split: str
+    synthetic: bool
+    voxel_size_mm: tuple[float, float, float]
+    voxel_size_source: str
+    truth_sha256: str
+    prediction_sha256: str
+    frames: tuple[FrameScore, ...]
+    truth: Mapping[str, float]
+    """The :data:`MEASURES` of the experts' masks."""
+    predicted: Mapping[str, float]
+    curve: Mapping[str, Any] | None
+    """The fields of ``evaluate.beat.Curve``; None where not every frame was predicted."""
+    about: Mapping[str, str]
+    doubt: str | None
+    """What looks wrong with how the masks were written, in words."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that kept a mouse from being scored, or throws doubt on its score."""
+
+    mouse: str
+    kind: str
+    """missing, unreadable, labels, shape, orientation, unlabelled, ignored."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions scored against a split. Made by :func:`mousecmr_data.evaluate.score`."""
+
+    name: str
+    """Of the predictions."""
+    truth: Mapping[str, Any]
+    """source, version, split, split_scheme, caveat."""
+    policies: Mapping[str, Any]
+    versions: Mapping[str, str]
+    created: str
+    mice: tuple[MouseScore, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any mouse is synthetic."""
+        return any(m.synthetic for m in self.mice)
+
+    @property
+    def by_name(self) -> dict[str, MouseScore]:
+        """The mice by name."""
+        return {m.mouse: m for m in self.mice}
+
+    def document(self) -> dict[str, Any]:
+        """The content of the result file."""
+        body = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic, **asdict(self)}
+        return _json(body)  # type: ignore[no-any-return]
+
+    def write(self, path: str | PathLike[str]) -> Path:
+        """Write the result file, whole or not at all."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            partial.write_text(json.dumps(self.document(), indent=1, ensure_ascii=False), encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def _repr_html_(self) -> str:
+        from mousecmr_data.evaluate.tables import overlap
+
+        return overlap(self)._repr_html_()  # type: ignore[operator,no-any-return]
+
+    def __repr__(self) -> str:
+        kind = "SYNTHETIC " if self.synthetic else ""
+        return f"<Evaluation of {self.name}: {len(self.mice)} {kind}mice, {len(self.problems)} problems>"
+
+
+def read(path: str | PathLike[str]) -> Evaluation:
+    """Read a result file; :class:`FileLayoutError` says what is wrong with it."""
+    if not Path(path).is_file():
+        raise MissingDataError(f"There is no result file {path}.", None, "mousecmr evaluate PREDICTIONS -o RESULT.json")
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        if (table["schema"], table["schema_version"]) != (SCHEMA, SCHEMA_VERSION):
+            raise ValueError(f"schema {table['schema']} {table['schema_version']}")
+        return Evaluation(
+            table["name"],
+            table["truth"],
+            table["policies"],
+            table["versions"],
+            table["created"],
+            tuple(_mouse(m) for m in table["mice"]),
+            tuple(Problem(**p) for p in table["problems"]),
+        )
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise FileLayoutError(
+            f"{path} is no result file: {type(e).__name__}: {e}",
+            f"{SCHEMA} {SCHEMA_VERSION}",
+            "mousecmr evaluate PREDICTIONS -o RESULT.json  makes one",
+        ) from e
+
+
+def merge(parts: Sequence[Evaluation]) -> Evaluation:
+    """Results of different mice as one. They must agree in policies and in the truth's source and version.
+
+    A mouse may be in several, if its scores are the same. Problems of a mouse that another part has scored are
+    dropped.
+    """
+    if not parts:
+        raise MissingDataError("There is no result to merge.", "one or more")
+    first = parts[0]
+    mice: dict[str, MouseScore] = {}
+    for part in parts:
+        for key in ("source", "version", "split_scheme"):
+            if part.truth.get(key) != first.truth.get(key):
+                raise FileLayoutError(
+                    f"The results are of different {key}: {first.truth.get(key)!r} and {part.truth.get(key)!r}.",
+                    "parts of one evaluation",
+                )
+        if differ := differing(first.policies, part.policies):
+            raise FileLayoutError(f"The results differ in the policy {differ[0]}.", "one policy")
+        for m in part.mice:
+            if _json(asdict(mice.setdefault(m.mouse, m))) != _json(asdict(m)):
+                raise FileLayoutError(f"{m.mouse} is in two results with different scores.", "one score a mouse")
+    splits = list(dict.fromkeys(str(p.truth.get("split")) for p in parts))
+    names = list(dict.fromkeys(p.name for p in parts))
+    left = dict.fromkeys(p for part in parts for p in part.problems if p.mouse not in mice or p.kind == "orientation")
+    return replace(
+        first,
+        name=" + ".join(names),
+        truth={**first.truth, "split": " + ".join(splits)},
+        created=max(p.created for p in parts),
+        mice=tuple(mice.values()),
+        problems=tuple(left),
+    )
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Names of the policies in which two results differ."""
+    return [k for k in ("phases", "postprocessing", "empty", "definitions") if a.get(k) != b.get(k)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    import mousecmr_data
+
+    packages = {name: metadata.version(name) for name in ("numpy", "scipy", "pandas", "xarray")}
+    return {"mousecmr-data": mousecmr_data.__version__, "python": platform.python_version(), **packages}
+
+
+def _mouse(table: dict[str, Any]) -> MouseScore:
+    def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: math.nan if v is None else float(v) for k, v in values.items()}
+
+    exact = ("frame", "phase", "structure")
+    frames = tuple(
+        FrameScore(**{**{k: f[k] for k in exact}, **numbers({k: v for k, v in f.items() if k not in exact})})
+        for f in table["frames"]
+    )
+    curve = table["curve"]
+    if curve is not None:
+        curve = {k: math.nan if v is None else tuple(v) if isinstance(v, list) else v for k, v in curve.items()}
+    return MouseScore(
+        **{
+            **table,
+            "voxel_size_mm": tuple(table["voxel_size_mm"]),
+            "frames": frames,
+            "truth": numbers(table["truth"]),
+            "predicted": numbers(table["predicted"]),
+            "curve": curve,
+        }
+    )
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

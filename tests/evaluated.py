@@ -1,0 +1,68 @@
+"""Small mice with exact volumes, for tests of the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mousecmr_data.cine import model
+
+VOXEL = (1.0, 0.1, 0.1)
+VOXEL_UL = 0.01
+
+
+def stack(pool_ul: float, mass_mg: float, shape: tuple[int, int, int] = (5, 64, 64)) -> NDArray[np.uint8]:
+    """Labels (slice, y, x) with a blood pool and a myocardium of exactly so many voxels, one after the other."""
+    pool, muscle = round(pool_ul / VOXEL_UL), round(mass_mg / 1.05 / VOXEL_UL)
+    flat = np.zeros(int(np.prod(shape)), np.uint8)
+    assert pool + muscle <= flat.size
+    flat[:pool], flat[pool : pool + muscle] = 2, 1
+    return flat.reshape(shape)
+
+
+def mouse(
+    name: str,
+    masks: NDArray[np.uint8],
+    labelled: Sequence[int] | None = None,
+    voxel: Sequence[float] = VOXEL,
+    **attrs: Any,
+) -> xr.Dataset:
+    """A mouse with ``masks`` (frame, slice, y, x); every frame is labelled unless ``labelled`` says which."""
+    frames = list(range(len(masks))) if labelled is None else list(labelled)
+    image = (masks.astype(np.uint16) + 1) * 1000
+    about = {"mouse": name, "source": "test", "version": "1", "synthetic": False, "phenotype": "control", **attrs}
+    return model.dataset(image, masks, frames, model.sizes({}, voxel, 5.0), about)
+
+
+def ring(centre: tuple[float, float], inner: float, outer: float, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """A round heart: labels (slice, y, x); it tapers along the slices, and lies off the plane's centre."""
+    n, n_y, n_x = shape
+    z, y, x = np.mgrid[:n, :n_y, :n_x]
+    narrow = 1 - 0.6 * z / n
+    r = np.hypot(y - centre[0], x - centre[1])
+    return np.where(r < inner * narrow, 2, np.where(r < outer * narrow, 1, 0)).astype(np.uint8)
+
+
+def beating(name: str, frames: int = 6, seed: int = 0, **attrs: Any) -> xr.Dataset:
+    """A mouse that contracts until the middle frame; ED and ES are labelled."""
+    rng = np.random.default_rng(seed)
+    centre = (18 + rng.uniform(-1, 1), 24 + rng.uniform(-1, 1))
+    size = rng.uniform(6.5, 8.0)
+    masks = np.stack(
+        [ring(centre, size - 2.5 * np.sin(np.pi * f / frames) ** 2, size + 4, (4, 40, 44)) for f in range(frames)]
+    )
+    return mouse(name, masks, [0, frames // 2], **attrs)
+
+
+def cohort(n: int = 6, **attrs: Any) -> dict[str, xr.Dataset]:
+    """Several of them, by name."""
+    return {f"M{k}": beating(f"M{k}", seed=k, **attrs) for k in range(n)}
+
+
+def shifted(mice: Mapping[str, xr.Dataset], by: int = 1) -> dict[str, NDArray[np.uint8]]:
+    """Their own masks, whole cines, moved by ``by`` pixels along x."""
+    return {name: np.roll(ds["mask"].values, by, axis=3) for name, ds in mice.items()}

@@ -1,0 +1,48 @@
+"""``mousecmr export``: a file that others can use, equal to the network it was made of."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+
+from mousecmr_data import baseline  # noqa: E402
+from mousecmr_data.cli.main import main  # noqa: E402
+
+
+def run(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_file_computes_what_the_network_computes(tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    words = ("export", "--weights", "phantom-small", "-o", str(path), "--size", "64", "96", "--cache", str(tmp_path))
+    assert json.loads(run(*words, "--json"))["synthetic_training"] is True
+    model = onnx.load(path)
+    assert [i.name for i in model.graph.input] == ["image"]
+    assert [o.name for o in model.graph.output] == ["logits"]
+    about = {p.key: p.value for p in model.metadata_props}
+    assert about["name"] == "phantom-small"
+    assert about["synthetic_training"] == "True"
+    assert "synthetic" in about["trained_on"]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    reference = baseline.load("phantom-small", device="cpu", engine="eager").engine
+    for batch in (1, 2, 5):
+        image = torch.rand(batch, 1, 64, 96)
+        (found,) = session.run(["logits"], {"image": image.numpy()})
+        assert (torch.from_numpy(found) - reference(image)).abs().max() <= 1e-3
+    assert "trained on synthetic mice only" in run(*words)  # from the cache; says so to people too
+
+
+def test_sizes_the_network_cannot_take_write_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    text = run("export", "--weights", "phantom-small", "-o", str(path), "--size", "100", "96", code=1)
+    assert "multiples of 32" in text
+    assert not path.exists()

@@ -1,0 +1,116 @@
+"""`mousecmr predict` over many mice: it goes on, it goes around, it refuses; and spread out it gives the same."""
+
+import json
+from pathlib import Path
+
+import h5py
+import layout_files
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from mousecmr_data.baseline.cohort_prediction import predict
+from mousecmr_data.baseline.prediction import Files, How
+from mousecmr_data.cli.main import main
+from mousecmr_data.errors import CacheError
+from mousecmr_data.files import lock
+
+HOW = How("phantom-small", engine="eager", device="cpu")
+
+
+def run(*words: str, code: int = 0) -> str:
+    given = ("predict", *words, "--weights", "phantom-small", "--engine", "eager", "--device", "cpu")
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def mice(tmp_path: Path) -> list[str]:
+    return [
+        str(layout_files.write(tmp_path / "in" / f"{name}.h5", (0,), *layout_files.arrays((24, 20, 2, 1), seed)))
+        for seed, name in enumerate("ABC")
+    ]
+
+
+def masks(folder: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for path in sorted(folder.glob("*.h5")):
+        with h5py.File(path) as f:
+            found[path.name] = f["Masks"][:]
+    return found
+
+
+def test_a_failing_mouse_does_not_stop_the_rest_and_a_rerun_does_only_what_is_missing(
+    mice: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    good = Path(mice[1]).read_bytes()
+    Path(mice[1]).write_bytes(good[:1000])
+    text = run(*mice, "-o", str(out), code=1)
+    assert "1 of 3 mice failed" in text
+    assert "B.h5" in text
+    assert sorted(p.name for p in out.glob("*.h5")) == ["A.h5", "C.h5"]
+    Path(mice[1]).write_bytes(good)
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*.h5")}
+    (out / ".A.h5.123.part").write_bytes(b"of a run that was killed")
+    found = json.loads(run(*mice, "-o", str(out), "--json"))
+    assert [m["state"] for m in found["mice"]] == ["as before", "segmented", "as before"]
+    assert len(found["dice"]) == 3
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert list(out.glob(".*.part")) == []
+
+
+def test_each_file_says_how_it_was_made_and_others_are_not_mixed_in(mice: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(mice[0], "-o", str(out))
+    with h5py.File(out / "A.h5") as f:
+        settings = json.loads(f.attrs["prediction_settings"])
+        came_from = json.loads(f.attrs["prediction_input"])
+    assert settings["weights"] == "phantom-small"
+    assert settings["engine"] == "eager"
+    assert len(settings["weights_sha256"]) == len(came_from["sha256"]) == 64
+    text = run(*mice, "-o", str(out), "--postprocessing", "none", code=1)
+    assert "'postprocessing': 'paper'" in text
+    assert "--redo" in text
+    assert sorted(masks(out)) == ["A.h5"], "nothing was begun"
+    with h5py.File(mice[0], "r+") as f:
+        f["Images"][0, 0, 0, 0] = 7
+    assert "another file" in run(mice[0], "-o", str(out), code=1)
+    assert "written" in run(*mice, "-o", str(out), "--postprocessing", "none", "--redo")
+    assert sorted(masks(out)) == ["A.h5", "B.h5", "C.h5"]
+
+
+def test_one_run_at_a_time_writes_to_a_folder(mice: list[str], tmp_path: Path) -> None:
+    with lock.of(tmp_path, "predict"), pytest.raises(CacheError, match="Another run"):
+        predict(Files(tuple(mice)), tmp_path, HOW)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.enable_socket
+def test_spread_over_processes_and_a_cluster_the_masks_are_the_same(mice: list[str], tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+    some = Files((*mice[:2], str(tmp_path / "gone.h5")))
+    ready: list[str] = []
+    one = predict(some, tmp_path / "one", HOW, done=ready.append)
+    assert ready == list(some.mice)
+    assert [m.state for m in one] == ["segmented", "segmented", "failed"]
+    assert "gone.h5" in one[2].error
+    many = predict(some, tmp_path / "many", HOW, workers=2)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, processes=True
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        spread = predict(some, tmp_path / "spread", HOW, client=client)
+    expected = masks(tmp_path / "one")
+    assert len(expected) == 2
+    for made, folder in ((many, "many"), (spread, "spread")):
+        assert [m.state for m in made] == [m.state for m in one]
+        found = masks(tmp_path / folder)
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)

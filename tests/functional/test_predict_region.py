@@ -1,0 +1,86 @@
+"""The region of interest gives the whole field's answer, and knows when not to be used."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+pytest.importorskip("torch", reason="the extra torch is not installed")
+
+import mousecmr_data
+from mousecmr_data import baseline
+from mousecmr_data.baseline.segmenter import Segmenter
+from mousecmr_data.cine.overlap import dice_by_class
+from mousecmr_data.errors import ArgumentError
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return baseline.load("phantom-small", device="cpu", engine="exact")
+
+
+@pytest.fixture(scope="module")
+def mouse(phantom_cache: Path) -> xr.Dataset:
+    """Every third frame of five slices."""
+    ds = mousecmr_data.load(mice=["Mouse6"], source="phantom", cache=phantom_cache)["Mouse6"]
+    return ds.isel(frame=slice(None, None, 3), slice=slice(2, 7)).load()
+
+
+@pytest.fixture(scope="module")
+def whole(segmenter: Segmenter, mouse: xr.Dataset) -> np.ndarray:
+    return segmenter.segment(mouse)["predicted"].values
+
+
+def ejection_fraction(labels: np.ndarray) -> float:
+    pool = np.count_nonzero(labels == 2, axis=(1, 2, 3))
+    return float(100 * (1 - pool.min() / pool.max()))
+
+
+def test_a_window_gives_the_whole_fields_answer(segmenter: Segmenter, mouse: xr.Dataset, whole: np.ndarray) -> None:
+    done: list[int] = []
+    made = segmenter.segment(mouse, region="auto", progress=done.append)["predicted"]
+    assert made.attrs["region"] == "window"
+    _, _, rows, columns = made.attrs["region_window"]
+    assert rows * columns <= 0.4 * 256 * 256
+    assert made.attrs["region_whole_frames"] <= 3
+    assert min(made.attrs["region_agreement"]) > 0.97
+    assert sum(done) == mouse.sizes["frame"] * mouse.sizes["slice"]
+    assert min(dice_by_class(made.values, whole).values()) >= 0.99
+    assert abs(ejection_fraction(made.values) - ejection_fraction(whole)) <= 1.0
+
+
+def test_other_pixels_are_brought_back(segmenter: Segmenter, mouse: xr.Dataset) -> None:
+    coarse = mouse.isel(y=slice(None, None, 2), x=slice(None, None, 2), slice=slice(0, 4))
+    made = segmenter.segment(coarse, region="auto")["predicted"]
+    assert made.attrs["region"] == "window"
+    expected = segmenter.segment(coarse)["predicted"]
+    assert min(dice_by_class(made.values, expected.values).values()) >= 0.985
+
+
+def test_a_heart_at_the_border_is_computed_whole(segmenter: Segmenter, mouse: xr.Dataset) -> None:
+    part = mouse.isel(slice=slice(0, 4))
+    _, rows, _ = np.nonzero(part["mask"].values[0])
+    image = np.roll(part["image"].values, 10 - rows.max(), axis=2)  # only the lower part of the heart is left
+    image[:, :, 130:] = image.min()
+    cut = part.assign(image=(part["image"].dims, image))
+    made = segmenter.segment(cut, region="auto")["predicted"]
+    assert made.attrs["region"] == "whole field"
+    assert "region_window" not in made.attrs
+    assert "border" in made.attrs["region_reason"] or "no heart" in made.attrs["region_reason"]
+    assert np.array_equal(made, segmenter.segment(cut)["predicted"])
+
+
+def test_without_a_heart_or_with_few_frames_the_field_is_computed_whole(
+    segmenter: Segmenter, mouse: xr.Dataset
+) -> None:
+    part = mouse.isel(slice=slice(0, 2), frame=slice(0, 6))
+    noise = np.random.default_rng(0).integers(0, 4000, part["image"].shape).astype(np.uint16)
+    empty = part.assign(image=(part["image"].dims, noise))
+    made = segmenter.segment(empty, region="auto")["predicted"]
+    assert made.attrs["region_reason"] == "no heart was found (frame 0)"
+    assert np.array_equal(made, segmenter.segment(empty)["predicted"])
+    few = segmenter.segment(part.isel(frame=slice(0, 2)), region="auto")["predicted"]
+    assert few.attrs["region_reason"] == "too few frames: 2"
+    with pytest.raises(ArgumentError, match="'auto'"):
+        segmenter.segment(part, region="heart")  # type: ignore[arg-type]

@@ -1,0 +1,102 @@
+"""Anything dropped on the page: plain words or a result, no traceback, no file left, the server alive."""
+
+import io
+import os
+import random
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from layout_files import write as write_hdf5
+
+from mousecmr_data import baseline
+from mousecmr_data.web.door import COOKIE
+from mousecmr_data.web.options import MB, Options
+from mousecmr_data.web.server import create_app
+
+pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
+testclient = pytest.importorskip("starlette.testclient")
+pytestmark = [
+    pytest.mark.stress,
+    # of the test client and gradio, and of numbers in damaged headers
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
+]
+COUNT = 200 if os.environ.get("MOUSECMR_STRESS") else 12
+UNPLAIN = re.compile(r"Traceback|\b[A-Z]\w+(Error|Exception|Warning)\b|/tmp/|page does not know")
+SMALL = ("phantom-small", "", "", "")
+
+
+def good(rng: random.Random, folder: Path) -> tuple[str, bytes]:
+    """A small file that can be read."""
+    kind = rng.choice(["nii", "nii.gz", "h5", "zip"])
+    if kind == "h5":
+        return "m.h5", write_hdf5(folder / "m.h5").read_bytes()
+    pixels = np.random.default_rng(rng.randrange(99)).integers(0, 900, (16, 16, 2, rng.choice([1, 3]))).astype(np.int16)
+    image = nib.Nifti1Image(pixels, np.diag([*rng.choice([(0.1, 0.1, 1.0), (100.0, 100.0, 1000.0), (1, 1, 1)]), 1.0]))
+    name = "m.nii.gz" if kind == "nii.gz" else "m.nii"
+    nib.save(image, folder / name)
+    content = (folder / name).read_bytes()
+    if kind != "zip":
+        return name, content
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as z:
+        for k in range(rng.randint(1, 2)):
+            z.writestr(rng.choice(["", "a/", "../", "/", "x/y/"]) + f"{k}{name}", content)
+    return "m.zip", packed.getvalue()
+
+
+def fuzzed(rng: random.Random, folder: Path) -> tuple[str, bytes]:
+    """A name and bytes: good ones, damaged ones, or any."""
+    name, content = good(rng, folder)
+    damaged = bytearray(content)
+    for _ in range(rng.choice([0, 1, 4, 40])):
+        damaged[rng.randrange(min(len(damaged), rng.choice([400, 10**9])))] = rng.randrange(256)
+    if rng.random() < 0.3:
+        del damaged[rng.randrange(len(damaged)) :]
+    if rng.random() < 0.15:
+        damaged = bytearray(rng.randbytes(rng.randrange(3000)))
+    if rng.random() < 0.25:
+        name = rng.choice(
+            ["m.nii", "m.nii.gz", "m.h5", "m.zip", "m.dcm", "m.fdf", "2dseq", "procpar", "ünï ©.nii", "m"]
+        )
+    return name, bytes(damaged)
+
+
+@pytest.fixture
+def client(phantom_cache: Path) -> Iterator[object]:
+    app = create_app(Options(weights="phantom-small", upload_mb=1, cache=phantom_cache))
+    app.state.desk.segmenters._loaded["phantom-small"] = baseline.load("phantom-small", engine="eager", device="cpu")
+    with testclient.TestClient(app) as made:
+        yield made
+
+
+def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
+    desk = client.app.state.desk  # type: ignore[attr-defined]
+    client.get("/")
+    results = 0
+    for seed in range(COUNT):
+        rng = random.Random(seed)
+        room = desk.rooms.open("session", client.cookies[COOKIE])
+        for drop in range(rng.choice([1, 1, 2])):
+            name, content = fuzzed(rng, tmp_path)
+            path = rng.choice(["", "", "scan/", "../"]) + name
+            to = f"/mice/{room.token}/upload"
+            answer = client.post(to, params={"drop": drop, "path": path}, content=content[: 2 * MB])
+            assert answer.status_code in (204, 400, 413), (seed, answer.text)
+            assert not UNPLAIN.search(answer.text), (seed, answer.text)
+        said = desk.look(room, *SMALL)
+        assert not UNPLAIN.search(said), (seed, said)
+        status, outcome = desk.segment(room, lambda *_: None, *SMALL)
+        assert not UNPLAIN.search(status), (seed, status)
+        results += bool(outcome and outcome.views)
+        assert {p.name for p in room.folder.iterdir()} <= {"in", "out", "view", "results.zip"}, seed
+        desk.rooms.leave("session")
+        assert not room.folder.exists(), seed
+    assert {p.name for p in desk.rooms.folder.iterdir()} <= {"alive", "gradio"}
+    assert client.get("/").status_code == 200
+    assert results > COUNT / 12  # the fuzzing is not so wild that nothing gets through

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from mousecmr_data.baseline.region import Box  # noqa: E402
+from mousecmr_data.baseline.region_network import POINTS, Context, WholeField, Window  # noqa: E402
+from mousecmr_data.baseline.unet3plus import UNet3Plus  # noqa: E402
+
+
+@pytest.mark.parametrize("reduce", [1, 2])
+def test_a_key_frame_in_its_window_is_the_whole_field(reduce: int) -> None:
+    """And without the context it is not, or there would be nothing to test."""
+    torch.manual_seed(0)
+    network = UNet3Plus((3, 4, 5, 6, 7), reduce=reduce).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    network.deep_supervision = False
+    window = Box(32, 64, 64, 64)
+    images = torch.rand(2, 1, 160, 160)
+    with torch.inference_mode():
+        (reference,) = network(images)
+        points = WholeField(network, (160, 160))(images)
+        assert len(points) == POINTS
+        assert torch.allclose(points[-1], reference, atol=1e-4)
+        cut = window.cut(images, 160)
+        maps = Context(network, (64, 64))(cut, *(window.cut(p, 160) for p in points))
+        found = Window(network, (64, 64))(cut, *maps)
+        bare = Window(network, (64, 64))(cut, *(torch.zeros_like(m) for m in maps))
+    truth = window.cut(reference, 160)
+    assert torch.allclose(found, truth, atol=1e-4)
+    assert not torch.allclose(bare, truth, atol=1e-2)
+
+
+def test_openvino_computes_the_same_parts_and_keeps_them(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    from mousecmr_data.baseline.engines.openvino import OpenVINO
+    from mousecmr_data.baseline.region_openvino import Part
+
+    torch.manual_seed(0)
+    network = UNet3Plus((3, 4, 5, 6, 7)).eval()
+    engine = OpenVINO(network, cache=tmp_path)
+    engine.config["INFERENCE_PRECISION_HINT"] = "f32"
+    images, size = torch.rand(3, 1, 32, 48), (32, 48)
+    with torch.inference_mode():
+        points = WholeField(network, size)(images)
+        moved = tuple(p + 0.1 for p in points)
+        maps = Context(network, size)(images, *moved)
+        logits = Window(network, size)(images, *maps)
+    for _ in range(2):  # compiled, then from the cache
+        for kind, inputs, expected in ((Context, (images, *moved), maps), (Window, (images, *maps), (logits,))):
+            found = Part(engine, kind, size)(*inputs)
+            found = found if isinstance(found, tuple) else (found,)
+            assert len(found) == len(expected)
+            assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+    assert len(list(tmp_path.rglob("*.openvino"))) == 2

@@ -1,0 +1,89 @@
+"""What must change when mice are permuted, renamed, or their voxels scaled, and nothing else."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from evaluated import cohort, mouse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mousecmr_data import evaluate
+from mousecmr_data.evaluate import limits, tables
+from mousecmr_data.evaluate.result import MEASURES
+
+few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+MICE = cohort(4)
+
+
+def predictions(seed: int) -> dict[str, Any]:
+    """Each mouse's masks, eroded or moved at random."""
+    rng = np.random.default_rng(seed)
+    return {n: np.roll(ds["mask"].values[[0, 3]], rng.integers(-2, 3, 2), (2, 3)) for n, ds in MICE.items()}
+
+
+def score(labels: dict[str, Any], mice: Any = None) -> evaluate.Evaluation:
+    return evaluate.score(labels, (MICE if mice is None else mice).values(), strict=False, name="x")
+
+
+@few
+@given(st.permutations(list(MICE)), st.integers(0, 99))
+def test_the_order_of_the_mice_changes_nothing(order: list[str], seed: int) -> None:
+    labels = predictions(seed)
+    a, b = score(labels), score(labels, {n: MICE[n] for n in order})
+    assert {m.mouse: m for m in a.mice} == {m.mouse: m for m in b.mice}
+    same = "mean|sd|bias$|lower$|upper$|^p$|^r$|icc_2_1$"
+    pd.testing.assert_frame_equal(tables.agreement(a).filter(regex=same), tables.agreement(b).filter(regex=same))
+
+
+@few
+@given(st.integers(0, 99))
+def test_names_are_names(seed: int) -> None:
+    labels = predictions(seed)
+    renamed = {f"Other{n}": ds.assign_attrs(mouse=f"Other{n}") for n, ds in MICE.items()}
+    a, b = score(labels), score({f"Other{n}": v for n, v in labels.items()}, renamed)
+    assert tables.agreement(a).equals(tables.agreement(b))
+    assert [m.frames for m in a.mice] == [m.frames for m in b.mice]
+
+
+@few
+@given(st.floats(0.2, 5.0), st.integers(0, 99))
+def test_voxels_k_times_as_long_change_lengths_by_k_and_volumes_by_its_cube(k: float, seed: int) -> None:
+    labels = predictions(seed)
+    large = {n: mouse(n, ds["mask"].values, [0, 3], tuple(k * v for v in (1.0, 0.1, 0.1))) for n, ds in MICE.items()}
+    a, b = tables.frames(score(labels)), tables.frames(score(labels, large))
+    np.testing.assert_array_equal(a["dice"], b["dice"])
+    for name, factor in {"hd95_mm": k, "assd_mm": k, "truth_ul": k**3, "predicted_ul": k**3}.items():
+        np.testing.assert_allclose(b[name], a[name] * factor, rtol=1e-9)
+    small, big = tables.mice(score(labels)), tables.mice(score(labels, large))
+    for key in MEASURES:
+        factor = 1.0 if key == "ef_percent" else k**3
+        np.testing.assert_allclose(big[f"{key}_error"], small[f"{key}_error"] * factor, rtol=1e-9, atol=1e-9)
+
+
+@few
+@given(st.integers(0, 99))
+def test_truth_and_prediction_change_places(seed: int) -> None:
+    labels = predictions(seed)
+    there = score(labels)
+    back = score({n: ds["mask"].values[[0, 3]] for n, ds in MICE.items()},
+                 {n: mouse(n, v, [0, 1]) for n, v in labels.items()})  # fmt: skip
+    a, b = tables.frames(there), tables.frames(back)
+    np.testing.assert_allclose(a[["dice", "hd95_mm", "assd_mm"]], b[["dice", "hd95_mm", "assd_mm"]], rtol=1e-12)
+    np.testing.assert_allclose(a["error_ul"], -b["error_ul"], atol=1e-9)
+
+
+pairs = st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=20)
+
+
+@few
+@given(pairs, st.floats(-50, 50))
+def test_a_shift_moves_bias_and_limits_and_nothing_else(values: list[tuple[float, float]], shift: float) -> None:
+    a, b = np.array(values).T
+    before, after = limits.bland_altman(a, b), limits.bland_altman(a + shift, b)
+    assert after.bias == pytest.approx(before.bias + shift, abs=1e-9)
+    assert after.sd == pytest.approx(before.sd, abs=1e-9)
+    assert after.limits == pytest.approx((before.limits[0] + shift, before.limits[1] + shift), abs=1e-8)
+    turned = limits.bland_altman(b, a)
+    assert turned.limits == pytest.approx((-before.limits[1], -before.limits[0]), abs=1e-9)

@@ -1,0 +1,124 @@
+"""Agreement statistics against the articles that defined them, and other implementations."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from evaluated import cohort
+
+from mousecmr_data import evaluate
+from mousecmr_data.evaluate import limits, tables
+
+pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
+
+# Bland & Altman, Lancet 1986: peak expiratory flow of 17 subjects (l/min), first reading with each meter.
+LARGE = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
+MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
+
+# Shrout & Fleiss, Psychol Bull 1979, table 2: four judges, six targets; and its table 4.
+JUDGES = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+TABLE_4 = {"ICC(1,1)": 0.17, "ICC(2,1)": 0.29, "ICC(3,1)": 0.71, "ICC(1,k)": 0.44, "ICC(2,k)": 0.62, "ICC(3,k)": 0.91}
+
+
+def test_bland_altman_equals_the_article() -> None:
+    found = evaluate.bland_altman(LARGE, MINI, limits_at=2)
+    assert round(found.bias, 1) == -2.1
+    assert round(found.sd, 1) == 38.8
+    # The article computes on with the rounded numbers: -2.1 - 2 * 38.8 and -2.1 + 2 * 38.8.
+    assert found.limits == pytest.approx((-79.7, 75.5), abs=0.1)
+    assert found.bias_ci == pytest.approx((-22.0, 17.8), abs=0.1)
+    assert found.lower_ci == pytest.approx((-114.3, -45.1), abs=0.2)
+    assert found.upper_ci == pytest.approx((40.9, 110.1), abs=0.2)
+
+
+def test_icc_equals_shrout_and_fleiss() -> None:
+    found = evaluate.icc(JUDGES)
+    assert {form: round(v, 2) for form, v in found["icc"].items()} == TABLE_4
+    low, high = found.loc["ICC(3,1)", ["ci_low", "ci_high"]]
+    assert (round(low, 2), round(high, 2)) == (0.34, 0.95)
+    assert round(low, 6) != round(low, 2), "intervals are not rounded"
+
+
+def test_icc_of_perfect_and_of_too_few_ratings() -> None:
+    perfect = evaluate.icc(np.repeat(np.arange(6.0)[:, None], 2, axis=1))
+    assert perfect.loc["ICC(2,1)", "icc"] == pytest.approx(1.0)
+    assert evaluate.icc([[1, 2], [2, 3]])["icc"].isna().all()
+    assert evaluate.icc(np.ones((8, 2)))["icc"].isna().all()
+
+
+def long_dice() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    rows = []
+    for mouse in range(9):
+        own = rng.normal(0, 0.02)
+        for i, phase in enumerate(("ED", "ES")):
+            for j, structure in enumerate(("muscle", "pool")):
+                rows.append((f"M{mouse}", phase, structure, 0.9 + own + 0.01 * i + 0.03 * j + rng.normal(0, 0.01)))
+    return pd.DataFrame(rows, columns=["mouse", "phase", "structure", "dice"])
+
+
+def test_anova_equals_statsmodels() -> None:
+    from statsmodels.stats.anova import AnovaRM
+
+    table = long_dice()
+    ours = evaluate.anova(table, "dice", ("phase", "structure"), "mouse")
+    theirs = AnovaRM(table, "dice", "mouse", within=["phase", "structure"]).fit().anova_table
+    for effect, other in (("phase", "phase"), ("structure", "structure"), ("phase × structure", "phase:structure")):
+        assert ours.loc[effect, "f"] == pytest.approx(theirs.loc[other, "F Value"], rel=1e-6)
+        assert ours.loc[effect, "p"] == pytest.approx(theirs.loc[other, "Pr > F"], rel=1e-6)
+        assert ours.loc[effect, "df2"] == theirs.loc[other, "Den DF"] == 8
+
+
+def test_anova_leaves_out_mice_that_lack_a_cell() -> None:
+    table = long_dice()
+    missing = table.drop(table.index[-1])
+    ours = evaluate.anova(missing, "dice", ("phase", "structure"), "mouse")
+    whole = evaluate.anova(table[table["mouse"] != "M8"], "dice", ("phase", "structure"), "mouse")
+    pd.testing.assert_frame_equal(ours, whole)
+    assert evaluate.anova(table[table["mouse"] == "M1"], "dice", ("phase", "structure"), "mouse").empty
+
+
+def test_correlations_and_the_paired_test() -> None:
+    r = limits.pearson(LARGE, MINI)
+    assert r.r == pytest.approx(0.943, abs=5e-4), "the article prints 0.94"
+    assert r.ci[0] < r.r < r.ci[1]
+    assert limits.spearman(LARGE, MINI).r == pytest.approx(pd.Series(LARGE).corr(pd.Series(MINI), method="spearman"))
+    t = np.mean(np.subtract(LARGE, MINI)) / (np.std(np.subtract(LARGE, MINI), ddof=1) / np.sqrt(17))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from statsmodels.stats.weightstats import DescrStatsW
+    assert limits.paired_t(LARGE, MINI) == pytest.approx(DescrStatsW(np.subtract(LARGE, MINI)).ttest_mean()[1])
+    assert abs(t) < 2.12
+
+
+def test_what_says_nothing_is_missing_and_warns_nobody() -> None:
+    same = [1.0, 2.0, 3.0]
+    assert np.isnan(limits.paired_t(same, same))
+    assert np.isnan(limits.paired_t(np.add(same, 0.1), same)), "differences that do not vary have no test"
+    assert np.isnan(limits.pearson([1, 1, 1], same).r)
+    assert np.isnan(limits.bland_altman([1.0], [2.0]).bias)
+    assert limits.bland_altman([1.0, np.nan, 3.0], [0.0, 5.0, 2.0]).n == 2
+
+
+def test_the_bootstrap_is_by_mouse_and_repeats_itself() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 40)
+    low, high = limits.bootstrap(values)
+    assert (low, high) == limits.bootstrap(values)
+    error = values.std(ddof=1) / np.sqrt(40)
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15)
+    assert np.isnan(limits.bootstrap([1.0])[0])
+
+
+def test_groups_that_differ_are_told_apart_by_truth_and_prediction() -> None:
+    mice = cohort(8)
+    for k, ds in enumerate(mice.values()):
+        ds.attrs["phenotype"] = "small" if k < 4 else "large"
+        ds["mask"].values[:, :, :20, :10] = 0 if k < 4 else 2
+    found = evaluate.score({m: ds["mask"].values for m, ds in mice.items()}, mice.values())
+    p = tables.group_tests(found)
+    assert p.loc["EDV", "p_truth"] == p.loc["EDV", "p_predicted"] < 0.05
+    assert tables.groups(found)["n"].to_dict() == {"large": 4, "small": 4}
+    few = evaluate.score({"M0": mice["M0"]["mask"].values}, [mice["M0"]])
+    assert tables.group_tests(few)["p_truth"].isna().all()
