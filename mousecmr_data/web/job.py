@@ -1,0 +1,153 @@
+"""A page's job: the same ``jobs.batch.run`` as on the command line, then pictures for the viewer and one zip."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.formats.whole import whole
+from mousecmr_data.jobs import batch
+from mousecmr_data.jobs.batch import Event
+from mousecmr_data.jobs.settings import Settings
+from mousecmr_data.web import view
+from mousecmr_data.web.pace import Pace, spoken
+from mousecmr_data.web.rooms import Room
+
+if TYPE_CHECKING:
+    from mousecmr_data.baseline import Segmenter
+
+Tell = Callable[[float, str], None]
+"""Called with the share that is done, 0 to 1, and what is going on."""
+RESULTS, VIEWS, ZIP = "out", "view", "results.zip"
+PACKED = (".gz", ".webp", ".png", ".dcm")
+"""Files that are compressed already: a second time only costs time."""
+
+
+class PageLeft(BaseException):
+    """The page was closed while its job ran. Not an Exception: a failing mouse must not swallow it."""
+
+
+@dataclass
+class Outcome:
+    """What the page shows."""
+
+    mice: list[dict[str, Any]]
+    """A row a mouse, as in mice.csv."""
+    flags: pd.DataFrame
+    """As flags.csv."""
+    errors: dict[str, MouseCMRError]
+    views: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    zip_bytes: int = 0
+
+
+class Segmenters:
+    """Weights that were loaded, kept for the next job."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self.cache = cache
+        self._loaded: dict[str, Segmenter] = {}
+        self._lock = threading.Lock()
+
+    def of(self, settings: Settings) -> Segmenter:
+        """The segmenter for ``settings``; raises :class:`MissingDataError` where the weights cannot be had."""
+        with self._lock:
+            if settings.weights not in self._loaded:
+                self._loaded[settings.weights] = batch.load(settings, self.cache)
+            return self._loaded[settings.weights]
+
+
+def run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
+    """Segment what is in ``room``, show and pack it. What an earlier job left is removed first.
+
+    Raises :class:`MissingDataError` where the weights cannot be had, and :class:`PageLeft` as soon as the page is
+    closed; the room is then removed.
+    """
+    with room.work():
+        try:
+            if room.left:
+                raise PageLeft
+            return _run(room, settings, segmenters, pace, tell)
+        finally:
+            if room.left:
+                room.clear_away()
+
+
+def _run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
+    start = time.perf_counter()
+    _forget(room)
+    tell(0.0, "Loading the weights")
+    segmenter = segmenters.of(settings)
+    loaded = time.perf_counter()
+    views: list[dict[str, Any]] = []
+    total, finished, slices = 1, 0, 0
+
+    def told(event: Event) -> None:
+        nonlocal total, finished, slices
+        if room.left:
+            raise PageLeft
+        if event.kind == "found":
+            total = max(1, event.total)
+        elif event.kind == "reading":
+            tell(finished / total, f"{event.name}: reading")
+        elif event.kind == "slices":
+            seconds = (time.perf_counter() - loaded) / max(1, slices + event.done) * (event.total - event.done)
+            text = f"{event.name}: {event.done} of {event.total} slices"
+            rest = f", {spoken(seconds)} left" if total == 1 else f" (mouse {finished + 1} of {total})"
+            if event.done >= event.total:
+                text, rest = f"{event.name}: all slices done, now measured, checked and drawn", ""
+            tell((finished + 0.8 * event.done / max(1, event.total)) / total, text + rest)
+        elif event.kind in ("done", "failed"):
+            finished += 1
+            if event.result is not None:
+                slices += event.total
+                made = view.write(event.result, room.folder / VIEWS, f"m{len(views)}")
+                room.views |= made.files
+                views.append(made.about)
+
+    done = batch.run(
+        room.inputs(), room.folder / RESULTS, settings, told=told, scratch=room.folder, segmenter=segmenter
+    )
+    tell(0.98, "Packing the results")
+    room.download = _packed(room.folder / RESULTS, room.folder / ZIP)
+    seconds = time.perf_counter() - start
+    pace.learn(settings.weights, slices, time.perf_counter() - loaded)
+    if room.left:
+        raise PageLeft
+    table = done.mice.astype(object).where(done.mice.notna(), None)
+    return Outcome(
+        [{str(k): v for k, v in row.items()} for row in table.to_dict("records")],
+        pd.read_csv(room.folder / RESULTS / batch.FLAGS, dtype={"frame": "Int64", "slice": "Int64"}),
+        done.errors,
+        views,
+        seconds,
+        room.download.stat().st_size,
+    )
+
+
+def _forget(room: Room) -> None:
+    """Remove what an earlier job made; the uploads stay."""
+    room.views, room.download = {}, None
+    for inside in room.folder.iterdir():
+        if inside.is_file():
+            inside.unlink()
+        elif inside != room.uploads:
+            shutil.rmtree(inside)
+
+
+def _packed(folder: Path, target: Path) -> Path:
+    """All of ``folder`` in one zip, in a folder of its own inside it."""
+    with whole(target) as partial, zipfile.ZipFile(partial, "w") as z:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            way = zipfile.ZIP_STORED if path.suffix in PACKED else zipfile.ZIP_DEFLATED
+            z.write(path, Path("mousecmr-results") / path.relative_to(folder), way, compresslevel=3)
+    return target

@@ -1,0 +1,205 @@
+"""Private folders: one for each open page, reachable only through an unguessable name, gone with the page."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mousecmr_data.errors import ArgumentError, FileLayoutError
+from mousecmr_data.files.progress import human
+from mousecmr_data.formats.archive import MAX_FILES
+from mousecmr_data.web.check import Seen
+
+TOKEN_BYTES = 32
+MAX_DEPTH, MAX_NAME = 20, 200
+"""Of the paths in a folder that is dropped: folders in folders, and bytes of a name."""
+FILES, ZIPS = "upload", "archives"
+"""The beginning of a drop's folder, and of that of the archives in it."""
+PREFIX, ALIVE = "mousecmr-page-", "alive"
+"""Of the folder of a server, and the lock in it that the system lets go when the server dies."""
+YOUNG_SECONDS = 60
+
+
+@dataclass
+class Room:
+    """The files of one open page. ``token`` is the way in; ``owner`` the browser that may use it."""
+
+    folder: Path
+    owner: str
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(TOKEN_BYTES))
+    views: dict[str, Path] = field(default_factory=dict)
+    """What the page may show: files by the name they are asked for."""
+    download: Path | None = None
+    seen: list[Seen] = field(default_factory=list)
+    """What the uploads hold, as far as they were looked at."""
+    used: float = field(default_factory=time.monotonic)
+    _left: threading.Event = field(default_factory=threading.Event)
+    _working: threading.Lock = field(default_factory=threading.Lock)
+    _written: int = 0
+    _files: int = 0
+
+    @property
+    def left(self) -> bool:
+        """Whether the page was closed: a job that still runs should end."""
+        return self._left.is_set()
+
+    @property
+    def uploads(self) -> Path:
+        """Where uploads lie, a folder a drop."""
+        return self.folder / "in"
+
+    @property
+    def bytes(self) -> int:
+        """What was uploaded."""
+        return self._written
+
+    def work(self) -> threading.Lock:
+        """Held while files are made in the folder, which is not removed before it is let go."""
+        return self._working
+
+    def inputs(self) -> list[Path]:
+        """What a job is given: archives each alone; of each drop else the one thing in it, or its folder."""
+        found = []
+        for drop in sorted(self.uploads.glob("*"), key=_order):
+            inside = sorted(drop.iterdir())
+            found += inside if len(inside) == 1 or drop.name.startswith(ZIPS) else [drop] if inside else []
+        return found
+
+    def place(self, drop: int, path: str) -> Path:
+        """Where an uploaded file belongs; raises :class:`FileLayoutError` for a path that leaves the room."""
+        parts = path.replace("\\", "/").split("/")
+        bad = not 1 <= len(parts) <= MAX_DEPTH or not 0 <= drop < MAX_FILES
+        for part in parts:
+            long = len(part.encode("utf-8", "replace")) > MAX_NAME
+            bad |= long or part in ("", ".", "..") or not part.isprintable() or ":" in part
+        if bad:
+            raise FileLayoutError(f"The file name {path[:80]!r} cannot be used.", "plain names of files and folders")
+        alone = len(parts) == 1 and path.lower().endswith(".zip")  # one that is broken must not stop the rest
+        return self.uploads.joinpath(f"{ZIPS if alone else FILES}_{drop + 1}", *parts)
+
+    def admit(self, size: int, limit: int, new: bool = False) -> None:
+        """Count ``size`` more bytes; raises :class:`ArgumentError` beyond ``limit``, or beyond ``MAX_FILES``."""
+        self._written += size
+        self._files += new
+        if self._written > limit:
+            raise ArgumentError(f"These files have more than {human(limit)} in all.", "less", "send fewer at a time")
+        if self._files > MAX_FILES:
+            raise ArgumentError(f"These are more than {MAX_FILES:,} files.", "fewer", "send one mouse, or a zip of it")
+
+    def give_back(self, size: int) -> None:
+        """An upload of ``size`` bytes broke off and was removed."""
+        self._written -= size
+        self._files -= 1
+
+    def empty(self) -> None:
+        """Remove all files."""
+        self.views, self.download, self.seen = {}, None, []
+        self._written = self._files = 0
+        for inside in list(self.folder.iterdir()) if self.folder.exists() else []:
+            shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+
+    def leave(self) -> None:
+        """The page is closed: remove the folder, as soon as no job writes into it."""
+        self._left.set()
+        if self._working.acquire(blocking=False):
+            try:
+                self.clear_away()
+            finally:
+                self._working.release()
+
+    def clear_away(self) -> None:
+        """Remove the folder and everything in it."""
+        self.views, self.download = {}, None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Rooms:
+    """All open rooms, below one private folder that is removed at the end."""
+
+    def __init__(self, kept_seconds: float = 12 * 3600) -> None:
+        self.folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
+        self.kept_seconds = kept_seconds
+        self._alive = FileLock(self.folder / ALIVE, thread_local=False)  # each visitor may come in a thread of its own
+        self._by_session: dict[str, Room] = {}
+        self._by_token: dict[str, Room] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def open(self, session: str, owner: str) -> Room:
+        """A new room for a page; a room that the session had is left."""
+        self.leave(session)
+        with self._lock:
+            if not self._alive.is_locked:
+                remove_abandoned()
+                self.folder.mkdir(exist_ok=True)  # gradio, whose own files lie in it too, may have made it
+                self.folder.chmod(0o700)  # only its owner can read it
+                self._alive.acquire()
+        room = Room(Path(tempfile.mkdtemp(dir=self.folder)), owner)
+        with self._lock:
+            self._by_session[session] = room
+            self._by_token[room.token] = room
+        return room
+
+    def of(self, session: str, owner: str) -> Room | None:
+        """The room of a page, for its own browser."""
+        return self._mine(self._by_session.get(session), owner)
+
+    def by_token(self, token: str, owner: str) -> Room | None:
+        """The room that a link names, for its own browser."""
+        return self._mine(self._by_token.get(token), owner)
+
+    def leave(self, session: str) -> None:
+        """A page was closed."""
+        with self._lock:
+            room = self._by_session.pop(session, None)
+            if room:
+                self._by_token.pop(room.token, None)
+        if room:
+            room.leave()
+
+    def sweep(self) -> None:
+        """Leave the rooms that nobody used for ``kept_seconds``."""
+        now = time.monotonic()
+        for session, room in list(self._by_session.items()):
+            if now - room.used > self.kept_seconds and not room.work().locked():
+                self.leave(session)
+
+    def close(self) -> None:
+        """Leave all rooms and remove the folder."""
+        for session in list(self._by_session):
+            self.leave(session)
+        self._alive.release()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _mine(room: Room | None, owner: str) -> Room | None:
+        if room is None or room.left or not secrets.compare_digest(room.owner, owner):
+            return None
+        room.used = time.monotonic()
+        return room
+
+
+def _order(drop: Path) -> tuple[int, str]:
+    """As they were dropped."""
+    name, _, number = drop.name.rpartition("_")
+    return int(number), name
+
+
+def remove_abandoned() -> None:
+    """Remove what servers left that were killed: their folders are there, but nobody holds the lock."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > YOUNG_SECONDS:
+                with FileLock(folder / ALIVE, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):
+            continue

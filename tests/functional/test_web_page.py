@@ -1,0 +1,210 @@
+"""The page in a real browser: dropped, segmented, looked at, downloaded; two visitors; bad files; nothing foreign."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bad_files import bomb, png
+from page_app import page_app
+from small_mouse import SLICES, write_small_mouse
+
+from mousecmr_data.web.options import Options
+
+gradio = pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = next((p for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if p.exists()), None)
+ARGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+PATIENCE_MS = 60_000
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+    # gradio's, not ours
+    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def served(phantom_cache: Path) -> Iterator[tuple[str, Any]]:
+    """The page's address and its desk."""
+    import uvicorn
+
+    options = Options(weights="phantom-small", cache=phantom_cache)
+    with page_app(options) as app, socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/", app.state.desk
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+        assert not app.state.desk.rooms.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as p:
+        made = p.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def visit(served: tuple[str, Any], browser: Any) -> Iterator[Callable[[], Any]]:
+    """Opens the page as one more visitor; afterwards: no foreign address was asked for, no script failed."""
+    contexts, problems = [], []
+
+    def visited() -> Any:
+        context = browser.new_context(viewport={"width": 1200, "height": 1000}, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        local = (served[0], "data:", "blob:")
+        page.on("request", lambda r: r.url.startswith(local) or problems.append(f"asked for {r.url}"))
+        page.on("pageerror", lambda e: problems.append(f"script error {e}"))
+        page.goto(served[0])
+        page.wait_for_selector("#drop .m-drop")
+        page.wait_for_selector("#segment:enabled")
+        return page
+
+    yield visited
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def drop(page: Any, *paths: Path) -> str:
+    """Choose files as the button does; returns what the page says of them."""
+    seen = "(document.querySelector('#seen .m-seen')?.innerText ?? '')"
+    before = page.evaluate(seen)
+    page.set_input_files("[data-input=files]", [str(p) for p in paths])
+    page.wait_for_function(f"b => ![b, ''].includes({seen})", arg=before)
+    said: str = page.evaluate(seen)
+    return said
+
+
+def drawn(page: Any) -> str:
+    """Slice, frame, masks, whether all is loaded."""
+    found: str = page.get_attribute(".m-viewer", "data-drawn")
+    return found
+
+
+def pixels(page: Any) -> str:
+    code = "document.querySelector('.m-viewer canvas').toDataURL()"
+    found: str = page.evaluate(code)
+    return found
+
+
+def slide(page: Any, name: str, value: int) -> None:
+    page.locator(f"[data-slide={name}]").fill(str(value))
+
+
+def gone(folder: Path) -> bool:
+    end = time.monotonic() + 30
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    return not folder.exists()
+
+
+def test_two_visitors_at_once_from_drop_to_zip(
+    visit: Callable[[], Any], served: tuple[str, Any], phantom_cache: Path, tmp_path: Path
+) -> None:
+    desk = served[1]
+    mouse = write_small_mouse(phantom_cache, tmp_path / "our mouse.nii.gz")
+    pages = [visit(), visit()]
+    assert "For research, not for clinical use." in pages[0].inner_text("body")
+    for page in pages:
+        said = drop(page, mouse)
+        assert f"{4 * SLICES} slices" in said
+        assert "about" in said
+    for page in pages:
+        page.evaluate(  # what the status says on its way
+            """() => { window.said = []; new MutationObserver(() => window.said.push(
+            document.querySelector('#status').innerText)).observe(document.querySelector('#status'),
+            {subtree: true, childList: true, characterData: true}); }"""
+        )
+        page.click("#segment")
+    for page in pages:
+        page.wait_for_selector("#status .m-done")
+        page.wait_for_function("document.querySelector('.m-viewer').dataset.drawn?.endsWith('/true/true')")
+        assert "slices" in " ".join(page.evaluate("window.said"))
+    assert any("queue" in s for s in pages[1].evaluate("window.said"))  # its place, while the other's job ran
+
+    page = pages[0]
+    with_masks = pixels(page)
+    page.uncheck("[data-switch=masks]")
+    without = pixels(page)
+    assert without != with_masks
+    slide(page, "slice", 0)
+    slide(page, "frame", 2)
+    page.wait_for_function("document.querySelector('.m-viewer').dataset.drawn === '0/2/false/true'")
+    assert pixels(page) != without
+    assert page.locator(".m-viewer svg circle").count() == 4
+    assert "Frame 2" in page.inner_text(".m-viewer-now")
+    page.check("[data-switch=masks]")
+    page.click("[data-do=play]")
+    page.wait_for_function("!document.querySelector('.m-viewer').dataset.drawn.startsWith('0/2/')")
+    page.click("[data-do=play]")
+
+    tables = page.inner_text("#results")
+    assert "trained on synthetic mice only" in tables
+    assert "EF" in tables
+    with page.expect_download() as waiting:
+        page.click("#download a")
+    waiting.value.save_as(tmp_path / "results.zip")
+    with zipfile.ZipFile(tmp_path / "results.zip") as z:
+        names = [n.rpartition("/")[2] for n in z.namelist()]
+        assert {"masks.nii.gz", "mice.csv", "frames.csv", "movie.webp", "manifest.json"} <= set(names)
+        assert "our_mouse" in z.namelist()[0] + "".join(z.namelist())
+        assert b"trained on synthetic mice only" in z.read("mousecmr-results/mice.csv")
+
+    # The other visitor has the link, and gets nothing.
+    address = page.eval_on_selector("#download a", "a => a.href")
+    assert page.context.request.get(address).status == 200
+    assert pages[1].context.request.get(address).status == 404
+    assert len(desk.rooms) == 2
+    room = desk.rooms._by_token[re.search("/mice/([^/]+)/", address)[1]]  # type: ignore[index]
+    assert room.folder.exists()
+    page.close()
+    assert gone(room.folder)
+    assert len(desk.rooms) == 1
+
+
+def test_bad_files_get_plain_words_and_the_page_goes_on(
+    visit: Callable[[], Any], phantom_cache: Path, tmp_path: Path
+) -> None:
+    page = visit()
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    (tmp_path / "picture.nii").write_bytes(png())
+    said = drop(page, tmp_path / "broken.zip", bomb(tmp_path / "bomb.zip"), tmp_path / "picture.nii")
+    for name in ("broken", "bomb", "picture"):
+        assert name in said
+    assert "unpacked" in said
+    page.click("#segment")
+    page.wait_for_selector("#status .m-bad")
+    text = page.inner_text("body")
+    assert not re.search(r"Traceback|\b[A-Z]\w+Error\b|/tmp/", text)
+    page.click("#remove")
+    page.wait_for_function("document.querySelector('#seen').innerText.trim() === ''")
+    assert f"{4 * SLICES} slices" in drop(page, write_small_mouse(phantom_cache, tmp_path / "good.nii"))
+
+
+def test_the_example_in_a_narrow_window(visit: Callable[[], Any]) -> None:
+    page = visit()
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_timeout(300)
+    page.click("#example")
+    page.wait_for_selector("#seen table")
+    assert "SYNTHETIC" in page.inner_text("#seen")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420

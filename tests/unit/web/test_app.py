@@ -1,0 +1,144 @@
+"""What the door lets in. Needs gradio, no browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from page_app import page_app
+
+from mousecmr_data.errors import ArgumentError
+from mousecmr_data.web.door import COOKIE
+from mousecmr_data.web.options import MB, Options
+from mousecmr_data.web.rooms import Room, Rooms
+from mousecmr_data.web.server import create_app, launch
+
+pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
+testclient = pytest.importorskip("starlette.testclient")
+TestClient = testclient.TestClient
+pytestmark = [  # gradio's and the test client's, not ours
+    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with page_app(Options(upload_mb=1)) as app, TestClient(app, raise_server_exceptions=False) as made:
+        yield made
+
+
+@pytest.fixture
+def rooms(client: TestClient) -> Rooms:
+    found: Rooms = client.app.state.desk.rooms  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture
+def room(client: TestClient, rooms: Rooms) -> Iterator[Room]:
+    client.cookies.clear()
+    client.get("/")
+    yield rooms.open("session", client.cookies[COOKIE])
+    rooms.leave("session")
+
+
+def send(client: TestClient, room: Room, path: str, content: bytes) -> int:
+    return client.post(f"/mice/{room.token}/upload", params={"drop": 0, "path": path}, content=content).status_code
+
+
+def test_the_page_is_whole_and_its_own(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    assert "HttpOnly" in page.headers["set-cookie"]
+    assert "SameSite=Strict" in page.headers["set-cookie"]
+    assert "fonts.googleapis" not in page.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/upload",
+        "/gradio_api/proxy=https://example.org/",
+        "/gradio_api/run/predict",
+        "/gradio_api/call/segmented",
+        "/gradio_api/vibe-edit/",
+        "/monitoring",
+        "/docs",
+        "/mice/x/view/y",
+    ],
+)
+def test_whatever_the_page_does_not_need_is_shut(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+    assert client.post(path, files={"files": b"x"}).status_code in (404, 405)
+
+
+def test_other_names_for_this_computer_are_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_upload_and_download_are_for_one_browser(client: TestClient, room: Room) -> None:
+    assert send(client, room, "scan/mouse.nii", b"images") == 204
+    (inside,) = room.inputs()
+    assert (inside / "mouse.nii").read_bytes() == b"images"
+    picture, packed = room.folder / "m0-0.png", room.folder / "results.zip"
+    for path in (picture, packed):
+        path.write_bytes(b"result")
+    room.views, room.download = {"m0-0.png": picture}, packed
+    addresses = [f"/mice/{room.token}/view/m0-0.png", f"/mice/{room.token}/results.zip"]
+    answers = [client.get(a) for a in addresses]
+    assert [a.content for a in answers] == [b"result"] * 2
+    assert {a.headers["cache-control"] for a in answers} == {"no-store"}
+    assert client.get(f"/mice/{room.token}/view/..%2fin%2fscan").status_code == 404
+    mine = dict(client.cookies)
+    for other in ({}, {COOKIE: "another"}):
+        client.cookies.clear()
+        client.cookies.update(other)
+        assert [client.get(a).status_code for a in addresses] == [404, 404]
+        assert send(client, room, "more.nii", b"x") == 404
+    client.cookies.clear()
+    client.cookies.update(mine)
+    room.empty()
+    assert [client.get(a).status_code for a in addresses] == [404, 404]
+
+
+def test_upload_limits_leave_nothing_behind(client: TestClient, room: Room) -> None:
+    assert send(client, room, "large.nii", bytes(MB + 1)) == 413
+    assert send(client, room, "../out.nii", b"x") == 400
+    assert [p for p in room.folder.rglob("*") if p.is_file()] == []
+    assert send(client, room, "fits.nii", bytes(MB)) == 204  # what was refused does not count
+    assert client.post(f"/mice/{room.token}/upload", content=b"x").status_code == 400
+
+
+def test_a_path_in_a_field_is_not_opened(client: TestClient, room: Room, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    value = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
+    config = client.get("/config").json()
+    number = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 4)
+    body = {"data": [value] * 4, "fn_index": number, "session_hash": "session", "event_data": None}
+    assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "session"}) as answer:
+        said = "".join(answer.iter_text())
+    assert "process_completed" in said
+    assert "secret" not in said.replace(str(secret), "")
+    copies = [p for p in room.folder.parent.rglob("secret") if p.is_file()]
+    assert copies == []
+
+
+def test_other_weights_are_not_offered() -> None:
+    with pytest.raises(ArgumentError, match="no weights"):
+        create_app(Options(weights="/etc/passwd"))
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ArgumentError, match=f"port {port}"):
+            launch(Options(), port)

@@ -1,0 +1,50 @@
+import pytest
+
+from mousecmr_data.errors import ArgumentError
+from mousecmr_data.web.form import settings
+from mousecmr_data.web.pace import Pace, spoken
+
+
+def test_empty_fields_are_the_files_own() -> None:
+    s = settings("phantom-small", "", "", "")
+    assert (s.weights, s.spacing, s.axes, s.frame_time_ms) == ("phantom-small", None, None, None)
+
+
+def test_fields_as_people_type_them() -> None:
+    s = settings("phantom-small", "1.0 × 0.1, 0.12", " XYZT ", "5")
+    assert (s.spacing, s.axes, s.frame_time_ms) == ((1.0, 0.1, 0.12), "xyzt", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (("/etc/passwd", "", "", ""), "no weights"),
+        (({"path": "/etc/passwd"}, "", "", ""), "no weights"),
+        (("phantom-small", "1 2", "", ""), "voxel size"),
+        (("phantom-small", "1 2 -3", "", ""), "not a number"),
+        (("phantom-small", "nan 1 1", "", ""), "not a number"),
+        (("phantom-small", "a b c", "", ""), "not a number"),
+        (("phantom-small", "", "abc", ""), "axes"),
+        (("phantom-small", "", "", "5 6"), "frame time"),
+        (("phantom-small", {"path": "/etc/passwd"}, "", ""), "not a number"),
+    ],
+)
+def test_other_values_are_refused_by_name(fields: tuple[object, ...], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        settings(*fields)
+
+
+def test_the_pace_is_a_guess_and_then_learnt() -> None:
+    pace = Pace()
+    guessed, learnt = pace.expected("phantom-small", 100)
+    assert guessed > 0
+    assert not learnt
+    pace.learn("phantom-small", 50, 10.0)
+    assert pace.expected("phantom-small", 100) == (20.0, True)
+    pace.learn("phantom-small", 100, 10.0)  # twice as fast: half of the way
+    assert pace.expected("phantom-small", 100) == (pytest.approx(15), True)
+    assert not pace.expected("mousecmr-9.4T-unet3plus", 100)[1]
+
+
+def test_seconds_as_people_say_them() -> None:
+    assert [spoken(s) for s in (0.2, 7.6, 44, 89, 200)] == ["1 s", "8 s", "40 s", "90 s", "3 min"]

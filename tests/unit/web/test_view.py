@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from PIL import Image
+
+from mousecmr_data.cine import model
+from mousecmr_data.facts.labels import COLOURS, Label
+from mousecmr_data.jobs.mouse import PREDICTED, Result
+from mousecmr_data.jobs.quality import Flag
+from mousecmr_data.web import view
+
+SIZES = model.Sizes((1.0, 0.1, 0.1), "made", 5.0, "made")
+
+
+def result(n_frames: int = 5, side: int = 40) -> Result:
+    """A bright square in a ring; frame f is brighter than the one before."""
+    images = np.zeros((n_frames, 2, side, side), np.uint16)
+    labels = np.zeros(images.shape, np.uint8)
+    labels[:, 1, 8:20, 10:30] = Label.MYOCARDIUM
+    labels[:, 1, 12:16, 16:24] = Label.BLOOD_POOL
+    images += (np.arange(n_frames)[:, None, None, None] * 100).astype(np.uint16)
+    ds = model.dataset(images, None, (), SIZES, {"mouse": "m", "synthetic": False})
+    ds = ds.assign({PREDICTED: (("frame", "slice", "y", "x"), labels)})
+    frames = pd.DataFrame(
+        {"phase": ["ED", "", "ES", "", ""][:n_frames], "blood_pool_ul": 3.0, "blood_pool_smoothed_ul": np.nan},
+        index=range(n_frames),
+    )
+    flags = (Flag("at_edge", "cut", 1, 1), Flag("dark_blood", "dark"))
+    return Result("m", ds, {"ed_frame": 0, "weights": "w"}, frames, pd.DataFrame(), flags, ("mark",), 1.0)
+
+
+def tile(path: Path, about: dict[str, int], frame: int, mode: str) -> np.ndarray:
+    page = np.asarray(Image.open(path).convert(mode))
+    row, column = divmod(frame, about["columns"])
+    y, x = row * about["height"], column * about["width"]
+    return page[y : y + about["height"], x : x + about["width"]]
+
+
+def test_frames_and_masks_lie_where_the_viewer_looks(tmp_path: Path) -> None:
+    made = view.write(result(), tmp_path, "m0")
+    about = made.about
+    assert (about["frames"], about["slices"], about["start"]) == (5, 2, {"frame": 0, "slice": 1})
+    assert set(made.files) == {"m0-0.webp", "m0-0.png", "m0-1.webp", "m0-1.png"}
+    greys = [tile(made.files["m0-1.webp"], about, f, "L").mean() for f in range(5)]
+    assert greys == sorted(greys)
+    assert greys[4] - greys[0] > 200
+    masks = tile(made.files["m0-1.png"], about, 3, "RGBA")
+    assert masks[0, 0].tolist()[3] == 0
+    assert masks[8, 10].tolist() == [*colour(Label.MYOCARDIUM), 255]
+    assert masks[10, 20].tolist() == [*colour(Label.MYOCARDIUM), view.INSIDE_ALPHA]
+    assert masks[12, 16].tolist() == [*colour(Label.BLOOD_POOL), 255]
+    assert masks[13, 20].tolist() == [*colour(Label.BLOOD_POOL), view.INSIDE_ALPHA]
+    assert not tile(made.files["m0-0.png"], about, 3, "RGBA").any()
+
+
+def colour(label: Label) -> list[int]:
+    return [int(COLOURS[label][k : k + 2], 16) for k in (1, 3, 5)]
+
+
+def test_what_the_viewer_is_told_is_json(tmp_path: Path) -> None:
+    about = json.loads(json.dumps(view.write(result(), tmp_path, "m0").about, allow_nan=False))
+    assert about["smoothed_ul"][0] is None
+    assert about["flags"] == [{"frame": 1, "slice": 1, "flag": "at_edge", "message": "cut"}]
+    assert about["time_ms"] == [0, 5, 10, 15, 20]
+    left, top, right, bottom = about["heart"]
+    assert left <= 10 < 30 <= right
+    assert top <= 8 < 20 <= bottom
+
+
+def test_huge_pictures_are_shown_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "MAX_PIXELS", 5 * 20 * 20)
+    made = view.write(result(), tmp_path, "m0")
+    assert (made.about["shrunk"], made.about["height"], made.about["pixel_mm"]) == (2, 20, pytest.approx(0.2))
+    assert tile(made.files["m0-1.png"], made.about, 0, "RGBA")[5, 10, 3] > 0
+
+
+def test_one_frame_is_a_picture_too(tmp_path: Path) -> None:
+    one = result(1)
+    assert isinstance(one.ds, xr.Dataset)
+    assert view.write(one, tmp_path, "m0").about["columns"] == 1
