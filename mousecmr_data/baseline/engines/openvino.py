@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.nn import functional as F
 
 from mousecmr_data.baseline.engines import kept, quantised, samples
 from mousecmr_data.baseline.engines.restructured import Restructured
@@ -29,6 +30,26 @@ SIZES = 4
 """Sizes of image for which a compiled network is held at a time."""
 MOST_STREAMS = 8
 """Slices computed side by side at most; each has maps of its own, of about 100 MB at full width."""
+
+
+class TwoParts(Restructured):
+    """Takes images as :func:`two_parts` makes them, so that bfloat16 does not round what the scanner measured."""
+
+    def doubled(self) -> TwoParts:
+        """The first kernel for both parts; after rounding, so that it is the same for both."""
+        first = self.encoder["1"][0]  # type: ignore[index]
+        first.weight = torch.nn.Parameter(first.weight.repeat(1, 2, 1, 1), requires_grad=False)
+        return self
+
+    def _entered(self, x: Tensor) -> Tensor:
+        return x
+
+
+def two_parts(images: Tensor, reduce: int) -> Tensor:
+    """Averaged images (N, 2, Y / reduce, X / reduce): the nearest bfloat16 numbers, and what they lack."""
+    x = F.avg_pool2d(images, reduce) if reduce > 1 else images
+    near = x.bfloat16().float()
+    return torch.cat([near, x - near], 1)
 
 
 class OpenVINO:
@@ -50,6 +71,7 @@ class OpenVINO:
         self.network, self.precision, self.cache = network, precision, cache
         self.core = openvino.Core()
         knows_bf16 = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._split = knows_bf16 and precision == "bfloat16"
         threads = threads or _cores()
         self.config = {
             "INFERENCE_PRECISION_HINT": "bf16" if knows_bf16 else "f32",
@@ -65,7 +87,8 @@ class OpenVINO:
         out = np.empty((len(images), self.network.classes, *images.shape[2:]), np.float32)
         queue = self._of_size((images.shape[2], images.shape[3]))
         queue.set_callback(lambda request, at: np.copyto(out[at], request.get_output_tensor().data[0]))
-        for at, one in enumerate(images.numpy()):
+        shown = two_parts(images, self.network.reduce) if self._split else images
+        for at, one in enumerate(shown.numpy()):
             queue.start_async([one[None]], at)
         queue.wait_all()
         return torch.from_numpy(out)
@@ -75,7 +98,7 @@ class OpenVINO:
 
     def _compiled(self, shape_yx: tuple[int, int]) -> Any:
         of = {"content": self._content, "openvino": openvino.__version__, "shape": shape_yx, **self.config}
-        place = kept.place({**of, "precision": self.precision}, "openvino", self.cache)
+        place = kept.place({**of, "precision": self.precision, "split": self._split}, "openvino", self.cache)
         if place.is_file():
             try:
                 return self.core.import_model(io.BytesIO(place.read_bytes()), "CPU", self.config)
@@ -86,14 +109,19 @@ class OpenVINO:
         return compiled
 
     def _model(self, shape_yx: tuple[int, int]) -> Any:
-        network = Restructured(self.network, shape_yx, anchored=True)
-        if self.precision == "int8":
-            quantised.quantise(network, self._largest_values())
-        elif self.config["INFERENCE_PRECISION_HINT"] == "bf16":
-            to_bfloat16(network)
+        shape = [1, 1, *shape_yx]
+        if self._split:
+            split = TwoParts(self.network, shape_yx, anchored=True)
+            to_bfloat16(split)
+            network: Restructured = split.doubled()
+            shape = [1, 2, *(n // self.network.reduce for n in shape_yx)]
+        else:
+            network = Restructured(self.network, shape_yx, anchored=True)
+            if self.precision == "int8":
+                quantised.quantise(network, self._largest_values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # OpenVINO and PyTorch on each other's and their own old ways
-            return openvino.convert_model(network, example_input=torch.zeros(1, 1, *shape_yx), input=[1, 1, *shape_yx])
+            return openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
 
     def _largest_values(self) -> dict[str, Tensor]:
         place = kept.place({"content": self._content, "samples": samples.VERSION}, "scales", self.cache)

@@ -49,8 +49,7 @@ class Restructured(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
-        if self.reduce > 1:
-            x = F.avg_pool2d(x, self.reduce)
+        x = self._entered(x)
         encoded: dict[tuple[int, int], Tensor] = {}  # encoder u, pooled to level d
         for level in range(1, LEVELS + 1):
             x = x if level == 1 else encoded[level - 1, level]
@@ -69,6 +68,10 @@ class Restructured(nn.Module):
                 branches.append(self._kept(self.skip[f"{u}_{d}"](source)))
             decoded[d] = self._point(self._kept(self.decoder[str(d)](torch.cat(branches, 1))))
         return self._point(self.head[1](_upsampled(self.head[0](decoded[1]), self.reduce)))
+
+    def _entered(self, x: Tensor) -> Tensor:
+        """What the first convolution sees."""
+        return F.avg_pool2d(x, self.reduce) if self.reduce > 1 else x
 
     def _point(self, x: Tensor) -> Tensor:
         """The end of a level, encoder 1–5, decoder 4–1, and the logits: where the region of interest adds."""
