@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,16 +17,14 @@ from mousecmr_data.web.server import create_app
 def page_app(options: Options) -> Iterator[Any]:
     """The app, with phantom-small computed eagerly: loading an engine takes longer than a small mouse.
 
-    gradio makes an event loop for every lock where there is none, and closes none: it gets one.
+    gradio makes an event loop for every lock where none is running, and closes none: one is running here, in a
+    thread of its own, because playwright keeps that of the main thread busy.
     """
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        app = create_app(options)
-        app.state.desk.segmenters._loaded["phantom-small"] = baseline.load(
-            "phantom-small", engine="eager", device="cpu"
-        )
-        yield app
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+
+    async def made() -> Any:
+        return create_app(options)
+
+    with ThreadPoolExecutor(1) as thread:
+        app = thread.submit(asyncio.run, made()).result()
+    app.state.desk.segmenters._loaded["phantom-small"] = baseline.load("phantom-small", engine="eager", device="cpu")
+    yield app
