@@ -1,11 +1,13 @@
 """A store opened from far away: few requests, few bytes, the same pixels."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from servers.host import Host
+from servers.hub import Hub
 
 import mousecmr_data as md
 
@@ -62,3 +64,25 @@ def test_any_fsspec_file_system(folder: Path) -> None:
         assert remote["Mouse2"].mask.load().identical(md.load(source=folder)["Mouse2"].mask.load())
     finally:
         memory.rm("/phantom.zarr", recursive=True)
+
+
+def test_a_store_on_a_hugging_face_hub(folder: Path, tmp_path: Path) -> None:
+    """Over a hub on this machine, in a process that knows only this one."""
+    pytest.importorskip("huggingface_hub", reason="the extra huggingface is not installed")
+    code = """
+import json, sys
+import mousecmr_data as md
+cohort = md.load(source="hf://datasets/lab/mice/phantom.zarr")
+image = cohort["Mouse2"].image[3, 4].values
+print(json.dumps([list(cohort.mice), image.tolist(), md.measure(cohort["Mouse1"]).edv_ul]))
+"""
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "phantom.zarr").symlink_to(folder, target_is_directory=True)
+    copied = shutil.copytree(tmp_path / "repository", tmp_path / "copied")
+    with Hub() as hub:
+        hub.add("lab/mice", copied)
+        mice, image, edv = hub.run(code, tmp_path)
+    local = md.load(source=folder)
+    assert tuple(mice) == local.mice
+    np.testing.assert_array_equal(image, local["Mouse2"].image[3, 4])
+    assert edv == md.measure(local["Mouse1"]).edv_ul
