@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -31,7 +30,6 @@ class Options:
     """The cache of the weights; None is the default place."""
     example_mouse: str = "Mouse6"
     """Of the phantom's test split: weights trained on the phantom have not seen it."""
-    threads_of_checks: int = field(default=2, repr=False)
 
     @property
     def local(self) -> bool:
@@ -52,8 +50,3 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def on_space() -> bool:
-    """Whether this runs as a Hugging Face Space."""
-    return bool(os.environ.get("SPACE_ID"))

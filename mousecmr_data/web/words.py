@@ -30,6 +30,7 @@ COLUMNS = {
     "mass_ed_mg": "mass ED mg",
     "mass_es_mg": "mass ES mg",
     "heart_rate_bpm": "heart rate /min",
+    "heart_rate_source": "heart rate from",
     "peak_ejection_rate_edv_s": "peak ejection EDV/s",
     "peak_filling_rate_edv_s": "peak filling EDV/s",
 }

@@ -16,6 +16,7 @@ CASES = {
     "huggingface": ("datasets", "import mousecmr_data.adapters.huggingface"),
     "onnx": ("onnxruntime", "import mousecmr_data.baseline.engines.onnx"),
     "openvino": ("openvino", "import mousecmr_data.baseline.engines.openvino"),
+    "web": ("gradio", "from mousecmr_data.web import server; server.create_app()"),
     "remote": ("fsspec", "import mousecmr_data as m; m.load(source='https://127.0.0.1:9/x.zarr')"),
 }
 

