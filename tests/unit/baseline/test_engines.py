@@ -60,9 +60,9 @@ def test_an_engine_passes_its_gate_on_a_real_stack(name: str, kept: Path, real_m
 
 @pytest.mark.parametrize("name", ["exact", "openvino-int8"])  # bfloat16: tests/stress
 def test_an_engine_passes_its_gate_at_full_width(name: str, kept: Path) -> None:
-    """phantom-small with four times as many channels: the published width, and masks that mean something."""
-    network = widened(small(), 4)
-    assert network.channels == CHANNELS
+    """phantom-small with three times as many channels: the published width and more, and masks that mean something."""
+    network = widened(small(), 3)
+    assert all(n >= published for n, published in zip(network.channels, CHANNELS, strict=True))
     stacks = samples.stacks()[:, 2:8:2]
     found = gate.agreement(make(present(name), network, "cpu", kept), make("eager", network, "cpu"), stacks)
     assert found.within(gate.LIMITS[name]), found
