@@ -36,11 +36,11 @@ def command(weights: str, path: Path | None, size: tuple[int, int], cache: Path 
     metadata what the weights were trained on.
     """
     from mousecmr_data import baseline
-    from mousecmr_data.baseline.engines import export_onnx
+    from mousecmr_data.baseline.engines import onnx
 
     segmenter = baseline.load(weights, device="cpu", engine="eager", cache=cache)
     origin = segmenter.origin
-    written = export_onnx(segmenter.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
+    written = onnx.write(segmenter.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
     if as_json:
         output.print_json({"written": written, "weights": origin.name, "synthetic_training": origin.synthetic_training})
         return

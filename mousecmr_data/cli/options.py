@@ -25,3 +25,28 @@ voxel_size = click.option(
     metavar="Z Y X",
     help="Voxel size in mm, where the file does not say and the article's 1.0 0.1 0.1 is wrong.",
 )
+postprocessing = click.option(
+    "--postprocessing",
+    type=click.Choice(["paper", "upstream-code", "none"]),
+    default="paper",
+    show_default=True,
+    help="Which connected components are kept.",
+)
+engine = click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="How the network is computed: auto (the fastest that passes its gate here), eager, exact, compiled, onnx, "
+    "openvino, openvino-int8 or cuda.",
+)
+region = click.option(
+    "--region",
+    type=click.Choice(["full", "auto"]),
+    default="full",
+    show_default=True,
+    help="auto: most frames in a window around the heart only, where that is safe. Several times faster.",
+)
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+batch = click.option(
+    "--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="2D slices at a time."
+)

@@ -36,29 +36,11 @@ SYNTHETIC_TRAINING = "These weights were trained on synthetic mice only. For res
     help="Folder for the segmented mice, one HDF5 file each in the dataset's layout.",
 )
 @click.option("--split", help="Only the mice of this split: train, validation or test.")
-@click.option(
-    "--postprocessing",
-    type=click.Choice(["paper", "upstream-code", "none"]),
-    default="paper",
-    show_default=True,
-    help="Which connected components are kept.",
-)
-@click.option(
-    "--engine",
-    default="auto",
-    show_default=True,
-    help="How the network is computed: auto (the fastest that passes its gate here), eager, exact, compiled, onnx, "
-    "openvino, openvino-int8 or cuda.",
-)
-@click.option(
-    "--region",
-    type=click.Choice(["full", "auto"]),
-    default="full",
-    show_default=True,
-    help="auto: most frames in a window around the heart only, where that is safe. Several times faster.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="2D slices at a time.")
+@options.postprocessing
+@options.engine
+@options.region
+@options.device
+@options.batch
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes, a mouse each.")
 @click.option("--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead.")
 @click.option("--redo", is_flag=True, help="Segment again what was segmented with other settings.")

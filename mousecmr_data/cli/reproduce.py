@@ -48,10 +48,8 @@ EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")
     help="Default: the first two.",
 )
 @click.option("--limit", type=click.IntRange(1), help="The first mice of each cohort only: a trial.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option(
-    "--engine", default="auto", show_default=True, help="How the network is computed: auto, or an engine's name."
-)
+@options.device
+@options.engine
 @click.option(
     "--download", is_flag=True, help="Fetch files and weights that are missing (about 1 GB for the test mice)."
 )

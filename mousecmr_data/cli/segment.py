@@ -43,23 +43,11 @@ if TYPE_CHECKING:
     help="NIfTI: what the axes are, in the file's order: x column, y row, z slice, t frame, e.g. xyzt.",
 )
 @click.option("--frame-time", type=click.FloatRange(0, min_open=True), help="Milliseconds between frames.")
-@click.option(
-    "--postprocessing",
-    type=click.Choice(["paper", "upstream-code", "none"]),
-    default="paper",
-    show_default=True,
-    help="Which connected components are kept.",
-)
-@click.option("--engine", default="auto", show_default=True, help="How the network is computed; auto is the fastest.")
-@click.option(
-    "--region",
-    type=click.Choice(["full", "auto"]),
-    default="full",
-    show_default=True,
-    help="auto: compute most frames in a window around the heart only, where that is safe.",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="2D slices at a time.")
+@options.postprocessing
+@options.engine
+@options.region
+@options.device
+@options.batch
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Movie, montage and curve.")
 @options.cache
 @options.as_json

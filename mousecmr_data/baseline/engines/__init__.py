@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mousecmr_data.baseline.engines.engine import Engine
 from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import UnknownNameError
 
-__all__ = ["NAMES", "Engine", "export_onnx", "make"]
+__all__ = ["NAMES", "Engine", "make"]
 
 NAMES = ("auto", "eager", "exact", "compiled", "onnx", "openvino", "openvino-int8", "cuda")
 
@@ -55,16 +54,3 @@ def make(name: str, network: UNet3Plus, device: str = "auto", cache: str | Path 
 
         return Cuda(network)
     raise UnknownNameError(f"There is no engine {name!r}.", f"one of {', '.join(NAMES)}")
-
-
-def export_onnx(
-    network: UNet3Plus,
-    path: str | Path,
-    shape_yx: tuple[int, int],
-    about: Mapping[str, object],
-    cache: str | Path | None = None,
-) -> Path:
-    """Write ``network`` to an ONNX file; see :func:`mousecmr_data.baseline.engines.onnx.write`."""
-    from mousecmr_data.baseline.engines.onnx import write
-
-    return write(network, path, shape_yx, about, cache)
