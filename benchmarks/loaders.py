@@ -1,10 +1,11 @@
 """Training's loaders: this library against memcpy, plain h5py, MONAI and TorchIO. All sides in one run.
 
-    python benchmarks/loaders.py [--mice 40] [--rounds 3] [--cache DIR]
+    python benchmarks/loaders.py [--mice 40] [--turns 60] [--cache DIR]
 
-Labelled slices of phantom mice, batch 16, shuffled, no workers. Each loader runs in a process of its own, in
-turn, so that its memory can be told: the peak of the resident set, which for mapped files includes pages that
-the system can take back. torch is given one thread. Loaders whose package is missing are said to be so.
+Labelled slices of phantom mice, batch 16, shuffled, no workers. Each loader lives in a process of its own, so that
+its memory can be told: the peak of the resident set, which for mapped files includes pages that the system can take
+back. They take turns, an epoch each, so that a busy moment of the machine meets all of them; a slow loader leaves
+after ten seconds. torch is given one thread. Loaders whose package is missing are said to be so.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ import mousecmr_data
 from mousecmr_data.cine.cohort import Cohort
 
 BATCH = 16
-EPOCHS = 4
-"""At least; fast loaders run for two seconds, since an epoch of theirs is over in 20 ms."""
+LONG = 10.0
+"""Seconds, after which a loader has had its turns."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--mice", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=60)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--loader", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.loader:
-        print(json.dumps(run_loader(args.loader, args.mice, args.cache)))
+        serve(args.loader, args.mice, args.cache)
         return
     with tempfile.TemporaryDirectory() as scratch:
         cache = args.cache or Path(scratch)
@@ -48,7 +49,7 @@ def main() -> None:
         from mousecmr_data.phantom.source import PhantomSource, make
 
         make(PhantomSource("phantom", cache), cohort.mice[: args.mice], os.cpu_count() or 1)
-        loaders(args.mice, cache, args.rounds)
+        loaders(args.mice, cache, args.turns)
 
 
 LOADERS = [
@@ -59,36 +60,51 @@ LOADERS = [
     "TorchIO SubjectsDataset",
     "ours, memory",
     "ours, memmap",
+    "MONAI CacheDataset, float32",
     "ours, memory, float32",
     "ours, memmap, float32",
 ]
 
 
-def loaders(n: int, cache: Path, rounds: int) -> None:
-    """Samples a second and memory of each loader, in turn, several times."""
-    print(
-        f"\nDataLoader: labelled slices of {n} mice, batch {BATCH}, shuffled, no workers, {EPOCHS} epochs or more a run"
-    )
-    results: dict[str, list[dict[str, float]]] = {k: [] for k in LOADERS}
-    missing: set[str] = set()
-    for _ in range(rounds):
-        for name in [n for n in LOADERS if n not in missing]:
-            command = [sys.executable, __file__, "--loader", name, "--mice", str(n), "--cache", str(cache)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                missing.add(name)
-                print(f"  {name:40} not measured: {done.stderr.strip().splitlines()[-1][:120]}")
-                continue
-            results[name].append(json.loads(done.stdout.splitlines()[-1]))
-    bound = statistics.median(r["rate"] for r in results[LOADERS[0]])
-    for name in (n for n in LOADERS if results[n]):
-        rate = statistics.median(r["rate"] for r in results[name])
-        memory = statistics.median(r["rss"] for r in results[name])
-        base = statistics.median(r["base"] for r in results[name])
-        print(
-            f"  {name:40} {rate:9.0f} samples/s  {rate / bound:6.3f} of the bound   "
-            f"peak {memory:6.0f} MB resident, {base:4.0f} MB before the data"
+def loaders(n: int, cache: Path, turns: int) -> None:
+    """Samples a second and memory of each loader."""
+    print(f"\nDataLoader: labelled slices of {n} mice, batch {BATCH}, shuffled, no workers; {turns} epochs in turn")
+    running = {}
+    for name in LOADERS:
+        command = [sys.executable, __file__, "--loader", name, "--mice", str(n), "--cache", str(cache)]
+        running[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        if not said(running[name]):  # wait: the next one starts when this one is ready
+            error = running.pop(name).communicate()[1].strip().splitlines()
+            print(f"  {name:40} not measured: {error[-1][:120] if error else 'it ended'}")
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+    spent = dict.fromkeys(running, 0.0)
+    for turn in range(turns + 1):
+        for name, process in running.items():
+            if spent[name] > LONG:
+                continue
+            start = time.perf_counter()
+            print("go", file=process.stdin, flush=True)
+            result = said(process)
+            spent[name] += time.perf_counter() - start
+            if turn:  # not the first: files are opened, pages mapped
+                results[name].append(result)
+    for process in running.values():
+        process.communicate()
+    bound = statistics.median(r["rate"] for r in results[LOADERS[0]])
+    for name, found in results.items():
+        rate, memory = (statistics.median(r[k] for r in found) for k in ("rate", "rss"))
+        print(
+            f"  {name:40} {rate:9.0f} samples/s  {rate / bound:6.3f} of the bound   peak {memory:6.0f} MB resident, "
+            f"{found[0]['base']:4.0f} MB before the data   ({len(found)} epochs)"
+        )
+
+
+def said(process: Any) -> dict[str, float]:
+    """The next line of a loader's process; empty when there is none."""
+    line = process.stdout.readline()
+    return json.loads(line) if line.strip() else {}
 
 
 def resident(which: str = "VmRSS") -> float:
@@ -99,8 +115,8 @@ def resident(which: str = "VmRSS") -> float:
     return float("nan")
 
 
-def run_loader(name: str, n: int, cache: Path) -> dict[str, float]:
-    """One loader: the best of its epochs' rates, and memory."""
+def serve(name: str, n: int, cache: Path) -> None:
+    """One loader: an epoch for each line that comes in, its rate and the memory so far for an answer."""
     import torch
 
     torch.set_num_threads(1)
@@ -117,14 +133,12 @@ def run_loader(name: str, n: int, cache: Path) -> dict[str, float]:
     }
     make = next(v for k, v in epochs.items() if name.startswith(k))
     epoch = make(cohort, name, cache)
-    rates: list[float] = []
-    start = time.perf_counter()
-    while len(rates) < EPOCHS or time.perf_counter() - start < 2.0:
-        begin, count = time.perf_counter(), 0
-        for size in epoch():
-            count += size
-        rates.append(count / (time.perf_counter() - begin))
-    return {"rate": statistics.median(rates[1:]), "rss": resident("VmHWM"), "base": base}
+    print(json.dumps({"ready": 1}), flush=True)
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        count = sum(epoch())
+        rate = count / (time.perf_counter() - begin)
+        print(json.dumps({"rate": rate, "rss": resident("VmHWM"), "base": base}), flush=True)
 
 
 Epoch = Callable[[], Iterator[int]]
@@ -172,8 +186,8 @@ def through(data: Any, collate: Any = None) -> Epoch:
 class Plain:
     """What anyone would write: a dataset over the HDF5 files, files kept open."""
 
-    def __init__(self, cohort: Cohort) -> None:
-        self.index = labelled(cohort)
+    def __init__(self, cohort: Cohort, dtype: Any = None) -> None:
+        self.index, self.dtype = labelled(cohort), dtype
         self.files = {m: h5py.File(cohort.source.file(m)) for m in cohort.mice}
 
     def __len__(self) -> int:
@@ -184,8 +198,9 @@ class Plain:
 
         mouse, frame, position = self.index[i]
         file = self.files[mouse]
+        image = torch.from_numpy(file["Images"][:, :, position, frame])[None]
         return {
-            "image": torch.from_numpy(file["Images"][:, :, position, frame])[None],
+            "image": image.to(self.dtype or image.dtype),
             "label": torch.from_numpy(file["Masks"][:, :, position, frame])[None],
         }
 
@@ -195,9 +210,10 @@ def plain(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
 
 
 def monai_cache(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
+    import torch
     from monai.data import CacheDataset
 
-    source = Plain(cohort)
+    source = Plain(cohort, torch.float32 if "float32" in name else None)
     return through(CacheDataset(range(len(source)), transform=loading(source), progress=False, num_workers=1))
 
 

@@ -21,6 +21,8 @@ from mousecmr_data.errors import ArgumentError, UnlabelledError
 Kind = Literal["slices", "stacks", "cines"]
 Mode = Literal["memmap", "memory", "lazy"]
 Sample = dict[str, Any]
+READ: dict[torch.dtype | None, type[np.generic]] = {torch.float32: np.float32, torch.float64: np.float64}
+"""What images are read as; for other types they are read as uint16, and PyTorch converts."""
 
 
 def dataset(
@@ -128,7 +130,7 @@ class MouseDataset(Dataset[Any]):
 
     def _batch(self, indices: Sequence[int]) -> Batch:
         rows = self.index.take(np.asarray(indices, np.intp))
-        images, labels = self.pixels.read(rows, self.kind)
+        images, labels = self.pixels.read(rows, self.kind, READ.get(self.dtype, np.uint16))
         if self.dtype is not None:
             images = [image.to(self.dtype) for image in images] if isinstance(images, list) else images.to(self.dtype)
         return Batch(images, labels, rows, self.mice)

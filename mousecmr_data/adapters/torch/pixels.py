@@ -1,7 +1,7 @@
 """Where a dataset's pixels come from: memory, mapped files, or the cohort itself.
 
-``read(rows, kind)`` gives images and labels: one tensor (n, 1, ...) each where all samples have one shape,
-else a list of tensors (1, ...).
+``read(rows, kind, dtype)`` gives images and labels: one tensor (n, 1, ...) each where all samples have one
+shape, else a list of tensors (1, ...). Images are cast while they are copied: one pass instead of two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mousecmr_data.adapters.torch.batch import Index, Tensors
 from mousecmr_data.cine import planes
@@ -29,8 +29,8 @@ class Pixels(Protocol):
     def nbytes(self) -> int:
         """Bytes held in memory."""
 
-    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
-        """Images (uint16) and labels (uint8; 255: unlabelled) of the samples ``rows``."""
+    def read(self, rows: Index, kind: str, dtype: DTypeLike) -> tuple[Tensors, Tensors]:
+        """Images (``dtype``) and labels (uint8; 255: unlabelled) of the samples ``rows``."""
 
 
 class MemoryPixels:
@@ -48,13 +48,13 @@ class MemoryPixels:
         """Bytes of the arrays."""
         return sum(image.nbytes + mask.nbytes for image, mask in self.arrays)
 
-    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
+    def read(self, rows: Index, kind: str, dtype: DTypeLike) -> tuple[Tensors, Tensors]:
         """Copies of the samples."""
         if kind == "slices" and self._flat is not None:
             images, labels, starts, n_slices = self._flat
             at = starts[rows.mouse] + rows.row * n_slices[rows.mouse] + rows.slice
-            return _take(images, at), _take(labels, at)
-        return _gather((self.arrays[m], _key(kind, r, s)) for m, r, s in _each(rows))
+            return _take(images, at, dtype), _take(labels, at, np.uint8)
+        return _gather((_part(self.arrays[m], kind, r, s) for m, r, s in _each(rows)), dtype)
 
 
 class MappedPixels:
@@ -67,26 +67,36 @@ class MappedPixels:
         # Where the chosen frames lie in the files, which may hold more.
         self.at = [np.searchsorted(p.frames, c) for p, c in zip(self.planes, chosen, strict=True)]
         self._open: dict[int, Arrays] = {}
+        self._listed: dict[int, list[list[Arrays]]] = {}
 
     @property
     def nbytes(self) -> int:
         """Nothing is held: the files' pages belong to the system."""
         return 0
 
-    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
+    def read(self, rows: Index, kind: str, dtype: DTypeLike) -> tuple[Tensors, Tensors]:
         """Copies of the samples."""
-        return _gather(
-            (self._arrays(m), _key(kind, self.at[m] if kind == "cines" else self.at[m][r], s))
-            for m, r, s in _each(rows)
-        )
+        if kind == "slices":
+            return _gather((self._slices(m)[r][s] for m, r, s in _each(rows)), dtype)
+        return _gather((_part(self._arrays(m), kind, self._rows(kind, m, r), s) for m, r, s in _each(rows)), dtype)
+
+    def _rows(self, kind: str, mouse: int, row: int) -> Any:
+        return self.at[mouse] if kind == "cines" else self.at[mouse][row]
 
     def _arrays(self, mouse: int) -> Arrays:
         if mouse not in self._open:
             self._open[mouse] = (self.planes[mouse].image(), self.planes[mouse].mask())
         return self._open[mouse]
 
+    def _slices(self, mouse: int) -> list[list[Arrays]]:
+        """Views of every slice by chosen frame, made once: a batch takes a third of a millisecond in all."""
+        if mouse not in self._listed:
+            image, mask = self._arrays(mouse)
+            self._listed[mouse] = [list(zip(image[at], mask[at], strict=True)) for at in self.at[mouse]]
+        return self._listed[mouse]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": {}, "_listed": {}}
 
 
 class LazyPixels:
@@ -100,48 +110,54 @@ class LazyPixels:
         """Nothing is held."""
         return 0
 
-    def read(self, rows: Index, kind: str) -> tuple[Tensors, Tensors]:
+    def read(self, rows: Index, kind: str, dtype: DTypeLike) -> tuple[Tensors, Tensors]:
         """The samples, one after the other."""
-        return _gather(self._sample(kind, m, r, s) for m, r, s in _each(rows))
+        return _gather((self._sample(kind, m, r, s) for m, r, s in _each(rows)), dtype)
 
-    def _sample(self, kind: str, mouse: int, row: int, position: int) -> tuple[Arrays, Any]:
+    def _sample(self, kind: str, mouse: int, row: int, position: int) -> Arrays:
         ds = self.cohort[self.cohort.mice[mouse]]
         at = self.chosen[mouse] if kind == "cines" else self.chosen[mouse][[row]]
         part = ds.isel(slice=[position]) if kind == "slices" else ds
-        return (part[layout.IMAGE].isel(frame=at).values, planes.masks(part, at)), _key(kind, 0, 0)
+        return _part((part[layout.IMAGE].isel(frame=at).values, planes.masks(part, at)), kind, 0, 0)
 
 
 def _each(rows: Index) -> Iterable[tuple[int, int, int]]:
     return zip(rows.mouse.tolist(), rows.row.tolist(), rows.slice.tolist(), strict=True)
 
 
-def _key(kind: str, row: Any, position: int) -> Any:
-    """Index into (n, slice, y, x) of one sample; a cine takes the rows given, or all."""
+def _part(arrays: Arrays, kind: str, row: Any, position: int) -> Arrays:
+    """Views of one sample, of arrays (n, slice, y, x); a cine takes the rows given, or all."""
+    key: Any = (row, position)
     if kind == "cines":
-        return row if isinstance(row, np.ndarray) else slice(None)
-    return row if kind == "stacks" else (row, position)
+        key = row if isinstance(row, np.ndarray) else slice(None)
+    elif kind == "stacks":
+        key = row
+    image, label = arrays
+    return image[key], label[key]
 
 
-def _gather(samples: Iterable[tuple[Arrays, Any]]) -> tuple[Tensors, Tensors]:
-    images, labels = [], []
-    for (image, label), key in samples:
-        images.append(image[key])
-        labels.append(label[key])
-    return _stack(images), _stack(labels)
+def _gather(samples: Iterable[Arrays], dtype: DTypeLike) -> tuple[Tensors, Tensors]:
+    parts = list(samples)
+    shape = parts[0][0].shape
+    if any(image.shape != shape for image, _ in parts):
+        return [_alone(image, dtype) for image, _ in parts], [_alone(label, label.dtype) for _, label in parts]
+    images, labels = np.empty((len(parts), 1, *shape), dtype), np.empty((len(parts), 1, *shape), np.uint8)
+    for i, (image, label) in enumerate(parts):
+        images[i, 0], labels[i, 0] = image, label
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-def _stack(arrays: list[NDArray[Any]]) -> Tensors:
-    if len({a.shape for a in arrays}) == 1:
-        out = np.empty((len(arrays), 1, *arrays[0].shape), arrays[0].dtype)
-        for i, array in enumerate(arrays):
-            out[i, 0] = array
-        return torch.from_numpy(out)
-    return [torch.from_numpy(array.copy())[None] for array in arrays]
+def _alone(array: NDArray[Any], dtype: DTypeLike) -> torch.Tensor:
+    return torch.from_numpy(array.astype(dtype))[None]
 
 
-def _take(array: NDArray[Any], at: NDArray[np.intp]) -> torch.Tensor:
-    out = np.empty((at.size, 1, *array.shape[1:]), array.dtype)
-    np.take(array, at, axis=0, out=out[:, 0], mode="clip")
+def _take(array: NDArray[Any], at: NDArray[np.intp], dtype: DTypeLike) -> torch.Tensor:
+    out = np.empty((at.size, 1, *array.shape[1:]), dtype)
+    if out.dtype == array.dtype:
+        np.take(array, at, axis=0, out=out[:, 0], mode="clip")
+    else:  # np.take would cast in a second pass
+        for into, position in zip(out[:, 0], at.tolist(), strict=True):
+            into[...] = array[position]
     return torch.from_numpy(out)
 
 
