@@ -1,11 +1,12 @@
 """The region of interest at reduced precision against plain PyTorch: a whole cine, in one run.
 
     python benchmarks/region.py --weights PATH [--rounds 3] [--engines openvino,openvino-int8] [--mouse Mouse6]
+    python benchmarks/region.py --weights PATH --agreement     (no times: every frame of eleven mice)
 
 A cine of 9 slices and 22 frames of a phantom mouse. "eager" is plain PyTorch float32, channels last, inference mode, a
 frame a batch: its frames take turns with the whole cines of the others, and its cine is 22 times the median frame.
 The others are timed from the images in memory to the post-processed masks. Agreement is with the whole field of
-"exact", whose labels are those of eager.
+"exact", whose labels are those of eager. Memory is that of a process of its own, which segments one cine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import argparse
 import os
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -29,6 +32,11 @@ from mousecmr_data.facts.labels import Label
 from mousecmr_data.phantom import plans, render
 
 FRAMES, SLICES = 22, 9
+MICE = {
+    "phantom": ("Mouse6", "Mouse10", "Mouse12", "Mouse36", "Mouse91"),
+    "phantom-7T": ("7T-Mouse1", "7T-Mouse2", "7T-Mouse4"),
+    "phantom-11.7T": ("11.7T-Mouse2", "11.7T-Mouse3", "11.7T-Mouse5"),
+}
 
 
 def main() -> None:
@@ -37,7 +45,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", default="openvino,openvino-int8")
     parser.add_argument("--mouse", default="Mouse6")
+    parser.add_argument("--agreement", action="store_true")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.alone:
+        baseline.load(args.weights, engine=args.alone).segment(cine(args.mouse), region="auto", batch_size=SLICES)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+        return
+    if args.agreement:
+        agreement(args.weights, args.engines.split(","))
+        return
     ds = cine(args.mouse)
     print(f"{kept.processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.mouse}, {dict(ds.sizes)}")
     eager = baseline.load(args.weights, engine="eager")
@@ -59,28 +76,50 @@ def main() -> None:
     print(f"eager, whole field: {base:.1f} s a cine ({min(frames) * FRAMES:.1f} to {max(frames) * FRAMES:.1f})")
     truth = seconds(baseline.load(args.weights, engine="exact"), ds)[1]["predicted"]
     for name in ways:
-        predicted, spent = found[name]["predicted"], statistics.median(times[name])
-        dice = dice_by_class(predicted.values, truth.values)
-        worst = min(min(dice_by_class(a, b).values()) for a, b in zip(predicted.values, truth.values, strict=True))
-        ef = ejection_fraction(predicted) - ejection_fraction(truth)
-        low, high = min(times[name]), max(times[name])
-        agreement = (
-            f"Dice to the whole field {', '.join(f'{v:.4f}' for v in dice.values())}, a frame's least {worst:.3f}"
-        )
-        window = predicted.attrs.get("region_window", predicted.attrs.get("region_reason"))
+        spent, low, high = statistics.median(times[name]), min(times[name]), max(times[name])
         print(f"{name}, region: {spent:.2f} s a cine ({low:.2f} to {high:.2f}), {base / spent:.1f} x eager")
-        print(f"  {agreement}, EF {ef:+.2f} points; {window}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory, all of them in this process: {peak:.2f} GiB")
+        print(f"  {compared(found[name]['predicted'], truth)}")
+        command = [sys.executable, __file__, "--weights", args.weights, "--mouse", args.mouse, "--alone", name]
+        peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+        print(f"  peak memory of a process that does only this: {float(peak):.2f} GB")
+
+
+def agreement(weights: str, engines: list[str]) -> None:
+    """How near the region of interest comes to the whole field of plain PyTorch, a line a mouse and engine."""
+    exact = baseline.load(weights, engine="exact")
+    ways = {name: baseline.load(weights, engine=name) for name in engines}
+    for cohort, mice in MICE.items():
+        for mouse in mice:
+            ds = whole_cine(cohort, mouse)
+            truth = seconds(exact, ds)[1]["predicted"]
+            for name, way in ways.items():
+                print(mouse, name, compared(seconds(way, ds, region="auto")[1]["predicted"], truth), flush=True)
+
+
+def compared(predicted: xr.DataArray, truth: xr.DataArray) -> str:
+    """Dice over the cine, the lowest of a frame, the difference in EF, and the window."""
+    dice = dice_by_class(predicted.values, truth.values)
+    worst = min(min(dice_by_class(a, b).values()) for a, b in zip(predicted.values, truth.values, strict=True))
+    ef = ejection_fraction(predicted) - ejection_fraction(truth)
+    window = predicted.attrs.get("region_window", predicted.attrs.get("region_reason"))
+    values = ", ".join(f"{v:.4f}" for v in dice.values())
+    return f"Dice to the whole field {values}, a frame's least {worst:.3f}, EF {ef:+.2f} points; {window}"
 
 
 def cine(mouse: str) -> xr.Dataset:
     """22 frames (repeated as needed) of the nine slices around the middle."""
-    made = render(plans("phantom")[mouse])
-    at = [k % len(made.image) for k in range(FRAMES)]
-    start = max(0, (made.image.shape[1] - SLICES) // 2)
-    image = np.ascontiguousarray(made.image[at, start : start + SLICES])
-    return model.dataset(image, None, (), model.Sizes((1.0, 0.1, 0.1), "the phantom", 5.0, "the phantom"), {})
+    ds = whole_cine("phantom", mouse)
+    start = max(0, (ds.sizes["slice"] - SLICES) // 2)
+    at = [k % ds.sizes["frame"] for k in range(FRAMES)]
+    return ds.isel(frame=at, slice=slice(start, start + SLICES))
+
+
+def whole_cine(cohort: str, mouse: str) -> xr.Dataset:
+    """Every frame and slice of a phantom mouse, without its masks."""
+    plan = plans(cohort)[mouse]
+    image = np.ascontiguousarray(render(plan).image)
+    sizes = model.Sizes(plan.voxel_size_mm, "the phantom", plan.frame_time_ms, "the phantom")
+    return model.dataset(image, None, (), sizes, {})
 
 
 def seconds(segmenter: Any, ds: xr.Dataset, **how: Any) -> tuple[float, xr.Dataset]:

@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from mousecmr_data.baseline.segmenter import PREDICTED
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.facts import layout
 
@@ -26,7 +25,7 @@ def write(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] | None = No
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    predicted = ds[PREDICTED].transpose(*layout.DIMS)
+    predicted = ds[layout.PREDICTED].transpose(*layout.DIMS)
     arrays = {layout.IMAGES: ds[layout.IMAGE].transpose(*layout.DIMS).values, layout.MASKS: predicted.values}
     to_file = [layout.MODEL_TO_FILE.index(k) for k in range(len(layout.DIMS))]
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -19,7 +19,7 @@ import xarray as xr
 
 from mousecmr_data import __version__
 from mousecmr_data.baseline import export
-from mousecmr_data.baseline.segmenter import PREDICTED, Segmenter
+from mousecmr_data.baseline.segmenter import Segmenter
 from mousecmr_data.baseline.weights import cards, load
 from mousecmr_data.cine import mouse as files
 from mousecmr_data.cine.overlap import scored
@@ -150,7 +150,7 @@ def _made(
         if any(found.get(k) != v for k, v in about.items()):
             raise FileLayoutError(f"{path} was made of another file or with other settings.", about[ATTR_INPUT], AGAIN)
         with files.open_file(path) as before:
-            made = ds.assign({PREDICTED: (layout.DIMS, before[layout.MASK].values)})
+            made = ds.assign({layout.PREDICTED: (layout.DIMS, before[layout.MASK].values)})
         region = json.loads(found.get(ATTR_REGION, "{}"))
         return Made(who, "as before", path, "", synthetic, region, _dice(made))
     segmenter = segmenter_of(how, how.sha256())
@@ -166,7 +166,7 @@ def _made(
         batch_size=how.batch_size,
         progress=(lambda n: progress(n / total)) if progress else None,
     )
-    said = {k: _plain(v) for k, v in done[PREDICTED].attrs.items() if k.startswith("region")}
+    said = {k: _plain(v) for k, v in done[layout.PREDICTED].attrs.items() if k.startswith("region")}
     export.write(done, path, {**about, ATTR_REGION: json.dumps(said)})
     seconds = time.perf_counter() - begin
     return Made(who, "segmented", path, "", synthetic, said, _dice(done), seconds)

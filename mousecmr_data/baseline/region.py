@@ -31,10 +31,10 @@ class Box:
     rows: int
     columns: int
 
-    def cut(self, maps: Tensor, field_rows: int) -> Tensor:
-        """The box of maps (…, Y, X) of the whole field, at whatever fraction of its resolution."""
-        step = field_rows // maps.shape[-2]
-        top, left = self.top // step, self.left // step
+    def cut(self, maps: Tensor, around: Box) -> Tensor:
+        """The box of maps (…, Y, X) of a box ``around`` it, at whatever fraction of its resolution."""
+        step = around.rows // maps.shape[-2]
+        top, left = (self.top - around.top) // step, (self.left - around.left) // step
         return maps[..., top : top + self.rows // step, left : left + self.columns // step]
 
     @property

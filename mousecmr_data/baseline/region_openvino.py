@@ -11,7 +11,7 @@ import openvino
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline.engines import kept
+from mousecmr_data.baseline.engines import kept, quantised
 from mousecmr_data.baseline.engines.openvino import OpenVINO
 from mousecmr_data.baseline.engines.rounding import to_bfloat16
 from mousecmr_data.baseline.region_network import Pointed
@@ -20,13 +20,12 @@ from mousecmr_data.baseline.region_network import Pointed
 class Part:
     """A callable with the inputs and outputs of ``kind``, for images of ``shape_yx``; a slice a stream.
 
-    Compiled when it is made, and kept in the engine's cache for the next time. The engine for 8-bit integers
-    computes windows in bfloat16: the maps that are added have no scales.
+    Compiled when it is made, and kept in the engine's cache for the next time.
     """
 
     def __init__(self, engine: OpenVINO, kind: type[Pointed], shape_yx: tuple[int, int]) -> None:
         of = {"content": kept.content(engine.network.state_dict()), "openvino": openvino.__version__}
-        of |= {"part": kind.__name__, "shape": shape_yx, **engine.config}
+        of |= {"part": kind.__name__, "shape": shape_yx, "precision": engine.precision, **engine.config}
         place = kept.place(of, "openvino", engine.cache)
         compiled = None
         if place.is_file():
@@ -59,7 +58,9 @@ class Part:
 
 def _model(engine: OpenVINO, kind: type[Pointed], shape_yx: tuple[int, int]) -> Any:
     module = kind(engine.network, shape_yx, anchored=True)
-    if engine.config["INFERENCE_PRECISION_HINT"] == "bf16":
+    if engine.precision == "int8":
+        quantised.quantise(module, engine.largest_values())
+    elif engine.config["INFERENCE_PRECISION_HINT"] == "bf16":
         to_bfloat16(module)
     examples = tuple(torch.zeros(1, *shape) for shape in module.inputs())
     with warnings.catch_warnings():

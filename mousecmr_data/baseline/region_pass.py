@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mousecmr_data.baseline import region
+from mousecmr_data.baseline.classes import most_probable
 from mousecmr_data.baseline.engines import Engine
 from mousecmr_data.baseline.grid import Grid, training_grid
 from mousecmr_data.baseline.randomisation import normalised
@@ -82,16 +83,19 @@ class Key:
     """A frame that was computed whole."""
 
     frame: int
+    logits: Tensor
+    """(slice, classes, Y, X)."""
     points: tuple[Tensor, ...]
+    """Of the part of the field ``around`` the windows that may be tried: they are large."""
+    around: Box
     labels: NDArray[np.uint8]
     """(slice, Y, X) of the training grid, not post-processed."""
     maps: tuple[Tensor, ...] = ()
     """Its context in the window that was decided for."""
 
-    @property
-    def logits(self) -> Tensor:
-        """(slice, classes, Y, X)."""
-        return self.points[-1]
+    def cut(self, around: Box) -> Key:
+        """With the points of ``around`` only."""
+        return replace(self, points=tuple(around.cut(p, self.around).clone() for p in self.points), around=around)
 
 
 class Region:
@@ -144,7 +148,7 @@ class Region:
                     maps, inside = torch.zeros((len(logits), logits.shape[1], *grid.shape_yx)), maps
                     maps[:, Label.BACKGROUND] = 1.0
                     maps[..., *window.where] = inside
-                out[frame] = grid.to_native(maps, native, spacing_yx).argmax(1).to(torch.uint8).numpy()
+                out[frame] = most_probable(grid.to_native(maps, native, spacing_yx)).numpy()
                 if progress:
                     progress(len(out[frame]))
         return out, replace(outcome, whole_frames=whole)
@@ -167,7 +171,8 @@ class Region:
         if not tried:
             return Outcome(reason="the heart fills the field"), [first]
         far = int(_unlikeness(x, tried[0], 0).argmax())
-        second = self._key(x, far)
+        first = first.cut(tried[-1])
+        second = self._key(x, far).cut(tried[-1])
         found = region.heart(_largest(second.labels))
         if isinstance(found, str):
             return Outcome(reason=f"{found} (frame {far})"), [first, second]
@@ -206,20 +211,19 @@ class Region:
 
     def _key(self, x: Tensor, frame: int) -> Key:
         points = self._whole(x[frame])
-        return Key(frame, points, _labels(points[-1]))
+        return Key(frame, points[-1], points, Box(0, 0, *_size(x)), _labels(points[-1]))
 
     def _whole(self, stack: Tensor) -> tuple[Tensor, ...]:
         images = stack[:, None].contiguous()
         return tuple(self._part(WholeField, _size(images))(images))
 
     def _context(self, x: Tensor, key: Key, window: Box, slices: NDArray[np.intp]) -> tuple[Tensor, ...]:
-        rows = int(x.shape[-2])
-        points = [window.cut(point, rows)[slices].contiguous() for point in key.points]
-        images = window.cut(x[key.frame][slices][:, None], rows).contiguous()
+        points = [window.cut(point, key.around)[slices].contiguous() for point in key.points]
+        images = x[key.frame][slices][:, None, *window.where].contiguous()
         return tuple(self._part(Context, _size(images))(images, *points))
 
     def _window(self, stack: Tensor, window: Box, maps: Sequence[Tensor]) -> Tensor:
-        images = window.cut(stack[:, None], int(stack.shape[-2])).contiguous()
+        images = stack[:, None, *window.where].contiguous()
         logits: Tensor = self._part(Window, _size(images))(images, *maps)
         return logits
 
@@ -250,4 +254,4 @@ _largest = partial(postprocessed, rule="paper")
 
 
 def _labels(logits: Tensor) -> NDArray[np.uint8]:
-    return logits.argmax(1).to(torch.uint8).cpu().numpy()
+    return most_probable(logits).numpy()

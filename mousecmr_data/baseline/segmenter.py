@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mousecmr_data.baseline.classes import most_probable
 from mousecmr_data.baseline.engines import Engine, make
 from mousecmr_data.baseline.grid import training_grid
 from mousecmr_data.baseline.randomisation import normalised
@@ -24,7 +25,6 @@ from mousecmr_data.errors import ArgumentError, FileLayoutError
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.labels import MEANINGS
 
-PREDICTED = "predicted"
 REGIONS = ("full", "auto")
 
 
@@ -58,6 +58,7 @@ class Segmenter:
         region: Literal["full", "auto"] = "full",
         batch_size: int = 16,
         progress: Callable[[int], None] | None = None,
+        unprocessed: bool = False,
     ) -> xr.Dataset:
         """``ds`` with the variable ``predicted`` (frame, slice, y, x) uint8: labels of every frame.
 
@@ -65,7 +66,8 @@ class Segmenter:
         the dataset's own spacing, min–max normalised per slice, and the probabilities brought back to the
         native pixels. ``region="auto"`` computes most frames in a window around the heart only, where that is
         safe (see docs/predicting.md); the attributes of ``predicted`` say what was done. ``progress`` is called
-        with the number of 2D slices done. Raises
+        with the number of 2D slices done. ``unprocessed`` adds the labels before post-processing, as
+        ``predicted_unprocessed``; with a window they are background outside it. Raises
         :class:`~mousecmr_data.errors.UnitsError` where the spacing is not known.
         """
         if layout.IMAGE not in ds or set(ds[layout.IMAGE].dims) != set(layout.DIMS):
@@ -89,9 +91,9 @@ class Segmenter:
                 labels[part] = flat.reshape(stacks.shape)
                 if progress:
                     progress(len(flat))
-        for frame in range(n_frames):
-            labels[frame] = rule(labels[frame])
-        return ds.assign({PREDICTED: (layout.DIMS, labels, self._attrs(postprocessing) | about)})
+        kept = np.stack([rule(stack) for stack in labels]) if n_frames else labels
+        made = ds.assign({layout.PREDICTED: (layout.DIMS, kept, self._attrs(postprocessing) | about)})
+        return made.assign({layout.UNPROCESSED: (layout.DIMS, labels)}) if unprocessed else made
 
     def labels(
         self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
@@ -100,7 +102,7 @@ class Segmenter:
         out = np.empty(images.shape, np.uint8)
         for start in range(0, len(images), batch_size):
             x = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
-            out[start : start + batch_size] = self.probabilities(x, spacing_yx).argmax(1).to(torch.uint8).cpu().numpy()
+            out[start : start + batch_size] = most_probable(self.probabilities(x, spacing_yx)).cpu().numpy()
         return out
 
     @torch.inference_mode()

@@ -14,7 +14,6 @@ from mousecmr_data.errors import FileLayoutError
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.labels import CLASSES, Label
 
-PREDICTED = "predicted"
 """Name of the variable that a segmentation adds to a mouse's dataset."""
 
 COLUMNS = ("mouse", "frame", "phase", "dice_myocardium", "dice_blood_pool")
@@ -50,7 +49,7 @@ def scored(ds: xr.Dataset) -> pd.DataFrame:
     frames: Iterable[int] = np.flatnonzero(ds["labelled"].values) if layout.MASK in ds else []
     for at in frames:
         one = ds.isel(frame=int(at))
-        found = dice_by_class(one[PREDICTED].values, one[layout.MASK].values)
+        found = dice_by_class(one[layout.PREDICTED].values, one[layout.MASK].values)
         where = (str(ds.attrs.get("mouse", "")), int(one["frame"]), str(one["phase"].values))
         rows.append((*where, found[Label.MYOCARDIUM], found[Label.BLOOD_POOL]))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,14 +41,18 @@ engine = click.option(
     help="How the network is computed: auto (the fastest that passes its gate here), eager, exact, compiled, onnx, "
     "openvino, openvino-int8 or cuda.",
 )
-region = click.option(
-    "--region",
-    type=click.Choice(["full", "auto"]),
-    default="full",
-    show_default=True,
-    help="auto: most frames in a window around the heart only, where that is safe. Several times faster.",
-)
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 batch = click.option(
     "--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="2D slices at a time."
 )
+
+
+def region(default: str) -> Callable[[Any], Any]:
+    """The option --region; what a verb does unasked is its own."""
+    return click.option(
+        "--region",
+        type=click.Choice(["full", "auto"]),
+        default=default,
+        show_default=True,
+        help="auto: most frames in a window around the heart only, where that is safe. Several times faster.",
+    )

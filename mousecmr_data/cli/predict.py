@@ -38,7 +38,7 @@ SYNTHETIC_TRAINING = "These weights were trained on synthetic mice only. For res
 @click.option("--split", help="Only the mice of this split: train, validation or test.")
 @options.postprocessing
 @options.engine
-@options.region
+@options.region("full")
 @options.device
 @options.batch
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes, a mouse each.")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--frame-time", type=click.FloatRange(0, min_open=True), help="Milliseconds between frames.")
 @options.postprocessing
 @options.engine
-@options.region
+@options.region("auto")
 @options.device
 @options.batch
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Movie, montage and curve.")

@@ -14,7 +14,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.overlap import PREDICTED
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError, PredictionError
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.labels import MEANINGS, Label
@@ -161,12 +160,12 @@ class Files:
 
 def from_dataset(ds: xr.Dataset, name: str) -> Prediction:
     """The predicted labels of a dataset: all frames of ``predicted``, or the labelled ones of ``mask``."""
-    if PREDICTED in ds:
-        chosen, variable = ds, PREDICTED
+    if layout.PREDICTED in ds:
+        chosen, variable = ds, layout.PREDICTED
     elif layout.MASK in ds:
         chosen, variable = ds.isel(frame=np.flatnonzero(ds["labelled"].values)), layout.MASK
     else:
-        raise FileLayoutError(f"{name} has neither {PREDICTED!r} nor {layout.MASK!r}.", "a segmented dataset")
+        raise FileLayoutError(f"{name} has neither {layout.PREDICTED!r} nor {layout.MASK!r}.", "a segmented dataset")
     labels = chosen[variable].transpose(*layout.DIMS).values
     frames = tuple(chosen["frame"].values.tolist()) if "frame" in chosen.coords else None
     about = {"segmented_by": "weights", "trained_on": "trained_on"}

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
-from mousecmr_data.cine.overlap import PREDICTED
 from mousecmr_data.cine.postprocessing import Rule
 from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluate import timing
@@ -22,6 +21,7 @@ from mousecmr_data.evaluate.published import Row, against, disagree
 from mousecmr_data.evaluate.result import Evaluation, MouseScore, Problem, versions
 from mousecmr_data.evaluate.scoring import score_mouse
 from mousecmr_data.evaluate.timing import Stopwatch
+from mousecmr_data.facts import layout
 from mousecmr_data.facts.manifest import Published, embedded
 
 RULES: tuple[Rule, ...] = ("paper", "upstream-code")
@@ -191,7 +191,7 @@ class _Network:
         return from_dataset(made, mouse)
 
     def _segmented(self, ds: xr.Dataset) -> xr.Dataset:
-        return self.network.segment(ds, postprocessing="none")[[PREDICTED]]
+        return self.network.segment(ds, postprocessing="none")[[layout.PREDICTED]]
 
 
 class _Given:

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.cine.measure import Measures, measure
-from mousecmr_data.cine.overlap import PREDICTED, dice
+from mousecmr_data.cine.overlap import dice
 from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import PredictionError, UnlabelledError
@@ -60,8 +60,8 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
     else:
         ours = np.stack([postprocessed(stack, policies.postprocessing) for stack in given])
     size = voxel_size_mm(ds)
-    seen = truth.assign({PREDICTED: (layout.DIMS, ours)})
-    theirs, at_frames = measure(truth), measure(seen, mask=PREDICTED)
+    seen = truth.assign({layout.PREDICTED: (layout.DIMS, ours)})
+    theirs, at_frames = measure(truth), measure(seen, mask=layout.PREDICTED)
     found = at_frames
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * float(np.prod(size)) if whole else None
     if policies.phases == "volume-curve":
@@ -71,7 +71,7 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
                 "every frame, for the policy volume-curve",
                 "mousecmr predict  segments whole cines; or --phases annotated",
             )
-        found = measure(_by_curve(ds, labels, volumes), mask=PREDICTED)
+        found = measure(_by_curve(ds, labels, volumes), mask=layout.PREDICTED)
     beat = ds["time"].values if "time" in ds.coords else np.array([])
     step = float(np.diff(beat).mean()) if beat.size > 1 else np.nan
     return MouseScore(
@@ -164,7 +164,7 @@ def _by_curve(ds: xr.Dataset, labels: Labels, volumes: NDArray[np.float64]) -> x
     known = np.zeros(len(volumes), bool)
     known[[ed, es]] = True
     bare = ds.drop_vars(list(ds.data_vars))
-    return bare.assign({PREDICTED: (layout.DIMS, labels)}).assign_coords(
+    return bare.assign({layout.PREDICTED: (layout.DIMS, labels)}).assign_coords(
         labelled=("frame", known), phase=("frame", phase)
     )
 

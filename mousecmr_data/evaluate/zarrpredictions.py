@@ -11,7 +11,6 @@ import numpy as np
 import zarr
 
 from mousecmr_data.cine.opening import StoreSource
-from mousecmr_data.cine.overlap import PREDICTED
 from mousecmr_data.cine.zarrarray import store as zarr_store
 from mousecmr_data.errors import FileLayoutError
 from mousecmr_data.evaluate.predictions import Prediction, checked, four_axes, from_dataset
@@ -48,10 +47,10 @@ class ZarrPredictions:
             return from_dataset(source.dataset(key, {}), str(key))
         node = self._root()[key]
         if isinstance(node, zarr.Group):
-            held = [n for n in (PREDICTED, layout.MASK, layout.MASKS) if n in node]
+            held = [n for n in (layout.PREDICTED, layout.MASK, layout.MASKS) if n in node]
             if not held:
                 raise FileLayoutError(
-                    f"{self.path}: {key} has none of {PREDICTED}, {layout.MASK}.", "an array of labels"
+                    f"{self.path}: {key} has none of {layout.PREDICTED}, {layout.MASK}.", "an array of labels"
                 )
             node = node[held[0]]
         labels = checked(np.asarray(node[...]), f"{self.path}: {key}")  # type: ignore[index]

@@ -11,6 +11,9 @@ FILE_AXES = ("row", "column", "slice", "frame")
 # The cine model: one xarray.Dataset a mouse.
 IMAGE = "image"
 MASK = "mask"
+PREDICTED = "predicted"
+UNPROCESSED = "predicted_unprocessed"
+"""A network's labels, after and before post-processing."""
 DIMS = ("frame", "slice", "y", "x")
 MODEL_TO_FILE = (3, 2, 0, 1)
 """Axis of the file's array that holds each of the model's DIMS."""

@@ -13,7 +13,6 @@ import xarray as xr
 from scipy.signal import savgol_filter
 
 from mousecmr_data.cine.measure import Measures, measure
-from mousecmr_data.cine.postprocessing import Rule, postprocessed
 from mousecmr_data.errors import UnitsError
 from mousecmr_data.evaluate.beat import FRAMES_FITTED, curve
 from mousecmr_data.facts import layout
@@ -28,7 +27,6 @@ from mousecmr_data.jobs.settings import Settings, marks
 if TYPE_CHECKING:
     from mousecmr_data.baseline import Segmenter
 
-PREDICTED = "predicted"
 ED_TIE = 0.02
 """ED is the earliest frame whose smoothed volume is within this share of the largest: diastole is flat at its end, and
 the trigger comes at ED."""
@@ -77,16 +75,18 @@ def segment(
     who = name or str(ds.attrs.get("mouse", "mouse"))
     ds = ds.drop_vars(layout.MASK, errors="ignore")
     ds = ds.assign({layout.IMAGE: (layout.DIMS, ds[layout.IMAGE].transpose(*layout.DIMS).values)})
-    rule: Rule = "none" if settings.region == "full" else settings.postprocessing
     made = segmenter.segment(
-        ds, postprocessing=rule, batch_size=settings.batch_size, region=settings.region, progress=progress
+        ds,
+        postprocessing=settings.postprocessing,
+        batch_size=settings.batch_size,
+        region=settings.region,
+        progress=progress,
+        unprocessed=True,
     )
-    before = made[PREDICTED].values
-    labels = np.stack([postprocessed(stack, settings.postprocessing) for stack in before])
-    attrs = {**made[PREDICTED].attrs, "postprocessing": settings.postprocessing}
-    made = made.assign({PREDICTED: (layout.DIMS, labels, attrs)})
+    labels, before, attrs = made[layout.PREDICTED].values, made[layout.UNPROCESSED].values, made[layout.PREDICTED].attrs
+    made = made.drop_vars(layout.UNPROCESSED)
     made = made.assign_attrs(mouse=who).assign_coords(labelled=("frame", np.ones(len(labels), bool)))
-    m = measure(made, mask=PREDICTED)
+    m = measure(made, mask=layout.PREDICTED)
     volumes = m.frames["blood_pool_ul"].to_numpy()
     if volumes.max() > quality.IMPOSSIBLE_UL:
         voxel = " × ".join(f"{v:g}" for v in m.voxel_size_mm)
@@ -104,7 +104,7 @@ def segment(
     elif volumes.size == 1:
         phase[0] = UNKNOWN
     made = made.assign_coords(phase=("frame", phase))
-    m = measure(made, mask=PREDICTED)
+    m = measure(made, mask=layout.PREDICTED)
     flags = _flags(made, before, volumes)
     row = _row(made, m)
     flags += tuple(quality.of_function(row["edv_ul"], row["ef_percent"]))
@@ -159,7 +159,7 @@ def _row(ds: xr.Dataset, m: Measures) -> dict[str, Any]:
 
 
 def _flags(ds: xr.Dataset, before: Any, volumes: Any) -> tuple[Flag, ...]:
-    labels = ds[PREDICTED].values
+    labels = ds[layout.PREDICTED].values
     found = [
         *quality.of_masks(labels, before),
         *quality.of_images(ds[layout.IMAGE].values, labels),
@@ -186,7 +186,7 @@ def _frames(ds: xr.Dataset, m: Measures, smoothed: Any, flags: tuple[Flag, ...])
 
 def _slices(ds: xr.Dataset, m: Measures, flags: tuple[Flag, ...]) -> pd.DataFrame:
     """A row a slice of each frame."""
-    labels = ds[PREDICTED].values
+    labels = ds[layout.PREDICTED].values
     pixel = m.voxel_size_mm
     by_place: dict[tuple[int | None, int | None], list[Flag]] = {}
     for f in flags:

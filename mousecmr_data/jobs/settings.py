@@ -29,9 +29,9 @@ class Settings:
     engine: str = "auto"
     device: str = "auto"
     batch_size: int = 16
-    region: Literal["full", "auto"] = "full"
-    """"auto" computes a window around the heart where that is safe; what the network marks outside it is then never
-    seen, and not flagged."""
+    region: Literal["full", "auto"] = "auto"
+    """"auto" computes most frames in a window around the heart where that is safe; what the network would mark
+    outside it is then seen in two frames only, and flagged there. "full": every frame whole."""
     pictures: bool = True
     """Movie, montage and curve; needs matplotlib."""
     dicom_seg: bool = True

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.facts import layout
 from mousecmr_data.files import disk
 from mousecmr_data.formats import nifti
 from mousecmr_data.formats.discover import Found
-from mousecmr_data.jobs.mouse import PREDICTED, Result
+from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.settings import Settings
 
 MASKS, SEG, FRAMES, SLICES, RECORD = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv", "result.json"
@@ -51,7 +52,7 @@ def write(result: Result, folder: Path, settings: Settings, found: Found | None 
 
 def _fill(result: Result, folder: Path, settings: Settings, found: Found | None) -> list[str]:
     """Write all but the record; returns what could not be."""
-    masks = result.ds[PREDICTED]
+    masks = result.ds[layout.PREDICTED]
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     by = f"{masks.attrs['weights']}{trained}; research only"
     nifti.write_labels(masks.values, folder / MASKS, result.ds, by)

@@ -18,7 +18,7 @@ from mousecmr_data.files import cache as places
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 """Processor features that decide what is fast, in Linux' names."""
 
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Changes whenever engines compute otherwise than before, within a release too."""
 
 

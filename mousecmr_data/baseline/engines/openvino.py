@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -66,13 +65,13 @@ class OpenVINO:
         cache: str | Path | None = None,
         threads: int | None = None,
     ) -> None:
-        """``threads``: all cores by default."""
+        """``threads``: by default as many as PyTorch has been given."""
         self.name = "openvino" if precision == "bfloat16" else "openvino-int8"
         self.network, self.precision, self.cache = network, precision, cache
         self.core = openvino.Core()
         knows_bf16 = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._split = knows_bf16 and precision == "bfloat16"
-        threads = threads or _cores()
+        threads = threads or torch.get_num_threads()
         self.config = {
             "INFERENCE_PRECISION_HINT": "bf16" if knows_bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
@@ -118,12 +117,13 @@ class OpenVINO:
         else:
             network = Restructured(self.network, shape_yx, anchored=True)
             if self.precision == "int8":
-                quantised.quantise(network, self._largest_values())
+                quantised.quantise(network, self.largest_values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # OpenVINO and PyTorch on each other's and their own old ways
             return openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
 
-    def _largest_values(self) -> dict[str, Tensor]:
+    def largest_values(self) -> dict[str, Tensor]:
+        """What 8-bit scales are made of (see :mod:`mousecmr_data.baseline.engines.quantised`), kept in the cache."""
         place = kept.place({"content": self._content, "samples": samples.VERSION}, "scales", self.cache)
         if place.is_file():
             return load(place.read_bytes())
@@ -131,8 +131,3 @@ class OpenVINO:
         found = quantised.largest_values(Restructured(self.network, (slices.shape[2], slices.shape[3])), slices)
         kept.keep(place, save(found))
         return found
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

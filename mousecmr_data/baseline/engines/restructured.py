@@ -53,9 +53,8 @@ class Restructured(nn.Module):
         encoded: dict[tuple[int, int], Tensor] = {}  # encoder u, pooled to level d
         for level in range(1, LEVELS + 1):
             x = x if level == 1 else encoded[level - 1, level]
-            for step in self.encoder[str(level)]:  # type: ignore[attr-defined]
-                x = self._kept(step(x))
-            encoded[level, level] = x = self._point(x)
+            first, second = self.encoder[str(level)].children()
+            encoded[level, level] = x = self._kept(self._point(second(self._kept(first(x)))))
             for d in range(level + 1, LEVELS + 1):
                 encoded[level, d] = F.max_pool2d(encoded[level, d - 1], 2)  # pools of pools: the same maxima
         decoded = {LEVELS: x}
@@ -66,7 +65,7 @@ class Restructured(nn.Module):
                 if (u, d) in DIRECT:
                     source = self._kept(_upsampled(source, 2 ** (u - d)))
                 branches.append(self._kept(self.skip[f"{u}_{d}"](source)))
-            decoded[d] = self._point(self._kept(self.decoder[str(d)](torch.cat(branches, 1))))
+            decoded[d] = self._kept(self._point(self.decoder[str(d)](torch.cat(branches, 1))))
         return self._point(self.head[1](_upsampled(self.head[0](decoded[1]), self.reduce)))
 
     def _entered(self, x: Tensor) -> Tensor:

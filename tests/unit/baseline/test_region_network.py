@@ -4,9 +4,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
+from mousecmr_data.baseline.engines import quantised  # noqa: E402
+from mousecmr_data.baseline.engines.restructured import Restructured  # noqa: E402
 from mousecmr_data.baseline.region import Box  # noqa: E402
 from mousecmr_data.baseline.region_network import POINTS, Context, WholeField, Window  # noqa: E402
 from mousecmr_data.baseline.unet3plus import UNet3Plus  # noqa: E402
+
+FIELD = Box(0, 0, 160, 160)
 
 
 @pytest.mark.parametrize("reduce", [1, 2])
@@ -26,13 +30,37 @@ def test_a_key_frame_in_its_window_is_the_whole_field(reduce: int) -> None:
         points = WholeField(network, (160, 160))(images)
         assert len(points) == POINTS
         assert torch.allclose(points[-1], reference, atol=1e-4)
-        cut = window.cut(images, 160)
-        maps = Context(network, (64, 64))(cut, *(window.cut(p, 160) for p in points))
+        cut = window.cut(images, FIELD)
+        maps = Context(network, (64, 64))(cut, *(window.cut(p, FIELD) for p in points))
         found = Window(network, (64, 64))(cut, *maps)
         bare = Window(network, (64, 64))(cut, *(torch.zeros_like(m) for m in maps))
-    truth = window.cut(reference, 160)
+    truth = window.cut(reference, FIELD)
     assert torch.allclose(found, truth, atol=1e-4)
     assert not torch.allclose(bare, truth, atol=1e-2)
+
+
+def test_eight_bits_keep_the_whole_field_in_a_window() -> None:
+    """Maps are coded after the context was added and what is negative was cut off, not before."""
+    torch.manual_seed(0)
+    network = UNet3Plus((8, 8, 8, 8, 8)).eval()
+    network.deep_supervision = False
+    window, images = Box(32, 64, 64, 64), torch.rand(2, 1, 160, 160)
+    largest = quantised.largest_values(Restructured(network, (160, 160)), images)
+
+    def coded(module: Restructured) -> Restructured:
+        quantised.quantise(module, largest)
+        return module
+
+    with torch.inference_mode():
+        points = coded(WholeField(network, (160, 160)))(images)
+        reference = coded(Restructured(network, (160, 160)))(images)
+        cut = window.cut(images, FIELD)
+        maps = coded(Context(network, (64, 64)))(cut, *(window.cut(p, FIELD) for p in points))
+        ours = coded(Window(network, (64, 64)))
+        found, bare = ours(cut, *maps), ours(cut, *(torch.zeros_like(m) for m in maps))
+    assert torch.allclose(points[-1], reference, atol=1e-4)
+    truth = window.cut(reference, FIELD)
+    assert (found - truth).abs().mean() < 0.1 * (bare - truth).abs().mean()
 
 
 def test_openvino_computes_the_same_parts_and_keeps_them(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.errors import UnitsError
+from mousecmr_data.facts import layout
 from mousecmr_data.formats import cinemodel
 from mousecmr_data.formats.grid import Grid
 from mousecmr_data.jobs import mouse
@@ -31,10 +33,8 @@ class Told:
         attrs = {"weights": "told", "synthetic_training": True}
         if progress:
             progress(self.given.shape[0] * self.given.shape[1])
-        return ds.assign(predicted=(("frame", "slice", "y", "x"), self.given, attrs))
-
-    def labels(self, images: NDArray[Any], *_: Any) -> NDArray[np.uint8]:
-        return np.zeros(images.shape, np.uint8)
+        kept = np.stack([postprocessed(stack) for stack in self.given])
+        return ds.assign({layout.PREDICTED: (layout.DIMS, kept, attrs), layout.UNPROCESSED: (layout.DIMS, self.given)})
 
 
 @pytest.fixture
