@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.alone:
         baseline.load(args.weights, engine=args.alone).segment(cine(args.mouse), region="auto", batch_size=SLICES)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+        print(next(k for k in Path("/proc/self/status").read_text().splitlines() if k.startswith("VmHWM")))
         return
     if args.agreement:
         agreement(args.weights, args.engines.split(","))
@@ -80,8 +80,8 @@ def main() -> None:
         print(f"{name}, region: {spent:.2f} s a cine ({low:.2f} to {high:.2f}), {base / spent:.1f} x eager")
         print(f"  {compared(found[name]['predicted'], truth)}")
         command = [sys.executable, __file__, "--weights", args.weights, "--mouse", args.mouse, "--alone", name]
-        peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
-        print(f"  peak memory of a process that does only this: {float(peak):.2f} GB")
+        peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-2]
+        print(f"  peak memory of a process that does only this: {int(peak) * 1024 / 1e9:.2f} GB")
 
 
 def agreement(weights: str, engines: list[str]) -> None:

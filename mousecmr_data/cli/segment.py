@@ -94,6 +94,8 @@ def command(
 @contextmanager
 def _watching() -> Iterator[Callable[[Event], None]]:
     """A line and a bar a mouse on standard error; yields the function that is told."""
+    from mousecmr_data.jobs import batch as job
+
     with ExitStack() as bars:
         advance: list[Callable[[int], None]] = []
         so_far = 0
@@ -109,6 +111,8 @@ def _watching() -> Iterator[Callable[[Event], None]]:
             bars.pop_all().close()
             advance.clear()
             so_far = 0
+            if event.kind == "loading":
+                click.echo(job.LOADING, err=True)
             if event.kind == "reading":
                 click.echo(f"{event.name}: reading", err=True)
             if event.kind == "as before":

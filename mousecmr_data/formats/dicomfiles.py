@@ -90,6 +90,8 @@ def load(path: Path, pixels: bool = True) -> Any:
             for _ in found.iterall():  # values are decoded when they are first looked at: now
                 pass
             return found
+    except dcm.errors.InvalidDicomError as e:
+        raise FileLayoutError(f"{path.name} is no DICOM file: it lacks the DICM prefix.", "a DICOM file") from e
     except Exception as e:  # a damaged file can make pydicom raise almost anything
         raise FileLayoutError(f"{path.name} is damaged or no DICOM: {type(e).__name__}: {e}", "a DICOM file") from e
 

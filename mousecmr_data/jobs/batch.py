@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 MICE, FRAMES, SLICES, FLAGS, MANIFEST = "mice.csv", "frames.csv", "slices.csv", "flags.csv", "manifest.json"
 PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
 BLOCK = 1024**2
+LOADING = "Loading the weights. The first time, engines are also tried out on this computer, for up to a minute."
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a mouse: found (``total`` of them), reading, ``done`` of ``total`` 2D slices
-    segmented, done (with its result), as before (made by an earlier run), or failed (with its error)."""
+    """Something that happened: loading the weights; to mice: found (``total`` of them), reading, ``done`` of ``total``
+    2D slices segmented, done (with its result), as before (made by an earlier run), or failed (with its error)."""
 
-    kind: Literal["found", "reading", "slices", "done", "as before", "failed"]
+    kind: Literal["loading", "found", "reading", "slices", "done", "as before", "failed"]
     name: str = ""
     done: int = 0
     total: int = 0
@@ -79,6 +80,7 @@ def run(
     if not inputs:
         raise ArgumentError("There is nothing to segment.", "files, folders or zip archives")
     started = datetime.now(UTC)
+    tell(Event("loading"))
     segmenter = segmenter or load(settings, cache)
     weights = _weights(settings, segmenter)
     done = Run(folder, pd.DataFrame())
@@ -99,7 +101,19 @@ def run(
             done.errors[r.name] = r.error
             rows.append({"mouse": r.name, "status": "failed", "error": r.error.found})
         for one in found:
-            rows.append(_one(one, folder, settings, segmenter, weights, tell, done.errors))
+            row: dict[str, Any] = {"mouse": one.name}
+            rows.append(row)
+            try:
+                digest = _sha256(one.paths)
+                row["input"] = {"format": one.kind, "files": len(one.paths), "bytes": one.size, "sha256": digest}
+                made, event = _one(one, digest, folder, settings, segmenter, weights, tell)
+                row |= made
+            except Exception as e:  # one mouse must not stop the rest, whatever it is
+                error = e if isinstance(e, MouseCMRError) else MouseCMRError(f"{one.name}: {type(e).__name__}: {e}")
+                done.errors[one.name] = error = intake.in_users_names(error, scratch)
+                event = Event("failed", one.name, error=error)
+                row |= {"status": "failed", "error": error.found}
+            tell(event)
     done.mice = _tables(folder, rows)
     manifest = {
         "started": started.isoformat(timespec="seconds"),
@@ -124,45 +138,34 @@ def load(settings: Settings, cache: Path | None = None) -> Segmenter:
 
 def _one(
     one: Found,
+    digest: str,
     folder: Path,
     settings: Settings,
     segmenter: Segmenter,
     weights: dict[str, Any],
     tell: Callable[[Event], None],
-    errors: dict[str, MouseCMRError],
-) -> dict[str, Any]:
-    """The row of a mouse: from an earlier run, done now, or failed."""
+) -> tuple[dict[str, Any], Event]:
+    """The row of a mouse, from an earlier run or done now, and what to tell of it."""
     place = folder / one.name
-    about: dict[str, Any] = {"mouse": one.name}
-    try:
-        about["input"] = {"format": one.kind, "files": len(one.paths), "bytes": one.size, "sha256": _hash(one)}
-        key = hashlib.sha256(
-            json.dumps(
-                [about["input"]["sha256"], settings.table(), weights["sha256"], mousecmr_data.__version__], default=str
-            ).encode()
-        ).hexdigest()
-        record = writing.read_record(place)
-        if record and record["key"] == key:
-            tell(Event("as before", one.name))
-            return {**about, **record["mouse"], "status": "as before", "seconds": record.get("seconds")}
-        tell(Event("reading", one.name))
-        ds = reading.read(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
-        total, so_far = ds.sizes["frame"] * ds.sizes["slice"], 0
+    made_of = [digest, settings.table(), weights["sha256"], mousecmr_data.__version__]
+    key = hashlib.sha256(json.dumps(made_of, default=str).encode()).hexdigest()
+    record = writing.read_record(place)
+    if record and record["key"] == key:
+        row = {**record["mouse"], "status": "as before", "seconds": record.get("seconds")}
+        return row, Event("as before", one.name)
+    tell(Event("reading", one.name))
+    ds = reading.read(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
+    total, so_far = ds.sizes["frame"] * ds.sizes["slice"], 0
 
-        def progress(n: int) -> None:
-            nonlocal so_far
-            so_far += n
-            tell(Event("slices", one.name, so_far, total))
+    def progress(n: int) -> None:
+        nonlocal so_far
+        so_far += n
+        tell(Event("slices", one.name, so_far, total))
 
-        result = mouse.segment(ds, segmenter, settings, progress, one.name)
-        writing.write(result, place, settings, one, key)
-    except Exception as e:  # one mouse must not stop the rest, whatever it is
-        error = e if isinstance(e, MouseCMRError) else MouseCMRError(f"{one.name}: {type(e).__name__}: {e}")
-        errors[one.name] = error
-        tell(Event("failed", one.name, error=error))
-        return {**about, "status": "failed", "error": error.found}
-    tell(Event("done", one.name, total, total, result))
-    return {**about, **result.mouse, "status": "done", "seconds": round(result.seconds, 3)}
+    result = mouse.segment(ds, segmenter, settings, progress, one.name)
+    writing.write(result, place, settings, one, key)
+    row = {**result.mouse, "status": "done", "seconds": round(result.seconds, 3)}
+    return row, Event("done", one.name, total, total, result)
 
 
 def _tables(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -206,10 +209,6 @@ def _weights(settings: Settings, segmenter: Segmenter) -> dict[str, Any]:
         "synthetic_training": origin.synthetic_training,
         "engine": segmenter.engine.name,
     }
-
-
-def _hash(one: Found) -> str:
-    return _sha256(one.paths)
 
 
 def _sha256(paths: Sequence[Path]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,10 +36,23 @@ def gathered(inputs: Sequence[Path], scratch: Path | None = None) -> Iterator[tu
             try:
                 found += _of(path, Path(place) / str(k))
             except MouseCMRError as e:
-                refused.append(Refused(discover.clean(path.name), e))
+                refused.append(Refused(discover.clean(path.name), in_users_names(e, scratch)))
         names = discover.unique([f.name for f in found] + [r.name for r in refused])
         found = [replace(f, name=n) for f, n in zip(found, names, strict=False)]
         yield found, [replace(r, name=n) for r, n in zip(refused, names[len(found) :], strict=True)]
+
+
+def without_folder(text: str, folder: Path | None = None) -> str:
+    """``text`` with a user's own names in place of where archives were unpacked, or uploads lie, below ``folder``
+    (default: the system's place for temporary files)."""
+    inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+)(?:[\\/]|\b)"
+    return re.sub(re.escape(str(folder or tempfile.gettempdir())) + inner, "", text)
+
+
+def in_users_names(error: MouseCMRError, folder: Path | None = None) -> MouseCMRError:
+    """``error`` with all its sentences as :func:`without_folder` says them."""
+    rest = (text and without_folder(text, folder) for text in (error.expected, error.next_step))
+    return type(error)(without_folder(error.found, folder), *rest)
 
 
 def _of(path: Path, scratch: Path) -> list[Found]:

@@ -85,7 +85,7 @@ def run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tell
 def _run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
     start = time.perf_counter()
     _forget(room)
-    tell(0.0, "Loading the weights")
+    tell(0.0, batch.LOADING)
     segmenter = segmenters.of(settings)
     loaded = time.perf_counter()
     views: list[dict[str, Any]] = []

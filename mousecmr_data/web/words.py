@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.files.progress import human
@@ -21,6 +21,8 @@ GONE = "The connection to this page was lost, and its files were deleted."
 RELOAD = "reload the page, and drop them again"
 FLAG_ROWS = 40
 """Rows of the table of flags on the page; the file has all."""
+OPEN_ROWS = 12
+"""Up to so many are shown unasked."""
 COLUMNS = {
     "mouse": "mouse",
     "edv_ul": "EDV µL",
@@ -128,27 +130,39 @@ def results(o: Outcome) -> str:
         return ""
     marks = "".join(f"<li>{escape(m)}</li>" for m in dict.fromkeys(r["marks"] for r in good))
     mice = table(list(COLUMNS.values()), [[r.get(c) for c in COLUMNS] for r in good])
-    rows = [
-        [r.mouse, r.level, r.frame, r.slice, r.flag, r.message] for r in o.flags.head(FLAG_ROWS).itertuples(index=False)
-    ]
-    more = len(o.flags) - len(rows)
+    every = _by_place(o.flags)
+    rows = every[:FLAG_ROWS]
+    more = len(every) - len(rows)
     flags = (
-        table(["mouse", "level", "frame", "slice", "flag", "what was seen"], rows, FLAGS)
+        table(["mouse", "slice", "frames", "flag", "what was seen (first)"], rows, FLAGS)
         + (f"<p>{more} more are in flags.csv.</p>" if more > 0 else "")
         if rows
         else "<p>None was raised. That does not mean that everything is right: look at the masks.</p>"
     )
     return (
         f'<ul class="m-marks">{marks}</ul><h3>Numbers</h3>{mice}'
-        f"<details {'open' if len(rows) <= 12 else ''}><summary>Flags: what to look at ({len(o.flags)})</summary>"
+        f"<details {'open' if len(rows) <= OPEN_ROWS else ''}><summary>Flags: what to look at ({len(every)})</summary>"
         f"{flags}</details>"
     )
 
 
-def without_folder(text: str, folder: Path) -> str:
-    """``text`` with the visitor's own names in place of where their files lie on this computer."""
-    inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+)(?:[\\/]|\b)"
-    return re.sub(re.escape(str(folder)) + inner, "", text)
+def _by_place(flags: pd.DataFrame) -> list[list[Any]]:
+    """A row for each mouse, slice and flag, in the order they come: frames as ranges, what was seen in the first."""
+    return [
+        [mouse, place, _ranges(rows["frame"].dropna().astype(int).tolist()), flag, rows["message"].iloc[0]]
+        for (mouse, place, flag), rows in flags.groupby(["mouse", "slice", "flag"], sort=False, dropna=False)
+    ]
+
+
+def _ranges(frames: Sequence[int]) -> str | None:
+    """0, 1, 2, 5 as "0–2, 5"; None where there are none."""
+    runs: list[list[int]] = []
+    for frame in sorted(frames):
+        if runs and frame == runs[-1][1] + 1:
+            runs[-1][1] = frame
+        else:
+            runs.append([frame, frame])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs) or None
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], titles: dict[str, str] | None = None) -> str:

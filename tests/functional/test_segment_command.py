@@ -1,6 +1,7 @@
 """``mousecmr segment`` as a lab uses it."""
 
 import json
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def done(cine: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Re
     broken.write_bytes(b"\x89PNG not a NIfTI")
     with zipfile.ZipFile(cine.with_name("zipped.zip"), "w") as z:
         z.write(cine, "deep/er/scan.nii.gz")
-    inputs = (cine, broken, cine.with_name("zipped.zip"))
+    with zipfile.ZipFile(cine.with_name("bad.zip"), "w") as z:
+        z.writestr("in/short.nii", bytes(5000))
+    inputs = (cine, broken, *(cine.with_name(n) for n in ("zipped.zip", "bad.zip")))
     return folder, segment(*inputs, "-o", folder, "--weights", "phantom-small", "--engine", "eager")
 
 
@@ -44,7 +47,8 @@ def test_one_broken_mouse_does_not_stop_the_rest(done: tuple[Path, Result]) -> N
     assert "broken.nii.gz (16 bytes) is damaged or no NIfTI" in result.output
     assert "Traceback" not in result.output
     mice = pd.read_csv(folder / "mice.csv").set_index("mouse")
-    assert mice["status"].to_dict() == {"mine": "done", "broken": "failed", "zipped": "done"}
+    assert mice["status"].to_dict() == {"mine": "done", "broken": "failed", "zipped": "done", "bad": "failed"}
+    assert tempfile.gettempdir() not in mice.loc["bad", "error"]  # where it was unpacked is of no use
     assert "no NIfTI" in str(mice.loc["broken", "error"])
     assert mice.loc["mine", "edv_ul"] == mice.loc["zipped", "edv_ul"] > 10
 

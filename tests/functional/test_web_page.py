@@ -181,6 +181,30 @@ def test_two_visitors_at_once_from_drop_to_zip(
     assert len(desk.rooms) == 1
 
 
+def test_a_folder_is_dropped_and_another_one_chosen(
+    visit: Callable[[], Any], phantom_cache: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    for name in ("first", "second"):
+        (study / name / "scans").mkdir(parents=True)
+        write_small_mouse(phantom_cache, study / name / "scans" / f"{name}.nii.gz")
+    (study / ".DS_Store").write_bytes(b"of a Mac")
+    page = visit()
+    place = page.locator("#drop .m-drop").bounding_box()
+    at = {"x": place["x"] + place["width"] / 2, "y": place["y"] + 20}
+    hand = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(study)], "dragOperationsMask": 1}
+        hand.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+    page.wait_for_selector("#seen .m-expected")
+    said = page.inner_text("#seen")
+    assert "2 mice" in said
+    assert "first" in said
+    assert "second" in said
+    page.set_input_files("[data-input=folder]", str(study / "first"))
+    page.wait_for_function("document.querySelector('#seen').innerText.includes('3 mice')")
+
+
 def test_bad_files_get_plain_words_and_the_page_goes_on(
     visit: Callable[[], Any], phantom_cache: Path, tmp_path: Path
 ) -> None:

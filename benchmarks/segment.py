@@ -1,0 +1,123 @@
+"""A lab's own mouse, from drop to zip: the page in a browser, and the command line. All sides in one run.
+
+    python benchmarks/segment.py [--weights PATH] [--engine auto] [--rounds 5] [--cache DIR]
+
+A cine of 9 slices and 22 frames (phantom Mouse6) as NIfTI. The page is driven in headless Chromium: from the file's
+drop until it is looked at, and from the press of the button until the zip is on the disk, tables, movie and pictures
+included. The first round meets a page that has just been started, with what the cache of engines holds: nothing on
+a new machine. ``--weights`` stand in for the published ones. "Command" is ``mousecmr segment`` as a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from playwright.sync_api import sync_playwright
+from region import cine
+
+from mousecmr_data import baseline
+from mousecmr_data.baseline.engines import kept
+from mousecmr_data.formats import nifti
+from mousecmr_data.jobs.settings import PUBLISHED
+from mousecmr_data.web.options import SMALL, Options
+from mousecmr_data.web.server import create_app
+
+ARGS = ["--headless=new", "--no-sandbox", "--disable-gpu"]
+PATIENCE_MS = 600_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--weights", default=SMALL)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        mouse = Path(scratch) / "mouse.nii.gz"
+        nifti.write_images(cine("Mouse6"), mouse)
+        print(
+            f"{kept.processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.weights}, {args.engine}"
+        )
+        page, command = page_times(args, mouse), []
+        for k in range(args.rounds):
+            command.append(command_time(args, mouse, Path(scratch) / f"out{k}"))
+        print(f"page, first job: {page[0][0]:.1f} s looked at, {page[0][1]:.1f} s from the button to the zip")
+        said("page, drop to looked at", [a for a, _ in page[1:]])
+        said("page, button to zip on disk", [b for _, b in page[1:]])
+        said("page, drop to zip", [a + b for a, b in page[1:]])
+        said("command, start of process to its end", command)
+
+
+def said(what: str, times: list[float]) -> None:
+    """Median and range."""
+    print(f"{what}: {statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})")
+
+
+def page_times(args: argparse.Namespace, mouse: Path) -> list[tuple[float, float]]:
+    """Seconds until a dropped file was looked at, and from the button to the zip; a page each, the first one too."""
+    times = []
+    with served(args) as address, sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=args.chromium, args=ARGS)
+        for _ in range(args.rounds + 1):
+            page = browser.new_context(accept_downloads=True).new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(address)
+            page.wait_for_selector("#segment:enabled")
+            start = time.perf_counter()
+            page.set_input_files("[data-input=files]", str(mouse))
+            page.wait_for_selector("#seen .m-expected")
+            looked = time.perf_counter() - start
+            start = time.perf_counter()
+            page.click("#segment")
+            page.wait_for_selector("#status .m-done")
+            with page.expect_download() as waiting:
+                page.click("#download a")
+            waiting.value.save_as(mouse.with_name("results.zip"))
+            times.append((looked, time.perf_counter() - start))
+            page.close()
+        browser.close()
+    return times
+
+
+@contextmanager
+def served(args: argparse.Namespace) -> Iterator[str]:
+    """The page's address; other weights than phantom-small pass for the published ones, under their own name."""
+    options = Options(weights=SMALL if args.weights == SMALL else PUBLISHED, cache=args.cache)
+    app: Any = create_app(options)
+    loaded = baseline.load(args.weights, engine=args.engine, cache=args.cache)
+    app.state.desk.segmenters._loaded[options.weights] = loaded
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(20)
+
+
+def command_time(args: argparse.Namespace, mouse: Path, folder: Path) -> float:
+    """Seconds of ``mousecmr segment``."""
+    command = [str(Path(sys.executable).with_name("mousecmr")), "segment", str(mouse), "--weights", args.weights]
+    command += ["--engine", args.engine, "-o", str(folder), *(["--cache", str(args.cache)] if args.cache else [])]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""What the page says."""
+
+import pandas as pd
+
+from mousecmr_data.web import words
+from mousecmr_data.web.job import Outcome
+
+
+def test_a_flag_that_stands_in_many_frames_is_one_line() -> None:
+    columns = ["mouse", "level", "frame", "slice", "flag", "message", "marks"]
+    rows = [("m", "slice", k, 7, "islands_removed", f"{k} voxels", "") for k in (0, 1, 2, 5)]
+    rows += [
+        ("m", "slice", 5, 8, "islands_removed", "40 voxels", ""),
+        ("m", "mouse", None, None, "dark_blood", "d", ""),
+    ]
+    flags = pd.DataFrame(rows, columns=columns).astype({"frame": "Int64", "slice": "Int64"})
+    said = words.results(Outcome([{"mouse": "m", "status": "done", "marks": "mark"}], flags, {}))
+    assert "what to look at (3)" in said
+    assert "<td>0–2, 5</td>" in said
+    assert said.count("islands_removed") == 2
+    assert said.count("dark_blood") == 1
