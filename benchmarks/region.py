@@ -1,7 +1,7 @@
 """The region of interest at reduced precision against plain PyTorch: a whole cine, in one run.
 
-    python benchmarks/region.py --weights PATH [--rounds 3] [--engines openvino,openvino-int8] [--mouse Mouse6]
-    python benchmarks/region.py --weights PATH --agreement     (no times: every frame of eleven mice)
+    python benchmarks/region.py [--weights PATH] [--rounds 3] [--engines openvino,openvino-int8] [--mouse Mouse6]
+    python benchmarks/region.py [--weights PATH] --agreement     (no times: every frame of eleven mice)
 
 A cine of 9 slices and 22 frames of a phantom mouse. "eager" is plain PyTorch float32, channels last, inference mode, a
 frame a batch: its frames take turns with the whole cines of the others, and its cine is 22 times the median frame.
@@ -41,7 +41,7 @@ MICE = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--weights", required=True)
+    parser.add_argument("--weights", default="phantom-small")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", default="openvino,openvino-int8")
     parser.add_argument("--mouse", default="Mouse6")
