@@ -37,8 +37,14 @@ def ejection_fraction(labels: np.ndarray) -> float:
     return float(100 * (1 - pool.min() / pool.max()))
 
 
-def test_a_window_gives_the_whole_fields_answer(segmenter: Segmenter, mouse: xr.Dataset, whole: np.ndarray) -> None:
+@pytest.mark.parametrize("engine", ["exact", "openvino", "openvino-int8"])
+def test_a_window_gives_the_whole_fields_answer(
+    segmenter: Segmenter, mouse: xr.Dataset, whole: np.ndarray, engine: str, phantom_cache: Path
+) -> None:
     done: list[int] = []
+    if engine.startswith("openvino"):
+        pytest.importorskip("openvino", reason="the extra openvino is not installed")
+        segmenter = baseline.load("phantom-small", device="cpu", engine=engine, cache=phantom_cache)
     made = segmenter.segment(mouse, region="auto", progress=done.append)["predicted"]
     assert made.attrs["region"] == "window"
     _, _, rows, columns = made.attrs["region_window"]
@@ -55,7 +61,7 @@ def test_other_pixels_are_brought_back(segmenter: Segmenter, mouse: xr.Dataset) 
     made = segmenter.segment(coarse, region="auto")["predicted"]
     assert made.attrs["region"] == "window"
     expected = segmenter.segment(coarse)["predicted"]
-    assert min(dice_by_class(made.values, expected.values).values()) >= 0.985
+    assert min(dice_by_class(made.values, expected.values).values()) >= 0.99
 
 
 def test_a_heart_at_the_border_is_computed_whole(segmenter: Segmenter, mouse: xr.Dataset) -> None:
