@@ -134,6 +134,8 @@ class Region:
         the number of 2D slices done.
         """
         native = (int(images.shape[2]), int(images.shape[3]))
+        if len(images) < LEAST_FRAMES:
+            return None, Outcome(reason=f"too few frames: {len(images)}")
         grid = training_grid(native, spacing_yx)
         with torch.inference_mode():
             x = torch.stack([_on(grid, stack, spacing_yx) for stack in images])
@@ -160,8 +162,6 @@ class Region:
         """
         if self.elsewhere:
             return Outcome(reason="windows are for processors; this engine computes elsewhere"), []
-        if len(x) < LEAST_FRAMES:
-            return Outcome(reason=f"too few frames: {len(x)}"), []
         first = self._key(x, 0)
         found = region.heart(_largest(first.labels))
         if isinstance(found, str):
@@ -170,7 +170,7 @@ class Region:
         tried = region.windows(found, size, self.step)
         if not tried:
             return Outcome(reason="the heart fills the field"), [first]
-        far = int(_unlikeness(x, tried[0], 0).argmax())
+        far = 1 + int(_unlikeness(x, tried[0], 0)[1:].argmax())  # another frame, even where all are alike
         first = first.cut(tried[-1])
         second = self._key(x, far).cut(tried[-1])
         found = region.heart(_largest(second.labels))

@@ -78,9 +78,12 @@ class Segmenter:
             raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, REGIONS)))
         images = ds[layout.IMAGE].transpose(*layout.DIMS)
         n_frames, n_slices, *_ = images.shape
-        spacing = voxel_size_mm(ds)[1:] if n_frames else (0.1, 0.1)
+        spacing = voxel_size_mm(ds)[1:] if images.size else (0.1, 0.1)
         rule = partial(postprocessed, rule=postprocessing)
-        about, labels = self._by_region(images, spacing, rule, progress) if region == "auto" else ({}, None)
+        about: dict[str, Any] = {}
+        labels = None if images.size else np.zeros(images.shape, np.uint8)
+        if region == "auto" and images.size:
+            about, labels = self._by_region(images, spacing, rule, progress)
         if labels is None:
             labels = np.zeros(images.shape, np.uint8)
             at_a_time = max(1, batch_size // max(n_slices, 1))
@@ -91,7 +94,7 @@ class Segmenter:
                 labels[part] = flat.reshape(stacks.shape)
                 if progress:
                     progress(len(flat))
-        kept = np.stack([rule(stack) for stack in labels]) if n_frames else labels
+        kept = np.stack([rule(stack) for stack in labels]) if labels.size else labels
         made = ds.assign({layout.PREDICTED: (layout.DIMS, kept, self._attrs(postprocessing) | about)})
         return made.assign({layout.UNPROCESSED: (layout.DIMS, labels)}) if unprocessed else made
 

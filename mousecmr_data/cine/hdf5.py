@@ -26,7 +26,7 @@ from mousecmr_data.facts.labels import MEANINGS, Label
 _LAYOUT = (
     f"{layout.IMAGES} ({', '.join(layout.FILE_AXES)}), {layout.MASKS} of the same shape, {layout.FRAMES_WITH_ROI} (n,)"
 )
-_NEXT = "mousecmr verify  (finds damaged files of the dataset; --repair fetches them again)"
+_NEXT = "mousecmr verify --repair  (for files of the dataset; one of your own: copy or export it again)"
 
 
 @dataclass(frozen=True)

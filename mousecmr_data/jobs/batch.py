@@ -84,6 +84,7 @@ def run(
     segmenter = segmenter or load(settings, cache)
     weights = _weights(settings, segmenter)
     done = Run(folder, pd.DataFrame())
+    row: dict[str, Any]
     rows: list[dict[str, Any]] = []
     with intake.gathered(inputs, scratch) as (found, refused):
         if not found:
@@ -91,7 +92,7 @@ def run(
                 refused[0].error
                 if len(refused) == 1
                 else MissingDataError(
-                    f"None of {len(inputs)} inputs can be read. {refused[0].name}: {refused[0].error.found}",
+                    f"None of {len(refused)} inputs can be read. {refused[0].name}: {refused[0].error.found}",
                     refused[0].error.expected,
                 )
             )
@@ -99,20 +100,22 @@ def run(
         for r in refused:
             tell(Event("failed", r.name, error=r.error))
             done.errors[r.name] = r.error
-            rows.append({"mouse": r.name, "status": "failed", "error": r.error.found})
+            writing.outdate(folder / r.name, r.error)
+            row = {"mouse": r.name, "status": "failed", "error": r.error.found}
+            rows.append(row | {"input": _input("", [r.path])} if r.path.is_file() else row)
         for one in found:
-            row: dict[str, Any] = {"mouse": one.name}
+            row = {"mouse": one.name}
             rows.append(row)
             try:
-                digest = _sha256(one.paths)
-                row["input"] = {"format": one.kind, "files": len(one.paths), "bytes": one.size, "sha256": digest}
-                made, event = _one(one, digest, folder, settings, segmenter, weights, tell)
+                row["input"] = _input(one.kind, one.paths)
+                made, event = _one(one, row["input"]["sha256"], folder, settings, segmenter, weights, tell)
                 row |= made
             except Exception as e:  # one mouse must not stop the rest, whatever it is
                 error = e if isinstance(e, MouseCMRError) else MouseCMRError(f"{one.name}: {type(e).__name__}: {e}")
                 done.errors[one.name] = error = intake.in_users_names(error, scratch)
                 event = Event("failed", one.name, error=error)
                 row |= {"status": "failed", "error": error.found}
+                writing.outdate(folder / one.name, error)
             tell(event)
     done.mice = _tables(folder, rows)
     manifest = {
@@ -151,6 +154,7 @@ def _one(
     key = hashlib.sha256(json.dumps(made_of, default=str).encode()).hexdigest()
     record = writing.read_record(place)
     if record and record["key"] == key:
+        (place / writing.OUTDATED).unlink(missing_ok=True)
         row = {**record["mouse"], "status": "as before", "seconds": record.get("seconds")}
         return row, Event("as before", one.name)
     tell(Event("reading", one.name))
@@ -209,6 +213,12 @@ def _weights(settings: Settings, segmenter: Segmenter) -> dict[str, Any]:
         "synthetic_training": origin.synthetic_training,
         "engine": segmenter.engine.name,
     }
+
+
+def _input(kind: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """What the manifest says of a mouse's files."""
+    size = sum(p.stat().st_size for p in paths)
+    return {"format": kind, "files": len(paths), "bytes": size, "sha256": _sha256(paths)}
 
 
 def _sha256(paths: Sequence[Path]) -> str:

@@ -16,10 +16,11 @@ from mousecmr_data.formats.discover import Found
 
 @dataclass(frozen=True)
 class Refused:
-    """An input that could not even be looked into."""
+    """An input, or an archive in one, that could not even be looked into."""
 
     name: str
     error: MouseCMRError
+    path: Path
 
 
 @contextmanager
@@ -30,22 +31,16 @@ def gathered(inputs: Sequence[Path], scratch: Path | None = None) -> Iterator[tu
     which is removed at the end of the block.
     """
     with tempfile.TemporaryDirectory(prefix="mousecmr-", dir=scratch) as place:
-        found: list[Found] = []
-        refused: list[Refused] = []
-        for k, path in enumerate(inputs):
-            try:
-                found += _of(path, Path(place) / str(k))
-            except MouseCMRError as e:
-                refused.append(Refused(discover.clean(path.name), in_users_names(e, scratch)))
-        names = discover.unique([f.name for f in found] + [r.name for r in refused])
-        found = [replace(f, name=n) for f, n in zip(found, names, strict=False)]
-        yield found, [replace(r, name=n) for r, n in zip(refused, names[len(found) :], strict=True)]
+        every = [one for k, path in enumerate(inputs) for one in _of(path, Path(place) / str(k))]
+        named = [replace(one, name=n) for one, n in zip(every, discover.unique(o.name for o in every), strict=True)]
+        refused = [replace(r, error=in_users_names(r.error, scratch)) for r in named if isinstance(r, Refused)]
+        yield [f for f in named if isinstance(f, Found)], refused
 
 
 def without_folder(text: str, folder: Path | None = None) -> str:
     """``text`` with a user's own names in place of where archives were unpacked, or uploads lie, below ``folder``
     (default: the system's place for temporary files)."""
-    inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+)(?:[\\/]|\b)"
+    inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
     return re.sub(re.escape(str(folder or tempfile.gettempdir())) + inner, "", text)
 
 
@@ -55,24 +50,23 @@ def in_users_names(error: MouseCMRError, folder: Path | None = None) -> MouseCMR
     return type(error)(without_folder(error.found, folder), *rest)
 
 
-def _of(path: Path, scratch: Path) -> list[Found]:
-    if path.suffix.lower() == ".zip" and not path.is_dir():
-        return _renamed(discover.find(archive.unpack(path, scratch)), scratch.name, path)
+def _of(path: Path, scratch: Path) -> Iterator[Found | Refused]:
     if not path.is_dir():
-        return discover.find(path)
-    found: list[Found] = []
+        yield from _tried(path, scratch)
+        return
     inner = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
+    outside = list(_tried(path, scratch))
+    if not inner or isinstance(outside[0], Found):
+        yield from outside
     for k, one in enumerate(inner):
-        place = scratch / str(k)
-        found += _renamed(discover.find(archive.unpack(one, place)), place.name, one)
+        yield from _tried(one, scratch / str(k))
+
+
+def _tried(path: Path, scratch: Path) -> Iterator[Found | Refused]:
+    """The mice in a file, in a folder outside its archives, or in an archive, which keeps its name where it is
+    unpacked: a mouse alone in it is called so."""
     try:
-        return discover.find(path) + found
-    except MouseCMRError:
-        if found:
-            return found
-        raise
-
-
-def _renamed(found: list[Found], scratch: str, path: Path) -> list[Found]:
-    """A mouse alone in an archive is named as the archive; of several, each as its way in it."""
-    return [replace(f, name=discover.clean(path.name)) if f.name == discover.clean(scratch) else f for f in found]
+        packed = path.suffix.lower() == ".zip" and not path.is_dir()
+        yield from discover.find(archive.unpack(path, scratch / path.name) if packed else path)
+    except MouseCMRError as e:
+        yield Refused(discover.clean(path.name), e, path)

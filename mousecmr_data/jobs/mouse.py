@@ -13,7 +13,7 @@ import xarray as xr
 from scipy.signal import savgol_filter
 
 from mousecmr_data.cine.measure import Measures, measure
-from mousecmr_data.errors import UnitsError
+from mousecmr_data.errors import FileLayoutError, UnitsError
 from mousecmr_data.evaluate.beat import FRAMES_FITTED, curve
 from mousecmr_data.facts import layout
 from mousecmr_data.facts.labels import Label
@@ -68,9 +68,12 @@ def segment(
     five frames); volumes are counted on the masks themselves. ``progress`` is called with the number of 2D slices
     done. Masks that ``ds`` has already are left out of the result.
 
-    Raises :class:`~mousecmr_data.errors.UnitsError` where the ventricle would be larger than any mouse's.
+    Raises :class:`~mousecmr_data.errors.UnitsError` where the ventricle would be larger than any mouse's, and
+    :class:`~mousecmr_data.errors.FileLayoutError` where there is no image.
     """
     settings = settings or Settings()
+    if not ds[layout.IMAGE].size:
+        raise FileLayoutError(f"There is no image: {dict(ds[layout.IMAGE].sizes)}.", "a frame and a slice, at least")
     start = time.perf_counter()
     who = name or str(ds.attrs.get("mouse", "mouse"))
     ds = ds.drop_vars(layout.MASK, errors="ignore")

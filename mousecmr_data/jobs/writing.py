@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.errors import MissingExtraError, MouseCMRError
 from mousecmr_data.facts import layout
 from mousecmr_data.files import disk
 from mousecmr_data.formats import nifti
@@ -19,6 +20,7 @@ from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.settings import Settings
 
 MASKS, SEG, FRAMES, SLICES, RECORD = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv", "result.json"
+OUTDATED = "OUTDATED.txt"
 
 
 def write(result: Result, folder: Path, settings: Settings, found: Found | None = None, key: str = "") -> list[Path]:
@@ -37,6 +39,7 @@ def write(result: Result, folder: Path, settings: Settings, found: Found | None 
             "mouse": {**result.mouse, "notes": notes},
             "flags": [{"level": f.level, **vars(f)} for f in result.flags],
             "marks": result.marks,
+            "network": result.ds[layout.PREDICTED].attrs,
             "seconds": round(result.seconds, 3),
         }
         dump(record, partial / RECORD)
@@ -48,6 +51,15 @@ def write(result: Result, folder: Path, settings: Settings, found: Found | None 
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def outdate(folder: Path, error: MouseCMRError) -> None:
+    """Say in ``folder``, if it holds an earlier result, that a later run failed; the result stays."""
+    if not (folder / RECORD).is_file():
+        return
+    text = f"These files are of an earlier run. A later one, of other bytes or with other settings, failed:\n{error}\n"
+    with suppress(OSError):  # the failure itself stands in the tables
+        (folder / OUTDATED).write_text(text, encoding="utf-8")
 
 
 def _fill(result: Result, folder: Path, settings: Settings, found: Found | None) -> list[str]:

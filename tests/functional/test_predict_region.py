@@ -86,6 +86,13 @@ def test_without_a_heart_or_with_few_frames_the_field_is_computed_whole(
     made = segmenter.segment(empty, region="auto")["predicted"]
     assert made.attrs["region_reason"] == "no heart was found (frame 0)"
     assert np.array_equal(made, segmenter.segment(empty)["predicted"])
+    alike = mouse.isel(frame=[0] * 7)
+    done: list[int] = []
+    made = segmenter.segment(alike, region="auto", progress=done.append)["predicted"]
+    assert sum(done) == 7 * alike.sizes["slice"]
+    assert min(dice_by_class(made.values[3], made.values[0]).values()) >= 0.99
+    none = segmenter.segment(part.isel(frame=[]), region="auto")["predicted"]
+    assert none.shape[0] == 0
     few = segmenter.segment(part.isel(frame=slice(0, 2)), region="auto")["predicted"]
     assert few.attrs["region_reason"] == "too few frames: 2"
     with pytest.raises(ArgumentError, match="'auto'"):

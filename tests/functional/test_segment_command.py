@@ -94,6 +94,20 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, Result], cine: Path) -
     assert not (folder / "mine" / "movie.webp").exists()
 
 
+def test_a_run_that_fails_marks_what_an_earlier_one_left(done: tuple[Path, Result], cine: Path) -> None:
+    folder = done[0]
+    words = (cine, "-o", folder, "--weights", "phantom-small", "--engine", "eager", "--no-pictures")
+    assert segment(*words).exit_code == 0
+    said = folder / "mine" / "OUTDATED.txt"
+    assert segment(*words, "--spacing", 100, 100, 100).exit_code == 1
+    assert "a later one" in said.read_text().lower()
+    assert (folder / "mine" / "masks.nii.gz").exists()
+    assert segment(*words).exit_code == 0
+    assert not said.exists()
+    network = json.loads((folder / "mine" / "result.json").read_text())["network"]
+    assert (network["region"], network["region_reason"]) == ("whole field", "too few frames: 2")
+
+
 def test_without_the_published_weights_nothing_is_done(
     cine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,10 @@ def dataset(
         raise ArgumentError(
             f"kind={kind!r}, mode={mode!r}.", "kind: slices, stacks or cines; mode: memmap, memory or lazy"
         )
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise ArgumentError(
+            f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "dataset(..., dtype=torch.float32)"
+        )
     frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
     if len(cohort) == 0:
         raise UnlabelledError("The cohort is empty.", "at least one mouse")
@@ -120,6 +124,8 @@ class MouseDataset(Dataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
         """The samples at ``indices`` at once. Samples of one shape are read into one tensor each for images
         and labels, which ``collate`` takes over without another copy."""
+        if not len(indices):
+            return []
         batch = self._batch(indices)
         return [self.transform(sample) for sample in batch] if self.transform else batch
 

@@ -116,6 +116,13 @@ def test_ragged_batches_stay_lists(cohort: Cohort) -> None:
 
 def test_dtype_and_transform(cohort: Cohort) -> None:
     assert mt.dataset(cohort, dtype=None)[0]["image"].dtype == torch.uint16
+    for mode in ("memory", "memmap", "lazy"):
+        for dtype in (torch.float64, torch.bfloat16, torch.int32):
+            image = mt.dataset(cohort, dtype=dtype, mode=mode)[3]["image"]  # type: ignore[arg-type]
+            assert image.dtype == dtype
+            assert torch.equal(image, mt.dataset(cohort)[3]["image"].to(dtype))
+    with pytest.raises(ValueError, match="dtype='float32'"):
+        mt.dataset(cohort, dtype="float32")  # type: ignore[arg-type]
     data = mt.dataset(cohort, transform=lambda s: s["image"].shape)
     assert data[0] == (1, 24, 20)
     assert data.__getitems__([0, 1]) == [(1, 24, 20)] * 2
@@ -124,6 +131,7 @@ def test_dtype_and_transform(cohort: Cohort) -> None:
 def test_indices(cohort: Cohort) -> None:
     data = mt.dataset(cohort)
     assert data[-1]["mouse"] == "C"
+    assert list(data.__getitems__([])) == []
     with pytest.raises(IndexError):
         data[len(data)]
 

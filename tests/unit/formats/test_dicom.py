@@ -120,6 +120,8 @@ def test_series_are_told_apart_or_joined(tmp_path: Path, images: Images) -> None
     ]
     scout = scanner.dicom_classic(images[:1], tmp_path / "scout", SeriesInstanceUID=f"{scanner.ROOT}.7")
     other = scanner.dicom_classic(images, tmp_path / "other", StudyInstanceUID=f"{scanner.ROOT}.5")
-    found = dicomfiles.groups([*scout, *slices, *other])
-    assert [len(g) for g in found] == [12, 12]
+    junk = tmp_path / "junk.dcm"
+    junk.write_bytes(bytes(128) + b"DICM" + bytes(range(100)))
+    found = dicomfiles.groups([*scout, *slices, *other, junk])
+    assert [len(g) for g in found] == [12, 12, 1]  # what cannot be read stays, so that it is said
     np.testing.assert_array_equal(dicom.read(found[0])["image"].values, images)

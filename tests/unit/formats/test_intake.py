@@ -98,12 +98,16 @@ def test_mice_are_found_in_nested_folders_and_archives(tmp_path: Path, images: I
     (box / "link").symlink_to("/etc")
     with zipfile.ZipFile(box / "m5.zip", "w") as z:
         z.write(cine(tmp_path / "other" / "scan.nii", images), "a/b/scan.nii")
+    (box / "hurt.zip").write_bytes(b"PK, and then nothing")
+    with zipfile.ZipFile(tmp_path / "nothing.zip", "w"):
+        pass
     bad = tmp_path / "broken.zip"
     bad.write_bytes(b"PK\x03\x04 no")
-    with intake.gathered([box, bad, tmp_path / "none"], tmp_path) as (found, refused):
+    with intake.gathered([box, bad, tmp_path / "none", tmp_path / "nothing.zip"], tmp_path) as (found, refused):
         kinds = {f.name: f.kind for f in found}
         assert kinds == {"m1": "NIfTI", "deep_m2": "DICOM", "m3": "FDF", "m4_pdata_1_2dseq": "Bruker", "m5": "NIfTI"}
-        assert [r.name for r in refused] == ["broken", "none"]
+        assert [r.name for r in refused] == ["hurt", "broken", "none", "nothing"]
+        assert refused[-1].error.found.startswith("nothing.zip holds nothing")
         for one in found:
             assert reading.read(one).attrs["mouse"] == one.name
         assert list(tmp_path.glob("mousecmr-*"))
