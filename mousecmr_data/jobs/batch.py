@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -102,7 +103,9 @@ def run(
             done.errors[r.name] = r.error
             writing.outdate(folder / r.name, r.error)
             row = {"mouse": r.name, "status": "failed", "error": r.error.found}
-            rows.append(row | {"input": _input("", [r.path])} if r.path.is_file() else row)
+            rows.append(row)
+            with suppress(OSError):  # a folder, or nothing there
+                row["input"] = _input("", [r.path])
         for one in found:
             row = {"mouse": one.name}
             rows.append(row)
