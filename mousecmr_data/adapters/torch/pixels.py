@@ -19,6 +19,8 @@ from mousecmr_data.cine import planes
 from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.facts import layout
 
+LARGEST_FREED = 31 * 2**20
+"""Bytes; glibc looks at blocks of up to 32 MiB."""
 Arrays = tuple[NDArray[np.uint16], NDArray[np.uint8]]
 
 
@@ -84,6 +86,8 @@ class MappedPixels:
         return self.at[mouse] if kind == "cines" else self.at[mouse][row]
 
     def _arrays(self, mouse: int) -> Arrays:
+        if not self._open:
+            _keep_freed_memory()
         if mouse not in self._open:
             self._open[mouse] = (self.planes[mouse].image(), self.planes[mouse].mask())
         return self._open[mouse]
@@ -119,6 +123,15 @@ class LazyPixels:
         at = self.chosen[mouse] if kind == "cines" else self.chosen[mouse][[row]]
         part = ds.isel(slice=[position]) if kind == "slices" else ds
         return _part((part[layout.IMAGE].isel(frame=at).values, planes.masks(part, at)), kind, 0, 0)
+
+
+def _keep_freed_memory() -> None:
+    """Let the memory of a batch that is done serve the next one.
+
+    glibc gives freed memory back to the system, and gets it again page by page, from a threshold that grows with
+    the largest block that was ever freed: mallopt(3), M_MMAP_THRESHOLD. So one is freed; its pages were never there.
+    """
+    np.empty(LARGEST_FREED, np.uint8)
 
 
 def _each(rows: Index) -> Iterable[tuple[int, int, int]]:
