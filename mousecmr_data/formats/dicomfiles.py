@@ -107,7 +107,7 @@ def groups(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
     for path in paths:
         try:
             header = load(path, pixels=False)
-            if "Rows" not in header and not header.file_meta.get("MediaStorageSOPClassUID"):
+            if "Rows" not in header and "MediaStorageSOPClassUID" not in header.file_meta:
                 raise FileLayoutError(f"{path.name} is damaged: it does not say what it holds.", "a DICOM file")
             if "Rows" not in header or str(header.get("Modality", "MR")) in ("SEG", "SR", "PR", "KO"):
                 continue
