@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from torch.optim import Optimizer
 
 from mousecmr_data.baseline import tensorfile
 from mousecmr_data.baseline.config import Config
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import FileLayoutError
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -57,19 +55,3 @@ def restore(folder: Path, model: nn.Module, optimizer: Optimizer, config: Config
             states.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(**about["progress"])
-
-
-def save_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: bool = False) -> None:
-    """Write a network's weights with what is needed to build it again; ``about`` becomes part of the header.
-
-    With ``half``, convolutions are stored as float16; batch statistics stay float32.
-    """
-    tensors = {k: v.half() if half and v.ndim == 4 else v for k, v in model.state_dict().items()}
-    header = {"channels": list(model.channels), "classes": model.classes, "reduce": model.reduce, **about}
-    tensorfile.write(path, tensors, header)
-
-
-def weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state dict (float32) and the header of a file of :func:`save_weights`."""
-    tensors, about = tensorfile.read(path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, about

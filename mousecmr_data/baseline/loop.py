@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mousecmr_data.baseline import checkpoint, curves
+from mousecmr_data.baseline import checkpoint, curves, tensorfile
 from mousecmr_data.baseline.batches import Batch, epoch_batches, validation_batches
 from mousecmr_data.baseline.checkpoint import Progress
 from mousecmr_data.baseline.config import Config
@@ -74,14 +74,14 @@ def fit(
             progress.best_loss, progress.best_epoch = row["validation_loss"], epoch
             if processes.first:
                 header = {**(about or {}), "epoch": epoch}
-                checkpoint.save_weights(folder / checkpoint.BEST, model, header, half=config.half_weights)
+                tensorfile.save_weights(folder / checkpoint.BEST, model, header, half=config.half_weights)
         if processes.first:
             checkpoint.save(folder, model, optimizer, progress, config)
             curves.write(folder, progress.curve)
             if tell:
                 tell(row)
     processes.leave()
-    best, _ = checkpoint.weights(folder / checkpoint.BEST)
+    best, _ = tensorfile.weights(folder / checkpoint.BEST)
     model.load_state_dict(best)
     return model.eval(), progress
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 _KEY = "mousecmr"
@@ -52,3 +53,19 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, OSError) as e:
         raise FileLayoutError(f"{path} is no sound safetensors file: {e}", "a file of this library") from e
     return tensors, about
+
+
+def save_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: bool = False) -> None:
+    """Write a network's weights with what is needed to build it again; ``about`` becomes part of the header.
+
+    With ``half``, convolutions are stored as float16; batch statistics stay float32.
+    """
+    tensors = {k: v.half() if half and v.ndim == 4 else v for k, v in model.state_dict().items()}
+    header = {"channels": list(model.channels), "classes": model.classes, "reduce": model.reduce, **about}
+    write(path, tensors, header)
+
+
+def weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state dict (float32) and the header of a file of :func:`save_weights`."""
+    tensors, about = read(path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, about

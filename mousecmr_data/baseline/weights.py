@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline import checkpoint, keras_weights
+from mousecmr_data.baseline import keras_weights, tensorfile
 from mousecmr_data.baseline.engines import make
 from mousecmr_data.baseline.segmenter import Origin, Segmenter
 from mousecmr_data.baseline.unet3plus import UNet3Plus
@@ -101,7 +101,7 @@ def _from_file(path: Path) -> tuple[UNet3Plus, Origin]:
 
 
 def _network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:
-    state, about = checkpoint.weights(path)
+    state, about = tensorfile.weights(path)
     if not {"channels", "classes", "reduce"} <= about.keys():
         raise FileLayoutError(f"{path} does not say which network it is for.", "a file that training wrote")
     network = UNet3Plus(about["channels"], about["classes"], reduce=about["reduce"])
@@ -158,7 +158,7 @@ def _fetched(card: Card, manifest: Manifest | None, cache: str | Path | None, of
     if network.channels != entry.channels or network.classes != len(entry.classes):
         raise FileLayoutError(f"{source} has the channels {network.channels}.", f"{entry.channels}")
     about = {"name": entry.name, "source_sha256": entry.sha256, "content": _content(network.state_dict())}
-    checkpoint.save_weights(converted, network, about)
+    tensorfile.save_weights(converted, network, about)
     return network
 
 

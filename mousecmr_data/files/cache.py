@@ -11,7 +11,6 @@ from mousecmr_data.facts.manifest import FileEntry, Manifest, Weights
 
 VARIABLE = "MOUSECMR_CACHE"
 RECORD = "mousecmr-lock.json"
-LOCKS = ".locks"
 
 
 def root(cache: str | Path | None = None) -> Path:

@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from mousecmr_data.files.cache import LOCKS
-
+LOCKS = ".locks"
 POLL = 0.05
 """Seconds between two looks at a lock that another process holds."""
 

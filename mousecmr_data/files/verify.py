@@ -13,7 +13,7 @@ from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.facts import manifest as manifests
 from mousecmr_data.facts.manifest import FileEntry, Manifest
 from mousecmr_data.files import cache as places
-from mousecmr_data.files import digest, fetch, pool, record, state, watch
+from mousecmr_data.files import digest, fetch, lock, pool, record, state, watch
 from mousecmr_data.files.fault import Stopped
 from mousecmr_data.files.partial import Partial
 from mousecmr_data.files.patience import PATIENCE, Patience
@@ -176,7 +176,7 @@ def _embedded() -> list[Manifest]:
 def _unknown(manifest: Manifest, folder: Path) -> list[Verified]:
     """Files below ``folder`` that neither the manifest nor the cache itself has put there."""
     named = {folder / e.path for e in manifest.files.values()}
-    ours = {f".{p.name}.{end}" for p in named for end in ("part", "corrupt")} | {places.LOCKS}
+    ours = {f".{p.name}.{end}" for p in named for end in ("part", "corrupt")} | {lock.LOCKS}
     found = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder).parts

@@ -16,9 +16,10 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from unit.baseline import small_run  # noqa: E402
 
-from mousecmr_data.baseline.checkpoint import Progress, weights  # noqa: E402
+from mousecmr_data.baseline.checkpoint import Progress  # noqa: E402
 from mousecmr_data.baseline.loop import fit  # noqa: E402
 from mousecmr_data.baseline.slices import Slices  # noqa: E402
+from mousecmr_data.baseline.tensorfile import weights  # noqa: E402
 from mousecmr_data.cine.overlap import dice_by_class  # noqa: E402
 from mousecmr_data.errors import FileLayoutError  # noqa: E402
 
