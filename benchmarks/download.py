@@ -25,10 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from mousecmr_data.facts import manifest as manifests
-from mousecmr_data.facts.manifest import FileEntry, Manifest
 from mousecmr_data.files import digest
 from mousecmr_data.files.fetch import fetch
+from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
 BAR = 0.7
 
@@ -123,7 +122,7 @@ def main() -> None:
             try:
                 url = f"http://127.0.0.1:{host.stdout.readline().strip()}" if host.stdout else ""
                 manifest = replace(
-                    manifests.embedded(),
+                    load_manifest(),
                     name="bench",
                     url=url + "/{path}",
                     files={e.mouse: e for e in entries},

@@ -28,8 +28,8 @@ from mousecmr_data import baseline
 from mousecmr_data.baseline.engines import kept
 from mousecmr_data.cine import model
 from mousecmr_data.cine.overlap import dice_by_class
-from mousecmr_data.facts.labels import Label
 from mousecmr_data.phantom import plans, render
+from mousecmr_data.schema.labels import Label
 
 FRAMES, SLICES = 22, 9
 MICE = {

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Cohort": "mousecmr_data.cine.cohort",
-    "Label": "mousecmr_data.facts.labels",
+    "Label": "mousecmr_data.schema.labels",
     "Measures": "mousecmr_data.cine.measure",
     "errors": "mousecmr_data.errors",
     "fetch": "mousecmr_data.api",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mousecmr_data.api import fetch, load, open_mouse, verify
     from mousecmr_data.cine.cohort import Cohort
     from mousecmr_data.cine.measure import Measures, measure
-    from mousecmr_data.facts.labels import Label
+    from mousecmr_data.schema.labels import Label
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mousecmr_data.errors import MissingDataError, UnknownNameError
-from mousecmr_data.facts import manifest as manifests
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.phantom import COHORTS as PHANTOMS
+from mousecmr_data.schema.manifest import DEFAULT_DATASET, Manifest, load_manifest, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +30,7 @@ def load(
     split: str | None = None,
     *,
     mice: Iterable[str] | None = None,
-    source: Path_ = manifests.DEFAULT,
+    source: Path_ = DEFAULT_DATASET,
     split_scheme: str = SPLIT_SCHEME,
     phenotypes: Path_ | pd.DataFrame | Mapping[str, str | None] | None = None,
     download: bool = True,
@@ -113,7 +112,7 @@ def load(
 def fetch(
     mice: Iterable[str] | None = None,
     *,
-    source: Path_ = manifests.DEFAULT,
+    source: Path_ = DEFAULT_DATASET,
     cache: Path_ | None = None,
     jobs: int = 4,
     progress: bool | None = None,
@@ -161,7 +160,7 @@ class Checked:
 def verify(
     mice: Iterable[str] | None = None,
     *,
-    source: Path_ = manifests.DEFAULT,
+    source: Path_ = DEFAULT_DATASET,
     cache: Path_ | None = None,
     repair: bool = False,
     content: bool = True,
@@ -205,7 +204,7 @@ def verify(
 def open_mouse(
     path_or_name: Path_,
     *,
-    source: Path_ = manifests.DEFAULT,
+    source: Path_ = DEFAULT_DATASET,
     cache: Path_ | None = None,
     voxel_size_mm: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
@@ -236,23 +235,23 @@ def resolve(source: Path_) -> Manifest:
         from mousecmr_data.phantom.source import manifest
 
         return manifest(str(source))
-    if source == manifests.DEFAULT:
-        return manifests.embedded()
+    if source == DEFAULT_DATASET:
+        return load_manifest()
     if _is_store(source):
         from mousecmr_data.cine.opening import StoreSource
 
         return StoreSource(os.fspath(source)).manifest
     if Path(source).is_dir():
-        return manifests.read(Path(source))
+        return read_manifest(Path(source))
     raise UnknownNameError(
         f"There is no source {str(source)!r}.",
-        f"{manifests.DEFAULT}, {', '.join(PHANTOMS)}, a manifest folder, or a store (.zarr, .zip, URL)",
-        f"load(source={manifests.DEFAULT!r})",
+        f"{DEFAULT_DATASET}, {', '.join(PHANTOMS)}, a manifest folder, or a store (.zarr, .zip, URL)",
+        f"load(source={DEFAULT_DATASET!r})",
     )
 
 
 def origin(
-    source: Path_ = manifests.DEFAULT,
+    source: Path_ = DEFAULT_DATASET,
     cache: Path_ | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Source:

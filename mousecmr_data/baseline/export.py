@@ -12,7 +12,22 @@ import numpy as np
 import xarray as xr
 
 from mousecmr_data.cine.voxels import voxel_size_mm
-from mousecmr_data.facts import layout
+from mousecmr_data.schema.variables import (
+    ATTR_FRAME_TIME,
+    ATTR_MOUSE,
+    ATTR_PHENOTYPE,
+    ATTR_SOURCE,
+    ATTR_SYNTHETIC,
+    ATTR_VOXEL_SIZE,
+    DIMS,
+    FRAMES_WITH_ROI,
+    IMAGE,
+    IMAGES,
+    MASKS,
+    MODEL_TO_FILE,
+    NOT_PUBLISHED,
+    PREDICTED,
+)
 
 ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
@@ -25,9 +40,9 @@ def write(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] | None = No
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    predicted = ds[layout.PREDICTED].transpose(*layout.DIMS)
-    arrays = {layout.IMAGES: ds[layout.IMAGE].transpose(*layout.DIMS).values, layout.MASKS: predicted.values}
-    to_file = [layout.MODEL_TO_FILE.index(k) for k in range(len(layout.DIMS))]
+    predicted = ds[PREDICTED].transpose(*DIMS)
+    arrays = {IMAGES: ds[IMAGE].transpose(*DIMS).values, MASKS: predicted.values}
+    to_file = [MODEL_TO_FILE.index(k) for k in range(len(DIMS))]
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with h5py.File(partial, "w") as f:
@@ -35,14 +50,14 @@ def write(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] | None = No
                 stored = np.ascontiguousarray(array.transpose(to_file))
                 rows, columns, _, frames = stored.shape
                 f.create_dataset(name, data=stored, chunks=(rows, columns, 1, frames), compression="gzip", shuffle=True)
-            f.create_dataset(layout.FRAMES_WITH_ROI, data=np.arange(predicted.sizes["frame"]))
-            f.attrs[layout.ATTR_MOUSE] = str(ds.attrs.get("mouse", path.stem))
-            f.attrs[layout.ATTR_SOURCE] = str(ds.attrs.get("source", "not stated"))
-            f.attrs[layout.ATTR_SYNTHETIC] = bool(ds.attrs.get("synthetic", False))
-            f.attrs[layout.ATTR_PHENOTYPE] = str(ds.attrs.get("phenotype", layout.NOT_PUBLISHED))
-            f.attrs[layout.ATTR_VOXEL_SIZE] = np.asarray(voxel_size_mm(ds))
+            f.create_dataset(FRAMES_WITH_ROI, data=np.arange(predicted.sizes["frame"]))
+            f.attrs[ATTR_MOUSE] = str(ds.attrs.get("mouse", path.stem))
+            f.attrs[ATTR_SOURCE] = str(ds.attrs.get("source", "not stated"))
+            f.attrs[ATTR_SYNTHETIC] = bool(ds.attrs.get("synthetic", False))
+            f.attrs[ATTR_PHENOTYPE] = str(ds.attrs.get("phenotype", NOT_PUBLISHED))
+            f.attrs[ATTR_VOXEL_SIZE] = np.asarray(voxel_size_mm(ds))
             if ds.sizes["frame"] > 1 and "time" in ds.coords:
-                f.attrs[layout.ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
+                f.attrs[ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
             f.attrs[ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
             f.attrs[ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
             f.attrs.update(attrs or {})

@@ -10,7 +10,7 @@ from mousecmr_data.adapters.torch import dataset
 from mousecmr_data.baseline.grid import training_grid
 from mousecmr_data.baseline.slices import Slices, eight_bits
 from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 
 def gathered(cohort: Cohort) -> Slices:

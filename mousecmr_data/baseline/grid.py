@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mousecmr_data.facts.manifest import embedded
+from mousecmr_data.schema.manifest import load_manifest
 
 STEP = 32
 """Sizes the networks take are multiples of this."""
@@ -56,7 +56,7 @@ def training_grid(shape_yx: tuple[int, int] = (0, 0), spacing_yx: tuple[float, f
 
     For an image whose field is larger, the same pixels and as many more (by 32) as cover it.
     """
-    facts = embedded()
+    facts = load_manifest()
     spacing = float(facts.acquisition["pixel_spacing"].value[0])
     stack = facts.stack
     least = (stack.rows, stack.columns) if stack else (256, 256)

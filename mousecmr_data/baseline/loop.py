@@ -21,7 +21,7 @@ from mousecmr_data.baseline.loss import supervised_loss
 from mousecmr_data.baseline.processes import Processes
 from mousecmr_data.baseline.slices import Slices
 from mousecmr_data.baseline.unet3plus import UNet3Plus
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 Tell = Callable[[dict[str, float]], None]
 

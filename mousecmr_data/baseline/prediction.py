@@ -25,7 +25,7 @@ from mousecmr_data.cine import mouse as files
 from mousecmr_data.cine.overlap import scored
 from mousecmr_data.cine.postprocessing import Rule
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
-from mousecmr_data.facts import layout
+from mousecmr_data.schema.variables import DIMS, MASK, PREDICTED
 
 ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_input", "prediction_region"
 AGAIN = "give another folder, or --redo (redo=True) to segment them again"
@@ -150,7 +150,7 @@ def _made(
         if any(found.get(k) != v for k, v in about.items()):
             raise FileLayoutError(f"{path} was made of another file or with other settings.", about[ATTR_INPUT], AGAIN)
         with files.open_file(path) as before:
-            made = ds.assign({layout.PREDICTED: (layout.DIMS, before[layout.MASK].values)})
+            made = ds.assign({PREDICTED: (DIMS, before[MASK].values)})
         region = json.loads(found.get(ATTR_REGION, "{}"))
         return Made(who, "as before", path, "", synthetic, region, _dice(made))
     segmenter = segmenter_of(how, how.sha256())
@@ -166,7 +166,7 @@ def _made(
         batch_size=how.batch_size,
         progress=(lambda n: progress(n / total)) if progress else None,
     )
-    said = {k: _plain(v) for k, v in done[layout.PREDICTED].attrs.items() if k.startswith("region")}
+    said = {k: _plain(v) for k, v in done[PREDICTED].attrs.items() if k.startswith("region")}
     export.write(done, path, {**about, ATTR_REGION: json.dumps(said)})
     seconds = time.perf_counter() - begin
     return Made(who, "segmented", path, "", synthetic, said, _dice(done), seconds)

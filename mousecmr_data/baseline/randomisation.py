@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 
 @dataclass(frozen=True)

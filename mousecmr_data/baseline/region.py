@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 MARGIN = 8
 """Pixels (0.1 mm) that the first window leaves around the heart of the key frame, at the least."""

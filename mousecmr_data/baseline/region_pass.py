@@ -32,7 +32,7 @@ from mousecmr_data.baseline.region_network import Context, Pointed, WholeField, 
 from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.cine.overlap import dice_by_class
 from mousecmr_data.cine.postprocessing import postprocessed
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 AGREEMENT = 0.97
 """Least Dice of each class, window with the first frame's context against the whole field, at the second key frame."""

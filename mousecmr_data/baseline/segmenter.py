@@ -22,8 +22,8 @@ from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.cine.postprocessing import Rule, postprocessed
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import ArgumentError, FileLayoutError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import MEANINGS
+from mousecmr_data.schema.labels import MEANINGS
+from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
 
 REGIONS = ("full", "auto")
 
@@ -70,13 +70,11 @@ class Segmenter:
         ``predicted_unprocessed``; with a window they are background outside it. Raises
         :class:`~mousecmr_data.errors.UnitsError` where the spacing is not known.
         """
-        if layout.IMAGE not in ds or set(ds[layout.IMAGE].dims) != set(layout.DIMS):
-            raise FileLayoutError(
-                f"There is no variable {layout.IMAGE!r} of {layout.DIMS}.", "a dataset of the cine model"
-            )
+        if IMAGE not in ds or set(ds[IMAGE].dims) != set(DIMS):
+            raise FileLayoutError(f"There is no variable {IMAGE!r} of {DIMS}.", "a dataset of the cine model")
         if region not in REGIONS:
             raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, REGIONS)))
-        images = ds[layout.IMAGE].transpose(*layout.DIMS)
+        images = ds[IMAGE].transpose(*DIMS)
         n_frames, n_slices, *_ = images.shape
         spacing = voxel_size_mm(ds)[1:] if images.size else (0.1, 0.1)
         rule = partial(postprocessed, rule=postprocessing)
@@ -95,8 +93,8 @@ class Segmenter:
                 if progress:
                     progress(len(flat))
         kept = np.stack([rule(stack) for stack in labels]) if labels.size else labels
-        made = ds.assign({layout.PREDICTED: (layout.DIMS, kept, self._attrs(postprocessing) | about)})
-        return made.assign({layout.UNPROCESSED: (layout.DIMS, labels)}) if unprocessed else made
+        made = ds.assign({PREDICTED: (DIMS, kept, self._attrs(postprocessing) | about)})
+        return made.assign({UNPROCESSED: (DIMS, labels)}) if unprocessed else made
 
     def labels(
         self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from mousecmr_data.baseline.upsampled_conv import PAYS_FROM, upsampled_conv3x3
 from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 CHANNELS = (32, 64, 128, 256, 512)
 LEVELS = len(CHANNELS)

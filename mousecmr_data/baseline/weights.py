@@ -23,9 +23,9 @@ from mousecmr_data.baseline.engines import make
 from mousecmr_data.baseline.segmenter import Origin, Segmenter
 from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import ChecksumError, DownloadError, FileLayoutError, MissingDataError, UnknownNameError
-from mousecmr_data.facts.manifest import Manifest, Weights, embedded
 from mousecmr_data.files import cache as places
 from mousecmr_data.files.fetch import fetch_weights
+from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
 
 SHIPPED = Path(__file__).parent / "weights"
 HDF5 = (".h5", ".hdf5", ".keras")
@@ -43,7 +43,7 @@ class Card:
 def cards(manifest: Manifest | None = None) -> dict[str, Card]:
     """All weights by name: those that ship with the package, and the manifest's."""
     found = dict(_shipped())
-    known = manifest or embedded()
+    known = manifest or load_manifest()
     numbers = {}
     if known.published:
         for d in known.published.dice:
@@ -146,7 +146,7 @@ def _fetched(card: Card, manifest: Manifest | None, cache: str | Path | None, of
         if network is not None:
             return network
     try:
-        source = fetch_weights(manifest or embedded(), entry.name, cache=cache, progress=None, offline=offline)
+        source = fetch_weights(manifest or load_manifest(), entry.name, cache=cache, progress=None, offline=offline)
     except (MissingDataError, DownloadError) as e:
         raise MissingDataError(
             f"The weights {entry.name!r} are neither in the cache nor reachable: {getattr(e, 'found', e)}",

@@ -8,9 +8,9 @@ import numpy as np
 
 from mousecmr_data.cine import hdf5
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import Label
-from mousecmr_data.facts.manifest import Stack
+from mousecmr_data.schema.labels import Label
+from mousecmr_data.schema.manifest import Stack
+from mousecmr_data.schema.variables import IMAGES, MASKS
 
 
 def audit(path: str | Path, expected: Stack | None = None) -> tuple[str, ...]:
@@ -23,8 +23,8 @@ def audit(path: str | Path, expected: Stack | None = None) -> tuple[str, ...]:
     try:
         outline = hdf5.read_outline(path)
         shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
-        image = hdf5.FileArray(path, layout.IMAGES, shape, "uint16").read_all()
-        mask = hdf5.FileArray(path, layout.MASKS, shape, "uint8").read_all() if outline.has_masks else None
+        image = hdf5.FileArray(path, IMAGES, shape, "uint16").read_all()
+        mask = hdf5.FileArray(path, MASKS, shape, "uint8").read_all() if outline.has_masks else None
     except MouseCMRError as e:
         return (e.found,)
     problems = _sizes(outline, expected) if expected else []

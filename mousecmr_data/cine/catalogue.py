@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mousecmr_data.cine import hdf5
 from mousecmr_data.errors import ArgumentError, CacheError, ManifestError, MissingDataError, UnitsError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.manifest import Manifest, read
 from mousecmr_data.files import digest
+from mousecmr_data.schema.manifest import Manifest, read_manifest
+from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -76,12 +76,12 @@ def create(
         if splits:
             lists = "\n".join(f"{_quoted(k)} = {json.dumps(list(v))}" for k, v in splits.items())
             (partial / "splits.toml").write_text(f'[own]\ndescription = "given by the user"\n{lists}\n', "utf-8")
-        read(partial)  # says what is wrong with it, before it is there
+        read_manifest(partial)  # says what is wrong with it, before it is there
         partial.chmod(0o755)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return read(target)
+    return read_manifest(target)
 
 
 def name_of(folder: Path) -> str:
@@ -95,8 +95,8 @@ def name_of(folder: Path) -> str:
 def _sizes_known(path: Path, about: About) -> None:
     own = hdf5.read_outline(path).attrs
     wanted = {
-        "voxel size": (layout.ATTR_VOXEL_SIZE, about.voxel_size_mm, "--voxel-size 1.0 0.1 0.1"),
-        "frame time": (layout.ATTR_FRAME_TIME, about.frame_time_ms, "--frame-time 5.0"),
+        "voxel size": (ATTR_VOXEL_SIZE, about.voxel_size_mm, "--voxel-size 1.0 0.1 0.1"),
+        "frame time": (ATTR_FRAME_TIME, about.frame_time_ms, "--frame-time 5.0"),
     }
     for what, (attribute, given, option) in wanted.items():
         if attribute not in own and given is None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mousecmr_data.cine.source import FileSummary, summarise
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.files import cache, state
+from mousecmr_data.schema.manifest import Manifest
+from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class FileSource:
 
     def phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)
         """Not published, for any mouse."""
-        return layout.NOT_PUBLISHED
+        return NOT_PUBLISHED
 
     def states(self, mice: Iterable[str]) -> Mapping[str, str]:
         """What is known of each file without hashing it."""

@@ -20,12 +20,22 @@ from numpy.typing import NDArray
 
 from mousecmr_data.cine.lazy import Key, LazyArray
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import MEANINGS, Label
-
-_LAYOUT = (
-    f"{layout.IMAGES} ({', '.join(layout.FILE_AXES)}), {layout.MASKS} of the same shape, {layout.FRAMES_WITH_ROI} (n,)"
+from mousecmr_data.schema.labels import MEANINGS, Label
+from mousecmr_data.schema.variables import (
+    ATTR_FRAME_TIME,
+    ATTR_MOUSE,
+    ATTR_PHENOTYPE,
+    ATTR_SOURCE,
+    ATTR_SYNTHETIC,
+    ATTR_VOXEL_SIZE,
+    FILE_AXES,
+    FRAMES_WITH_ROI,
+    IMAGES,
+    MASKS,
+    MODEL_TO_FILE,
 )
+
+_LAYOUT = f"{IMAGES} ({', '.join(FILE_AXES)}), {MASKS} of the same shape, {FRAMES_WITH_ROI} (n,)"
 _NEXT = "mousecmr verify --repair  (for files of the dataset; one of your own: copy or export it again)"
 
 
@@ -40,7 +50,7 @@ class Outline:
     """0-based, ascending."""
     has_masks: bool
     attrs: dict[str, Any]
-    """Root attributes of the layout (see facts.layout), decoded; others are left out."""
+    """Root attributes of the layout (see schema.variables), decoded; others are left out."""
 
 
 def read_outline(path: str | Path) -> Outline:
@@ -49,35 +59,35 @@ def read_outline(path: str | Path) -> Outline:
     Raises :class:`MissingDataError` (no such file) and :class:`FileLayoutError` (anything else).
     """
     with _opened(path) as f:
-        images = _dataset(f, layout.IMAGES, path)
+        images = _dataset(f, IMAGES, path)
         if images is None:
             have = ", ".join(sorted(map(str, f))) or "nothing"
-            raise FileLayoutError(f"{path} has no dataset {layout.IMAGES!r}; it holds {have}.", _LAYOUT)
+            raise FileLayoutError(f"{path} has no dataset {IMAGES!r}; it holds {have}.", _LAYOUT)
         if images.ndim != 4 or 0 in images.shape:
             raise FileLayoutError(
-                f"{path}: {layout.IMAGES} has the shape {images.shape}.",
-                f"four axes ({', '.join(layout.FILE_AXES)}), none of them empty",
+                f"{path}: {IMAGES} has the shape {images.shape}.",
+                f"four axes ({', '.join(FILE_AXES)}), none of them empty",
                 "a single frame needs a last axis of length 1: images[..., None]",
             )
         _check_dtype(images, path)
         rows, columns, n_slices, n_frames = images.shape
-        masks = _dataset(f, layout.MASKS, path)
+        masks = _dataset(f, MASKS, path)
         if masks is not None:
             _check_dtype(masks, path)
             if masks.shape != images.shape:
                 raise FileLayoutError(
-                    f"{path}: {layout.MASKS} has the shape {masks.shape}, {layout.IMAGES} {images.shape}.",
+                    f"{path}: {MASKS} has the shape {masks.shape}, {IMAGES} {images.shape}.",
                     "the same shape",
                 )
-        frames = _dataset(f, layout.FRAMES_WITH_ROI, path)
+        frames = _dataset(f, FRAMES_WITH_ROI, path)
         if masks is not None and frames is None:
             raise FileLayoutError(
-                f"{path} has {layout.MASKS} but no {layout.FRAMES_WITH_ROI}: which frames were segmented is unknown.",
+                f"{path} has {MASKS} but no {FRAMES_WITH_ROI}: which frames were segmented is unknown.",
                 _LAYOUT,
             )
         labelled = () if frames is None else _labelled_frames(frames, n_frames, path)
         if masks is None and labelled:
-            raise FileLayoutError(f"{path} names segmented frames but has no {layout.MASKS}.", _LAYOUT)
+            raise FileLayoutError(f"{path} names segmented frames but has no {MASKS}.", _LAYOUT)
         return Outline(n_frames, n_slices, (rows, columns), labelled, masks is not None, _attributes(f))
 
 
@@ -99,11 +109,11 @@ class FileArray(LazyArray):
             return np.empty([n for n in lengths if n is not None], self.dtype)
         ranges = [slice(k, k + 1) if _is_int(k) else k for k in key]
         file_key: list[Any] = [None] * 4
-        for model_axis, file_axis in enumerate(layout.MODEL_TO_FILE):
+        for model_axis, file_axis in enumerate(MODEL_TO_FILE):
             file_key[file_axis] = ranges[model_axis]
         with _opened(self.path) as f:
             raw = f[self.name][tuple(file_key)]
-        array = np.ascontiguousarray(self._exact(raw).transpose(layout.MODEL_TO_FILE))
+        array = np.ascontiguousarray(self._exact(raw).transpose(MODEL_TO_FILE))
         return array[tuple(0 if _is_int(k) else slice(None) for k in key)]
 
     def _exact(self, raw: NDArray[Any]) -> NDArray[Any]:
@@ -122,7 +132,7 @@ class FileArray(LazyArray):
                     f"whole numbers from 0 to {np.iinfo(self.dtype).max}",
                     "scale or round the array before writing it",
                 )
-        if self.name == layout.MASKS and array.size and array.max() > max(Label):
+        if self.name == MASKS and array.size and array.max() > max(Label):
             found = sorted(set(np.unique(array).tolist()) - set(Label))
             raise LabelError(
                 f"{self.path}: the masks hold the label{'s'[: len(found) > 1]} {', '.join(map(str, found))}.",
@@ -169,7 +179,7 @@ def _check_dtype(data: h5py.Dataset, path: str | Path) -> None:
 
 
 def _labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -> tuple[int, ...]:
-    name = layout.FRAMES_WITH_ROI
+    name = FRAMES_WITH_ROI
     if data.ndim != 1 or data.dtype.kind not in "uif" or data.size > 100_000:
         raise FileLayoutError(
             f"{path}: {name} has the shape {data.shape} and the type {data.dtype}.", "one axis of frame numbers"
@@ -192,12 +202,12 @@ def _labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -> tup
 
 def _attributes(f: h5py.File) -> dict[str, Any]:
     names = (
-        layout.ATTR_MOUSE,
-        layout.ATTR_SOURCE,
-        layout.ATTR_SYNTHETIC,
-        layout.ATTR_PHENOTYPE,
-        layout.ATTR_VOXEL_SIZE,
-        layout.ATTR_FRAME_TIME,
+        ATTR_MOUSE,
+        ATTR_SOURCE,
+        ATTR_SYNTHETIC,
+        ATTR_PHENOTYPE,
+        ATTR_VOXEL_SIZE,
+        ATTR_FRAME_TIME,
     )
     found = {}
     for name in names:

@@ -26,11 +26,11 @@ from mousecmr_data.cine.mouse import Parts
 from mousecmr_data.cine.store import Row
 from mousecmr_data.cine.zarrarray import SHARD, StoreArray
 from mousecmr_data.errors import FileLayoutError, MissingDataError
-from mousecmr_data.facts import layout
 from mousecmr_data.files import lock
+from mousecmr_data.schema.variables import IMAGE, MASK
 
 NAME = f"zarr-{store.FORMAT_VERSION}"
-DTYPES = {layout.IMAGE: "uint16", layout.MASK: "uint8"}
+DTYPES = {IMAGE: "uint16", MASK: "uint8"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class CachedArray(LazyArray):
         except OSError:  # a read-only or full cache
             pass
         parts = self.parts()
-        original = parts.image if self.name == layout.IMAGE else parts.mask
+        original = parts.image if self.name == IMAGE else parts.mask
         assert original is not None  # noqa: S101 (the variable exists, or nobody had made this array)
         return original.read(key)
 

@@ -15,10 +15,10 @@ import xarray as xr
 
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import FileLayoutError, LabelError, UnlabelledError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import MEANINGS, Label
-from mousecmr_data.facts.manifest import embedded
-from mousecmr_data.facts.phases import ED, ES
+from mousecmr_data.schema.labels import MEANINGS, Label
+from mousecmr_data.schema.manifest import load_manifest
+from mousecmr_data.schema.phases import ED, ES
+from mousecmr_data.schema.variables import DIMS, MASK
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Measures:
         return out
 
 
-def measure(ds: xr.Dataset, *, mask: str = layout.MASK) -> Measures:
+def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     """Measure one mouse from its masks.
 
     ``ds`` is a dataset of the cine model; ``mask`` names the variable (frame, slice, y, x) with labels
@@ -71,8 +71,8 @@ def measure(ds: xr.Dataset, *, mask: str = layout.MASK) -> Measures:
             f"{who} has no variable {mask!r}.", "a segmented mouse", "ds.data_vars shows what there is"
         )
     labels = ds[mask]
-    if set(labels.dims) != set(layout.DIMS):
-        raise FileLayoutError(f"{who}: {mask} has the dimensions {labels.dims}.", f"all of {layout.DIMS}")
+    if set(labels.dims) != set(DIMS):
+        raise FileLayoutError(f"{who}: {mask} has the dimensions {labels.dims}.", f"all of {DIMS}")
     for coordinate in ("labelled", "phase"):
         if coordinate not in ds.coords:
             raise UnlabelledError(f"{who} has no coordinate {coordinate!r}.", "a dataset of the cine model")
@@ -84,14 +84,14 @@ def measure(ds: xr.Dataset, *, mask: str = layout.MASK) -> Measures:
         )
     size = voxel_size_mm(ds)
     voxel_ul = float(np.prod(size))  # 1 mm³ = 1 µL
-    array = labels.isel(frame=labelled).transpose(*layout.DIMS).values
+    array = labels.isel(frame=labelled).transpose(*DIMS).values
     strange = array[~np.isin(array, list(Label))]
     if strange.size:
         raise LabelError(
             f"{who}: {mask} holds {', '.join(map(str, np.unique(strange)[:8]))}.",
             ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
         )
-    density = float(embedded().acquisition["myocardial_density"].value)  # g/ml = mg/µL
+    density = float(load_manifest().acquisition["myocardial_density"].value)  # g/ml = mg/µL
     counts = {label: np.count_nonzero(array == label, axis=(1, 2, 3)) for label in Label}
     frames = pd.DataFrame(
         {

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from mousecmr_data.cine import phases
 from mousecmr_data.cine.lazy import LazyArray, variable
 from mousecmr_data.errors import UnitsError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import MEANINGS
-from mousecmr_data.facts.manifest import Manifest, embedded
+from mousecmr_data.schema.labels import MEANINGS
+from mousecmr_data.schema.manifest import Manifest, load_manifest
+from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK
 
 FROM_FILE = "the file's own attribute"
 _ARGUMENT = "given by the caller"
@@ -43,13 +43,13 @@ def sizes(
     manifest: Manifest | None = None,
 ) -> Sizes:
     """Physical sizes: the caller's, else the file's own, else the manifest's, and says which."""
-    facts = (manifest or embedded()).acquisition
+    facts = (manifest or load_manifest()).acquisition
     if not {"slice_thickness", "pixel_spacing", "frame_time"} <= facts.keys():
-        facts = {**embedded().acquisition, **facts}
+        facts = {**load_manifest().acquisition, **facts}
     if voxel_size_mm is not None:
         voxel, voxel_source = voxel_size_mm, _ARGUMENT
-    elif layout.ATTR_VOXEL_SIZE in attrs:
-        voxel, voxel_source = attrs[layout.ATTR_VOXEL_SIZE], FROM_FILE
+    elif ATTR_VOXEL_SIZE in attrs:
+        voxel, voxel_source = attrs[ATTR_VOXEL_SIZE], FROM_FILE
     else:
         thickness, spacing = facts["slice_thickness"], facts["pixel_spacing"]
         in_plane = spacing.value if isinstance(spacing.value, list | tuple) else (spacing.value, spacing.value)
@@ -57,8 +57,8 @@ def sizes(
         voxel_source = f"not in the file; {spacing.source}; slices: {thickness.source}"
     if frame_time_ms is not None:
         frame_time, time_source = frame_time_ms, _ARGUMENT
-    elif layout.ATTR_FRAME_TIME in attrs:
-        frame_time, time_source = attrs[layout.ATTR_FRAME_TIME], FROM_FILE
+    elif ATTR_FRAME_TIME in attrs:
+        frame_time, time_source = attrs[ATTR_FRAME_TIME], FROM_FILE
     else:
         frame_time, time_source = facts["frame_time"].value, f"not in the file; {facts['frame_time'].source}"
     z, y, x = _positive(voxel, 3, "voxel size (z, y, x) in mm", "voxel_size_mm=(1.0, 0.1, 0.1)")
@@ -85,9 +85,9 @@ def dataset(
     names: Any = phase
     if names is None:
         names = _phases(n_frames, labelled_frames, mask)
-    variables = {layout.IMAGE: (layout.DIMS, variable(image), {"long_name": "magnitude image", "units": "1"})}
+    variables = {IMAGE: (DIMS, variable(image), {"long_name": "magnitude image", "units": "1"})}
     if mask is not None:
-        variables[layout.MASK] = (layout.DIMS, variable(mask), mask_attrs())
+        variables[MASK] = (DIMS, variable(mask), mask_attrs())
     return xr.Dataset(
         variables,
         coords={

@@ -11,8 +11,16 @@ import xarray as xr
 
 from mousecmr_data.cine import hdf5, model
 from mousecmr_data.cine.lazy import LazyArray
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.manifest import Manifest
+from mousecmr_data.schema.manifest import Manifest
+from mousecmr_data.schema.variables import (
+    ATTR_MOUSE,
+    ATTR_PHENOTYPE,
+    ATTR_SOURCE,
+    ATTR_SYNTHETIC,
+    IMAGES,
+    MASKS,
+    NOT_PUBLISHED,
+)
 
 
 @dataclass(frozen=True)
@@ -47,17 +55,17 @@ def parts(
     shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
     return Parts(
         Path(path),
-        hdf5.FileArray(path, layout.IMAGES, shape, "uint16"),
-        hdf5.FileArray(path, layout.MASKS, shape, "uint8") if outline.has_masks else None,
+        hdf5.FileArray(path, IMAGES, shape, "uint16"),
+        hdf5.FileArray(path, MASKS, shape, "uint8") if outline.has_masks else None,
         outline.labelled_frames,
         model.sizes(own, voxel_size_mm, frame_time_ms, manifest),
         {
-            "mouse": mouse or str(own.get(layout.ATTR_MOUSE, Path(path).stem)),
-            "source": source or str(own.get(layout.ATTR_SOURCE, Path(path).name)),
+            "mouse": mouse or str(own.get(ATTR_MOUSE, Path(path).stem)),
+            "source": source or str(own.get(ATTR_SOURCE, Path(path).name)),
             "version": version,
             "split": "none",
-            "phenotype": str(own.get(layout.ATTR_PHENOTYPE, layout.NOT_PUBLISHED)),
-            "synthetic": bool(own.get(layout.ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
+            "phenotype": str(own.get(ATTR_PHENOTYPE, NOT_PUBLISHED)),
+            "synthetic": bool(own.get(ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
         },
     )
 

@@ -19,9 +19,9 @@ from mousecmr_data.cine.store import Row
 from mousecmr_data.cine.zarrarray import NO_OPTIONS, Options, is_remote
 from mousecmr_data.cine.zarrarray import store as zarr_store
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.manifest import FileEntry, Manifest, SplitScheme
-from mousecmr_data.facts.phases import ED, ES
+from mousecmr_data.schema.manifest import FileEntry, Manifest, SplitScheme
+from mousecmr_data.schema.phases import ED, ES
+from mousecmr_data.schema.variables import IMAGE, MASK
 
 
 class Opener(Protocol):
@@ -49,11 +49,11 @@ class FileOpener:
         row = self.layouts.row(mouse, self.source.file(mouse))
         if row is None:
             found = self.parts(mouse)
-            return replace(found, image=self._cached(mouse, layout.IMAGE, found.image.shape)).dataset(attrs)
-        mask = self._cached(mouse, layout.MASK, row.shape) if row.has_mask else None
+            return replace(found, image=self._cached(mouse, IMAGE, found.image.shape)).dataset(attrs)
+        mask = self._cached(mouse, MASK, row.shape) if row.has_mask else None
         synthetic = bool(row.attrs["synthetic"]) or self.source.synthetic
         sizes = model.sizes(row.own_sizes(), manifest=self.source.manifest)
-        image = self._cached(mouse, layout.IMAGE, row.shape)
+        image = self._cached(mouse, IMAGE, row.shape)
         return store.build(row, image, mask, sizes, {**attrs, "synthetic": synthetic})
 
     def _cached(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:

@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import FileLayoutError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import CLASSES, Label
+from mousecmr_data.schema.labels import FOREGROUND, Label
+from mousecmr_data.schema.variables import MASK, PREDICTED
 
 """Name of the variable that a segmentation adds to a mouse's dataset."""
 
@@ -37,7 +37,7 @@ def dice(prediction: NDArray[Any], truth: NDArray[Any]) -> float:
 
 def dice_by_class(prediction: NDArray[Any], truth: NDArray[Any]) -> dict[Label, float]:
     """Dice of each structure of two label arrays of one shape."""
-    return {label: dice(prediction == label, truth == label) for label in CLASSES}
+    return {label: dice(prediction == label, truth == label) for label in FOREGROUND}
 
 
 def scored(ds: xr.Dataset) -> pd.DataFrame:
@@ -46,10 +46,10 @@ def scored(ds: xr.Dataset) -> pd.DataFrame:
     Empty for a mouse that nobody segmented: an unlabelled frame says nothing.
     """
     rows = []
-    frames: Iterable[int] = np.flatnonzero(ds["labelled"].values) if layout.MASK in ds else []
+    frames: Iterable[int] = np.flatnonzero(ds["labelled"].values) if MASK in ds else []
     for at in frames:
         one = ds.isel(frame=int(at))
-        found = dice_by_class(one[layout.PREDICTED].values, one[layout.MASK].values)
+        found = dice_by_class(one[PREDICTED].values, one[MASK].values)
         where = (str(ds.attrs.get("mouse", "")), int(one["frame"]), str(one["phase"].values))
         rows.append((*where, found[Label.MYOCARDIUM], found[Label.BLOOD_POOL]))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -18,9 +18,9 @@ from scipy import ndimage
 from xarray.core import indexing
 
 from mousecmr_data.cine.lazy import Key, LazyArray
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import Label
-from mousecmr_data.facts.phases import ED, ES, INFLOW, UNKNOWN, UNLABELLED
+from mousecmr_data.schema.labels import Label
+from mousecmr_data.schema.phases import ED, ES, INFLOW, UNKNOWN, UNLABELLED
+from mousecmr_data.schema.variables import DIMS
 
 MIN_COMPONENT = 50
 """Pixels of the smallest 2D component that counts (source: the authors' code)."""
@@ -41,7 +41,7 @@ def es_index(masks: NDArray[np.uint8]) -> int:
 
 
 def phases(n_frames: int, labelled_frames: Sequence[int], masks: NDArray[np.uint8] | None = None) -> NDArray[np.str_]:
-    """The phase of each frame, shape (n_frames,), of the names in ``facts.phases``.
+    """The phase of each frame, shape (n_frames,), of the names in ``schema.phases``.
 
     ``labelled_frames`` are ascending; ``masks`` (len(labelled_frames), slice, y, x) is needed when
     there are more than two of them.
@@ -60,7 +60,7 @@ def phases(n_frames: int, labelled_frames: Sequence[int], masks: NDArray[np.uint
 
 def read(masks: LazyArray, labelled_frames: Sequence[int]) -> NDArray[np.str_]:
     """``phases`` of a mouse with lazy ``masks`` (frame, slice, y, x); reads labelled frames if it must."""
-    whole = (slice(None),) * (len(layout.DIMS) - 1)
+    whole = (slice(None),) * (len(DIMS) - 1)
     chosen = None
     if needs_masks(labelled_frames):
         chosen = masks.read((np.array(labelled_frames), *whole))

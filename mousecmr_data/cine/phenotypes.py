@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mousecmr_data.errors import ManifestError, MissingDataError, UnknownNameError
-from mousecmr_data.facts.manifest import Manifest
+from mousecmr_data.schema.manifest import Manifest
 
 
 def phenotypes_of(table: Any, manifest: Manifest) -> dict[str, str]:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.cine.opening import FileOpener
 from mousecmr_data.errors import CacheError, MouseCMRError
-from mousecmr_data.facts import layout
 from mousecmr_data.files import cache as places
 from mousecmr_data.files import lock
+from mousecmr_data.schema.variables import IMAGE, MASK
 
 FORMAT = 1
 UNLABELLED = 255
@@ -100,9 +100,9 @@ def read_once(cohort: Cohort, mouse: str) -> xr.Dataset:
 def masks(ds: xr.Dataset, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
     """Masks (n, slice, y, x) of the frames at these positions; 255 in unlabelled ones."""
     n = ds.sizes
-    if layout.MASK not in ds:
+    if MASK not in ds:
         return np.full((frames.size, n["slice"], n["y"], n["x"]), UNLABELLED, np.uint8)
-    out: NDArray[np.uint8] = np.array(ds[layout.MASK].isel(frame=frames).values)
+    out: NDArray[np.uint8] = np.array(ds[MASK].isel(frame=frames).values)
     out[~ds["labelled"].values[frames]] = UNLABELLED
     return out
 
@@ -130,7 +130,7 @@ def _make(ds: xr.Dataset, folder: Path, name: str, every_frame: bool, origin: di
     frames = np.arange(ds.sizes["frame"]) if every_frame else np.flatnonzero(ds["labelled"].values)
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
     try:
-        np.save(partial / "image.npy", ds[layout.IMAGE].isel(frame=frames).values)
+        np.save(partial / "image.npy", ds[IMAGE].isel(frame=frames).values)
         np.save(partial / "mask.npy", masks(ds, frames))
         planes = Planes(folder / name, tuple(frames.tolist()))
         text = json.dumps({"origin": origin, "frames": planes.frames})

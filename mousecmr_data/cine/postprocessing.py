@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.facts.labels import CLASSES
+from mousecmr_data.schema.labels import FOREGROUND
 
 Rule = Literal["paper", "upstream-code", "none"]
 Labels = NDArray[np.uint8]
@@ -35,7 +35,7 @@ def postprocessed(labels: Labels, rule: Rule = "paper") -> Labels:
     found = ndimage.find_objects((labels > 0).astype(np.int8))
     if found:  # the rules do not depend on the place: what is around the ventricle need not be searched
         inside = labels[found[0]]
-        for label in CLASSES:
+        for label in FOREGROUND:
             kept[found[0]][RULES[rule](inside == label)] = label
     return kept
 

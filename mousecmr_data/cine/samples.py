@@ -12,8 +12,8 @@ from xarray.core import indexing
 
 from mousecmr_data.cine.lazy import Key, LazyArray, variable
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.phases import ED, ES, INFLOW, UNKNOWN
+from mousecmr_data.schema.phases import ED, ES, INFLOW, UNKNOWN
+from mousecmr_data.schema.variables import IMAGE, MASK
 
 Frames = Literal["labelled", "all"] | Sequence[str]
 """Which frames: those an expert segmented, every one, or those of the named phases."""
@@ -47,7 +47,7 @@ def slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Datase
     Nothing is read before it is asked for.
     """
     frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
-    parts: dict[str, list[Any]] = {layout.IMAGE: [], layout.MASK: []}
+    parts: dict[str, list[Any]] = {IMAGE: [], MASK: []}
     columns: dict[str, list[NDArray[Any]]] = {
         k: [] for k in ("mouse", "slice", "frame", "labelled", "phase", "split", "phenotype")
     }

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mousecmr_data.cine import hdf5, phases
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.manifest import Manifest
-from mousecmr_data.facts.phases import ED, ES
+from mousecmr_data.schema.manifest import Manifest
+from mousecmr_data.schema.phases import ED, ES
+from mousecmr_data.schema.variables import MASKS
 
 
 class Summary(Protocol):
@@ -82,7 +82,7 @@ def summarise(path: Path) -> FileSummary:
     outline = hdf5.read_outline(path)
     shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
     labelled = outline.labelled_frames
-    names = phases.read(hdf5.FileArray(path, layout.MASKS, shape, "uint8"), labelled).tolist()
+    names = phases.read(hdf5.FileArray(path, MASKS, shape, "uint8"), labelled).tolist()
     return FileSummary(
         outline.n_slices,
         outline.n_frames,

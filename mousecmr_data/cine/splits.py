@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from mousecmr_data.cine.cohort import known
 from mousecmr_data.errors import ManifestError, UnknownNameError
-from mousecmr_data.facts.manifest import Manifest
+from mousecmr_data.schema.manifest import Manifest
 
 
 def assignment(manifest: Manifest, split: str | None, scheme_name: str) -> dict[str, str]:

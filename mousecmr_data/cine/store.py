@@ -34,7 +34,7 @@ from mousecmr_data.cine.phases import DTYPE
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.cine.zarrarray import NO_OPTIONS, SHARD, Options, StoreArray
 from mousecmr_data.errors import CacheError, FileLayoutError
-from mousecmr_data.facts import layout
+from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK
 
 FORMAT = "mousecmr-zarr"
 FORMAT_VERSION = 1
@@ -68,7 +68,7 @@ class Row:
         n = ds.sizes
         return cls(
             (n["frame"], n["slice"], n["y"], n["x"]),
-            layout.MASK in ds,
+            MASK in ds,
             tuple(np.flatnonzero(ds["labelled"].values).tolist()),
             tuple(ds["phase"].values.tolist()),
             voxel_size_mm(ds),
@@ -88,9 +88,9 @@ class Row:
         """Physical sizes that stood in the mouse's file itself, by the names of its attributes."""
         own: dict[str, Any] = {}
         if self.attrs.get("voxel_size_source") == model.FROM_FILE:
-            own[layout.ATTR_VOXEL_SIZE] = self.voxel_size_mm
+            own[ATTR_VOXEL_SIZE] = self.voxel_size_mm
         if self.attrs.get("frame_time_source") == model.FROM_FILE:
-            own[layout.ATTR_FRAME_TIME] = self.frame_time_ms
+            own[ATTR_FRAME_TIME] = self.frame_time_ms
         return own
 
     def sizes(self) -> model.Sizes:
@@ -145,7 +145,7 @@ def write_mouse(folder: Path, name: str, ds: xr.Dataset, source: Mapping[str, An
     try:
         group = zarr.create_group(partial, zarr_format=3, attributes=dict(ds.attrs))
         stored = {}
-        for variable in (layout.IMAGE, layout.MASK):
+        for variable in (IMAGE, MASK):
             if variable in ds:
                 _write_array(group, variable, ds[variable])
                 stored[variable] = (partial / variable / SHARD).stat().st_size
@@ -206,8 +206,8 @@ def dataset(
     location: str, name: str, row: Row, attrs: Mapping[str, Any] | None = None, options: Options = NO_OPTIONS
 ) -> xr.Dataset:
     """The dataset of one mouse of the store at ``location``: opens nothing until pixels are asked for."""
-    image = StoreArray(location, f"{name}/{layout.IMAGE}", row.shape, "uint16", options)
-    mask = StoreArray(location, f"{name}/{layout.MASK}", row.shape, "uint8", options) if row.has_mask else None
+    image = StoreArray(location, f"{name}/{IMAGE}", row.shape, "uint16", options)
+    mask = StoreArray(location, f"{name}/{MASK}", row.shape, "uint8", options) if row.has_mask else None
     return build(row, image, mask, row.sizes(), attrs or {})
 
 
@@ -227,7 +227,7 @@ def _write_array(group: zarr.Group, name: str, data: xr.DataArray) -> None:
         chunks=(1, *data.shape[1:]),
         shards=data.shape,
         compressors=CODEC,
-        dimension_names=layout.DIMS,
+        dimension_names=DIMS,
         attributes=dict(data.attrs),
         config={"write_empty_chunks": True},  # so that what is missing is known to be lost
     )

@@ -62,7 +62,7 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
 
     from mousecmr_data.cine.measure import measure
     from mousecmr_data.evaluate import figures
-    from mousecmr_data.facts.manifest import embedded
+    from mousecmr_data.schema.manifest import load_manifest
 
     with output.progress("measuring", len(cohort)) as advance:
         rows = []
@@ -77,7 +77,7 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
         [name, len(part), *(f"{part[c].mean():.1f} ± {part[c].std():.1f}" for c in columns)]
         for name, part in [*measures.groupby("group"), ("all", measures)]
     ]
-    published = embedded().published
+    published = load_manifest().published
     if published:
         truth = {m.name: f"{m.truth[0]} ± {m.truth[1]}" for m in published.measures}
         table.append(["real mice, published", 25, *(truth[name] for name in columns.values())])

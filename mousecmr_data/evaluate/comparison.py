@@ -12,7 +12,7 @@ from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluate import limits
 from mousecmr_data.evaluate.result import MEASURES, Evaluation, differing
 from mousecmr_data.evaluate.tables import BOTH, PAIR, SCORES, STRUCTURES, frames, mice
-from mousecmr_data.facts.phases import ED, ES
+from mousecmr_data.schema.phases import ED, ES
 
 SIGNIFICANT = 0.05
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from mousecmr_data.cine.measure import measure
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import MissingExtraError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import COLOURS, MEANINGS, Label
-from mousecmr_data.facts.phases import ED, ES, INFLOW, UNLABELLED
+from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
+from mousecmr_data.schema.phases import ED, ES, INFLOW, UNLABELLED
+from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, NOT_PUBLISHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +37,9 @@ def montage(ds: xr.Dataset) -> Figure:
     labelled = np.flatnonzero(ds["labelled"].values)
     frames = _shown(ds["phase"].values, labelled) if labelled.size else np.array([0])
     few = ds.isel(frame=frames)
-    images = few[layout.IMAGE].transpose(*layout.DIMS).values
-    has_mask = layout.MASK in ds and labelled.size > 0
-    masks = few[layout.MASK].transpose(*layout.DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
+    images = few[IMAGE].transpose(*DIMS).values
+    has_mask = MASK in ds and labelled.size > 0
+    masks = few[MASK].transpose(*DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
     dy, dx = voxel_size_mm(ds)[1:]
     part = box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     images, masks = images[..., part[0], part[1]], masks[..., part[0], part[1]]
@@ -144,8 +144,8 @@ def new_figure(**options: Any) -> Figure:
 def title(ds: xr.Dataset) -> str:
     """Name, source and group of a mouse, and that it is synthetic if it is."""
     synthetic = " (SYNTHETIC)" if ds.attrs.get("synthetic") else ""
-    phenotype = ds.attrs.get("phenotype", layout.NOT_PUBLISHED)
-    group = "" if phenotype == layout.NOT_PUBLISHED else f", {phenotype}"
+    phenotype = ds.attrs.get("phenotype", NOT_PUBLISHED)
+    group = "" if phenotype == NOT_PUBLISHED else f", {phenotype}"
     return f"{ds.attrs.get('mouse', 'mouse')}{synthetic}, {ds.attrs.get('source', '')}{group}"
 
 

@@ -14,8 +14,8 @@ from scipy import ndimage
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import MissingExtraError, UnlabelledError
 from mousecmr_data.evaluate.figures import MARGIN_MM, box, title
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import COLOURS, Label
+from mousecmr_data.schema.labels import COLOURS, Label
+from mousecmr_data.schema.variables import DIMS, IMAGE, MASK
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +30,7 @@ SLOWED = 20
 """A heart beat of a tenth of a second is shown this many times slower."""
 
 
-def movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = layout.MASK, note: str = "") -> Path:
+def movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, note: str = "") -> Path:
     """Write every frame of ``ds`` with the outlines of the variable ``mask`` to ``path``, a GIF or, by its
     ending, an animated WebP (a sixth of the size). ``note`` is written below the images.
 
@@ -44,16 +44,16 @@ def movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = layout.MASK, no
         raise MissingExtraError.of("matplotlib", "evaluation") from e
     if mask not in ds:
         raise UnlabelledError(f"{ds.attrs.get('mouse', 'This mouse')} has no variable {mask!r}.", "masks to draw")
-    images = ds[layout.IMAGE].transpose(*layout.DIMS).values
-    labels = ds[mask].transpose(*layout.DIMS).values
-    known = ds["labelled"].values if mask == layout.MASK else np.ones(len(images), bool)
+    images = ds[IMAGE].transpose(*DIMS).values
+    labels = ds[mask].transpose(*DIMS).values
+    known = ds["labelled"].values if mask == MASK else np.ones(len(images), bool)
     dz, dy, dx = voxel_size_mm(ds)
     part = box(labels[known], round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     images, labels = images[..., part[0], part[1]], labels[..., part[0], part[1]]
     low, high = np.percentile(images, (0.5, 99.7))
     grey = (np.clip((images - low) / max(high - low, 1.0), 0, 1) * (GREYS - 1)).astype(np.uint8)
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * dz * dy * dx
-    heading = title(ds) + ("" if mask == layout.MASK else f"; masks: {ds[mask].attrs.get('weights', mask)}")
+    heading = title(ds) + ("" if mask == MASK else f"; masks: {ds[mask].attrs.get('weights', mask)}")
     pages = []
     for frame, time in enumerate(ds["time"].values):
         volume = f"blood pool {volumes[frame]:.1f} µL" if known[frame] else "not segmented"

@@ -17,9 +17,9 @@ from mousecmr_data.evaluate.predictions import Prediction, predictions_of
 from mousecmr_data.evaluate.result import Evaluation
 from mousecmr_data.evaluate.scoring import fitted, truth_of
 from mousecmr_data.evaluate.tables import mean_dice
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import COLOURS, MEANINGS
-from mousecmr_data.facts.phases import ED, ES, UNKNOWN
+from mousecmr_data.schema.labels import COLOURS, MEANINGS
+from mousecmr_data.schema.phases import ED, ES, UNKNOWN
+from mousecmr_data.schema.variables import DIMS, IMAGE, MASK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,14 +82,14 @@ def _rows(rank: str, ds: xr.Dataset, prediction: Prediction, rule: Any) -> list[
     truth, frames = truth_of(ds), fitted(prediction, ds)
     wanted = [k for k, p in enumerate(truth["phase"].values) if p in (ED, ES, UNKNOWN)]
     dy, dx = voxel_size_mm(ds)[1:]
-    masks = truth[layout.MASK].values
+    masks = truth[MASK].values
     part = box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     rows = []
     for k in wanted:
         number = int(truth["frame"].values[k])
         ours: NDArray[np.uint8] = postprocessed(prediction.labels[frames.index(number)], rule)
         at = int(np.flatnonzero(ds["frame"].values == number)[0])
-        images = ds[layout.IMAGE].isel(frame=at).transpose(*layout.DIMS[1:]).values
+        images = ds[IMAGE].isel(frame=at).transpose(*DIMS[1:]).values
         both = np.mean(list(dice_by_class(ours, masks[k]).values()))
         phase = str(truth["phase"].values[k])
         name = f"frame {number}" if phase == UNKNOWN else phase

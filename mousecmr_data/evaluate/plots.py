@@ -15,8 +15,8 @@ from mousecmr_data.evaluate import limits, tables
 from mousecmr_data.evaluate.figures import new_figure
 from mousecmr_data.evaluate.page import number
 from mousecmr_data.evaluate.result import MEASURES, Evaluation
-from mousecmr_data.facts.labels import CLASSES, COLOURS, MEANINGS
-from mousecmr_data.facts.phases import ED, ES
+from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
+from mousecmr_data.schema.phases import ED, ES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def overlap(evaluation: Evaluation) -> Figure:
     figure = new_figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     places, names = [], []
-    for i, label in enumerate(CLASSES):
+    for i, label in enumerate(FOREGROUND):
         for j, phase in enumerate(known):
             values = table[(table["structure"] == MEANINGS[label]) & (table["phase"] == phase)]["dice"].to_numpy(float)
             at = i * (len(known) + 0.6) + j

@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError, PredictionError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import MEANINGS, Label
+from mousecmr_data.schema.labels import MEANINGS, Label
+from mousecmr_data.schema.variables import DIMS, FRAMES_WITH_ROI, MASK, MASKS, MODEL_TO_FILE, PREDICTED
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 NIFTI = (".nii", ".nii.gz")
@@ -95,7 +95,7 @@ class Mapped:
         if isinstance(value, xr.Dataset):
             return from_dataset(value, str(key))
         if isinstance(value, xr.DataArray):
-            value = value.transpose(*(d for d in layout.DIMS if d in value.dims)).values
+            value = value.transpose(*(d for d in DIMS if d in value.dims)).values
         return Prediction(four_axes(checked(np.asarray(value), str(key)), str(key)))
 
 
@@ -160,13 +160,13 @@ class Files:
 
 def from_dataset(ds: xr.Dataset, name: str) -> Prediction:
     """The predicted labels of a dataset: all frames of ``predicted``, or the labelled ones of ``mask``."""
-    if layout.PREDICTED in ds:
-        chosen, variable = ds, layout.PREDICTED
-    elif layout.MASK in ds:
-        chosen, variable = ds.isel(frame=np.flatnonzero(ds["labelled"].values)), layout.MASK
+    if PREDICTED in ds:
+        chosen, variable = ds, PREDICTED
+    elif MASK in ds:
+        chosen, variable = ds.isel(frame=np.flatnonzero(ds["labelled"].values)), MASK
     else:
-        raise FileLayoutError(f"{name} has neither {layout.PREDICTED!r} nor {layout.MASK!r}.", "a segmented dataset")
-    labels = chosen[variable].transpose(*layout.DIMS).values
+        raise FileLayoutError(f"{name} has neither {PREDICTED!r} nor {MASK!r}.", "a segmented dataset")
+    labels = chosen[variable].transpose(*DIMS).values
     frames = tuple(chosen["frame"].values.tolist()) if "frame" in chosen.coords else None
     about = {"segmented_by": "weights", "trained_on": "trained_on"}
     attrs = {ours: str(ds[variable].attrs[theirs]) for ours, theirs in about.items() if theirs in ds[variable].attrs}
@@ -217,19 +217,19 @@ def _hdf5(path: Path) -> Prediction:
 
     try:
         with h5py.File(path, "r") as f:
-            if layout.MASKS not in f:
-                raise FileLayoutError(f"{path} has no dataset {layout.MASKS!r}; it holds {', '.join(f) or 'nothing'}.")
-            shape = f[layout.MASKS].shape
-            roi = f[layout.FRAMES_WITH_ROI][()] if layout.FRAMES_WITH_ROI in f else None
+            if MASKS not in f:
+                raise FileLayoutError(f"{path} has no dataset {MASKS!r}; it holds {', '.join(f) or 'nothing'}.")
+            shape = f[MASKS].shape
+            roi = f[FRAMES_WITH_ROI][()] if FRAMES_WITH_ROI in f else None
             about = {k: str(f.attrs[k]) for k in ("segmented_by", "trained_on") if k in f.attrs}
     except OSError as e:
         raise FileLayoutError(f"{path} is damaged or not HDF5.", "an HDF5 file") from e
     if len(shape) != 4:
-        raise FileLayoutError(f"{path}: {layout.MASKS} has the shape {shape}.", "(row, column, slice, frame)")
-    labels = FileArray(path, layout.MASKS, tuple(shape[k] for k in layout.MODEL_TO_FILE), "uint8").read_all()
+        raise FileLayoutError(f"{path}: {MASKS} has the shape {shape}.", "(row, column, slice, frame)")
+    labels = FileArray(path, MASKS, tuple(shape[k] for k in MODEL_TO_FILE), "uint8").read_all()
     if roi is None:
         return Prediction(labels, None, about)
     frames = tuple(sorted(int(v) for v in np.ravel(roi)))
     if frames and not 0 <= frames[0] <= frames[-1] < len(labels):
-        raise FileLayoutError(f"{path}: {layout.FRAMES_WITH_ROI} is {list(frames)[:20]}.", f"0 to {len(labels) - 1}")
+        raise FileLayoutError(f"{path}: {FRAMES_WITH_ROI} is {list(frames)[:20]}.", f"0 to {len(labels) - 1}")
     return Prediction(labels[list(frames)], frames, about)

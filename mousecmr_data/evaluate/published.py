@@ -23,7 +23,7 @@ import pandas as pd
 
 from mousecmr_data.evaluate.result import Evaluation
 from mousecmr_data.evaluate.tables import BOTH, PAIR, agreement, overlap
-from mousecmr_data.facts.manifest import Published
+from mousecmr_data.schema.manifest import Published
 
 PUBLISHED_MICE = 25
 """Test mice of the published table (source: the paper)."""

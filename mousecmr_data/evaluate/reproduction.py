@@ -21,8 +21,8 @@ from mousecmr_data.evaluate.published import Row, against, disagree
 from mousecmr_data.evaluate.result import Evaluation, MouseScore, Problem, versions
 from mousecmr_data.evaluate.scoring import score_mouse
 from mousecmr_data.evaluate.timing import Stopwatch
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.manifest import Published, embedded
+from mousecmr_data.schema.manifest import Published, load_manifest
+from mousecmr_data.schema.variables import PREDICTED
 
 RULES: tuple[Rule, ...] = ("paper", "upstream-code")
 PHASES: tuple[Phases, ...] = ("annotated", "volume-curve")
@@ -108,7 +108,7 @@ def reproduce(
     segmented once; whole cines only where "volume-curve" is among ``phases``. ``progress`` is called with 1 after
     each mouse.
     """
-    known = published or embedded().published
+    known = published or load_manifest().published
     if known is None:
         raise PredictionError("There are no published numbers.", "a manifest with published.toml")
     watch = Stopwatch()
@@ -191,7 +191,7 @@ class _Network:
         return from_dataset(made, mouse)
 
     def _segmented(self, ds: xr.Dataset) -> xr.Dataset:
-        return self.network.segment(ds, postprocessing="none")[[layout.PREDICTED]]
+        return self.network.segment(ds, postprocessing="none")[[PREDICTED]]
 
 
 class _Given:

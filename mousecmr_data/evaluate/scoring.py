@@ -20,9 +20,9 @@ from mousecmr_data.evaluate.policies import Policies
 from mousecmr_data.evaluate.predictions import Prediction
 from mousecmr_data.evaluate.result import MEASURES, FrameScore, MouseScore
 from mousecmr_data.evaluate.suspicion import suspicion
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import CLASSES, MEANINGS, Label
-from mousecmr_data.facts.phases import ED, ES, UNLABELLED
+from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
+from mousecmr_data.schema.phases import ED, ES, UNLABELLED
+from mousecmr_data.schema.variables import DIMS, MASK, NOT_PUBLISHED, PREDICTED
 
 Labels = NDArray[np.uint8]
 
@@ -30,9 +30,9 @@ Labels = NDArray[np.uint8]
 def truth_of(ds: xr.Dataset) -> xr.Dataset:
     """The labelled frames of a mouse, masks in memory, images left where they are."""
     who = str(ds.attrs.get("mouse", "this mouse"))
-    if layout.MASK not in ds or not ds["labelled"].values.any():
+    if MASK not in ds or not ds["labelled"].values.any():
         raise UnlabelledError(f"No frame of {who} is labelled: there is nothing to hold a prediction against.")
-    few = ds[[layout.MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*layout.DIMS)
+    few = ds[[MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS)
     return few.load()
 
 
@@ -53,15 +53,15 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
     whole = set(ds["frame"].values.tolist()) <= set(frames)
     labels = prediction.labels
     given = labels[[frames.index(n) for n in numbers]]
-    doubt = suspicion(given[0], truth[layout.MASK].values[0])
+    doubt = suspicion(given[0], truth[MASK].values[0])
     if whole:  # the curve needs every frame
         labels = np.stack([postprocessed(labels[frames.index(n)], policies.postprocessing) for n in ds["frame"].values])
         ours = labels[np.flatnonzero(ds["labelled"].values)]
     else:
         ours = np.stack([postprocessed(stack, policies.postprocessing) for stack in given])
     size = voxel_size_mm(ds)
-    seen = truth.assign({layout.PREDICTED: (layout.DIMS, ours)})
-    theirs, at_frames = measure(truth), measure(seen, mask=layout.PREDICTED)
+    seen = truth.assign({PREDICTED: (DIMS, ours)})
+    theirs, at_frames = measure(truth), measure(seen, mask=PREDICTED)
     found = at_frames
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * float(np.prod(size)) if whole else None
     if policies.phases == "volume-curve":
@@ -71,17 +71,17 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
                 "every frame, for the policy volume-curve",
                 "mousecmr predict  segments whole cines; or --phases annotated",
             )
-        found = measure(_by_curve(ds, labels, volumes), mask=layout.PREDICTED)
+        found = measure(_by_curve(ds, labels, volumes), mask=PREDICTED)
     beat = ds["time"].values if "time" in ds.coords else np.array([])
     step = float(np.diff(beat).mean()) if beat.size > 1 else np.nan
     return MouseScore(
         mouse=who,
-        phenotype=str(ds.attrs.get("phenotype", layout.NOT_PUBLISHED)),
+        phenotype=str(ds.attrs.get("phenotype", NOT_PUBLISHED)),
         split=str(ds.attrs.get("split", "none")),
         synthetic=bool(ds.attrs.get("synthetic", False)),
         voxel_size_mm=size,
         voxel_size_source=theirs.voxel_size_source,
-        truth_sha256=checksum(truth[layout.MASK].values),
+        truth_sha256=checksum(truth[MASK].values),
         prediction_sha256=checksum(prediction.labels),
         frames=tuple(_frame_scores(truth, ours, at_frames, policies, size)),
         truth=_measures(theirs),
@@ -95,7 +95,7 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
 def fitted(prediction: Prediction, ds: xr.Dataset) -> list[int]:
     """The frame numbers of a prediction's first axis; :class:`PredictionError` where its shape does not fit."""
     who = str(ds.attrs.get("mouse", ""))
-    expected = tuple(ds.sizes[d] for d in layout.DIMS)
+    expected = tuple(ds.sizes[d] for d in DIMS)
     numbers: list[int] = ds["frame"].values.tolist()
     labelled: list[int] = ds["frame"].values[ds["labelled"].values].tolist()
     shape = prediction.labels.shape
@@ -107,10 +107,10 @@ def fitted(prediction: Prediction, ds: xr.Dataset) -> list[int]:
     hint = None
     if sorted(shape) == sorted(expected):
         order = _order(shape, expected)
-        hint = f"axes look transposed: they are ({', '.join(order)}), wanted is ({', '.join(layout.DIMS)})"
+        hint = f"axes look transposed: they are ({', '.join(order)}), wanted is ({', '.join(DIMS)})"
     raise PredictionError(
         f"{who}: the prediction has the shape {shape}.",
-        f"{layout.DIMS} = {expected}, or its {len(labelled)} labelled frames alone",
+        f"{DIMS} = {expected}, or its {len(labelled)} labelled frames alone",
         hint,
     )
 
@@ -123,7 +123,7 @@ def checksum(labels: Labels) -> str:
 
 
 def _order(shape: tuple[int, ...], expected: tuple[int, ...]) -> list[str]:
-    left = list(zip(layout.DIMS, expected, strict=True))
+    left = list(zip(DIMS, expected, strict=True))
     names = []
     for n in shape:  # y and x of one length are named in that order
         at = next(k for k, (_, length) in enumerate(left) if length == n)
@@ -136,9 +136,9 @@ def _frame_scores(
 ) -> list[FrameScore]:
     rows = []
     voxel_ul = float(np.prod(size))
-    for k, theirs in enumerate(truth[layout.MASK].values):
+    for k, theirs in enumerate(truth[MASK].values):
         row = at_frames.frames.iloc[k]
-        for label in CLASSES:
+        for label in FOREGROUND:
             a, b = ours[k] == label, theirs == label
             apart = distances(a, b, size, empty=policies.empty)
             rows.append(
@@ -164,9 +164,7 @@ def _by_curve(ds: xr.Dataset, labels: Labels, volumes: NDArray[np.float64]) -> x
     known = np.zeros(len(volumes), bool)
     known[[ed, es]] = True
     bare = ds.drop_vars(list(ds.data_vars))
-    return bare.assign({layout.PREDICTED: (layout.DIMS, labels)}).assign_coords(
-        labelled=("frame", known), phase=("frame", phase)
-    )
+    return bare.assign({PREDICTED: (DIMS, labels)}).assign_coords(labelled=("frame", known), phase=("frame", phase))
 
 
 def _measures(m: Measures) -> dict[str, float]:

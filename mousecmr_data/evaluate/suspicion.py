@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data.cine.overlap import dice_by_class
-from mousecmr_data.facts.labels import CLASSES
+from mousecmr_data.schema.labels import FOREGROUND
 
 BAD, GOOD, GAIN = 0.8, 0.85, 0.15
 """Mean Dice under which masks are looked at; what another reading must reach; and gain."""
@@ -36,7 +36,7 @@ def suspicion(prediction: Labels, truth: Labels) -> str | None:
         found = _mean(turned, truth)
         if found > best:
             names = {
-                f"labels {CLASSES[0]:d} and {CLASSES[1]:d} look swapped": swapped,
+                f"labels {FOREGROUND[0]:d} and {FOREGROUND[1]:d} look swapped": swapped,
                 "rows and columns look transposed": transposed,
                 "slices look to be in the opposite order": flip_z,
                 "rows look mirrored": flip_y,

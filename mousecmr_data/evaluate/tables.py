@@ -11,13 +11,13 @@ from scipy import stats
 
 from mousecmr_data.evaluate import limits, statistics
 from mousecmr_data.evaluate.result import MEASURES, Evaluation
-from mousecmr_data.facts.labels import CLASSES, MEANINGS
-from mousecmr_data.facts.phases import ED, ES
+from mousecmr_data.schema.labels import FOREGROUND, MEANINGS
+from mousecmr_data.schema.phases import ED, ES
 
 PAIR = f"{ED} and {ES}"
 BOTH = "both"
 SCORES = {"dice": "Dice", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)"}
-STRUCTURES = tuple(MEANINGS[label] for label in CLASSES)
+STRUCTURES = tuple(MEANINGS[label] for label in FOREGROUND)
 
 
 def frames(evaluation: Evaluation) -> pd.DataFrame:

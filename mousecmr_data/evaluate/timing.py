@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from mousecmr_data.facts.manifest import Published
+from mousecmr_data.schema.manifest import Published
 
 Result = TypeVar("Result")
 

@@ -14,7 +14,7 @@ from mousecmr_data.cine.opening import StoreSource
 from mousecmr_data.cine.zarrarray import store as zarr_store
 from mousecmr_data.errors import FileLayoutError
 from mousecmr_data.evaluate.predictions import Prediction, checked, four_axes, from_dataset
-from mousecmr_data.facts import layout
+from mousecmr_data.schema.variables import MASK, MASKS, PREDICTED
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,9 @@ class ZarrPredictions:
             return from_dataset(source.dataset(key, {}), str(key))
         node = self._root()[key]
         if isinstance(node, zarr.Group):
-            held = [n for n in (layout.PREDICTED, layout.MASK, layout.MASKS) if n in node]
+            held = [n for n in (PREDICTED, MASK, MASKS) if n in node]
             if not held:
-                raise FileLayoutError(
-                    f"{self.path}: {key} has none of {layout.PREDICTED}, {layout.MASK}.", "an array of labels"
-                )
+                raise FileLayoutError(f"{self.path}: {key} has none of {PREDICTED}, {MASK}.", "an array of labels")
             node = node[held[0]]
         labels = checked(np.asarray(node[...]), f"{self.path}: {key}")  # type: ignore[index]
         return Prediction(four_axes(labels, str(key)))

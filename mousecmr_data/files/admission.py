@@ -9,11 +9,10 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from mousecmr_data.errors import ManifestError
-from mousecmr_data.facts import manifest as manifests
-from mousecmr_data.facts.manifest import FileEntry, Manifest
 from mousecmr_data.files import cache as places
 from mousecmr_data.files.download import CEILING
 from mousecmr_data.files.progress import human
+from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, load_manifest
 
 DESCRIPTION = "bundle.json"
 FORMAT = 1
@@ -39,13 +38,13 @@ def description(archive: zipfile.ZipFile, path: Path, given: Manifest | None) ->
             f"{path} has the bundle format {layout!r}.", f"format {FORMAT}", "pip install -U mousecmr-data"
         )
     if given is None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not (manifests.ROOT / name).is_dir():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not (MANIFESTS_FOLDER / name).is_dir():
             raise ManifestError(
                 f"{path} holds {name!r}, of which this library has no manifest.",
                 "a known dataset: what a bundle says of itself is not trusted",
                 "mousecmr bundle import FILE --source MANIFEST_FOLDER",
             )
-        given = manifests.embedded(name)
+        given = load_manifest(name)
     if (name, version) != (given.name, given.version):
         raise ManifestError(
             f"{path} holds {name} {version[:12]}.",

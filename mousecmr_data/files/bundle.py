@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mousecmr_data.errors import CacheError, ChecksumError, ManifestError, MissingDataError, MouseCMRError
-from mousecmr_data.facts.manifest import FileEntry, Manifest
 from mousecmr_data.files import cache as places
 from mousecmr_data.files import digest, disk, failure, lock, record, state
 from mousecmr_data.files.admission import DESCRIPTION, FORMAT, MEMBERS, ROWS, WEIGHTS, admitted, check_form, description
 from mousecmr_data.files.digest import CHUNK, Digest, Sums
 from mousecmr_data.files.partial import Origin, Partial
 from mousecmr_data.files.progress import human
+from mousecmr_data.schema.manifest import FileEntry, Manifest
 
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, struct.error)
 """What zipfile raises at files that are none, or damaged ones."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pooch import os_cache
 
-from mousecmr_data.facts.manifest import FileEntry, Manifest, Weights
+from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
 VARIABLE = "MOUSECMR_CACHE"
 RECORD = "mousecmr-lock.json"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mousecmr_data.facts.manifest import FileEntry
+from mousecmr_data.schema.manifest import FileEntry
 
 CHUNK = 1 << 20
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mousecmr_data.facts.manifest import FileEntry
 from mousecmr_data.files import digest, disk
 from mousecmr_data.files.digest import Digest, Sums
 from mousecmr_data.files.fault import Passing, Stopped, WrongBytes
@@ -25,6 +24,7 @@ from mousecmr_data.files.patience import Hosts, Patience
 from mousecmr_data.files.progress import Event, Watcher, human
 from mousecmr_data.files.sources import shown
 from mousecmr_data.files.web import Answer, Web
+from mousecmr_data.schema.manifest import FileEntry
 
 RECEIVE = 1 << 18
 """Most bytes taken from the network at once; what has arrived is written at once, however little."""

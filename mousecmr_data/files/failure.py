@@ -11,8 +11,8 @@ from mousecmr_data.errors import (
     MissingDataError,
     MouseCMRError,
 )
-from mousecmr_data.facts.manifest import FileEntry
 from mousecmr_data.files.obtain import Failure
+from mousecmr_data.schema.manifest import FileEntry
 
 SHOWN = 6
 """Reasons spelled out; more would scroll the next step out of sight."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.files import cache as places
 from mousecmr_data.files import failure, pool, sources, space, state, watch
 from mousecmr_data.files.obtain import Obtainer, Task
 from mousecmr_data.files.patience import PATIENCE, Patience
 from mousecmr_data.files.progress import Event, Progress, human
 from mousecmr_data.files.state import FileState
+from mousecmr_data.schema.manifest import Manifest
 
 JOBS = 4
 """Transfers at a time: fast enough, and polite to one host."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.files import record
 from mousecmr_data.files.cache import folder
+from mousecmr_data.schema.manifest import Manifest
 
 
 def rows(manifest: Manifest, cache: str | Path | None = None) -> list[dict[str, str | int]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from mousecmr_data.errors import CacheError
-from mousecmr_data.facts.manifest import FileEntry
 from mousecmr_data.files import delivery, digest, disk, lock, record, state
 from mousecmr_data.files.download import Download
 from mousecmr_data.files.fault import Absent, Fault, Lasting, Stopped, WrongBytes
@@ -20,6 +19,7 @@ from mousecmr_data.files.progress import Event, Watcher
 from mousecmr_data.files.sources import Source
 from mousecmr_data.files.state import FileState
 from mousecmr_data.files.web import Web
+from mousecmr_data.schema.manifest import FileEntry
 
 log = logging.getLogger("mousecmr_data")
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mousecmr_data.facts.manifest import FileEntry
 from mousecmr_data.files import lock
 from mousecmr_data.files.cache import RECORD
 from mousecmr_data.files.digest import Sums
+from mousecmr_data.schema.manifest import FileEntry
 
 FORMAT = 1
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from mousecmr_data.errors import DownloadError
-from mousecmr_data.facts.manifest import FileEntry, Manifest, Weights
+from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
 MIRROR = "MOUSECMR_MIRROR"
 UPSTREAM = "MOUSECMR_UPSTREAM"

@@ -7,9 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.facts.manifest import FileEntry, Manifest
 from mousecmr_data.files import record
 from mousecmr_data.files.cache import folder
+from mousecmr_data.schema.manifest import FileEntry, Manifest
 
 
 class FileState(StrEnum):

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mousecmr_data.errors import MissingDataError
-from mousecmr_data.facts.manifest import FileEntry, Manifest, Weights
 from mousecmr_data.files import pool, sources, state
 from mousecmr_data.files.fault import Fault
 from mousecmr_data.files.insist import insist
 from mousecmr_data.files.patience import PATIENCE, Hosts, Patience
 from mousecmr_data.files.web import Web
+from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
 
 @dataclass(frozen=True)

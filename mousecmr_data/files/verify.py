@@ -10,14 +10,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.facts import manifest as manifests
-from mousecmr_data.facts.manifest import FileEntry, Manifest
 from mousecmr_data.files import cache as places
 from mousecmr_data.files import digest, fetch, lock, pool, record, state, watch
 from mousecmr_data.files.fault import Stopped
 from mousecmr_data.files.partial import Partial
 from mousecmr_data.files.patience import PATIENCE, Patience
 from mousecmr_data.files.progress import Event, Progress, human
+from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, load_manifest
 
 
 class Verdict(StrEnum):
@@ -165,9 +164,9 @@ def _others(manifest: Manifest, folder: Path) -> dict[str, str]:
 
 def _embedded() -> list[Manifest]:
     found = []
-    for path in sorted(manifests.ROOT.glob("*/dataset.toml")):
+    for path in sorted(MANIFESTS_FOLDER.glob("*/dataset.toml")):
         try:
-            found.append(manifests.embedded(path.parent.name))
+            found.append(load_manifest(path.parent.name))
         except MouseCMRError:
             continue  # not this cache's fault
     return found

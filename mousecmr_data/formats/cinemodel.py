@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mousecmr_data.cine import model
 from mousecmr_data.errors import FileLayoutError, MissingDataError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.manifest import embedded
 from mousecmr_data.formats import plausible
 from mousecmr_data.formats.grid import ATTR, Grid
+from mousecmr_data.schema.manifest import load_manifest
+from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 MAX_BYTES = 4 * 1024**3
 """The largest pixel array that is read (the dataset's largest mouse has 52 MB)."""
@@ -90,13 +90,13 @@ def dataset(
     sizes = model.Sizes(
         (_six(z), _six(y), _six(x)),
         spacing_source,
-        _six(frame_time_ms or float(embedded().acquisition["frame_time"].value)),
+        _six(frame_time_ms or float(load_manifest().acquisition["frame_time"].value)),
         frame_time_source,
     )
     about = {
         "version": "not stated",
         "split": "none",
-        "phenotype": layout.NOT_PUBLISHED,
+        "phenotype": NOT_PUBLISHED,
         "synthetic": False,
         **attrs,
         FRAME_TIME_KNOWN: frame_time_ms is not None,

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 import mousecmr_data
 from mousecmr_data.errors import MissingExtraError
-from mousecmr_data.facts.labels import CLASSES, MEANINGS, Label
 from mousecmr_data.formats.dicom import sorted_planes
 from mousecmr_data.formats.dicomfiles import Plane, load
 from mousecmr_data.formats.grid import Grid
 from mousecmr_data.formats.quiet import quiet
 from mousecmr_data.formats.whole import whole
+from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 
 try:
     import highdicom
@@ -63,7 +63,7 @@ def _object(masks: NDArray[np.uint8], planes: Sequence[Plane], headers: dict[Pat
             source_images=[headers[p] for p in dict.fromkeys(p.path for p in planes)],
             pixel_array=masks,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description(label, by) for label in CLASSES],
+            segment_descriptions=[_description(label, by) for label in FOREGROUND],
             series_instance_uid=hd.UID(),
             series_number=SERIES_NUMBER + t,
             sop_instance_uid=hd.UID(),

@@ -24,13 +24,13 @@ from mousecmr_data.errors import (
     MissingExtraError,
     UnitsError,
 )
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import MEANINGS, Label
 from mousecmr_data.formats import cinemodel
 from mousecmr_data.formats.grid import LETTERS, MM, MS, Grid, check_axes, turned
 from mousecmr_data.formats.plausible import GIVE
 from mousecmr_data.formats.quiet import quiet
 from mousecmr_data.formats.whole import whole
+from mousecmr_data.schema.labels import MEANINGS, Label
+from mousecmr_data.schema.variables import DIMS, IMAGE
 
 try:
     import nibabel
@@ -113,7 +113,7 @@ def write_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
     A dataset without one (a mouse of the dataset's HDF5) becomes (x, y, slice, frame), 3D if it has one frame,
     with the affine diag(x, y, z) in mm. That images are synthetic is said in the header's description.
     """
-    images = ds[layout.IMAGE].transpose(*layout.DIMS).values
+    images = ds[IMAGE].transpose(*DIMS).values
     return _write(images, path, Grid.of(ds), "mousecmr-data", bool(ds.attrs.get("synthetic")))
 
 

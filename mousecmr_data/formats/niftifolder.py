@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
-from mousecmr_data.facts import layout
 from mousecmr_data.formats import cinemodel, nifti
 from mousecmr_data.formats.grid import MM, Grid
 from mousecmr_data.formats.quiet import quiet
+from mousecmr_data.schema.variables import DIMS, IMAGE
 
 TOLERANCE_MM = 1e-3
 nib: Any = nifti.nib
@@ -65,7 +65,7 @@ def read(
     if axes is None and nib.load(paths[0]).ndim == 4:
         return _slices(paths, spacing, frame_time_ms)
     parts = [nifti.read(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms) for p in paths]
-    sizes = {tuple(p.sizes[d] for d in layout.DIMS) for p in parts}
+    sizes = {tuple(p.sizes[d] for d in DIMS) for p in parts}
     if len(sizes) > 1 or parts[0].sizes["frame"] != 1:
         raise FileLayoutError(
             f"The {len(paths)} files in {paths[0].parent.name} are (frame, slice, y, x) {sorted(sizes)}.",
@@ -116,7 +116,7 @@ def _slices(paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_m
 
 def _joined(parts: list[xr.Dataset], dim: str, grid: Grid, note: str, frame_time_ms: float | None) -> xr.Dataset:
     first = parts[0]
-    image = np.concatenate([p[layout.IMAGE].values for p in parts], axis=layout.DIMS.index(dim))
+    image = np.concatenate([p[IMAGE].values for p in parts], axis=DIMS.index(dim))
     dz, dy, dx = (
         float(first["z"].attrs["slice_thickness"]),
         float(first["y"].values[1] - first["y"].values[0]),

@@ -10,10 +10,10 @@ import xarray as xr
 
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.facts import layout
 from mousecmr_data.formats import plausible
 from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
 from mousecmr_data.formats.discover import Found, Kind
+from mousecmr_data.schema.variables import IMAGE, MASK
 
 
 def read(
@@ -33,7 +33,7 @@ def read(
     if axes is not None and found.kind != "NIfTI":
         raise ArgumentError(f"{found.name}: axes were given for {found.kind}.", "axes belong to NIfTI")
     ds = _READERS[found.kind](found.paths, spacing, axes, frame_time_ms)
-    image = ds[layout.IMAGE].values
+    image = ds[IMAGE].values
     if axes is None:
         plausible.check_order(found.name, image)
     notes = [*ds.attrs[NOTES], *plausible.oddities(image, voxel_size_mm(ds))]
@@ -56,9 +56,7 @@ def _hdf5(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) ->
         for what, attr in (("voxel size", "voxel_size_source"), ("frame time", "frame_time_source"))
         if str(ds.attrs[attr]).startswith("not in the file")
     ]
-    return ds.drop_vars(layout.MASK, errors="ignore").assign_attrs(
-        {"format": "HDF5", NOTES: assumed, FRAME_TIME_KNOWN: True}
-    )
+    return ds.drop_vars(MASK, errors="ignore").assign_attrs({"format": "HDF5", NOTES: assumed, FRAME_TIME_KNOWN: True})
 
 
 def _dicom(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001

@@ -15,14 +15,14 @@ from scipy.signal import savgol_filter
 from mousecmr_data.cine.measure import Measures, measure
 from mousecmr_data.errors import FileLayoutError, UnitsError
 from mousecmr_data.evaluate.beat import FRAMES_FITTED, curve
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import Label
-from mousecmr_data.facts.phases import ED, ES, UNKNOWN, UNLABELLED
 from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
 from mousecmr_data.formats.plausible import GIVE
 from mousecmr_data.jobs import quality
 from mousecmr_data.jobs.quality import Flag
 from mousecmr_data.jobs.settings import Settings, marks
+from mousecmr_data.schema.labels import Label
+from mousecmr_data.schema.phases import ED, ES, UNKNOWN, UNLABELLED
+from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, PREDICTED, UNPROCESSED
 
 if TYPE_CHECKING:
     from mousecmr_data.baseline import Segmenter
@@ -72,12 +72,12 @@ def segment(
     :class:`~mousecmr_data.errors.FileLayoutError` where there is no image.
     """
     settings = settings or Settings()
-    if not ds[layout.IMAGE].size:
-        raise FileLayoutError(f"There is no image: {dict(ds[layout.IMAGE].sizes)}.", "a frame and a slice, at least")
+    if not ds[IMAGE].size:
+        raise FileLayoutError(f"There is no image: {dict(ds[IMAGE].sizes)}.", "a frame and a slice, at least")
     start = time.perf_counter()
     who = name or str(ds.attrs.get("mouse", "mouse"))
-    ds = ds.drop_vars(layout.MASK, errors="ignore")
-    ds = ds.assign({layout.IMAGE: (layout.DIMS, ds[layout.IMAGE].transpose(*layout.DIMS).values)})
+    ds = ds.drop_vars(MASK, errors="ignore")
+    ds = ds.assign({IMAGE: (DIMS, ds[IMAGE].transpose(*DIMS).values)})
     made = segmenter.segment(
         ds,
         postprocessing=settings.postprocessing,
@@ -86,10 +86,10 @@ def segment(
         progress=progress,
         unprocessed=True,
     )
-    labels, before, attrs = made[layout.PREDICTED].values, made[layout.UNPROCESSED].values, made[layout.PREDICTED].attrs
-    made = made.drop_vars(layout.UNPROCESSED)
+    labels, before, attrs = made[PREDICTED].values, made[UNPROCESSED].values, made[PREDICTED].attrs
+    made = made.drop_vars(UNPROCESSED)
     made = made.assign_attrs(mouse=who).assign_coords(labelled=("frame", np.ones(len(labels), bool)))
-    m = measure(made, mask=layout.PREDICTED)
+    m = measure(made, mask=PREDICTED)
     volumes = m.frames["blood_pool_ul"].to_numpy()
     if volumes.max() > quality.IMPOSSIBLE_UL:
         voxel = " × ".join(f"{v:g}" for v in m.voxel_size_mm)
@@ -107,7 +107,7 @@ def segment(
     elif volumes.size == 1:
         phase[0] = UNKNOWN
     made = made.assign_coords(phase=("frame", phase))
-    m = measure(made, mask=layout.PREDICTED)
+    m = measure(made, mask=PREDICTED)
     flags = _flags(made, before, volumes)
     row = _row(made, m)
     flags += tuple(quality.of_function(row["edv_ul"], row["ef_percent"]))
@@ -162,10 +162,10 @@ def _row(ds: xr.Dataset, m: Measures) -> dict[str, Any]:
 
 
 def _flags(ds: xr.Dataset, before: Any, volumes: Any) -> tuple[Flag, ...]:
-    labels = ds[layout.PREDICTED].values
+    labels = ds[PREDICTED].values
     found = [
         *quality.of_masks(labels, before),
-        *quality.of_images(ds[layout.IMAGE].values, labels),
+        *quality.of_images(ds[IMAGE].values, labels),
         *quality.of_curve(volumes),
     ]
     if volumes.size == 1:
@@ -189,7 +189,7 @@ def _frames(ds: xr.Dataset, m: Measures, smoothed: Any, flags: tuple[Flag, ...])
 
 def _slices(ds: xr.Dataset, m: Measures, flags: tuple[Flag, ...]) -> pd.DataFrame:
     """A row a slice of each frame."""
-    labels = ds[layout.PREDICTED].values
+    labels = ds[PREDICTED].values
     pixel = m.voxel_size_mm
     by_place: dict[tuple[int | None, int | None], list[Flag]] = {}
     for f in flags:

@@ -9,10 +9,10 @@ import xarray as xr
 
 from mousecmr_data.evaluate import figures
 from mousecmr_data.evaluate.movie import movie
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import COLOURS, Label
-from mousecmr_data.facts.phases import ED, ES
 from mousecmr_data.jobs.mouse import Result
+from mousecmr_data.schema.labels import COLOURS, Label
+from mousecmr_data.schema.phases import ED, ES
+from mousecmr_data.schema.variables import MASK, PREDICTED
 
 MONTAGE, CURVE, MOVIE = "montage.png", "curve.png", "movie.webp"
 
@@ -21,12 +21,12 @@ def draw(result: Result, folder: Path) -> list[Path]:
     """Write all three to ``folder``; returns their paths. Needs matplotlib."""
     note = " ".join(result.marks)
     figure = figures.montage(_shown(result.ds))
-    weights = result.ds[layout.PREDICTED].attrs["weights"]
+    weights = result.ds[PREDICTED].attrs["weights"]
     figure.text(0.3, 0.025, f"masks: {weights}. {note}", color="0.75", fontsize=7)
     return [
         figures.save(figure, folder / MONTAGE),
         _curve(result, folder / CURVE, note),
-        movie(result.ds, folder / MOVIE, layout.PREDICTED, note),
+        movie(result.ds, folder / MOVIE, PREDICTED, note),
     ]
 
 
@@ -35,7 +35,7 @@ def _shown(ds: xr.Dataset) -> xr.Dataset:
     chosen = np.isin(ds["phase"].values, [ED, ES])
     if not chosen.any():
         chosen[0] = True
-    return ds.assign({layout.MASK: ds[layout.PREDICTED]}).assign_coords(labelled=("frame", chosen))
+    return ds.assign({MASK: ds[PREDICTED]}).assign_coords(labelled=("frame", chosen))
 
 
 def _curve(result: Result, path: Path, note: str) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 FLAGS = {
     "heart_not_found": "no blood pool was found, in this frame or in any",

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
-from mousecmr_data.facts import layout
 from mousecmr_data.files import disk
 from mousecmr_data.formats import nifti
 from mousecmr_data.formats.discover import Found
 from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.settings import Settings
+from mousecmr_data.schema.variables import PREDICTED
 
 MASKS, SEG, FRAMES, SLICES, RECORD = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv", "result.json"
 OUTDATED = "OUTDATED.txt"
@@ -39,7 +39,7 @@ def write(result: Result, folder: Path, settings: Settings, found: Found | None 
             "mouse": {**result.mouse, "notes": notes},
             "flags": [{"level": f.level, **vars(f)} for f in result.flags],
             "marks": result.marks,
-            "network": result.ds[layout.PREDICTED].attrs,
+            "network": result.ds[PREDICTED].attrs,
             "seconds": round(result.seconds, 3),
         }
         dump(record, partial / RECORD)
@@ -64,7 +64,7 @@ def outdate(folder: Path, error: MouseCMRError) -> None:
 
 def _fill(result: Result, folder: Path, settings: Settings, found: Found | None) -> list[str]:
     """Write all but the record; returns what could not be."""
-    masks = result.ds[layout.PREDICTED]
+    masks = result.ds[PREDICTED]
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     by = f"{masks.attrs['weights']}{trained}; research only"
     nifti.write_labels(masks.values, folder / MASKS, result.ds, by)

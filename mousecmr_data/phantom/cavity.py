@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mousecmr_data.facts.labels import Label
 from mousecmr_data.phantom.noise import smooth
 from mousecmr_data.phantom.plan import Plan
 from mousecmr_data.phantom.ventricle import ANGLES, Ventricle
 from mousecmr_data.phantom.view import Polar
+from mousecmr_data.schema.labels import Label
 
 Floats = NDArray[np.float32]
 

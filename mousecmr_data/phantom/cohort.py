@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from mousecmr_data.facts.manifest import embedded
 from mousecmr_data.phantom.anatomy import draw_heart, draw_pose, draw_thorax
 from mousecmr_data.phantom.physiology import (
     CONSTRICTION,
@@ -20,6 +19,7 @@ from mousecmr_data.phantom.physiology import (
 )
 from mousecmr_data.phantom.plan import Acquisition, Plan
 from mousecmr_data.phantom.protocol import PROTOCOLS, Protocol, protocol
+from mousecmr_data.schema.manifest import load_manifest
 
 COHORTS: tuple[str, ...] = tuple(PROTOCOLS)
 
@@ -53,7 +53,7 @@ def _plans(cohort: str) -> dict[str, Plan]:
 
 
 def _phenotypes(cohort: str) -> Iterator[str]:
-    real = [(group.name, group.n_mice) for group in embedded("mousecmr-130").groups]
+    real = [(group.name, group.n_mice) for group in load_manifest("mousecmr-130").groups]
     for name, count in _EXTERNAL_GROUPS.get(cohort, real):
         yield from [name] * count
 

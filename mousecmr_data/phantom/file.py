@@ -9,9 +9,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mousecmr_data.facts import layout
 from mousecmr_data.phantom.plan import Plan
 from mousecmr_data.phantom.rendering import Rendering, render
+from mousecmr_data.schema.variables import (
+    ATTR_FRAME_TIME,
+    ATTR_MOUSE,
+    ATTR_PHENOTYPE,
+    ATTR_SOURCE,
+    ATTR_SYNTHETIC,
+    ATTR_VOXEL_SIZE,
+    FRAMES_WITH_ROI,
+    IMAGES,
+    MASKS,
+    MODEL_TO_FILE,
+)
 
 
 def write(plan: Plan, path: str | os.PathLike[str]) -> None:
@@ -32,22 +43,22 @@ def write_rendering(plan: Plan, rendering: Rendering, path: str | os.PathLike[st
     os.close(handle)
     try:
         with h5py.File(temporary, "w") as file:
-            file.create_dataset(layout.IMAGES, data=_to_file(rendering.image))
+            file.create_dataset(IMAGES, data=_to_file(rendering.image))
             rows, columns, _, _ = stored = _to_file(masks).shape
             file.create_dataset(
-                layout.MASKS,
+                MASKS,
                 data=_to_file(masks),
                 chunks=(rows, columns, 1, stored[3]),
                 compression="gzip",
                 compression_opts=1,
             )
-            file.create_dataset(layout.FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))
-            file.attrs[layout.ATTR_MOUSE] = plan.mouse
-            file.attrs[layout.ATTR_SOURCE] = plan.cohort
-            file.attrs[layout.ATTR_SYNTHETIC] = True
-            file.attrs[layout.ATTR_PHENOTYPE] = plan.phenotype
-            file.attrs[layout.ATTR_VOXEL_SIZE] = np.asarray(plan.voxel_size_mm, np.float64)
-            file.attrs[layout.ATTR_FRAME_TIME] = float(plan.frame_time_ms)
+            file.create_dataset(FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))
+            file.attrs[ATTR_MOUSE] = plan.mouse
+            file.attrs[ATTR_SOURCE] = plan.cohort
+            file.attrs[ATTR_SYNTHETIC] = True
+            file.attrs[ATTR_PHENOTYPE] = plan.phenotype
+            file.attrs[ATTR_VOXEL_SIZE] = np.asarray(plan.voxel_size_mm, np.float64)
+            file.attrs[ATTR_FRAME_TIME] = float(plan.frame_time_ms)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(target)
     except BaseException:
@@ -57,4 +68,4 @@ def write_rendering(plan: Plan, rendering: Rendering, path: str | os.PathLike[st
 
 def _to_file(array: np.ndarray) -> np.ndarray:
     """(frame, slice, y, x) to (row, column, slice, frame), contiguous."""
-    return np.ascontiguousarray(array.transpose([layout.MODEL_TO_FILE.index(k) for k in range(4)]))
+    return np.ascontiguousarray(array.transpose([MODEL_TO_FILE.index(k) for k in range(4)]))

@@ -29,7 +29,7 @@ class Rendering:
     image: NDArray[np.uint16]
     """(frame, slice, y, x)"""
     truth: NDArray[np.uint8]
-    """(frame, slice, y, x), labels of :class:`mousecmr_data.facts.labels.Label`"""
+    """(frame, slice, y, x), labels of :class:`mousecmr_data.schema.labels.Label`"""
 
 
 def render(plan: Plan) -> Rendering:

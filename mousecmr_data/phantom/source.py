@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from mousecmr_data.facts import manifest as manifests
-from mousecmr_data.facts.manifest import Constant, FileEntry, Group, Manifest, SplitScheme, Stack
 from mousecmr_data.files import cache as places
 from mousecmr_data.files import processes
 from mousecmr_data.phantom import VERSION, Plan, plans, write
+from mousecmr_data.schema.manifest import Constant, FileEntry, Group, Manifest, SplitScheme, Stack, load_manifest
 
 EXTERNAL = "external"
 """The only split of the cohorts that stand in for the article's external test sets."""
@@ -24,7 +23,7 @@ def manifest(cohort: str) -> Manifest:
     The cohort "phantom" has the real mice's names, so it has their splits too; the others have a
     single split, "external", in every scheme.
     """
-    real = manifests.embedded()
+    real = load_manifest()
     mice = tuple(plans(cohort))
     drawn = list(plans(cohort).values())
     if set(mice) == set(real.files):

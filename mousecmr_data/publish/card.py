@@ -10,11 +10,11 @@ import yaml
 
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
-from mousecmr_data.facts.labels import MEANINGS
-from mousecmr_data.facts.layout import NOT_PUBLISHED
 from mousecmr_data.publish import citation, licence
 from mousecmr_data.publish.edition import BANNER, Edition
 from mousecmr_data.publish.shards import Shard
+from mousecmr_data.schema.labels import MEANINGS
+from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 TAGS = ("cardiac", "mri", "mouse", "pre-clinical", "cine", "segmentation", "medical", "3d")
 

@@ -10,8 +10,8 @@ from importlib import metadata
 from typing import Any
 
 import mousecmr_data
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.phantom import COHORTS as PHANTOMS
+from mousecmr_data.schema.manifest import Manifest
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SPECIAL = str.maketrans({"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "µ": r"$\mu$", "×": r"$\times$"})

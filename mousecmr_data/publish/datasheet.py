@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from mousecmr_data.facts.entries import Reported
-from mousecmr_data.facts.layout import NOT_PUBLISHED
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.publish.edition import BANNER, Edition
+from mousecmr_data.schema.manifest import ArriveItem, Manifest
+from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 
 def text(edition: Edition) -> str:
@@ -26,7 +25,7 @@ def arrive(manifest: Manifest) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _value(entry: Reported, manifest: Manifest) -> tuple[str, str]:
+def _value(entry: ArriveItem, manifest: Manifest) -> tuple[str, str]:
     found = [(name, manifest.acquisition[name]) for name in entry.constants if name in manifest.acquisition]
     if not found:
         return entry.value, entry.source

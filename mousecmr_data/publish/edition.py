@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError
-from mousecmr_data.facts.manifest import Manifest
+from mousecmr_data.schema.manifest import Manifest
 
 SYNTHETIC = "SYNTHETIC"
 BANNER = "SYNTHETIC DATA: computed by a phantom, not measured on animals."

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mousecmr_data.cine import planes
 from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.facts import layout
 from mousecmr_data.formats import nifti
 from mousecmr_data.publish import exports
+from mousecmr_data.schema.variables import MASK
 
 
 def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda _: None) -> Path:
@@ -32,7 +32,7 @@ def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda
             for frame in about["labelled_frames"]:
                 name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask.nii.gz"
                 masks[str(frame)] = name
-                nifti.write_labels(ds[layout.MASK].isel(frame=[frame]).values, place / name, ds)
+                nifti.write_labels(ds[MASK].isel(frame=[frame]).values, place / name, ds)
             exports.write_json(place / f"{mouse}.json", {**about, "cine": f"{mouse}_cine.nii.gz", "masks": masks})
             done(mouse)
     return Path(path)

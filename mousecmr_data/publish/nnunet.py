@@ -18,10 +18,10 @@ from typing import Any
 from mousecmr_data.cine import planes
 from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.errors import ArgumentError, UnlabelledError
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import MEANINGS
 from mousecmr_data.formats import nifti
 from mousecmr_data.publish import exports
+from mousecmr_data.schema.labels import MEANINGS
+from mousecmr_data.schema.variables import MASK
 
 ENDING = ".nii.gz"
 TEST, VALIDATION = "test", "validation"
@@ -55,7 +55,7 @@ def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda
                 (folder / f"images{end}").mkdir(exist_ok=True)
                 (folder / f"labels{end}").mkdir(exist_ok=True)
                 nifti.write_images(one, folder / f"images{end}" / f"{case}_0000{ENDING}")
-                nifti.write_labels(one[layout.MASK].values, folder / f"labels{end}" / f"{case}{ENDING}", one)
+                nifti.write_labels(one[MASK].values, folder / f"labels{end}" / f"{case}{ENDING}", one)
             done(mouse)
         training = [c for split, names in cases.items() if split != TEST for c in names]
         if not training:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from mousecmr_data.facts.layout import NOT_PUBLISHED
 from mousecmr_data.publish.edition import BANNER, Edition
+from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 MISSING = "n/a"
 """BIDS' word for a value that is not there."""

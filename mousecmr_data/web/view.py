@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.evaluate.figures import MARGIN_MM, box
-from mousecmr_data.facts import layout
-from mousecmr_data.facts.labels import COLOURS, MEANINGS
 from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN
 from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.writing import plain
+from mousecmr_data.schema.labels import COLOURS, MEANINGS
+from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED
 
 MAX_PIXELS = 12_000_000
 """Of a picture with all frames of a slice; larger ones are shown at a half, a third, ... of their resolution."""
@@ -46,8 +46,8 @@ def write(result: Result, folder: Path, prefix: str) -> View:
     from PIL import Image
 
     ds = result.ds
-    images = ds[layout.IMAGE].transpose(*layout.DIMS).values
-    labels = ds[layout.PREDICTED].transpose(*layout.DIMS).values
+    images = ds[IMAGE].transpose(*DIMS).values
+    labels = ds[PREDICTED].transpose(*DIMS).values
     n_frames, n_slices, n_y, n_x = images.shape
     step = math.ceil(math.sqrt(max(1.0, n_frames * n_y * n_x / MAX_PIXELS)))
     low, high = np.percentile(images, (0.5, 99.7))
@@ -69,7 +69,7 @@ def write(result: Result, folder: Path, prefix: str) -> View:
 def _about(result: Result, step: int) -> dict[str, Any]:
     ds, frames = result.ds, result.frames
     dz, dy, dx = voxel_size_mm(ds)
-    labels = ds[layout.PREDICTED].transpose(*layout.DIMS).values
+    labels = ds[PREDICTED].transpose(*DIMS).values
     rows, columns = box(labels, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     known = bool(ds.attrs.get(FRAME_TIME_KNOWN, True))
     about = {
@@ -106,7 +106,7 @@ def _about(result: Result, step: int) -> dict[str, Any]:
 def _start(result: Result) -> dict[str, int]:
     """Where the viewer opens: end-diastole, the slice with most of the heart."""
     frame = result.mouse["ed_frame"] or 0
-    areas = np.count_nonzero(result.ds[layout.PREDICTED].values[frame], axis=(1, 2))
+    areas = np.count_nonzero(result.ds[PREDICTED].values[frame], axis=(1, 2))
     return {"frame": int(frame), "slice": int(np.argmax(areas))}
 
 

@@ -17,10 +17,10 @@ from servers.cohort import VERSION, bodies, everything, leftovers, manifest
 from servers.host import Host
 
 from mousecmr_data.errors import CacheError, ChecksumError, ManifestError, MissingDataError, MouseCMRError
-from mousecmr_data.facts.manifest import Manifest, Weights
 from mousecmr_data.files import bundle
 from mousecmr_data.files.fetch import fetch, fetch_weights
 from mousecmr_data.files.state import present
+from mousecmr_data.schema.manifest import Manifest, Weights
 
 FILES = bodies(3, 30_000)
 NETWORK = b"\x89HDF weights" * 500

@@ -15,9 +15,9 @@ from servers.host import Host
 
 from mousecmr_data.cli.main import main
 from mousecmr_data.errors import ChecksumError, MissingDataError, UnknownNameError
-from mousecmr_data.facts.manifest import Weights
 from mousecmr_data.files import upstream
 from mousecmr_data.files.fetch import fetch, fetch_weights
+from mousecmr_data.schema.manifest import Weights
 
 FILES = bodies(3, 5000)
 Run = Callable[..., Result]

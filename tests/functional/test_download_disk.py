@@ -111,7 +111,7 @@ def test_the_plan_says_what_how_much_and_where_to(tmp_path: Path) -> None:
 READER = """
 import json, os, sys
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.facts.manifest import read
+from mousecmr_data.schema.manifest import read_manifest
 from mousecmr_data.files import digest
 from mousecmr_data.files.fetch import fetch
 from mousecmr_data.files.state import present
@@ -122,7 +122,7 @@ if os.geteuid() == 0:  # root may write anywhere: become nobody
     os.setuid(65534)
 hashed, of_file = [], digest.of_file
 digest.of_file = lambda *a: hashed.append(1) or of_file(*a)
-m, cache, mice = read(sys.argv[1]), sys.argv[2], sys.argv[3].split()
+m, cache, mice = read_manifest(sys.argv[1]), sys.argv[2], sys.argv[3].split()
 out = {"present": list(present(m, mice, cache).values())}
 try:
     out["paths"] = len(fetch(m, mice, cache=cache, progress=False))

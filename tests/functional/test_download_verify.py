@@ -10,10 +10,10 @@ from servers.cohort import QUICK, bodies, leftovers, manifest
 from servers.host import Host
 
 from mousecmr_data.errors import DownloadError
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.files.fetch import fetch, fetch_report
 from mousecmr_data.files.state import present
 from mousecmr_data.files.verify import Verdict, verify
+from mousecmr_data.schema.manifest import Manifest
 
 FILES = bodies(6, 20_000)
 OTHER = bodies(6, 20_000, seed=2)

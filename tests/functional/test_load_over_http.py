@@ -10,8 +10,9 @@ from servers.cohort import everything, git_blob_sha1
 from servers.host import Fault, Host
 
 import mousecmr_data as md
-from mousecmr_data.facts import manifest as manifests
 from mousecmr_data.phantom import plans, write
+from mousecmr_data.schema import manifest as manifests
+from mousecmr_data.schema.manifest import DEFAULT_DATASET, MANIFESTS_FOLDER
 
 MICE = ("Mouse1", "Mouse2", "Mouse5")
 """Two of the split "train", one of "validation"."""
@@ -28,8 +29,8 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.fixture
 def manifest(tmp_path: Path, bodies: dict[str, bytes]) -> Path:
     """The embedded manifest with these three files in place of the 130."""
-    folder = tmp_path / "manifest"
-    shutil.copytree(manifests.ROOT / manifests.DEFAULT, folder)
+    folder = tmp_path / "manifests" / DEFAULT_DATASET
+    shutil.copytree(MANIFESTS_FOLDER / DEFAULT_DATASET, folder)
     rows = ["mouse,path,git_blob_sha1,sha256,size"]
     rows += [f"{Path(path).stem},{path},{git_blob_sha1(body)},," for path, body in bodies.items()]
     (folder / "files.csv").write_text("\n".join(rows) + "\n")
@@ -42,7 +43,7 @@ def manifest(tmp_path: Path, bodies: dict[str, bytes]) -> Path:
 @pytest.fixture
 def default_manifest(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The package as it would be if the dataset were these three files."""
-    monkeypatch.setattr(manifests, "embedded", lambda *_: manifests.read(manifest))
+    monkeypatch.setattr(manifests, "MANIFESTS_FOLDER", manifest.parent)
     return manifest
 
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mousecmr_data.facts import manifest as manifests
-from mousecmr_data.facts.manifest import FileEntry, Manifest
 from mousecmr_data.files.patience import Patience
+from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
 VERSION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -39,7 +38,7 @@ def entry(path: str, body: bytes, sizes: bool = False, sha256: bool = False) -> 
 def manifest(files: Mapping[str, bytes], url: str = "", sizes: bool = False, sha256: bool = False) -> Manifest:
     """A manifest of ``files`` to be had from the template ``url``."""
     entries = {e.mouse: e for e in (entry(p, b, sizes, sha256) for p, b in files.items())}
-    return replace(manifests.embedded(), name="tiny", version=VERSION, url=url, files=entries, splits={}, weights={})
+    return replace(load_manifest(), name="tiny", version=VERSION, url=url, files=entries, splits={}, weights={})
 
 
 def write_manifest(folder: Path, files: Mapping[str, bytes], url: str, sizes: bool = False) -> Path:

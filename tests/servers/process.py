@@ -9,9 +9,9 @@ from pathlib import Path
 
 SCRIPT = """
 import sys
-from mousecmr_data.facts.manifest import read
+from mousecmr_data.schema.manifest import read_manifest
 from mousecmr_data.files.fetch import fetch
-fetch(read(sys.argv[1]), cache=sys.argv[2], progress=False)
+fetch(read_manifest(sys.argv[1]), cache=sys.argv[2], progress=False)
 """
 
 TIMEOUT = 120.0

@@ -9,9 +9,9 @@ from servers.cohort import bodies, leftovers, manifest, write_manifest
 from servers.host import Host
 from servers.process import finish, start
 
-from mousecmr_data.facts.manifest import read
 from mousecmr_data.files.fetch import fetch
 from mousecmr_data.files.state import present
+from mousecmr_data.schema.manifest import read_manifest
 
 ROUNDS = 10 if os.environ.get("MOUSECMR_STRESS") == "1" else 1
 FILES = bodies(12, 300_000)
@@ -26,7 +26,7 @@ def test_four_processes_at_once_and_each_file_is_sent_once(turn: int, tmp_path: 
         assert [finish(p) for p in processes] == ["", "", "", ""]
         assert dict(host.sent) == {path: len(body) for path, body in FILES.items()}
         assert len(host.requests) == len(FILES)
-    assert set(present(read(folder), cache=tmp_path / "cache").values()) == {"verified"}, f"round {turn}"
+    assert set(present(read_manifest(folder), cache=tmp_path / "cache").values()) == {"verified"}, f"round {turn}"
     assert leftovers(tmp_path / "cache") == []
 
 

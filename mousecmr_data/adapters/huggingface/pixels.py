@@ -14,8 +14,8 @@ import PIL.Image
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.facts import layout
 from mousecmr_data.formats import nifti
+from mousecmr_data.schema.variables import MASK
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSET = 256, 257, 258, 259, 273
 """Tags of TIFF 6.0."""
@@ -61,9 +61,9 @@ def cine_nifti(ds: xr.Dataset) -> tuple[bytes, bytes | None]:
     chosen = np.flatnonzero(ds["labelled"].values)
     with tempfile.TemporaryDirectory() as scratch:
         image = nifti.write_images(ds, Path(scratch) / "image.nii").read_bytes()
-        if not chosen.size or layout.MASK not in ds:
+        if not chosen.size or MASK not in ds:
             return image, None
-        masks = ds[layout.MASK].isel(frame=chosen).values
+        masks = ds[MASK].isel(frame=chosen).values
         return image, nifti.write_labels(masks, Path(scratch) / "mask.nii", ds).read_bytes()
 
 

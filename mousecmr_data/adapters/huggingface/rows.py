@@ -12,7 +12,7 @@ from mousecmr_data.adapters.huggingface import pixels
 from mousecmr_data.adapters.huggingface.columns import IMAGE, MASK, Config
 from mousecmr_data.cine import samples
 from mousecmr_data.cine.voxels import voxel_size_mm
-from mousecmr_data.facts import layout
+from mousecmr_data.schema import variables
 
 Row = dict[str, Any]
 
@@ -43,8 +43,8 @@ def _planes(ds: xr.Dataset, config: Config, about: Row) -> Iterator[Row]:
     labelled, phase, numbers = ds["labelled"].values, ds["phase"].values, ds["slice"].values
     for position in samples.select(ds, "labelled" if config == "labelled" else "all").tolist():
         frame = ds.isel(frame=position)
-        images = frame[layout.IMAGE].values
-        masks = frame[layout.MASK].values if labelled[position] else None
+        images = frame[variables.IMAGE].values
+        masks = frame[variables.MASK].values if labelled[position] else None
         number = int(ds["frame"].values[position])
         for i, plane in enumerate(images):
             name = f"{mouse}_slice{int(numbers[i]):02d}_frame{number:02d}"

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from mousecmr_data.adapters.torch.batch import Index, Tensors
 from mousecmr_data.cine import planes
 from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.facts import layout
+from mousecmr_data.schema.variables import IMAGE
 
 LARGEST_FREED = 31 * 2**20
 """Bytes; glibc looks at blocks of up to 32 MiB."""
@@ -39,11 +39,11 @@ class MemoryPixels:
     """Everything in memory: the fastest, for what fits."""
 
     def __init__(self, cohort: Cohort, chosen: Sequence[NDArray[np.intp]]) -> None:
-        shapes = [(at.size, *ds[layout.IMAGE].shape[1:]) for ds, at in zip(cohort, chosen, strict=True)]
+        shapes = [(at.size, *ds[IMAGE].shape[1:]) for ds, at in zip(cohort, chosen, strict=True)]
         self.arrays, self._flat = _allocate(shapes)
         for mouse, at, (image, mask) in zip(cohort.mice, chosen, self.arrays, strict=True):
             ds = planes.read_once(cohort, mouse)
-            image[...], mask[...] = ds[layout.IMAGE].isel(frame=at).values, planes.masks(ds, at)
+            image[...], mask[...] = ds[IMAGE].isel(frame=at).values, planes.masks(ds, at)
 
     @property
     def nbytes(self) -> int:
@@ -122,7 +122,7 @@ class LazyPixels:
         ds = self.cohort[self.cohort.mice[mouse]]
         at = self.chosen[mouse] if kind == "cines" else self.chosen[mouse][[row]]
         part = ds.isel(slice=[position]) if kind == "slices" else ds
-        return _part((part[layout.IMAGE].isel(frame=at).values, planes.masks(part, at)), kind, 0, 0)
+        return _part((part[IMAGE].isel(frame=at).values, planes.masks(part, at)), kind, 0, 0)
 
 
 def _keep_freed_memory() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mousecmr_data.baseline.engines.engine import Engine
 from mousecmr_data.cine.overlap import dice_by_class
 from mousecmr_data.cine.postprocessing import postprocessed
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 Labels = NDArray[np.uint8]
 

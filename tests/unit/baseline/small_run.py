@@ -14,8 +14,8 @@ from mousecmr_data.baseline.loop import fit
 from mousecmr_data.baseline.pool import rendered
 from mousecmr_data.baseline.slices import Slices
 from mousecmr_data.baseline.unet3plus import UNet3Plus
-from mousecmr_data.facts.labels import Label
 from mousecmr_data.phantom import plans
+from mousecmr_data.schema.labels import Label
 
 
 @cache

@@ -11,7 +11,7 @@ from mousecmr_data.baseline import export
 from mousecmr_data.cine import model
 from mousecmr_data.cine.mouse import open_file
 from mousecmr_data.cine.overlap import dice_by_class, scored
-from mousecmr_data.facts.labels import Label
+from mousecmr_data.schema.labels import Label
 
 
 def segmented() -> xr.Dataset:

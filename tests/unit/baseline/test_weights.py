@@ -10,8 +10,8 @@ from unit.baseline.keras_file import randomised, write_keras  # noqa: E402
 
 from mousecmr_data.baseline import cards, load, weights  # noqa: E402
 from mousecmr_data.errors import ChecksumError, MissingDataError, UnknownNameError  # noqa: E402
-from mousecmr_data.facts.manifest import Manifest, embedded  # noqa: E402
 from mousecmr_data.files.cache import weights_folder  # noqa: E402
+from mousecmr_data.schema.manifest import Manifest, load_manifest  # noqa: E402
 
 AUTHORS = "mousecmr-9.4T-unet3plus"
 TINY = (2, 3, 4, 5, 6)
@@ -25,13 +25,13 @@ def lab(tmp_path: Path) -> tuple[Manifest, Path]:
     write_keras(source, network)
     content = source.read_bytes()
     entry = replace(
-        embedded().weights[AUTHORS], sha256=hashlib.sha256(content).hexdigest(), size=len(content), channels=TINY
+        load_manifest().weights[AUTHORS], sha256=hashlib.sha256(content).hexdigest(), size=len(content), channels=TINY
     )
     cache = tmp_path / "cache"
     place = weights_folder(entry, cache) / Path(entry.path).name
     place.parent.mkdir(parents=True)
     place.write_bytes(content)
-    return replace(embedded(), weights={AUTHORS: entry}), cache
+    return replace(load_manifest(), weights={AUTHORS: entry}), cache
 
 
 def test_there_are_two_sets_of_weights() -> None:

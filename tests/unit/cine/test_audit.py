@@ -4,7 +4,7 @@ import numpy as np
 from layout_files import arrays, write
 
 from mousecmr_data.cine.audit import audit
-from mousecmr_data.facts.manifest import Stack, embedded
+from mousecmr_data.schema.manifest import Stack, load_manifest
 
 STACK = Stack(24, 20, (3, 3), (5, 5))
 
@@ -46,7 +46,7 @@ def test_masks_outside_the_labelled_frames(tmp_path: Path) -> None:
 
 
 def test_sizes_are_held_against_the_manifest(tmp_path: Path) -> None:
-    problems = audit(write(tmp_path / "m.h5"), embedded().stack)
+    problems = audit(write(tmp_path / "m.h5"), load_manifest().stack)
     assert len(problems) == 3
     assert "(24, 20), expected (256, 256)" in problems[0]
 

@@ -6,9 +6,9 @@ from evaluated import mouse, stack
 
 from mousecmr_data import evaluate
 from mousecmr_data.evaluate.published import AGREES, DIFFERS, against
-from mousecmr_data.facts.manifest import embedded
+from mousecmr_data.schema.manifest import load_manifest
 
-PUBLISHED = embedded().published
+PUBLISHED = load_manifest().published
 NAMES = {"EDV": 0, "ESV": 1, "mass at ED": 2, "mass at ES": 3}
 """The measures that masks can be built to have; SV and EF follow from them."""
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from servers.cohort import manifest
 
-from mousecmr_data.facts.manifest import embedded
 from mousecmr_data.files import cache
+from mousecmr_data.schema.manifest import load_manifest
 
 
 def test_argument_then_variable_then_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_one_folder_per_version(tmp_path: Path) -> None:
 
 
 def test_weights_are_kept_by_content(tmp_path: Path) -> None:
-    weights = next(iter(embedded().weights.values()))
+    weights = next(iter(load_manifest().weights.values()))
     entry = cache.weights_entry(weights)
     place = cache.weights_folder(weights, tmp_path)
     assert place == tmp_path / "weights" / weights.name / weights.sha256[:12]

@@ -3,15 +3,15 @@ from pathlib import Path
 import pytest
 from servers.cohort import manifest
 
-from mousecmr_data.facts.manifest import embedded
 from mousecmr_data.files import sources
+from mousecmr_data.schema.manifest import load_manifest
 
 TINY = manifest({"Data/Mouse1.h5": b""}, "https://up.example.org/{version}/{path}")
 ENTRY = TINY.files["Mouse1"]
 
 
 def test_the_pinned_urls_of_the_dataset() -> None:
-    real = embedded()
+    real = load_manifest()
     (only,) = sources.of(real, real.files["Mouse130"])
     assert only.urls[0].startswith("https://raw.githubusercontent.com/")
     assert only.urls[0].endswith(f"/{real.version}/Data/Mouse130.h5")

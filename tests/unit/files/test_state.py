@@ -8,10 +8,10 @@ import pytest
 from servers.cohort import bodies, manifest
 
 from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.facts.manifest import Manifest
 from mousecmr_data.files import digest
 from mousecmr_data.files.fetch import fetch
 from mousecmr_data.files.state import FileState, present, select
+from mousecmr_data.schema.manifest import Manifest
 
 FILES = bodies(130, 1000)
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.errors import UnitsError
-from mousecmr_data.facts import layout
 from mousecmr_data.formats import cinemodel
 from mousecmr_data.formats.grid import Grid
 from mousecmr_data.jobs import mouse
 from mousecmr_data.jobs.quality import FLAGS
+from mousecmr_data.schema.variables import DIMS, PREDICTED, UNPROCESSED
 
 RADII = 5.0 + 2.0 * np.cos(np.linspace(0, 2 * np.pi, 20, endpoint=False))
 """Of the blood pool, in pixels."""
@@ -34,7 +34,7 @@ class Told:
         if progress:
             progress(self.given.shape[0] * self.given.shape[1])
         kept = np.stack([postprocessed(stack) for stack in self.given])
-        return ds.assign({layout.PREDICTED: (layout.DIMS, kept, attrs), layout.UNPROCESSED: (layout.DIMS, self.given)})
+        return ds.assign({PREDICTED: (DIMS, kept, attrs), UNPROCESSED: (DIMS, self.given)})
 
 
 @pytest.fixture

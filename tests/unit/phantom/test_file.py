@@ -10,9 +10,20 @@ import numpy as np
 import pytest
 
 from mousecmr_data import phantom
-from mousecmr_data.facts import layout
 from mousecmr_data.phantom import file as phantom_file
 from mousecmr_data.phantom.file import write_rendering
+from mousecmr_data.schema.variables import (
+    ATTR_FRAME_TIME,
+    ATTR_MOUSE,
+    ATTR_PHENOTYPE,
+    ATTR_SOURCE,
+    ATTR_SYNTHETIC,
+    ATTR_VOXEL_SIZE,
+    FRAMES_WITH_ROI,
+    IMAGES,
+    MASKS,
+    MODEL_TO_FILE,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,24 +35,24 @@ def path(plan: phantom.Plan, rendering: phantom.Rendering, tmp_path_factory: pyt
 
 def test_layout(path: Path, plan: phantom.Plan, rendering: phantom.Rendering) -> None:
     with h5py.File(path) as file:
-        assert set(file) == {layout.IMAGES, layout.MASKS, layout.FRAMES_WITH_ROI}
-        images, masks, frames = (file[name][:] for name in (layout.IMAGES, layout.MASKS, layout.FRAMES_WITH_ROI))
+        assert set(file) == {IMAGES, MASKS, FRAMES_WITH_ROI}
+        images, masks, frames = (file[name][:] for name in (IMAGES, MASKS, FRAMES_WITH_ROI))
         attributes = dict(file.attrs)
     assert images.dtype == np.uint16 and masks.dtype == np.uint8 and frames.dtype == np.int64
     assert images.shape == masks.shape == (256, 256, plan.n_slices, plan.n_frames)
-    np.testing.assert_array_equal(images.transpose(layout.MODEL_TO_FILE), rendering.image)
+    np.testing.assert_array_equal(images.transpose(MODEL_TO_FILE), rendering.image)
     assert tuple(frames) == plan.labelled_frames
     for frame in range(plan.n_frames):
         if frame in plan.labelled_frames:
             np.testing.assert_array_equal(masks[..., frame].transpose(2, 0, 1), rendering.truth[frame])
         else:
             assert not masks[..., frame].any() and rendering.truth[frame].any()
-    assert attributes[layout.ATTR_MOUSE] == "Mouse17"
-    assert attributes[layout.ATTR_SOURCE] == "phantom"
-    assert bool(attributes[layout.ATTR_SYNTHETIC]) is True
-    assert attributes[layout.ATTR_PHENOTYPE] == plan.phenotype
-    assert tuple(attributes[layout.ATTR_VOXEL_SIZE]) == (1.0, 0.1, 0.1)
-    assert attributes[layout.ATTR_FRAME_TIME] == 5.0
+    assert attributes[ATTR_MOUSE] == "Mouse17"
+    assert attributes[ATTR_SOURCE] == "phantom"
+    assert bool(attributes[ATTR_SYNTHETIC]) is True
+    assert attributes[ATTR_PHENOTYPE] == plan.phenotype
+    assert tuple(attributes[ATTR_VOXEL_SIZE]) == (1.0, 0.1, 0.1)
+    assert attributes[ATTR_FRAME_TIME] == 5.0
 
 
 def test_the_file_is_readable_by_all_and_alone(path: Path) -> None:
@@ -77,4 +88,4 @@ def test_write_renders_the_plan(
     phantom.write(plan, tmp_path / "a.h5")
     assert asked == [plan]
     with h5py.File(tmp_path / "a.h5") as file:
-        assert file[layout.IMAGES].shape[2:] == (plan.n_slices, plan.n_frames)
+        assert file[IMAGES].shape[2:] == (plan.n_slices, plan.n_frames)

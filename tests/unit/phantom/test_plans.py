@@ -12,15 +12,15 @@ import pytest
 
 from mousecmr_data import phantom
 from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.facts.manifest import embedded
 from mousecmr_data.phantom.cohort import INFLOW_MICE
+from mousecmr_data.schema.manifest import load_manifest
 
 
 def test_names_and_groups_are_the_published_ones() -> None:
     plans = phantom.plans("phantom")
     assert list(plans) == [f"Mouse{n}" for n in range(1, 131)]
     assert all(plan.mouse == name and plan.cohort == "phantom" for name, plan in plans.items())
-    wanted = {group.name: group.n_mice for group in embedded("mousecmr-130").groups}
+    wanted = {group.name: group.n_mice for group in load_manifest("mousecmr-130").groups}
     assert Counter(plan.phenotype for plan in plans.values()) == wanted
 
 

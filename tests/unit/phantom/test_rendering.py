@@ -12,8 +12,8 @@ import pytest
 from scipy import ndimage
 
 from mousecmr_data import phantom
-from mousecmr_data.facts.labels import Label
 from mousecmr_data.phantom.acquisition import acquire
+from mousecmr_data.schema.labels import Label
 
 
 def digest(rendering: phantom.Rendering) -> str:

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 import mousecmr_data as md
-from mousecmr_data.facts.manifest import embedded
 from mousecmr_data.phantom import COHORTS, plans
 from mousecmr_data.phantom.source import PhantomSource, make, manifest
+from mousecmr_data.schema.manifest import load_manifest
 
 
 @pytest.mark.parametrize("cohort", COHORTS)
@@ -22,7 +22,7 @@ def test_manifest(cohort: str) -> None:
 
 
 def test_splits_are_the_real_ones() -> None:
-    ours, real = (m.split_scheme("upstream-notebook").mice for m in (manifest("phantom"), embedded()))
+    ours, real = (m.split_scheme("upstream-notebook").mice for m in (manifest("phantom"), load_manifest()))
     assert dict(ours) == dict(real)
 
 
@@ -30,7 +30,7 @@ def test_the_table_makes_nothing(tmp_path: Path) -> None:
     cohort = md.load(source="phantom", cache=tmp_path)
     table = cohort.table
     assert len(table) == 130
-    assert table["phenotype"].value_counts().to_dict() == {g.name: g.n_mice for g in embedded().groups}
+    assert table["phenotype"].value_counts().to_dict() == {g.name: g.n_mice for g in load_manifest().groups}
     assert set(table["checksum"]) == {"not made yet"}
     assert bool(table["synthetic"].all())
     assert list(tmp_path.iterdir()) == []
@@ -75,7 +75,7 @@ def test_other_scanners_are_sound_and_describe_themselves(cohort: str, tmp_path:
 def test_counts_are_the_phantoms_own() -> None:
     counts = manifest("phantom").splits["upstream-notebook"].labelled_images_2d
     assert sum(counts.values()) == sum(p.n_slices * len(p.labelled_frames) for p in plans("phantom").values())
-    assert dict(counts) != dict(embedded().splits["upstream-notebook"].labelled_images_2d)
+    assert dict(counts) != dict(load_manifest().splits["upstream-notebook"].labelled_images_2d)
 
 
 def test_a_damaged_file_is_made_again_on_repair(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mousecmr_data import phantom
-from mousecmr_data.facts.labels import Label
 from mousecmr_data.phantom.physiology import CONSTRICTION, CONTROL, DENSITY_MG_PER_UL, INFARCTION
 from mousecmr_data.phantom.truth import truth
+from mousecmr_data.schema.labels import Label
 
 Labels = NDArray[np.uint8]
 

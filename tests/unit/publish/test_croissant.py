@@ -9,7 +9,7 @@ import pytest
 import ragged
 
 from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.facts.manifest import embedded
+from mousecmr_data.schema.manifest import load_manifest
 
 pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")
 mlc = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
@@ -23,7 +23,7 @@ pytestmark = [  # what mlcroissant itself calls
 
 
 def test_it_is_valid_without_a_warning(cohort: Cohort, caplog: pytest.LogCaptureFixture) -> None:
-    made = replace(edition.of(cohort, "lab/mice"), manifest=embedded())
+    made = replace(edition.of(cohort, "lab/mice"), manifest=load_manifest())
     written = [shards.Shard(p.path, p.config, p.split, p.mice, 1, 1, 1, "0" * 64, "") for p in shards.plans(made)]
     with caplog.at_level(logging.WARNING):
         data = mlc.Dataset(croissant.description(made, written))

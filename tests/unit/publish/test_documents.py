@@ -9,10 +9,10 @@ import pytest
 import ragged
 
 from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.facts.manifest import embedded
 from mousecmr_data.phantom.source import manifest as phantom
 from mousecmr_data.publish import datasheet, edition, participants
 from mousecmr_data.publish.edition import Edition
+from mousecmr_data.schema.manifest import load_manifest
 
 ESSENTIAL = [
     "1 Study design", "2 Sample size", "3 Inclusion and exclusion criteria", "4 Randomisation", "5 Blinding",
@@ -24,7 +24,7 @@ ESSENTIAL = [
 @pytest.fixture
 def real(cohort: Cohort) -> Edition:
     """The small mice with the facts of the real dataset."""
-    return replace(edition.of(cohort, "lab/mice"), manifest=embedded())
+    return replace(edition.of(cohort, "lab/mice"), manifest=load_manifest())
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def synthetic(tmp_path: Path) -> Edition:
 
 
 def test_the_datasheet_covers_arrive(real: Edition) -> None:
-    rows = datasheet.arrive(embedded())
+    rows = datasheet.arrive(load_manifest())
     items = list(dict.fromkeys(item for item, *_ in rows))
     assert items[:10] == ESSENTIAL
     values = {field: value for _, field, value, _ in rows}
     for unknown in ("strain and substrain", "sex", "age or developmental stage", "weight"):
         assert values[unknown] == "not published"
-    assert values["anaesthesia"] == embedded().acquisition["anaesthesia"].value, "one owner"
+    assert values["anaesthesia"] == load_manifest().acquisition["anaesthesia"].value, "one owner"
     assert "9.4 T" in values["imaging"]
     assert all(bool(source) == (value != "not published") for _, _, value, source in rows)
     text = datasheet.text(real)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mousecmr_data.errors import ManifestError, UnknownNameError
-from mousecmr_data.facts.manifest import DEFAULT, ROOT, embedded, read
+from mousecmr_data.schema.manifest import DEFAULT_DATASET, MANIFESTS_FOLDER, load_manifest, read_manifest
 
 # Quoted from the facts of the dataset, not from the script that makes the manifest.
 VALIDATION = "5 19 25 33 34 35 39 61 63 64 80 82 92 93 128"
@@ -17,7 +17,7 @@ def names(numbers: str) -> set[str]:
 
 
 def test_130_unique_mice_with_well_formed_checksums() -> None:
-    files = embedded().files
+    files = load_manifest().files
     assert set(files) == {f"Mouse{i}" for i in range(1, 131)}
     sums = [f.git_blob_sha1 or "" for f in files.values()]
     assert len(set(sums)) == 130
@@ -26,7 +26,7 @@ def test_130_unique_mice_with_well_formed_checksums() -> None:
 
 
 def test_url_is_pinned_to_the_commit() -> None:
-    m = embedded()
+    m = load_manifest()
     assert m.file_url(m.files["Mouse4"]) == (
         "https://raw.githubusercontent.com/mrphys/Open-Source_Pre-Clinical_Segmentation/"
         "97252ef6bbb06cf255c438dae1375959ec4972a4/Data/Mouse4.h5"
@@ -37,7 +37,7 @@ def test_url_is_pinned_to_the_commit() -> None:
 
 
 def test_splits_equal_the_facts() -> None:
-    scheme = embedded().split_scheme("upstream-notebook")
+    scheme = load_manifest().split_scheme("upstream-notebook")
     assert set(scheme.mice["validation"]) == names(VALIDATION)
     assert set(scheme.mice["test"]) == names(TEST)
     everyone = {f"Mouse{i}" for i in range(1, 131)}
@@ -48,17 +48,17 @@ def test_splits_equal_the_facts() -> None:
 
 def test_unpublished_split_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="not published"):
-        embedded().split_scheme("paper")
+        load_manifest().split_scheme("paper")
     with pytest.raises(UnknownNameError, match="upstream-notebook"):
-        embedded().split_scheme("mine")
+        load_manifest().split_scheme("mine")
 
 
 def test_groups_are_counts() -> None:
-    assert [g.n_mice for g in embedded().groups] == [39, 11, 51, 29]
+    assert [g.n_mice for g in load_manifest().groups] == [39, 11, 51, 29]
 
 
 def test_published_table_matches_the_facts() -> None:
-    published = embedded().published
+    published = load_manifest().published
     assert published is not None
     edv, esv, sv, ef, ed_mass, es_mass = published.measures
     assert (edv.truth, edv.bias, edv.limits_of_agreement) == ((65.6, 10.0), 0.6, (-6.0, 7.1))
@@ -68,14 +68,14 @@ def test_published_table_matches_the_facts() -> None:
 
 
 def test_every_constant_has_a_source() -> None:
-    m = embedded()
+    m = load_manifest()
     assert all(c.source for c in m.acquisition.values())
     assert all(i.text and i.source for i in m.known_issues)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(ROOT / DEFAULT, tmp_path / "manifest"))
+    return Path(shutil.copytree(MANIFESTS_FOLDER / DEFAULT_DATASET, tmp_path / "manifest"))
 
 
 def replace(path: Path, old: str, new: str) -> None:
@@ -111,22 +111,22 @@ def replace(path: Path, old: str, new: str) -> None:
 def test_a_broken_manifest_is_named(folder: Path, file: str, old: str, new: str, message: str) -> None:
     replace(folder / file, old, new)
     with pytest.raises(ManifestError, match=message):
-        read(folder)
+        read_manifest(folder)
 
 
 def test_only_two_files_are_required(folder: Path) -> None:
     for name in ("splits", "weights", "published", "known_issues"):
         (folder / f"{name}.toml").unlink()
-    assert len(read(folder).files) == 130
+    assert len(read_manifest(folder).files) == 130
     (folder / "files.csv").unlink()
     with pytest.raises(ManifestError, match=r"no files\.csv"):
-        read(folder)
+        read_manifest(folder)
 
 
 def test_encodings(folder: Path) -> None:
     text = (folder / "files.csv").read_text()
     (folder / "files.csv").write_text("\ufeff" + text, encoding="utf-8")
-    assert len(read(folder).files) == 130
+    assert len(read_manifest(folder).files) == 130
     (folder / "files.csv").write_bytes(text.replace("Mouse2,", "M\xe4use,").encode("latin-1"))
     with pytest.raises(ManifestError, match="UTF-8"):
-        read(folder)
+        read_manifest(folder)

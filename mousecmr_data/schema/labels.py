@@ -26,5 +26,5 @@ MEANINGS: dict[Label, str] = {
 COLOURS: dict[Label, str] = {Label.MYOCARDIUM: "#f2b134", Label.BLOOD_POOL: "#e4572e"}
 """Overlay colours (sRGB hex), told apart in greyscale and by colour-blind readers."""
 
-CLASSES: tuple[Label, ...] = (Label.MYOCARDIUM, Label.BLOOD_POOL)
+FOREGROUND: tuple[Label, ...] = (Label.MYOCARDIUM, Label.BLOOD_POOL)
 """The structures that are scored: every label but the background."""
