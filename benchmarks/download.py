@@ -25,8 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from mousecmr_data.files import digest
-from mousecmr_data.files.fetch import fetch
+from mousecmr_data._utils.checksums import compute_checksums
+from mousecmr_data.download.fetch import fetch_paths
 from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
 BAR = 0.7
@@ -70,7 +70,7 @@ def make(folder: Path, count: int, size: int) -> list[FileEntry]:
         path = folder / "Data" / f"Mouse{n}.h5"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(os.urandom(size + n))
-        sums = digest.of_file(path)
+        sums = compute_checksums(path)
         entries.append(FileEntry(f"Mouse{n}", f"Data/{path.name}", sums.git_blob_sha1))
     return entries
 
@@ -96,7 +96,7 @@ def flush(path: Path) -> None:
 
 def with_us(manifest: Manifest, place: Path, jobs: int) -> float:
     start = time.perf_counter()
-    fetch(manifest, cache=place, jobs=jobs, progress=False)
+    fetch_paths(manifest, cache=place, jobs=jobs, progress=False)
     return time.perf_counter() - start
 
 

@@ -85,7 +85,7 @@ def load(
     from mousecmr_data.cine.layoutcache import NAME, LayoutCache
     from mousecmr_data.cine.opening import FileOpener, Opener, StoreSource
     from mousecmr_data.cine.phenotypes import phenotypes_of
-    from mousecmr_data.files import cache as places
+    from mousecmr_data.download.cache import get_cache_root
 
     place = origin(source, cache, storage_options)
     usable = [name for name, scheme in place.manifest.splits.items() if scheme.mice]
@@ -102,7 +102,7 @@ def load(
     opener: Opener = place if isinstance(place, StoreSource) else FileOpener(place, None)
     if layout_cache and isinstance(opener, FileOpener):
         folder = (
-            places.root(None if cache is None else Path(cache)) / "layouts" / NAME / place.name / place.version[:12]
+            get_cache_root(None if cache is None else Path(cache)) / "layouts" / NAME / place.name / place.version[:12]
         )
         opener = FileOpener(place, LayoutCache(folder))
     members = [Member(n, assigned.get(n), groups.get(n, place.phenotype(n))) for n in names]
@@ -131,7 +131,7 @@ def fetch(
         chosen = list(every) if names is None else [known(n, every) for n in names]
         place.ready(chosen)
         return {name: place.file(name) for name in chosen}
-    from mousecmr_data.files.fetch import fetch as fetch_files
+    from mousecmr_data.download.fetch import fetch_paths as fetch_files
 
     _files_only(place, source)
     root = None if cache is None else Path(cache)
@@ -176,9 +176,9 @@ def verify(
 
     place = origin(source, cache)
     if source in PHANTOMS:
-        from mousecmr_data.files.state import select
+        from mousecmr_data.download.cache import select_entries
 
-        names = list(select(place.manifest, mice))
+        names = list(select_entries(place.manifest, mice))
         made = [n for n in names if place.file(n).exists()]
         if repair:  # there is nothing to hold a made file against but its content
             for bad in [n for n in made if audit(place.file(n), place.manifest.stack)]:
@@ -186,7 +186,7 @@ def verify(
             place.ready(made)
         found = [Checked(n, place.file(n), place.states([n])[n], "", ()) for n in made]
     else:
-        from mousecmr_data.files.verify import verify as verify_files
+        from mousecmr_data.download.verify import verify_files
 
         _files_only(place, source)
         root = None if cache is None else Path(cache)

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.parallel import map_in_processes
 from mousecmr_data.baseline.prediction import AGAIN, ATTR_SETTINGS, How, Made, Mice, attrs_of, predict_one, segmenter_of
 from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError
-from mousecmr_data.files import lock, processes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -64,7 +65,7 @@ def predict(
     sha256 = how.sha256()
     settings = how.settings(segmenter_of(how, sha256), sha256)
     folder.mkdir(parents=True, exist_ok=True)
-    with lock.of(folder, LOCK, partial(_busy, folder)):
+    with hold_lock(folder, LOCK, partial(_busy, folder)):
         for leftover in folder.glob(".*.part"):  # of a run that was killed: nobody else writes here
             leftover.unlink()
         if not redo:
@@ -74,7 +75,7 @@ def predict(
         if client is not None:
             found = _on_cluster(client, work, names, done)
         elif workers > 1:
-            found = processes.each(work, names, workers, done)
+            found = map_in_processes(work, names, workers, done)
         else:
             found = {}
             for name in names:

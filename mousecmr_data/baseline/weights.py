@@ -22,9 +22,9 @@ from mousecmr_data.baseline import keras_weights, tensorfile
 from mousecmr_data.baseline.engines import make
 from mousecmr_data.baseline.segmenter import Origin, Segmenter
 from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.download.cache import get_weights_folder
+from mousecmr_data.download.fetch import fetch_weights
 from mousecmr_data.errors import ChecksumError, DownloadError, FileLayoutError, MissingDataError, UnknownNameError
-from mousecmr_data.files import cache as places
-from mousecmr_data.files.fetch import fetch_weights
 from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -139,7 +139,7 @@ def _shipped_network(card: Card) -> UNet3Plus:
 def _fetched(card: Card, manifest: Manifest | None, cache: str | Path | None, offline: bool | None) -> UNet3Plus:
     """The manifest's weights: from the converted file in the cache, else fetched, verified and converted."""
     entry = card.weights
-    folder = places.weights_folder(entry, cache)
+    folder = get_weights_folder(entry, cache)
     converted = folder / f"{entry.name}.safetensors"
     if converted.is_file():
         network = _converted(converted, entry)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mousecmr_data._utils.checksums import compute_checksums
 from mousecmr_data.cine import hdf5
 from mousecmr_data.errors import ArgumentError, CacheError, ManifestError, MissingDataError, UnitsError
-from mousecmr_data.files import digest
 from mousecmr_data.schema.manifest import Manifest, read_manifest
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE
 
@@ -58,7 +58,7 @@ def create(
     rows = []
     for path in paths:
         _sizes_known(path, about)
-        sums = digest.of_file(path)
+        sums = compute_checksums(path)
         relative = path.relative_to(root).as_posix()
         rows.append([path.stem, relative, sums.git_blob_sha1, sums.sha256, str(sums.size)])
         if done:

@@ -9,10 +9,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mousecmr_data._utils.parallel import map_in_processes
 from mousecmr_data.cine import store
 from mousecmr_data.cine.opening import FileOpener
 from mousecmr_data.errors import CacheError
-from mousecmr_data.files import processes
 
 if TYPE_CHECKING:
     from mousecmr_data.cine.cohort import Cohort
@@ -24,12 +24,12 @@ Done = Callable[[str], None]
 def write(cohort: Cohort, path: str | PathLike[str], jobs: int = 1, done: Done | None = None) -> Path:
     """Write ``cohort`` to a new store at ``path`` in ``jobs`` processes, calling ``done`` with each name.
 
-    More than one process needs a main module that can be imported: see :func:`files.processes.each`.
+    More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
     """
     if isinstance(cohort.opener, FileOpener):  # or each mouse would be converted twice
         cohort = cohort.opened_by(replace(cohort.opener, layouts=None))
     with store.new(path, cohort.split_scheme) as (folder, rows):
-        found = processes.each(partial(_write, cohort, folder), cohort.mice, jobs, done)
+        found = map_in_processes(partial(_write, cohort, folder), cohort.mice, jobs, done)
         rows.update({name: found[name] for name in cohort.mice})
     return Path(path)
 
@@ -39,7 +39,7 @@ def fill(cohort: Cohort, jobs: int = 1, done: Done | None = None) -> Path:
     opener = cohort.opener
     if not isinstance(opener, FileOpener) or opener.layouts is None:
         raise CacheError("This cohort has no layout cache.", "a cohort of files", "load(layout_cache=True)")
-    processes.each(partial(_fill, cohort), cohort.mice, jobs, done)
+    map_in_processes(partial(_fill, cohort), cohort.mice, jobs, done)
     return opener.layouts.folder
 
 

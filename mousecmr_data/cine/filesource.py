@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mousecmr_data.cine.source import FileSummary, summarise
-from mousecmr_data.files import cache, state
+from mousecmr_data.download.cache import get_file_path, get_file_statuses
 from mousecmr_data.schema.manifest import Manifest
 from mousecmr_data.schema.variables import NOT_PUBLISHED
 
@@ -36,7 +36,7 @@ class FileSource:
 
     def file(self, mouse: str) -> Path:
         """Where the mouse's file lies."""
-        return cache.place(self.manifest, self.manifest.files[mouse], self.cache_root)
+        return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
 
     def address(self, mouse: str) -> str:
         """The path, for people."""
@@ -55,4 +55,4 @@ class FileSource:
 
     def states(self, mice: Iterable[str]) -> Mapping[str, str]:
         """What is known of each file without hashing it."""
-        return {k: str(v) for k, v in state.present(self.manifest, list(mice), self.cache_root).items()}
+        return {k: str(v) for k, v in get_file_statuses(self.manifest, list(mice), self.cache_root).items()}

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from xarray.core import indexing
 
+from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.cine import store
 from mousecmr_data.cine.lazy import Key, LazyArray
 from mousecmr_data.cine.mouse import Parts
 from mousecmr_data.cine.store import Row
 from mousecmr_data.cine.zarrarray import SHARD, StoreArray
 from mousecmr_data.errors import FileLayoutError, MissingDataError
-from mousecmr_data.files import lock
 from mousecmr_data.schema.variables import IMAGE, MASK
 
 NAME = f"zarr-{store.FORMAT_VERSION}"
@@ -59,20 +59,20 @@ class LayoutCache:
         if found and mouse in self.rows():
             return found
         self.folder.mkdir(parents=True, exist_ok=True)
-        with lock.of(self.folder, mouse):
+        with hold_lock(self.folder, mouse):
             found = self.row(mouse, file)
             if found is None:
                 for leftover in self.folder.glob(f".{mouse}.*"):  # of a process that was killed: we hold the lock
                     shutil.rmtree(leftover, ignore_errors=True)
                 found = store.write_mouse(self.folder, mouse, parts().dataset(), _source(file))
             if self.rows().get(mouse) != found:
-                with lock.of(self.folder, "the index"):  # no mouse is called so
+                with hold_lock(self.folder, "the index"):  # no mouse is called so
                     store.write_index(self.folder, {**self.rows(), mouse: found})
         return found
 
     def discard(self, mouse: str) -> None:
         """Forget a mouse that turned out to be damaged."""
-        with lock.of(self.folder, mouse):
+        with hold_lock(self.folder, mouse):
             shutil.rmtree(self.folder / mouse, ignore_errors=True)
 
     def _is_whole(self, mouse: str, row: Row) -> bool:

@@ -18,11 +18,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.cine.opening import FileOpener
+from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, MouseCMRError
-from mousecmr_data.files import cache as places
-from mousecmr_data.files import lock
 from mousecmr_data.schema.variables import IMAGE, MASK
 
 FORMAT = 1
@@ -61,7 +61,7 @@ def of(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) 
         return found
     ds = read_once(cohort, mouse)
     try:
-        with lock.of(folder, name):
+        with hold_lock(folder, name):
             found = _read(folder / name, origin)
             if found:
                 return found
@@ -83,7 +83,7 @@ def default_root(cohort: Cohort) -> Path:
     opener = cohort.opener
     if isinstance(opener, FileOpener) and opener.layouts:
         return opener.layouts.folder.parents[2] / f"npy-{FORMAT}"
-    return places.root() / "layouts" / f"npy-{FORMAT}"
+    return get_cache_root() / "layouts" / f"npy-{FORMAT}"
 
 
 def read_once(cohort: Cohort, mouse: str) -> xr.Dataset:

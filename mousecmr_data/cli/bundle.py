@@ -24,10 +24,10 @@ def command() -> None:
 def create(file: Path, mice: tuple[str, ...], source: str, cache: Path | None, weights: bool, as_json: bool) -> None:
     """Pack MICE (default: all) from the cache into FILE, hashing each on the way."""
     from mousecmr_data import api
-    from mousecmr_data.files import bundle
+    from mousecmr_data.download.bundle import create_bundle
 
     manifest = api.resolve(source)
-    path = bundle.create(manifest, mice or None, file, cache, weights=manifest.weights if weights else ())
+    path = create_bundle(manifest, mice or None, file, cache, weights=manifest.weights if weights else ())
     size = path.stat().st_size
     if as_json:
         output.print_json({"path": path, "size": size})
@@ -44,9 +44,9 @@ def create(file: Path, mice: tuple[str, ...], source: str, cache: Path | None, w
 def import_(file: Path, source: str | None, cache: Path | None, as_json: bool) -> None:
     """Unpack FILE into the cache; every byte is held against the manifest."""
     from mousecmr_data import api
-    from mousecmr_data.files import bundle
+    from mousecmr_data.download.bundle import import_bundle
 
-    done = bundle.import_(file, cache, manifest=None if source is None else api.resolve(source))
+    done = import_bundle(file, cache, manifest=None if source is None else api.resolve(source))
     if as_json:
         output.print_json({"dataset": done.dataset, "paths": done.paths, "new": done.new})
     else:

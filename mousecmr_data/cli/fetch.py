@@ -39,9 +39,9 @@ def command(
 
     manifest = api.resolve(source)
     if check_upstream:
-        from mousecmr_data.files import upstream
+        from mousecmr_data.download import verify
 
-        answers = upstream.check(manifest, mice or None, jobs=jobs)
+        answers = verify.check_upstream(manifest, mice or None, jobs=jobs)
         silent = [a for a in answers if not a.answers]
         if as_json:
             output.print_json([asdict(a) for a in answers])
@@ -50,15 +50,15 @@ def command(
                 output.print_table(["file", "trouble", "url"], [[a.name, a.trouble, a.url] for a in silent])
             click.echo(f"{len(answers) - len(silent)} of {len(answers)} pinned files answer.")
         ctx.exit(1 if silent else 0)
-    from mousecmr_data.files import fetch
+    from mousecmr_data.download.fetch import FetchResult, fetch_files, fetch_weights
 
     if source in COHORTS:
-        done = fetch.Fetched(api.fetch(mice or None, source=source, cache=cache))
+        done = FetchResult(api.fetch(mice or None, source=source, cache=cache))
     else:
-        done = fetch.fetch_report(manifest, mice or None, cache=cache, jobs=jobs)
+        done = fetch_files(manifest, mice or None, cache=cache, jobs=jobs)
         if weights:
             for name in manifest.weights:
-                done.paths[name] = fetch.fetch_weights(manifest, name, cache=cache)
+                done.paths[name] = fetch_weights(manifest, name, cache=cache)
     if as_json:
         output.print_json({"paths": done.paths, "downloaded": sorted(done.downloaded), "notes": done.notes})
         return

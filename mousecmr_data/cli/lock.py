@@ -26,9 +26,9 @@ def export(source: str, cache: Path | None, as_json: bool) -> None:
     Rows of files that this cache never verified keep what the manifest says.
     """
     from mousecmr_data import api
-    from mousecmr_data.files.ledger import rows
+    from mousecmr_data.download.cache import export_lock_rows
 
-    table = rows(api.resolve(source), cache)
+    table = export_lock_rows(api.resolve(source), cache)
     if as_json:
         output.print_json(table)
         return

@@ -10,6 +10,7 @@ from typing import Any
 
 import xarray as xr
 
+from mousecmr_data._utils.parallel import map_in_processes
 from mousecmr_data.errors import (
     LabelError,
     MissingDataError,
@@ -21,7 +22,6 @@ from mousecmr_data.evaluate.policies import Policies
 from mousecmr_data.evaluate.predictions import Predictions, predictions_of
 from mousecmr_data.evaluate.result import Evaluation, MouseScore, Problem, versions
 from mousecmr_data.evaluate.scoring import score_mouse
-from mousecmr_data.files import processes
 
 SHOWN = 12
 """Problems that an error lists; the result file has them all."""
@@ -65,7 +65,7 @@ def score(
         raise UnlabelledError("There is no mouse to score.", "a cohort of at least one mouse")
     alone = len(truth.names) == 1
     work = partial(_one, truth, found, policies, alone)
-    outcomes = processes.each(work, truth.names, jobs, (lambda _: progress(1)) if progress else None)
+    outcomes = map_in_processes(work, truth.names, jobs, (lambda _: progress(1)) if progress else None)
     scores = [s for m in truth.names if (s := outcomes[m][0])]
     problems = [p for m in truth.names for p in outcomes[m][1]]
     strangers = _strangers(found, truth.names) if not alone else []

@@ -7,9 +7,9 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from mousecmr_data._utils.atomic import get_free_bytes, make_disk_full_error, translate_os_error
+from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import FileLayoutError, MissingDataError
-from mousecmr_data.files import disk
-from mousecmr_data.files.progress import human
 
 MAX_BYTES = 2 * 1024**3
 """What an archive may hold in all, nested ones included."""
@@ -58,7 +58,7 @@ class _Budget:
         except (FileLayoutError, MissingDataError):
             raise
         except OSError as e:
-            known = disk.trouble(e, into)
+            known = translate_os_error(e, into)
             raise (_damaged(who, e) if known is e else known) from e
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as e:
             raise _damaged(who, e) from e
@@ -72,12 +72,12 @@ class _Budget:
             raise FileLayoutError(f"{who} holds {self.files:,} files.", f"at most {MAX_FILES:,}", "leave out the rest")
         if self.bytes + size > MAX_BYTES:
             raise FileLayoutError(
-                f"{who} would be {human(self.bytes + size)} unpacked.",
-                f"at most {human(MAX_BYTES)}",
+                f"{who} would be {format_bytes(self.bytes + size)} unpacked.",
+                f"at most {format_bytes(MAX_BYTES)}",
                 "split it; or unpack it yourself, if you trust it, and give the folder",
             )
-        if size > disk.free(into):
-            raise disk.full(into, size)
+        if size > get_free_bytes(into):
+            raise make_disk_full_error(into, size)
 
     def _extract(self, who: str, z: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path) -> None:
         target = into.joinpath(*_parts(member))
@@ -88,7 +88,7 @@ class _Budget:
             while block := source.read(BLOCK):
                 self.bytes += len(block)
                 if self.bytes > MAX_BYTES:
-                    raise FileLayoutError(f"{who} holds more than it says.", f"at most {human(MAX_BYTES)}")
+                    raise FileLayoutError(f"{who} holds more than it says.", f"at most {format_bytes(MAX_BYTES)}")
                 out.write(block)
 
 
@@ -103,7 +103,7 @@ def _check(who: str, m: zipfile.ZipInfo) -> None:
         raise FileLayoutError(f"{who} is encrypted.", "an archive without a password", "unpack it, give the folder")
     if m.file_size > RATIO_FROM and m.file_size > MAX_RATIO * max(1, m.compress_size):
         raise FileLayoutError(
-            f"{who}: {m.filename!r} would grow from {human(m.compress_size)} to {human(m.file_size)}.",
+            f"{who}: {m.filename!r} would grow from {format_bytes(m.compress_size)} to {format_bytes(m.file_size)}.",
             f"at most {MAX_RATIO} times",
             "give the file itself, if you trust it",
         )

@@ -11,12 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import mousecmr_data
+from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.formats.dicom import sorted_planes
 from mousecmr_data.formats.dicomfiles import Plane, load
 from mousecmr_data.formats.grid import Grid
 from mousecmr_data.formats.quiet import quiet
-from mousecmr_data.formats.whole import whole
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 
 try:
@@ -48,7 +48,7 @@ def write(labels: NDArray[np.uint8], folder: Path, sources: Sequence[Path], like
         masks = np.ascontiguousarray(placed[..., t].transpose(2, 1, 0))
         if masks.any():
             target = folder / f"frame_{t:03d}.dcm"
-            with whole(target) as partial:
+            with atomic_path(target) as partial:
                 _object(masks, [found[t] for found in stack], headers, by, t).save_as(partial)
             written.append(target)
     return written

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import (
     ArgumentError,
     FileLayoutError,
@@ -28,7 +29,6 @@ from mousecmr_data.formats import cinemodel
 from mousecmr_data.formats.grid import LETTERS, MM, MS, Grid, check_axes, turned
 from mousecmr_data.formats.plausible import GIVE
 from mousecmr_data.formats.quiet import quiet
-from mousecmr_data.formats.whole import whole
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.variables import DIMS, IMAGE
 
@@ -235,7 +235,7 @@ def _write(array: NDArray[Any], path: str | PathLike[str], grid: Grid, words: st
     if data.ndim == 4:
         image.header["pixdim"][4] = grid.time_step
     image.header["descrip"] = (words + (f" {SYNTHETIC}" if synthetic else ""))[:79].encode("latin-1", "replace")
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         nib.save(image, partial)
     return path
 

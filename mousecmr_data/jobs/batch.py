@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 import mousecmr_data
+from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError
 from mousecmr_data.formats import reading
 from mousecmr_data.formats.discover import Found
-from mousecmr_data.formats.whole import whole
 from mousecmr_data.jobs import intake, mouse, writing
 from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.settings import RESEARCH, Settings
@@ -130,7 +130,7 @@ def run(
         "settings": settings.table(),
         "mice": [{k: r.get(k) for k in ("mouse", "status", "error", "input", "seconds", "marks")} for r in rows],
     }
-    with whole(folder / MANIFEST) as partial:
+    with atomic_path(folder / MANIFEST) as partial:
         writing.dump(manifest, partial)
     return done
 
@@ -196,7 +196,7 @@ def _tables(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
     flagged = pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"})
     joined = [pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (frames, slices)]
     for name, table in zip((MICE, FRAMES, SLICES, FLAGS), (mice, *joined, flagged), strict=True):
-        with whole(folder / name) as partial:
+        with atomic_path(folder / name) as partial:
             table.to_csv(partial, index=False)
     return mice
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
-from mousecmr_data.files import disk
 from mousecmr_data.formats import nifti
 from mousecmr_data.formats.discover import Found
 from mousecmr_data.jobs.mouse import Result
@@ -47,7 +47,7 @@ def write(result: Result, folder: Path, settings: Settings, found: Found | None 
             shutil.rmtree(folder)
         partial.replace(folder)
     except OSError as e:
-        raise disk.trouble(e, folder) from e
+        raise translate_os_error(e, folder) from e
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return sorted(p for p in folder.rglob("*") if p.is_file())

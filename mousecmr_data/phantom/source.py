@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from mousecmr_data.files import cache as places
-from mousecmr_data.files import processes
+from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data.download.cache import get_file_path
 from mousecmr_data.phantom import VERSION, Plan, plans, write
 from mousecmr_data.schema.manifest import Constant, FileEntry, Group, Manifest, SplitScheme, Stack, load_manifest
 
@@ -115,7 +115,7 @@ class PhantomSource:
 
     def file(self, mouse: str) -> Path:
         """Where the mouse's file lies, or will lie."""
-        return places.place(self.manifest, self.manifest.files[mouse], self.cache_root)
+        return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
 
     def address(self, mouse: str) -> str:
         """The path, for people."""
@@ -146,12 +146,12 @@ def make(
 ) -> None:
     """Make the missing files of ``mice`` in ``jobs`` processes, calling ``done`` with each name.
 
-    More than one process needs a main module that can be imported: see :func:`files.processes.each`.
+    More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
     """
     missing = [m for m in mice if not source.file(m).exists()]
     for mouse in missing[:1]:
         source.file(mouse).parent.mkdir(parents=True, exist_ok=True)
-    processes.each(partial(_make, source), missing, jobs, done)
+    map_in_processes(partial(_make, source), missing, jobs, done)
 
 
 def _make(source: PhantomSource, mouse: str) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data.cine.voxels import voxel_size_mm
 from mousecmr_data.errors import CacheError
-from mousecmr_data.files import disk
 
 
 @contextmanager
@@ -31,13 +31,13 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as e:
-        raise disk.trouble(e, target) from e
+        raise translate_os_error(e, target) from e
     try:
         yield partial
         partial.chmod(0o755)
         partial.rename(target)
     except OSError as e:
-        raise disk.trouble(e, target) from e
+        raise translate_os_error(e, target) from e
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

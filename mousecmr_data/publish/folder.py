@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import mousecmr_data
+from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError
-from mousecmr_data.files import cache, disk, lock
 from mousecmr_data.publish import card, croissant, datasheet, licence, participants, shards
 from mousecmr_data.publish.edition import Edition, of
 from mousecmr_data.publish.shards import Plan, Shard
@@ -39,7 +41,7 @@ def build(
     target = Path(folder).absolute()
     edition = of(cohort, name)
     wanted = shards.plans(edition)
-    with lock.of(cache.root() / "publish", str(target)):
+    with hold_lock(get_cache_root() / "publish", str(target)):
         if _complete(target, edition, cohort, wanted):
             for plan in wanted:
                 done(plan)
@@ -54,7 +56,7 @@ def build(
             (partial / _STATE).unlink()
             _put(partial, target)
         except OSError as e:
-            raise disk.trouble(e, target) from e
+            raise translate_os_error(e, target) from e
     return edition, target
 
 

@@ -174,6 +174,7 @@ class ArriveItem:
 __all__ = [
     "DEFAULT_DATASET",
     "MANIFESTS_FOLDER",
+    "ArriveItem",
     "Constant",
     "FileEntry",
     "Group",
@@ -184,7 +185,6 @@ __all__ = [
     "PublishedDice",
     "PublishedMeasure",
     "PublishedTime",
-    "ArriveItem",
     "SplitScheme",
     "Stack",
     "Weights",

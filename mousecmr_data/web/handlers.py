@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from mousecmr_data.files.progress import human
+from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.web import words
 from mousecmr_data.web.desk import Desk
 from mousecmr_data.web.door import COOKIE
@@ -77,7 +77,7 @@ class Handlers:
         if outcome is None or not outcome.views:
             return said, *NOTHING
         link = f"mice/{room.token}/results.zip"
-        size = human(outcome.zip_bytes)
+        size = format_bytes(outcome.zip_bytes)
         return (
             said,
             {"token": room.token, "views": outcome.views},

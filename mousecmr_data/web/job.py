@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.formats.whole import whole
 from mousecmr_data.jobs import batch
 from mousecmr_data.jobs.batch import Event
 from mousecmr_data.jobs.settings import Settings
@@ -146,7 +146,7 @@ def _forget(room: Room) -> None:
 
 def _packed(folder: Path, target: Path) -> Path:
     """All of ``folder`` in one zip, in a folder of its own inside it."""
-    with whole(target) as partial, zipfile.ZipFile(partial, "w") as z:
+    with atomic_path(target) as partial, zipfile.ZipFile(partial, "w") as z:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             way = zipfile.ZIP_STORED if path.suffix in PACKED else zipfile.ZIP_DEFLATED
             z.write(path, Path("mousecmr-results") / path.relative_to(folder), way, compresslevel=3)

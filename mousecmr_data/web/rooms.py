@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import ArgumentError, FileLayoutError
-from mousecmr_data.files.progress import human
 from mousecmr_data.formats.archive import MAX_FILES
 from mousecmr_data.web.check import Seen
 
@@ -89,7 +89,9 @@ class Room:
         self._written += size
         self._files += new
         if self._written > limit:
-            raise ArgumentError(f"These files have more than {human(limit)} in all.", "less", "send fewer at a time")
+            raise ArgumentError(
+                f"These files have more than {format_bytes(limit)} in all.", "less", "send fewer at a time"
+            )
         if self._files > MAX_FILES:
             raise ArgumentError(f"These are more than {MAX_FILES:,} files.", "fewer", "send one mouse, or a zip of it")
 

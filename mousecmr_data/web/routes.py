@@ -9,8 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data.errors import ArgumentError, MouseCMRError
-from mousecmr_data.files import disk
 from mousecmr_data.web.door import owner_in
 from mousecmr_data.web.rooms import Room, Rooms
 
@@ -39,7 +39,7 @@ def routes(rooms: Rooms, upload_bytes: int) -> list[Route]:
         except ClientDisconnect:
             return PlainTextResponse("The upload broke off.", 400)
         except OSError as e:
-            error = disk.trouble(e, room.uploads)
+            error = translate_os_error(e, room.uploads)
             full = isinstance(error, MouseCMRError)
             return PlainTextResponse("The disk is full." if full else "This file cannot be kept.", 507)
         return Response(status_code=204)

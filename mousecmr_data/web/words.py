@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.files.progress import human
 from mousecmr_data.jobs.quality import FLAGS
 from mousecmr_data.jobs.settings import RESEARCH
 from mousecmr_data.web.check import Seen
@@ -92,7 +92,7 @@ def seen(mice: Sequence[Seen], seconds: float, learnt: bool, weights: str) -> st
             [
                 m.name + (" (SYNTHETIC)" if m.synthetic and "SYNTHETIC" not in m.name else ""),
                 m.kind,
-                human(m.bytes),
+                format_bytes(m.bytes),
                 f"{m.frames} × {m.slices}",
                 f"{m.shape_yx[1]} × {m.shape_yx[0]}",
                 " × ".join(f"{v:g}" for v in (m.voxel_mm or ())),
@@ -106,7 +106,7 @@ def seen(mice: Sequence[Seen], seconds: float, learnt: bool, weights: str) -> st
         guess = "" if learnt else " (a guess, until the first job is done)"
         what = "1 mouse" if len(good) == 1 else f"{len(good)} mice"
         parts.append(
-            f'<p class="m-expected"><b>{what}, {images:,} slices, {human(sum(m.bytes for m in good))}: '
+            f'<p class="m-expected"><b>{what}, {images:,} slices, {format_bytes(sum(m.bytes for m in good))}: '
             f"about {spoken(seconds)}</b> with {escape(weights)}{guess}.</p>"
         )
     parts += [error(m.error, m.name, hint_for(m.error, weights)) for m in bad if m.error]

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from servers.cohort import VERSION, bodies, everything, leftovers, manifest
 from servers.host import Host
 
+from mousecmr_data.download.bundle import create_bundle, import_bundle
+from mousecmr_data.download.cache import get_file_statuses
+from mousecmr_data.download.fetch import fetch_paths, fetch_weights
 from mousecmr_data.errors import CacheError, ChecksumError, ManifestError, MissingDataError, MouseCMRError
-from mousecmr_data.files import bundle
-from mousecmr_data.files.fetch import fetch, fetch_weights
-from mousecmr_data.files.state import present
 from mousecmr_data.schema.manifest import Manifest, Weights
 
 FILES = bodies(3, 30_000)
@@ -38,27 +38,27 @@ def tiny(url: str = "") -> Manifest:
 def packed(tmp_path: Path) -> Path:
     """A bundle of everything, made from a cache that was downloaded."""
     with Host(FILES | {"ModelWeights/net.h5": NETWORK}) as host:
-        fetch(tiny(host.template), cache=tmp_path / "here", progress=False)
+        fetch_paths(tiny(host.template), cache=tmp_path / "here", progress=False)
         fetch_weights(tiny(host.template), cache=tmp_path / "here", progress=False)
-    return bundle.create(tiny(), None, tmp_path / "mice.zip", tmp_path / "here", weights=["net"])
+    return create_bundle(tiny(), None, tmp_path / "mice.zip", tmp_path / "here", weights=["net"])
 
 
 def test_there_and_back(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
-    done = bundle.import_(packed, tmp_path / "there", manifest=tiny())
+    done = import_bundle(packed, tmp_path / "there", manifest=tiny())
     assert done.new == ("Mouse1", "Mouse2", "Mouse3", "net")
     assert done.paths.pop("net").read_bytes() == NETWORK
     assert {f"Data/{p.name}": p.read_bytes() for p in done.paths.values()} == FILES
     assert {p.stat().st_mode & 0o777 for p in done.paths.values()} == {0o644}
-    assert set(present(tiny(), cache=tmp_path / "there").values()) == {"verified"}
-    assert fetch(tiny(), cache=tmp_path / "there") == done.paths
+    assert set(get_file_statuses(tiny(), cache=tmp_path / "there").values()) == {"verified"}
+    assert fetch_paths(tiny(), cache=tmp_path / "there") == done.paths
     assert leftovers(tmp_path / "there") == []
-    assert bundle.import_(packed, tmp_path / "there", manifest=tiny()).new == (), "what is there is left alone"
+    assert import_bundle(packed, tmp_path / "there", manifest=tiny()).new == (), "what is there is left alone"
 
 
 def test_a_selection_and_the_same_bytes_each_time(packed: Path, tmp_path: Path) -> None:
-    one = bundle.create(tiny(), ["Mouse2"], tmp_path / "one.zip", tmp_path / "here")
-    two = bundle.create(tiny(), ["Mouse2"], tmp_path / "two.zip", tmp_path / "here")
+    one = create_bundle(tiny(), ["Mouse2"], tmp_path / "one.zip", tmp_path / "here")
+    two = create_bundle(tiny(), ["Mouse2"], tmp_path / "two.zip", tmp_path / "here")
     assert one.read_bytes() == two.read_bytes()
     with zipfile.ZipFile(one) as archive:
         assert archive.namelist() == ["bundle.json", "files/Data/Mouse2.h5", "files.csv"]
@@ -71,15 +71,15 @@ def test_a_selection_and_the_same_bytes_each_time(packed: Path, tmp_path: Path) 
 
 def test_what_cannot_be_packed(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="exists already"):
-        bundle.create(tiny(), None, packed, tmp_path / "here")
+        create_bundle(tiny(), None, packed, tmp_path / "here")
     path = next((tmp_path / "here").rglob("Mouse3.h5"))
     body = path.read_bytes()
     path.write_bytes(body[:-1] + b"?")
     with pytest.raises(ChecksumError, match=r"Mouse3.h5 is damaged .*no bundle was made"):
-        bundle.create(tiny(), None, tmp_path / "new.zip", tmp_path / "here")
+        create_bundle(tiny(), None, tmp_path / "new.zip", tmp_path / "here")
     path.unlink()
     with pytest.raises(MissingDataError, match="1 of 3 files are not in the cache: Mouse3"):
-        bundle.create(tiny(), None, tmp_path / "new.zip", tmp_path / "here")
+        create_bundle(tiny(), None, tmp_path / "new.zip", tmp_path / "here")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "mice.zip"]
 
 
@@ -143,12 +143,12 @@ def write(path: Path, members: list[Member]) -> Path:
 def test_attacks_are_refused_and_leave_the_cache_untouched(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mousecmr_data.files.admission.CEILING", 35_000)
+    monkeypatch.setattr("mousecmr_data.download.bundle.MAX_UNKNOWN_BYTES", 35_000)
     members, kind, message = ATTACKS[name]
     path = write(tmp_path / "evil.zip", members)
     cache = tmp_path / "a" / "b" / "cache"
     with pytest.raises(kind, match=message):
-        bundle.import_(path, cache, manifest=tiny())
+        import_bundle(path, cache, manifest=tiny())
     assert everything(cache) == {}
     assert leftovers(cache) == []
     assert {p.name for p in tmp_path.iterdir()} <= {"evil.zip", "a"}, "nothing fell beside the cache"
@@ -176,7 +176,7 @@ def test_damaged_bundles(name: str, packed: Path, tmp_path: Path) -> None:
     DAMAGES[name](packed)
     assert packed.read_bytes() != before
     with pytest.raises(MouseCMRError, match=r"mice\.zip"):
-        bundle.import_(packed, tmp_path / "there", manifest=tiny())
+        import_bundle(packed, tmp_path / "there", manifest=tiny())
     assert [p for p in (tmp_path / "there").rglob("*.h5") if p.read_bytes() != FILES[f"Data/{p.name}"]] == []
     assert leftovers(tmp_path / "there") == []
 
@@ -186,26 +186,26 @@ def test_a_flipped_byte_loses_one_file_and_not_the_others(packed: Path, tmp_path
     at = body.index(FILES["Data/Mouse2.h5"]) + 1000
     packed.write_bytes(body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
     with pytest.raises(ChecksumError, match="Mouse2"):
-        bundle.import_(packed, tmp_path / "there", manifest=tiny())
+        import_bundle(packed, tmp_path / "there", manifest=tiny())
     assert sorted(p.name for p in (tmp_path / "there").rglob("Mouse*.h5")) == ["Mouse1.h5", "Mouse3.h5"]
     assert leftovers(tmp_path / "there") == []
 
 
 def test_what_a_bundle_says_of_itself_is_not_trusted(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no manifest"):
-        bundle.import_(packed, tmp_path / "there")
+        import_bundle(packed, tmp_path / "there")
     evil = write(tmp_path / "evil.zip", [_named("bundle.json", _about(name="../../etc"))])
     with pytest.raises(ManifestError, match="no manifest"):
-        bundle.import_(evil, tmp_path / "there")
+        import_bundle(evil, tmp_path / "there")
     with pytest.raises(MissingDataError, match="no file"):
-        bundle.import_(tmp_path / "none.zip", tmp_path / "there")
+        import_bundle(tmp_path / "none.zip", tmp_path / "there")
 
 
 def test_a_bundle_repairs_a_cache(packed: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     path = next((tmp_path / "there").rglob("Mouse2.h5"))
     path.write_bytes(b"rotten")
-    assert bundle.import_(packed, tmp_path / "there", manifest=tiny()).new == ("Mouse2",)
+    assert import_bundle(packed, tmp_path / "there", manifest=tiny()).new == ("Mouse2",)
     assert path.read_bytes() == FILES["Data/Mouse2.h5"]
 
 
@@ -220,8 +220,8 @@ def test_any_flipped_bit_is_harmless(at: float, bit: int, tail: bool, tmp_path_f
             (root / "mirror" / path).write_bytes(body)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MOUSECMR_MIRROR", str(root / "mirror"))
-            fetch(tiny(), cache=root / "here", progress=False)
-        bundle.create(tiny(), None, root / "good.zip", root / "here")
+            fetch_paths(tiny(), cache=root / "here", progress=False)
+        create_bundle(tiny(), None, root / "good.zip", root / "here")
     body = bytearray((root / "good.zip").read_bytes())
     place = len(body) - 1 - int(at * 600) if tail else int(at * (len(body) - 1))
     body[place] ^= 1 << bit
@@ -229,6 +229,6 @@ def test_any_flipped_bit_is_harmless(at: float, bit: int, tail: bool, tmp_path_f
     cache = root / "there"
     shutil.rmtree(cache, ignore_errors=True)
     with contextlib.suppress(MouseCMRError):
-        bundle.import_(root / "flipped.zip", cache, manifest=tiny())
+        import_bundle(root / "flipped.zip", cache, manifest=tiny())
     assert [p for p in cache.rglob("*.h5") if p.read_bytes() != FILES[f"Data/{p.name}"]] == []
     assert leftovers(cache) == []

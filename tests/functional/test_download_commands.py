@@ -14,9 +14,9 @@ from servers.cohort import QUICK, bodies, git_blob_sha1, manifest, write_manifes
 from servers.host import Host
 
 from mousecmr_data.cli.main import main
+from mousecmr_data.download.fetch import fetch_paths, fetch_weights
+from mousecmr_data.download.verify import check_upstream
 from mousecmr_data.errors import ChecksumError, MissingDataError, UnknownNameError
-from mousecmr_data.files import upstream
-from mousecmr_data.files.fetch import fetch, fetch_weights
 from mousecmr_data.schema.manifest import Weights
 
 FILES = bodies(3, 5000)
@@ -153,7 +153,7 @@ def test_check_upstream_notices_another_size_and_a_busy_host(host: Host) -> None
     tiny = manifest(FILES, host.template, sizes=True)
     other = replace(tiny, files=tiny.files | {"Mouse1": replace(tiny.files["Mouse1"], size=7)})
     host.fail_always("Data/Mouse3.h5", faults.status(503))
-    answers = upstream.check(other, patience=QUICK)
+    answers = check_upstream(other, patience=QUICK)
     assert [a.answers for a in answers] == [False, True, False]
     assert answers[0].trouble == "5,001 bytes instead of 7"
     assert answers[2].trouble == "HTTP 503 from 127.0.0.1 (4 tries)"
@@ -183,4 +183,4 @@ def test_weights_and_the_pointer_that_stands_for_them(tmp_path: Path) -> None:
 
 
 def test_fetch_accepts_no_mouse_at_all(tmp_path: Path) -> None:
-    assert fetch(manifest(FILES), [], cache=tmp_path) == {}
+    assert fetch_paths(manifest(FILES), [], cache=tmp_path) == {}

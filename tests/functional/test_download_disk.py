@@ -14,9 +14,10 @@ import pytest
 from servers.cohort import VERSION, bodies, everything, leftovers, manifest, write_manifest
 from servers.host import Host
 
+from mousecmr_data.download import downloader
+from mousecmr_data.download.downloader import _write_all
+from mousecmr_data.download.fetch import fetch_files, fetch_paths
 from mousecmr_data.errors import CacheError
-from mousecmr_data.files import download
-from mousecmr_data.files.fetch import fetch, fetch_report
 
 FILES = bodies(4, 300_000)
 Usage = namedtuple("Usage", "total used free")
@@ -42,7 +43,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_fills_up_midway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, written = download._write_all, [0]
+    write, written = _write_all, [0]
 
     def failing(sink: object, data: bytes) -> None:
         if written[0] > 100_000:
@@ -52,28 +53,28 @@ def test_a_disk_that_fills_up_midway(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template)
-        fetch(tiny, ["Mouse2"], cache=tmp_path, progress=False)
+        fetch_paths(tiny, ["Mouse2"], cache=tmp_path, progress=False)
         before = everything(tmp_path)
-        monkeypatch.setattr(download, "_write_all", failing)
+        monkeypatch.setattr(downloader, "_write_all", failing)
         with pytest.raises(CacheError, match="The disk is full: Mouse1") as e:
-            fetch(tiny, cache=tmp_path, progress=False, jobs=1)
+            fetch_paths(tiny, cache=tmp_path, progress=False, jobs=1)
         assert "Mouse3, Mouse4: not tried: the disk is full" in str(e.value)
         assert "MOUSECMR_CACHE=" in str(e.value)
         assert everything(tmp_path) == before, "the disk is as it was"
         assert leftovers(tmp_path) == []
         monkeypatch.undo()
-        assert len(fetch(tiny, cache=tmp_path, progress=False)) == 4
+        assert len(fetch_paths(tiny, cache=tmp_path, progress=False)) == 4
 
 
 @pytest.mark.parametrize("lengths", [True, False], ids=["size told", "size not told"])
 def test_a_small_disk(lengths: bool, small_disk: Path) -> None:
     with Host(FILES, lengths=lengths) as host:
         tiny = manifest(FILES, host.template)
-        fetch(tiny, ["Mouse1", "Mouse2"], cache=small_disk, progress=False)
+        fetch_paths(tiny, ["Mouse1", "Mouse2"], cache=small_disk, progress=False)
         before = everything(small_disk)
         free = shutil.disk_usage(small_disk).free
         with pytest.raises(CacheError, match="The disk is full") as e:
-            fetch(tiny, cache=small_disk, progress=False, jobs=1)
+            fetch_paths(tiny, cache=small_disk, progress=False, jobs=1)
         assert leftovers(small_disk) == []
         now = everything(small_disk)
         assert {k: v for k, v in now.items() if k.endswith(("Mouse1.h5", "Mouse2.h5"))}.items() <= before.items()
@@ -82,13 +83,13 @@ def test_a_small_disk(lengths: bool, small_disk: Path) -> None:
 
 
 def test_what_cannot_fit_is_refused_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mousecmr_data.files.disk.shutil.disk_usage", lambda _: Usage(10**6, 10**6, 1_000_000))
+    monkeypatch.setattr("mousecmr_data._utils.atomic.shutil.disk_usage", lambda _: Usage(10**6, 10**6, 1_000_000))
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template, sizes=True)
         with pytest.raises(CacheError, match=r"1\.2 MB are to be downloaded, but .* has 1\.0 MB free"):
-            fetch(tiny, cache=tmp_path, progress=False)
+            fetch_paths(tiny, cache=tmp_path, progress=False)
         assert host.requests == []
-        assert len(fetch(tiny, ["Mouse1", "Mouse2", "Mouse3"], cache=tmp_path, progress=False)) == 3
+        assert len(fetch_paths(tiny, ["Mouse1", "Mouse2", "Mouse3"], cache=tmp_path, progress=False)) == 3
 
 
 def test_the_plan_says_what_how_much_and_where_to(tmp_path: Path) -> None:
@@ -99,9 +100,9 @@ def test_the_plan_says_what_how_much_and_where_to(tmp_path: Path) -> None:
             plans.append(event.text)  # type: ignore[attr-defined]
 
     with Host(FILES) as host:
-        fetch_report(manifest(FILES, host.template, sizes=True), ["Mouse1"], cache=tmp_path, progress=watch)
-        fetch_report(manifest(FILES, host.template), cache=tmp_path, progress=watch)
-        fetch_report(manifest(FILES, host.template), cache=tmp_path, progress=watch)
+        fetch_files(manifest(FILES, host.template, sizes=True), ["Mouse1"], cache=tmp_path, progress=watch)
+        fetch_files(manifest(FILES, host.template), cache=tmp_path, progress=watch)
+        fetch_files(manifest(FILES, host.template), cache=tmp_path, progress=watch)
     assert len(plans) == 2, "nothing to do, nothing to say"
     where = f"from 127.0.0.1:{host.port} to {tmp_path / 'tiny' / VERSION[:12]}; "
     assert plans[0].startswith(f"tiny 0123456789ab: 1 file, 300.0 kB, {where}")
@@ -112,24 +113,24 @@ READER = """
 import json, os, sys
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.manifest import read_manifest
-from mousecmr_data.files import digest
-from mousecmr_data.files.fetch import fetch
-from mousecmr_data.files.state import present
-from mousecmr_data.files.verify import verify
+from mousecmr_data.download import fetch
+from mousecmr_data.download.fetch import fetch_paths
+from mousecmr_data.download.cache import get_file_statuses
+from mousecmr_data.download.verify import verify_files
 if os.geteuid() == 0:  # root may write anywhere: become nobody
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-hashed, of_file = [], digest.of_file
-digest.of_file = lambda *a: hashed.append(1) or of_file(*a)
+hashed, real = [], fetch.compute_checksums
+fetch.compute_checksums = lambda *a: hashed.append(1) or real(*a)
 m, cache, mice = read_manifest(sys.argv[1]), sys.argv[2], sys.argv[3].split()
-out = {"present": list(present(m, mice, cache).values())}
+out = {"present": list(get_file_statuses(m, mice, cache).values())}
 try:
-    out["paths"] = len(fetch(m, mice, cache=cache, progress=False))
+    out["paths"] = len(fetch_paths(m, mice, cache=cache, progress=False))
 except MouseCMRError as e:
     out["error"], out["kind"] = str(e), type(e).__name__
 out["hashed"] = len(hashed)
-out["verify"] = [v.verdict for v in verify(m, mice, cache=cache, progress=False)]
+out["verify"] = [v.verdict for v in verify_files(m, mice, cache=cache, progress=False)]
 print(json.dumps(out))
 """
 
@@ -171,7 +172,7 @@ def test_a_shared_read_only_cache(tmp_path: Path, reader: object) -> None:
     with Host(FILES) as host:
         folder = write_manifest(tmp_path / "manifest", FILES, host.template)
         cache = tmp_path / "cache"
-        fetch(manifest(FILES, host.template), ["Mouse1", "Mouse2", "Mouse3"], cache=cache, progress=False)
+        fetch_paths(manifest(FILES, host.template), ["Mouse1", "Mouse2", "Mouse3"], cache=cache, progress=False)
         os.utime(next(cache.rglob("Mouse2.h5")), (1, 1))  # as if copied: no stamp fits any more
         before = everything(cache)
         answer = reader(folder, cache, "Mouse1 Mouse2")  # type: ignore[operator]
@@ -189,5 +190,5 @@ def test_a_shared_read_only_cache(tmp_path: Path, reader: object) -> None:
 def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("no folder")
     with Host(FILES) as host, pytest.raises(CacheError, match="cannot be written"):
-        fetch(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False)
+        fetch_paths(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False)
     assert (tmp_path / "cache").read_text() == "no folder"

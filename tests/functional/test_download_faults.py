@@ -8,10 +8,10 @@ from servers import faults
 from servers.cohort import QUICK, bodies, everything, leftovers, manifest
 from servers.host import Fault, Host
 
+from mousecmr_data._utils.checksums import Checksums, compute_checksums
+from mousecmr_data.download.cache import get_file_statuses
+from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.errors import ChecksumError, DownloadError
-from mousecmr_data.files import digest
-from mousecmr_data.files.fetch import fetch_report
-from mousecmr_data.files.state import present
 
 FILES = bodies(2, 200_000)
 OLD = bodies(1, 200_000, seed=9)["Data/Mouse1.h5"]
@@ -59,7 +59,7 @@ def test_survived(name: str, sizes: bool, tmp_path: Path) -> None:
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template, sizes=sizes)
         host.fail(VICTIM, *SURVIVED[name])
-        done = fetch_report(tiny, cache=tmp_path, progress=False, patience=QUICK)
+        done = fetch_files(tiny, cache=tmp_path, progress=False, patience=QUICK)
         assert not host.faults[VICTIM], "the fault was served"
         assert len(host.gets(VICTIM)) >= len(SURVIVED[name])
     assert {p: done.paths[Path(p).stem].read_bytes() for p in FILES} == FILES
@@ -70,15 +70,15 @@ def test_survived(name: str, sizes: bool, tmp_path: Path) -> None:
 def test_failed_with_a_clear_error_and_an_untouched_cache(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mousecmr_data.files.download.CEILING", 1_000_000)
+    monkeypatch.setattr("mousecmr_data.download.downloader.MAX_UNKNOWN_BYTES", 1_000_000)
     fault, kind, message = FAILED[name]
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template)
-        fetch_report(tiny, ["Mouse2"], cache=tmp_path, progress=False, patience=QUICK)
+        fetch_files(tiny, ["Mouse2"], cache=tmp_path, progress=False, patience=QUICK)
         before = everything(tmp_path)
         host.fail_always(VICTIM, fault)
         with pytest.raises(kind, match="Mouse1") as e:
-            fetch_report(tiny, cache=tmp_path, progress=False, patience=QUICK)
+            fetch_files(tiny, cache=tmp_path, progress=False, patience=QUICK)
         assert re.search(message, str(e.value)), str(e.value)
         assert type(e.value) is kind
         assert "Next: " in str(e.value), "the error says what to type"
@@ -87,7 +87,7 @@ def test_failed_with_a_clear_error_and_an_untouched_cache(
         assert {Path(p).name for p in leftovers(tmp_path)} <= {".Mouse1.h5.part"}
 
         del host.always[VICTIM]  # the host is well again: nothing that was left does harm
-        done = fetch_report(tiny, cache=tmp_path, progress=False, patience=QUICK)
+        done = fetch_files(tiny, cache=tmp_path, progress=False, patience=QUICK)
     assert done.paths["Mouse1"].read_bytes() == FILES[VICTIM]
     assert leftovers(tmp_path) == []
 
@@ -96,7 +96,7 @@ def test_truncated_without_length_is_resumed_where_the_size_is_known(tmp_path: P
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template, sizes=True)
         host.fail(VICTIM, faults.truncated_without_length)
-        paths = fetch_report(tiny, ["Mouse1"], cache=tmp_path, progress=False, patience=QUICK).paths
+        paths = fetch_files(tiny, ["Mouse1"], cache=tmp_path, progress=False, patience=QUICK).paths
         assert paths["Mouse1"].read_bytes() == FILES[VICTIM]
         assert host.gets(VICTIM)[1].headers["range"] == f"bytes={len(FILES[VICTIM]) // 2}-"
         assert host.sent[VICTIM] == len(FILES[VICTIM])
@@ -106,7 +106,7 @@ def test_retry_after_is_waited_for_and_shown(tmp_path: Path) -> None:
     waits: list[str] = []
     with Host(FILES) as host:
         host.fail(VICTIM, faults.status(429, "1"))
-        fetch_report(
+        fetch_files(
             manifest(FILES, host.template),
             cache=tmp_path,
             jobs=1,
@@ -125,7 +125,7 @@ def test_an_unreachable_host_is_not_tried_anew_for_each_file(tmp_path: Path) -> 
         gone = host.template
     waits: list[str] = []
     with pytest.raises(DownloadError, match="no connection to 127") as e:
-        fetch_report(
+        fetch_files(
             manifest(many, gone),
             cache=tmp_path,
             jobs=1,
@@ -143,7 +143,7 @@ def test_one_bad_file_does_not_lose_the_others(tmp_path: Path) -> None:
         host.fail_always("Data/Mouse3.h5", faults.status(404))
         host.fail_always("Data/Mouse5.h5", faults.flipped_byte)
         with pytest.raises(DownloadError) as e:
-            fetch_report(manifest(many, host.template), cache=tmp_path, progress=False, patience=QUICK)
+            fetch_files(manifest(many, host.template), cache=tmp_path, progress=False, patience=QUICK)
     text = str(e.value)
     assert "2 of 8 files" in text
     assert "Mouse3: HTTP 404" in text
@@ -154,15 +154,15 @@ def test_one_bad_file_does_not_lose_the_others(tmp_path: Path) -> None:
 def test_connections_are_used_again(tmp_path: Path) -> None:
     many = bodies(20, 1000)
     with Host(many) as host:
-        fetch_report(manifest(many, host.template), cache=tmp_path, jobs=2, progress=False)
+        fetch_files(manifest(many, host.template), cache=tmp_path, jobs=2, progress=False)
         assert len(host.gets()) == 20
         assert host.connections <= 2
 
 
 def test_a_file_that_changes_while_it_is_hashed_gets_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = digest.of_file
+    real = compute_checksums
 
-    def slow(path: Path, *rest: object) -> digest.Sums:
+    def slow(path: Path, *rest: object) -> Checksums:
         sums = real(path, *rest)  # type: ignore[arg-type]
         body = bytearray(path.read_bytes())
         body[0] ^= 1
@@ -171,19 +171,19 @@ def test_a_file_that_changes_while_it_is_hashed_gets_no_stamp(tmp_path: Path, mo
 
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template)
-        path = fetch_report(tiny, ["Mouse1"], cache=tmp_path, progress=False).paths["Mouse1"]
+        path = fetch_files(tiny, ["Mouse1"], cache=tmp_path, progress=False).paths["Mouse1"]
     (tmp_path / "tiny" / tiny.version[:12] / "mousecmr-lock.json").unlink()
-    monkeypatch.setattr(digest, "of_file", slow)
-    fetch_report(tiny, ["Mouse1"], cache=tmp_path, progress=False, offline=True)
+    monkeypatch.setattr("mousecmr_data.download.fetch.compute_checksums", slow)
+    fetch_files(tiny, ["Mouse1"], cache=tmp_path, progress=False, offline=True)
     assert path.read_bytes() != FILES[VICTIM]
-    assert present(tiny, ["Mouse1"], tmp_path) == {"Mouse1": "unverified"}
+    assert get_file_statuses(tiny, ["Mouse1"], tmp_path) == {"Mouse1": "unverified"}
 
 
 def test_the_client_says_who_it_is_and_asks_for_plain_bytes(tmp_path: Path) -> None:
     from mousecmr_data import __version__
 
     with Host(FILES) as host:
-        fetch_report(manifest(FILES, host.template), cache=tmp_path, progress=False)
+        fetch_files(manifest(FILES, host.template), cache=tmp_path, progress=False)
         headers = host.gets(VICTIM)[0].headers
     assert headers["user-agent"] == f"mousecmr-data/{__version__}"
     assert headers["accept-encoding"] == "identity"

@@ -9,9 +9,8 @@ from servers import faults
 from servers.cohort import QUICK, VERSION, bodies, manifest
 from servers.host import Host
 
+from mousecmr_data.download.fetch import fetch_files, fetch_paths, log
 from mousecmr_data.errors import ChecksumError, DownloadError, MissingDataError
-from mousecmr_data.files.fetch import fetch, fetch_report
-from mousecmr_data.files.obtain import log
 
 FILES = bodies(2, 5000)
 SECRET = "s3cret-t0ken"
@@ -34,7 +33,7 @@ def right(paths: dict[str, Path]) -> bool:
 def test_a_mirror_is_asked_before_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(FILES) as upstream, Host(FILES) as mirror:
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url + "/")
-        assert right(fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
+        assert right(fetch_paths(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
         assert [r.path for r in sorted(mirror.requests, key=lambda r: r.path)] == list(FILES)
         assert upstream.requests == []
 
@@ -42,7 +41,7 @@ def test_a_mirror_is_asked_before_upstream(tmp_path: Path, monkeypatch: pytest.M
 def test_upstream_is_asked_when_all_mirrors_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(FILES) as upstream, Host({}) as one, Host({}) as two:
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{one.url}, {two.url};")
-        assert right(fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
+        assert right(fetch_paths(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
         assert {r.path for r in one.requests} == {*FILES, "Mouse1.h5", "Mouse2.h5"}, "the bare name is tried too"
         assert len(two.requests) == 4
         assert {r.path for r in upstream.requests} == {f"{VERSION}/{p}" for p in FILES}
@@ -53,14 +52,14 @@ def test_upstream_can_be_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
         monkeypatch.setenv("MOUSECMR_UPSTREAM", "0")
         with pytest.raises(DownloadError, match="404"):
-            fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False)
+            fetch_paths(manifest(FILES, upstream.template), cache=tmp_path, progress=False)
         assert upstream.requests == []
 
 
 def test_a_flat_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host({Path(p).name: b for p, b in FILES.items()}) as mirror:
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
-        assert right(fetch(manifest(FILES), cache=tmp_path, progress=False))
+        assert right(fetch_paths(manifest(FILES), cache=tmp_path, progress=False))
 
 
 def test_a_host_that_serves_wrong_bytes_is_reported_and_the_next_is_asked(
@@ -70,7 +69,7 @@ def test_a_host_that_serves_wrong_bytes_is_reported_and_the_next_is_asked(
         bad.fail_always("Data/Mouse1.h5", faults.flipped_byte)
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{bad.url} {good.url}")
         with caplog.at_level("WARNING", log.name):
-            done = fetch_report(manifest(FILES), cache=tmp_path, progress=False)
+            done = fetch_files(manifest(FILES), cache=tmp_path, progress=False)
         assert right(done.paths)
         assert len(done.notes) == 1
         assert f"127.0.0.1:{bad.port}/Data/Mouse1.h5" in done.notes[0]
@@ -84,21 +83,21 @@ def test_a_folder_as_mirror(tmp_path: Path, folder: Path, monkeypatch: pytest.Mo
     shutil.copytree(folder, plain)
     for n, mirror in enumerate((folder.as_uri(), str(plain))):
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror)
-        assert right(fetch(manifest(FILES), cache=tmp_path / f"cache{n}", progress=False))
+        assert right(fetch_paths(manifest(FILES), cache=tmp_path / f"cache{n}", progress=False))
 
 
 def test_a_cache_is_a_mirror(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_MIRROR", folder.as_uri())
-    first = fetch(manifest(FILES), cache=tmp_path / "one", progress=False)
+    first = fetch_paths(manifest(FILES), cache=tmp_path / "one", progress=False)
     monkeypatch.setenv("MOUSECMR_MIRROR", str(first["Mouse1"].parents[1]))
-    assert right(fetch(manifest(FILES), cache=tmp_path / "two", progress=False))
+    assert right(fetch_paths(manifest(FILES), cache=tmp_path / "two", progress=False))
 
 
 def test_a_damaged_folder_mirror(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "Data" / "Mouse1.h5").write_bytes(bytes(5001))
     monkeypatch.setenv("MOUSECMR_MIRROR", folder.as_uri())
     with pytest.raises(ChecksumError, match="Mouse1: git blob SHA-1"):
-        fetch(manifest(FILES), cache=tmp_path / "cache", progress=False)
+        fetch_paths(manifest(FILES), cache=tmp_path / "cache", progress=False)
 
 
 def test_a_hugging_face_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +106,7 @@ def test_a_hugging_face_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("HF_TOKEN", SECRET)
         monkeypatch.setenv("MOUSECMR_TOKEN", "of-another-host")
         monkeypatch.setenv("MOUSECMR_MIRROR", "hf://datasets/lab/mice")
-        assert right(fetch(manifest(FILES), cache=tmp_path, progress=False))
+        assert right(fetch_paths(manifest(FILES), cache=tmp_path, progress=False))
         assert {r.path for r in hub.requests} == {f"datasets/lab/mice/resolve/main/{p}" for p in FILES}
         assert {r.headers["authorization"] for r in hub.requests} == {f"Bearer {SECRET}"}
 
@@ -116,7 +115,7 @@ def test_the_token_goes_to_its_mirror_only(tmp_path: Path, monkeypatch: pytest.M
     with Host(FILES) as upstream, Host({}) as mirror, Host({}) as second:
         monkeypatch.setenv("MOUSECMR_TOKEN", SECRET)
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{mirror.url} {second.url}")
-        fetch(manifest(FILES, upstream.template), cache=tmp_path, progress=False)
+        fetch_paths(manifest(FILES, upstream.template), cache=tmp_path, progress=False)
         assert {r.headers.get("authorization") for r in mirror.requests} == {f"Bearer {SECRET}"}
         assert {r.headers.get("authorization") for r in (*second.requests, *upstream.requests)} == {None}
 
@@ -130,7 +129,7 @@ def test_a_redirect_to_another_host_drops_the_token(tmp_path: Path, monkeypatch:
         elsewhere.fail("Data/Mouse1.h5", faults.redirect(f"{mirror.url}/back/Data/Mouse1.h5"))
         monkeypatch.setenv("MOUSECMR_TOKEN", SECRET)
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
-        assert right(fetch(manifest(FILES), cache=tmp_path, progress=False))
+        assert right(fetch_paths(manifest(FILES), cache=tmp_path, progress=False))
         assert [r.headers.get("authorization") for r in elsewhere.requests] == [None]
         sent = {r.path: r.headers.get("authorization") for r in mirror.requests}
         assert sent["Data/Mouse1.h5"] == f"Bearer {SECRET}"
@@ -148,7 +147,7 @@ def test_secrets_are_never_shown_or_stored(
         monkeypatch.setenv("MOUSECMR_TOKEN", SECRET + "\n")
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url.replace("//", f"//user:{SECRET}@"))
         with caplog.at_level("DEBUG"), pytest.raises(DownloadError) as e:
-            fetch(manifest(FILES), cache=tmp_path, progress=lambda e: said.append(repr(e)), patience=QUICK)
+            fetch_paths(manifest(FILES), cache=tmp_path, progress=lambda e: said.append(repr(e)), patience=QUICK)
         used = {r.headers.get("authorization") for r in mirror.requests}
     assert used == {f"Bearer {SECRET}"}, "the token was sent"
     chain = [str(x) for x in (e.value, e.value.__cause__, e.value.__context__) if x is not None]
@@ -164,12 +163,12 @@ def test_offline_makes_no_request_and_names_what_is_missing(tmp_path: Path, monk
     many = bodies(12, 100)
     with Host(many) as host:
         tiny = manifest(many, host.template)
-        have = fetch(tiny, ["Mouse3"], cache=tmp_path, progress=False)
+        have = fetch_paths(tiny, ["Mouse3"], cache=tmp_path, progress=False)
         asked = len(host.requests)
         monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
-        assert fetch(tiny, ["Mouse3"], cache=tmp_path) == have
+        assert fetch_paths(tiny, ["Mouse3"], cache=tmp_path) == have
         with pytest.raises(MissingDataError, match="11 files are not in") as e:
-            fetch(tiny, cache=tmp_path)
+            fetch_paths(tiny, cache=tmp_path)
         assert len(host.requests) == asked
     for text in ("Mouse1, Mouse2, Mouse4", "and 3 more", "MOUSECMR_OFFLINE", "mousecmr bundle import"):
         assert text in str(e.value)
@@ -179,18 +178,18 @@ def test_offline_still_reads_a_folder(tmp_path: Path, folder: Path, monkeypatch:
     with Host(FILES) as host:
         monkeypatch.setenv("MOUSECMR_OFFLINE", "yes")
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{host.url} {folder.as_uri()}")
-        assert right(fetch(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False))
+        assert right(fetch_paths(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False))
         assert host.requests == []
 
 
 def test_nothing_to_download_from(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="names no URL") as e:
-        fetch(manifest(FILES), cache=tmp_path)
+        fetch_paths(manifest(FILES), cache=tmp_path)
     assert "export MOUSECMR_MIRROR=" in str(e.value)
 
 
 def test_a_mirror_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_MIRROR", f"ftp://user:{SECRET}@old.example.org")
     with pytest.raises(DownloadError, match="no mirror") as e:
-        fetch(manifest(FILES), cache=tmp_path)
+        fetch_paths(manifest(FILES), cache=tmp_path)
     assert SECRET not in str(e.value)

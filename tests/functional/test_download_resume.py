@@ -12,27 +12,27 @@ from servers.cohort import QUICK, VERSION, bodies, leftovers, manifest, write_ma
 from servers.host import Host
 from servers.process import start
 
+from mousecmr_data.download.fetch import fetch_files, fetch_paths
+from mousecmr_data.download.retry import RetryPolicy
 from mousecmr_data.errors import DownloadError
-from mousecmr_data.files.fetch import fetch, fetch_report
-from mousecmr_data.files.patience import Patience
 
 FILES = bodies(1, 1_000_000)
 PATH, BODY = next(iter(FILES.items()))
-ONCE = Patience(attempts=1, stall=0.4)
+ONCE = RetryPolicy(attempts=1, stall=0.4)
 
 
 def interrupted(host: Host, cache: Path, *, sizes: bool = False) -> None:
     """A run that ended in the middle of the file."""
     host.fail(PATH, faults.truncated)
     with pytest.raises(DownloadError, match="ended the transfer early"):
-        fetch(manifest(FILES, host.template, sizes=sizes), cache=cache, progress=False, patience=ONCE)
+        fetch_paths(manifest(FILES, host.template, sizes=sizes), cache=cache, progress=False, patience=ONCE)
 
 
 def test_the_rest_is_asked_for_with_a_range_and_a_validator(tmp_path: Path) -> None:
     with Host(FILES) as host:
         interrupted(host, tmp_path)
         assert host.sent[PATH] == len(BODY) // 2
-        done = fetch_report(manifest(FILES, host.template), cache=tmp_path, progress=False)
+        done = fetch_files(manifest(FILES, host.template), cache=tmp_path, progress=False)
         assert host.gets()[1].headers["range"] == f"bytes={len(BODY) // 2}-"
         assert host.gets()[1].headers["if-range"] == host.served[PATH].etag
         assert host.sent[PATH] == len(BODY), "no byte was sent twice"
@@ -45,7 +45,7 @@ def test_files_are_readable_by_all_whatever_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
         with Host(FILES) as host:
-            path = fetch(manifest(FILES, host.template), cache=tmp_path, progress=False)["Mouse1"]
+            path = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)["Mouse1"]
     finally:
         os.umask(old)
     assert path.stat().st_mode & 0o777 == 0o644
@@ -55,7 +55,7 @@ def test_a_weak_etag_is_not_used_as_validator(tmp_path: Path) -> None:
     with Host(FILES) as host:
         host.served[PATH].etag = 'W/"weak"'
         interrupted(host, tmp_path)
-        fetch(manifest(FILES, host.template), cache=tmp_path, progress=False)
+        fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)
         assert "if-range" not in host.gets()[1].headers
         assert host.sent[PATH] == len(BODY)
 
@@ -63,14 +63,14 @@ def test_a_weak_etag_is_not_used_as_validator(tmp_path: Path) -> None:
 def test_a_host_without_ranges_sends_the_whole_again(tmp_path: Path) -> None:
     with Host(FILES, ranges=False) as host:
         interrupted(host, tmp_path)
-        paths = fetch(manifest(FILES, host.template), cache=tmp_path, progress=False)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)
         assert host.sent[PATH] == len(BODY) // 2 + len(BODY)
     assert paths["Mouse1"].read_bytes() == BODY
 
 
 def test_a_host_without_lengths(tmp_path: Path) -> None:
     with Host(FILES, lengths=False) as host:
-        paths = fetch(manifest(FILES, host.template), cache=tmp_path, progress=False)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)
     assert paths["Mouse1"].read_bytes() == BODY
 
 
@@ -80,7 +80,7 @@ def test_damage_to_the_partial_file_is_found_and_the_file_fetched_whole(sizes: b
         interrupted(host, tmp_path, sizes=sizes)
         content = next(tmp_path.rglob("content"))
         content.write_bytes(bytes(len(content.read_bytes())))
-        paths = fetch(manifest(FILES, host.template, sizes=sizes), cache=tmp_path, progress=False, patience=QUICK)
+        paths = fetch_paths(manifest(FILES, host.template, sizes=sizes), cache=tmp_path, progress=False, patience=QUICK)
     assert paths["Mouse1"].read_bytes() == BODY
 
 
@@ -90,7 +90,7 @@ def test_a_partial_file_of_full_length(extra: int, tmp_path: Path) -> None:
         interrupted(host, tmp_path)
         next(tmp_path.rglob("content")).write_bytes(BODY + bytes(extra))
         asked = len(host.requests)
-        paths = fetch(manifest(FILES, host.template), cache=tmp_path, progress=False, patience=QUICK)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, patience=QUICK)
         assert len(host.requests) == asked + (1 if extra else 0), "a complete file needs no request"
     assert paths["Mouse1"].read_bytes() == BODY
 
@@ -100,7 +100,7 @@ def test_a_partial_file_of_full_length_whose_size_nobody_noted(tmp_path: Path) -
         interrupted(host, tmp_path)
         next(tmp_path.rglob("content")).write_bytes(BODY)
         next(tmp_path.rglob("origin.json")).write_text("{ broken")
-        paths = fetch(manifest(FILES, host.template), cache=tmp_path, progress=False, patience=QUICK)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, patience=QUICK)
     assert paths["Mouse1"].read_bytes() == BODY
 
 
@@ -113,7 +113,7 @@ def test_what_a_killed_process_leaves_is_taken_over(tmp_path: Path) -> None:
         (content.parent / "tmpa1b2c3d4").write_bytes(BODY)
         (content.parent / "tmpempty").touch()
         asked = len(host.requests)
-        paths = fetch(manifest(FILES, host.template), cache=tmp_path, progress=False)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)
         assert len(host.requests) == asked
     assert paths["Mouse1"].read_bytes() == BODY
     assert leftovers(tmp_path) == []
@@ -124,7 +124,7 @@ def test_another_mirror_goes_on_with_what_the_first_sent(tmp_path: Path, monkeyp
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{first.url} {second.url}")
         first.fail(PATH, faults.truncated)
         first.fail_always(PATH, faults.status(500))
-        fetch(manifest(FILES), cache=tmp_path, progress=False, patience=QUICK)
+        fetch_paths(manifest(FILES), cache=tmp_path, progress=False, patience=QUICK)
         assert second.sent[PATH] == len(BODY) - len(BODY) // 2
         assert "if-range" not in second.gets()[0].headers, "an ETag says nothing on another host"
 
@@ -144,7 +144,7 @@ def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
         _, complaint = process.communicate(timeout=15)
         assert time.monotonic() - begun < 5
         assert complaint.rstrip().endswith("KeyboardInterrupt")
-        fetch(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False)
+        fetch_paths(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False)
         assert host.sent[PATH] == len(BODY)
 
 
@@ -156,11 +156,11 @@ def test_ctrl_c_in_a_program_that_goes_on(tmp_path: Path) -> None:
         alarm = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
         alarm.start()
         with pytest.raises(KeyboardInterrupt):
-            fetch(tiny, cache=tmp_path, progress=False)
+            fetch_paths(tiny, cache=tmp_path, progress=False)
         alarm.join()
         before = host.sent.copy()
         assert 0 < sum(before.values()) < sum(map(len, many.values()))
         host.rate = None
-        paths = fetch(tiny, cache=tmp_path, progress=False)
+        paths = fetch_paths(tiny, cache=tmp_path, progress=False)
     assert {f"Data/{p.name}": p.read_bytes() for p in paths.values()} == many
     assert leftovers(tmp_path) == []

@@ -9,10 +9,10 @@ from servers import faults
 from servers.cohort import QUICK, bodies, leftovers, manifest
 from servers.host import Host
 
+from mousecmr_data.download.cache import get_file_statuses
+from mousecmr_data.download.fetch import fetch_files, fetch_paths
+from mousecmr_data.download.verify import Verdict, verify_files
 from mousecmr_data.errors import DownloadError
-from mousecmr_data.files.fetch import fetch, fetch_report
-from mousecmr_data.files.state import present
-from mousecmr_data.files.verify import Verdict, verify
 from mousecmr_data.schema.manifest import Manifest
 
 FILES = bodies(6, 20_000)
@@ -30,10 +30,10 @@ def host() -> Host:  # type: ignore[misc]
 def tiny(host: Host, tmp_path: Path) -> Manifest:
     """Fetched into tmp_path, then damaged: Mouse1 in secret, Mouse2 gone, Mouse3 and 4 mixed up, Mouse5 old."""
     tiny = manifest(FILES, host.template)
-    paths = fetch(tiny, cache=tmp_path, progress=False)
+    paths = fetch_paths(tiny, cache=tmp_path, progress=False)
     with Host(OTHER) as old_host:
         old = replace(manifest(OTHER, old_host.template), version="fedcba9876543210")
-        old_paths = fetch(old, cache=tmp_path, progress=False)
+        old_paths = fetch_paths(old, cache=tmp_path, progress=False)
     body, stat = bytearray(paths["Mouse1"].read_bytes()), paths["Mouse1"].stat()
     body[77] ^= 1
     paths["Mouse1"].write_bytes(body)
@@ -48,8 +48,8 @@ def tiny(host: Host, tmp_path: Path) -> Manifest:
 
 
 def test_verdicts(tiny: Manifest, host: Host, tmp_path: Path) -> None:
-    assert present(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "verified", "stamps cannot know"
-    results = verify(tiny, cache=tmp_path, progress=False)
+    assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "verified", "stamps cannot know"
+    results = verify_files(tiny, cache=tmp_path, progress=False)
     assert [(r.mouse, r.verdict) for r in results] == [
         ("Mouse1", Verdict.CORRUPT),
         ("Mouse2", Verdict.MISSING),
@@ -65,12 +65,12 @@ def test_verdicts(tiny: Manifest, host: Host, tmp_path: Path) -> None:
     assert results[4].detail == "holds the bytes of version fedcba987654, Data/Mouse5.h5"
     assert {r.path.name for r in results[6:]} == {"notes.txt", "link"}
     assert [r.trouble for r in results] == [True, True, True, False, True, False, False, False]
-    assert present(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "unverified", "now they do"
+    assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "unverified", "now they do"
     assert host.requests == []
 
 
 def test_repair_fetches_what_is_bad_and_only_that(tiny: Manifest, host: Host, tmp_path: Path) -> None:
-    results = verify(tiny, cache=tmp_path, repair=True, progress=False)
+    results = verify_files(tiny, cache=tmp_path, repair=True, progress=False)
     assert sorted(r.path.rsplit("/", 1)[1] for r in host.gets()) == [f"Mouse{n}.h5" for n in (1, 2, 3, 5)]
     assert {r.verdict for r in results if r.mouse} == {Verdict.OK}
     assert [r.mouse for r in results if r.repaired] == ["Mouse1", "Mouse2", "Mouse3", "Mouse5"]
@@ -86,19 +86,19 @@ def test_a_repair_that_fails_loses_nothing_and_shows_nothing_corrupt(
     for path in FILES:
         host.fail_always(path, faults.status(503))
     with pytest.raises(DownloadError, match="set aside"):
-        verify(tiny, ["Mouse1"], cache=tmp_path, repair=True, progress=False, patience=QUICK)
+        verify_files(tiny, ["Mouse1"], cache=tmp_path, repair=True, progress=False, patience=QUICK)
     data = next(tmp_path.rglob("Mouse6.h5")).parent.parent.parent / "0123456789ab" / "Data"
     assert not (data / "Mouse1.h5").exists()
     aside = data / ".Mouse1.h5.corrupt"
     assert len(aside.read_bytes()) == len(FILES["Data/Mouse1.h5"])
     host.always.clear()
-    fetch(tiny, ["Mouse1"], cache=tmp_path, progress=False)
+    fetch_paths(tiny, ["Mouse1"], cache=tmp_path, progress=False)
     assert (data / "Mouse1.h5").read_bytes() == FILES["Data/Mouse1.h5"]
     assert not aside.exists()
 
 
 def test_fetch_replaces_a_damaged_file_and_says_so(tiny: Manifest, tmp_path: Path) -> None:
-    done = fetch_report(tiny, ["Mouse3"], cache=tmp_path, progress=False)
+    done = fetch_files(tiny, ["Mouse3"], cache=tmp_path, progress=False)
     assert done.paths["Mouse3"].read_bytes() == FILES["Data/Mouse3.h5"]
     assert len(done.notes) == 1
     assert "Mouse3: the file on disk was damaged" in done.notes[0]
@@ -108,12 +108,12 @@ def test_a_file_that_cannot_be_read(tiny: Manifest, tmp_path: Path) -> None:
     path = next((tmp_path / "tiny" / "0123456789ab").rglob("Mouse6.h5"))
     path.unlink()
     path.mkdir()
-    result = verify(tiny, ["Mouse6"], cache=tmp_path, progress=False)[0]
+    result = verify_files(tiny, ["Mouse6"], cache=tmp_path, progress=False)[0]
     assert result.verdict is Verdict.UNREADABLE
     assert result.trouble
 
 
 def test_an_empty_cache(tmp_path: Path) -> None:
-    results = verify(manifest(FILES), cache=tmp_path / "none", progress=False)
+    results = verify_files(manifest(FILES), cache=tmp_path / "none", progress=False)
     assert {r.verdict for r in results} == {Verdict.MISSING}
     assert not (tmp_path / "none").exists(), "looking leaves no trace"

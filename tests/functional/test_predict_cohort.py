@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
+from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.baseline.cohort_prediction import predict
 from mousecmr_data.baseline.prediction import Files, How
 from mousecmr_data.cli.main import main
 from mousecmr_data.errors import CacheError
-from mousecmr_data.files import lock
 
 HOW = How("phantom-small", engine="eager", device="cpu")
 
@@ -84,7 +84,7 @@ def test_each_file_says_how_it_was_made_and_others_are_not_mixed_in(mice: list[s
 
 
 def test_one_run_at_a_time_writes_to_a_folder(mice: list[str], tmp_path: Path) -> None:
-    with lock.of(tmp_path, "predict"), pytest.raises(CacheError, match="Another run"):
+    with hold_lock(tmp_path, "predict"), pytest.raises(CacheError, match="Another run"):
         predict(Files(tuple(mice)), tmp_path, HOW)
 
 

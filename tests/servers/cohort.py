@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mousecmr_data.files.patience import Patience
+from mousecmr_data.download.retry import RetryPolicy
 from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
 VERSION = "0123456789abcdef0123456789abcdef01234567"
@@ -71,5 +71,5 @@ def leftovers(folder: Path) -> list[str]:
     ]
 
 
-QUICK = Patience(attempts=4, base=0.01, ceiling=0.05, asked=3.0, connect=2.0, stall=0.4)
+QUICK = RetryPolicy(attempts=4, base=0.01, ceiling=0.05, asked=3.0, connect=2.0, stall=0.4)
 """A patience for tests: the same rules, shorter waits."""

@@ -11,7 +11,7 @@ from servers.cohort import VERSION, bodies, leftovers, write_manifest
 from servers.host import Host
 from servers.process import finish, start
 
-from mousecmr_data.files.state import present
+from mousecmr_data.download.cache import get_file_statuses
 from mousecmr_data.schema.manifest import read_manifest
 
 KILLS = 60 if os.environ.get("MOUSECMR_STRESS") == "1" else 5
@@ -47,7 +47,7 @@ def test_a_download_survives_kills(tmp_path: Path) -> None:
         sent = sum(host.sent.values())
     assert in_time == KILLS, "each kill hit a download under way"
     _nothing_wrong_in_sight(folder)
-    assert set(present(read_manifest(manifest), cache=cache).values()) == {"verified"}
+    assert set(get_file_statuses(read_manifest(manifest), cache=cache).values()) == {"verified"}
     assert len(list(folder.glob("Data/*.h5"))) == len(FILES)
     assert leftovers(cache) == []
     needed = sum(map(len, FILES.values()))

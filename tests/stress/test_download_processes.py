@@ -9,8 +9,8 @@ from servers.cohort import bodies, leftovers, manifest, write_manifest
 from servers.host import Host
 from servers.process import finish, start
 
-from mousecmr_data.files.fetch import fetch
-from mousecmr_data.files.state import present
+from mousecmr_data.download.cache import get_file_statuses
+from mousecmr_data.download.fetch import fetch_paths
 from mousecmr_data.schema.manifest import read_manifest
 
 ROUNDS = 10 if os.environ.get("MOUSECMR_STRESS") == "1" else 1
@@ -26,7 +26,9 @@ def test_four_processes_at_once_and_each_file_is_sent_once(turn: int, tmp_path: 
         assert [finish(p) for p in processes] == ["", "", "", ""]
         assert dict(host.sent) == {path: len(body) for path, body in FILES.items()}
         assert len(host.requests) == len(FILES)
-    assert set(present(read_manifest(folder), cache=tmp_path / "cache").values()) == {"verified"}, f"round {turn}"
+    assert set(get_file_statuses(read_manifest(folder), cache=tmp_path / "cache").values()) == {"verified"}, (
+        f"round {turn}"
+    )
     assert leftovers(tmp_path / "cache") == []
 
 
@@ -35,7 +37,9 @@ def test_four_threads_with_a_fetch_each(tmp_path: Path) -> None:
     with Host(FILES, rate=5_000_000) as host:
         tiny = manifest(FILES, host.template)
         threads = [
-            threading.Thread(target=lambda: results.append(fetch(tiny, cache=tmp_path, progress=False)), daemon=True)
+            threading.Thread(
+                target=lambda: results.append(fetch_paths(tiny, cache=tmp_path, progress=False)), daemon=True
+            )
             for _ in range(4)
         ]
         for thread in threads:

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mousecmr_data import __version__
-from mousecmr_data.files import cache as places
+from mousecmr_data.download.cache import get_cache_root
 
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 """Processor features that decide what is fast, in Linux' names."""
@@ -48,7 +48,7 @@ def place(of: Mapping[str, object], kind: str, cache: str | Path | None = None) 
     """Where a thing lies that was made from ``of``; another processor, release or number is another place."""
     made_from = {"release": __version__, "arithmetic": ARITHMETIC, "processor": processor(), **of}
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()[:20]
-    return places.root(cache) / "engines" / f"{key}.{kind}"
+    return get_cache_root(cache) / "engines" / f"{key}.{kind}"
 
 
 def keep(path: Path, data: bytes) -> None:

@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 from unit.baseline.keras_file import randomised, write_keras  # noqa: E402
 
 from mousecmr_data.baseline import cards, load, weights  # noqa: E402
+from mousecmr_data.download.cache import get_weights_folder  # noqa: E402
 from mousecmr_data.errors import ChecksumError, MissingDataError, UnknownNameError  # noqa: E402
-from mousecmr_data.files.cache import weights_folder  # noqa: E402
 from mousecmr_data.schema.manifest import Manifest, load_manifest  # noqa: E402
 
 AUTHORS = "mousecmr-9.4T-unet3plus"
@@ -28,7 +28,7 @@ def lab(tmp_path: Path) -> tuple[Manifest, Path]:
         load_manifest().weights[AUTHORS], sha256=hashlib.sha256(content).hexdigest(), size=len(content), channels=TINY
     )
     cache = tmp_path / "cache"
-    place = weights_folder(entry, cache) / Path(entry.path).name
+    place = get_weights_folder(entry, cache) / Path(entry.path).name
     place.parent.mkdir(parents=True)
     place.write_bytes(content)
     return replace(load_manifest(), weights={AUTHORS: entry}), cache
@@ -75,7 +75,7 @@ def test_weights_that_cannot_be_had_are_an_error_with_two_ways_on(tmp_path: Path
 def test_a_brought_file_is_converted_once(lab: tuple[Manifest, Path]) -> None:
     manifest, cache = lab
     first = load(AUTHORS, manifest=manifest, cache=cache, offline=True, device="cpu").network.state_dict()
-    folder = weights_folder(manifest.weights[AUTHORS], cache)
+    folder = get_weights_folder(manifest.weights[AUTHORS], cache)
     converted = folder / f"{AUTHORS}.safetensors"
     (folder / "SEG459.h5").unlink()
     again = load(AUTHORS, manifest=manifest, cache=cache, offline=True, device="cpu").network.state_dict()
@@ -91,7 +91,7 @@ def test_a_brought_file_is_converted_once(lab: tuple[Manifest, Path]) -> None:
 
 def test_a_brought_file_with_other_bytes_is_not_taken(lab: tuple[Manifest, Path]) -> None:
     manifest, cache = lab
-    place = weights_folder(manifest.weights[AUTHORS], cache) / "SEG459.h5"
+    place = get_weights_folder(manifest.weights[AUTHORS], cache) / "SEG459.h5"
     place.write_bytes(place.read_bytes()[:-1] + b"\1")
     with pytest.raises(MissingDataError):
         load(AUTHORS, manifest=manifest, cache=cache, offline=True, device="cpu")

@@ -8,8 +8,8 @@ import zarr
 from layout_files import lab
 
 import mousecmr_data as md
+from mousecmr_data.download.cache import get_file_path
 from mousecmr_data.errors import CacheError, ManifestError, MissingDataError, UnknownNameError
-from mousecmr_data.files.cache import place
 from mousecmr_data.schema.manifest import read_manifest
 
 
@@ -129,7 +129,7 @@ def test_missing_files_are_named(source: Path) -> None:
         md.load(source=source, download=False)
     md.fetch(["A"], source=source)
     assert md.load(mice=["A"], source=source, download=False)["A"].image.sum() > 0
-    place(read_manifest(source), read_manifest(source).files["A"]).unlink()
+    get_file_path(read_manifest(source), read_manifest(source).files["A"]).unlink()
     assert len(md.load(source=source)) == 3
 
 

@@ -90,9 +90,9 @@ def test_a_damaged_file_is_made_again_on_repair(tmp_path: Path) -> None:
 
 
 def test_a_phantom_cannot_be_bundled(tmp_path: Path) -> None:
-    from mousecmr_data.files import bundle
+    from mousecmr_data.download.bundle import create_bundle
 
     md.fetch(["Mouse5"], source="phantom", cache=tmp_path)
     with pytest.raises(md.errors.MouseCMRError):
-        bundle.create(manifest("phantom"), ["Mouse5"], tmp_path / "b.zip", cache=tmp_path)
+        create_bundle(manifest("phantom"), ["Mouse5"], tmp_path / "b.zip", cache=tmp_path)
     assert not (tmp_path / "b.zip").exists()

@@ -1,0 +1,1 @@
+"""Shared mechanisms, one owner each: atomic writing, checksums, locks, worker pools, progress."""

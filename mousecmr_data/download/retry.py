@@ -1,0 +1,137 @@
+"""Ask again until it works or patience ends: back-off, ``Retry-After``, hosts shared by all transfers."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from mousecmr_data.download.errors import Cancelled, PermanentError, TransientError
+
+# MERGED download.retry: How long to wait, how often to try again, and when to leave a host alone.
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Times in seconds."""
+
+    attempts: int = 6
+    """Tries of one URL without progress before the next source is asked."""
+    base: float = 0.5
+    """First back-off; doubles with each failure."""
+    ceiling: float = 30.0
+    """Longest back-off of our own choosing."""
+    asked: float = 300.0
+    """Longest ``Retry-After`` that is waited for; a host that asks for more is left alone."""
+    connect: float = 10.0
+    stall: float = 30.0
+    """Longest silence of a host in the middle of an answer."""
+    redirects: int = 5
+
+    def backoff(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row: exponential, with jitter so that many
+        clients that failed together do not come back together."""
+        return random.uniform(0.5, 1.0) * min(self.ceiling, self.base * 2.0 ** (failures - 1))
+
+
+DEFAULT_RETRY_POLICY = RetryPolicy()
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for (a number or an HTTP date), or None."""
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+class HostLimiter:
+    """What the transfers of one run learned of the hosts they share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._not_before: dict[str, float] = {}
+        self._given_up: dict[str, str] = {}
+
+    def hold(self, host: str, seconds: float) -> None:
+        """Nobody asks this host for so many seconds: one answer 429 speaks to all transfers."""
+        with self._lock:
+            self._not_before[host] = max(self._not_before.get(host, 0.0), time.monotonic() + seconds)
+
+    def pause(self, host: str) -> float:
+        """Seconds until the host may be asked again."""
+        with self._lock:
+            return max(0.0, self._not_before.get(host, 0.0) - time.monotonic())
+
+    def give_up(self, host: str, reason: str) -> None:
+        """The host cannot be reached, or asks for too long a wait: spare the other files the trial."""
+        with self._lock:
+            self._given_up[host] = reason
+
+    def given_up(self, host: str) -> str | None:
+        """Why the host is not asked any more in this run, or None."""
+        with self._lock:
+            return self._given_up.get(host)
+
+
+Result = TypeVar("Result")
+
+
+def retry(
+    attempt: Callable[[], Result],
+    url: str,
+    patience: RetryPolicy,
+    hosts: HostLimiter,
+    stop: threading.Event,
+    waiting: Callable[[str], None] = lambda _: None,
+    headway: Callable[[], bool] = lambda: False,
+) -> Result:
+    """The result of ``attempt``, which asks ``url``.
+
+    ``waiting`` is told why and how long before each wait. ``headway`` says whether the last attempt got
+    further than any before it; then its failure counts as the first. Raises Lasting when patience ends.
+    """
+    host = urlsplit(url).netloc
+    failures = 0
+    while True:
+        while (pause := hosts.pause(host)) > 0:
+            _sleep(pause, stop)
+        if reason := hosts.given_up(host):
+            raise PermanentError(reason)
+        try:
+            return attempt()
+        except TransientError as e:
+            failures = 1 if headway() else failures + 1
+            if e.wait is not None and e.wait > patience.asked:
+                reason = f"{e}; it asks to come back in {e.wait:.0f} s"
+                hosts.give_up(host, reason)
+                raise PermanentError(reason) from e
+            if failures >= patience.attempts:
+                if not e.reached:
+                    hosts.give_up(host, str(e))
+                raise PermanentError(f"{e} ({failures} tries)") from e
+            wait = patience.backoff(failures)
+            if e.wait is not None:
+                hosts.hold(host, e.wait)
+                wait = max(wait, e.wait)
+            waiting(f"{e}; trying again in {wait:.1f} s")
+            _sleep(wait, stop)
+
+
+def _sleep(seconds: float, stop: threading.Event) -> None:
+    if stop.wait(seconds):
+        raise Cancelled

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+from servers.cohort import manifest
+
+from mousecmr_data.download.sources import is_offline, list_mirrors, list_sources, redact_url
+from mousecmr_data.schema.manifest import load_manifest
+
+TINY = manifest({"Data/Mouse1.h5": b""}, "https://up.example.org/{version}/{path}")
+ENTRY = TINY.files["Mouse1"]
+
+
+def test_the_pinned_urls_of_the_dataset() -> None:
+    real = load_manifest()
+    (only,) = list_sources(real, real.files["Mouse130"])
+    assert only.urls[0].startswith("https://raw.githubusercontent.com/")
+    assert only.urls[0].endswith(f"/{real.version}/Data/Mouse130.h5")
+    weights = next(iter(real.weights.values()))
+    assert list_sources(real, weights)[0].urls[0].startswith("https://media.githubusercontent.com/")
+
+
+@pytest.mark.parametrize(
+    ("text", "bases"),
+    [
+        ("", ()),
+        ("  ", ()),
+        ("https://a.org/x/ http://b.org", ("https://a.org/x", "http://b.org")),
+        ("https://a.org,https://b.org;https://c.org\nhttps://d.org", tuple(f"https://{c}.org" for c in "abcd")),
+        ("file:///mnt/mice/", ("file:///mnt/mice",)),
+        ("/mnt/mice", ("file:///mnt/mice",)),
+        ("hf://datasets/lab/mice", ("https://huggingface.co/datasets/lab/mice/resolve/main",)),
+        ("hf://datasets/lab/mice@v1.0/", ("https://huggingface.co/datasets/lab/mice/resolve/v1.0",)),
+    ],
+)
+def test_mirrors(text: str, bases: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MIRROR", text)
+    assert list_mirrors() == bases
+
+
+def test_order_and_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MIRROR", "https://a.org /mnt/my%20mice")
+    one, two, three = list_sources(TINY, ENTRY)
+    assert one.urls == ("https://a.org/Data/Mouse1.h5", "https://a.org/Mouse1.h5")
+    assert two.urls[0] == "file:///mnt/my%2520mice/Data/Mouse1.h5"
+    assert three.urls == (f"https://up.example.org/{TINY.version}/Data/Mouse1.h5",)
+    assert [s.network for s in (one, two, three)] == [True, False, True]
+    assert list_sources(TINY, ENTRY, offline=True) == (two,)
+    monkeypatch.setenv("MOUSECMR_UPSTREAM", "off")
+    assert list_sources(TINY, ENTRY) == (one, two)
+
+
+@pytest.mark.parametrize("word", ["ftp://a.org", "hf://models/lab/net", "hf://datasets/lab", "s3://bucket/x"])
+def test_what_is_no_mirror(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MIRROR", word)
+    with pytest.raises(OSError, match="no mirror"):
+        list_mirrors()
+
+
+@pytest.mark.parametrize(
+    ("text", "yes"),
+    [("1", True), ("true", True), ("YES", True), ("0", False), ("no", False), ("False", False), ("", False)],
+)
+def test_offline(text: str, yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_OFFLINE", text)
+    assert is_offline() is yes
+    assert is_offline(not yes) is not yes
+
+
+def test_shown_hides_secrets() -> None:
+    assert redact_url("https://me:pw@a.org:8/p/f.h5?X-Amz-Signature=abc#frag") == "https://a.org:8/p/f.h5?…"
+    assert redact_url(Path("/mnt/f.h5").as_uri()) == "file:///mnt/f.h5"
