@@ -21,8 +21,7 @@ import h5py
 import numpy as np
 
 import mousecmr_data
-from mousecmr_data.cine import convert
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache, write_store
 
 
 def main() -> None:
@@ -90,7 +89,7 @@ def conversion(cohort: Cohort, cache: Path) -> None:
     rounds = []
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         for i in range(4):
-            ours = seconds(lambda i=i: convert.write(few, Path(scratch) / f"{i}.zarr"))
+            ours = seconds(lambda i=i: write_store(few, Path(scratch) / f"{i}.zarr"))
             rounds.append(seconds(bound) / ours)
         folder = Path(scratch) / "0.zarr"
         stored = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -98,7 +97,7 @@ def conversion(cohort: Cohort, cache: Path) -> None:
     print("\nConversion of 4 mice, one process")
     print(f"  speed, of reading the source + compressing      {statistics.median(rounds[1:]):.2f}")
     print(f"  size on disk, of raw                            {stored / raw:.3f}")
-    convert.fill(cohort, jobs=os.cpu_count() or 1)
+    fill_layout_cache(cohort, jobs=os.cpu_count() or 1)
 
 
 def single(cohort: Cohort, scratch: Path, rounds: int) -> None:

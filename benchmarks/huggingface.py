@@ -30,7 +30,7 @@ import torch
 
 import mousecmr_data
 from mousecmr_data.adapters import huggingface
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.phantom.source import PhantomSource, make
 from mousecmr_data.publish import folder
 

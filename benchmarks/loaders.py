@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 import mousecmr_data
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 
 BATCH = 16
 LONG = 10.0

@@ -26,8 +26,8 @@ import xarray as xr
 
 from mousecmr_data import baseline
 from mousecmr_data.baseline.engines import kept
-from mousecmr_data.cine import model
 from mousecmr_data.cine.overlap import dice_by_class
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
 from mousecmr_data.phantom import plans, render
 from mousecmr_data.schema.labels import Label
 
@@ -118,8 +118,8 @@ def whole_cine(cohort: str, mouse: str) -> xr.Dataset:
     """Every frame and slice of a phantom mouse, without its masks."""
     plan = plans(cohort)[mouse]
     image = np.ascontiguousarray(render(plan).image)
-    sizes = model.Sizes(plan.voxel_size_mm, "the phantom", plan.frame_time_ms, "the phantom")
-    return model.dataset(image, None, (), sizes, {})
+    sizes = PhysicalSizes(plan.voxel_size_mm, "the phantom", plan.frame_time_ms, "the phantom")
+    return build_dataset(image, None, (), sizes, {})
 
 
 def seconds(segmenter: Any, ds: xr.Dataset, **how: Any) -> tuple[float, xr.Dataset]:

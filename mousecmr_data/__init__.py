@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Cohort": "mousecmr_data.cine.cohort",
+    "Cohort": "mousecmr_data.dataset.cohort",
     "Label": "mousecmr_data.schema.labels",
     "Measures": "mousecmr_data.cine.measure",
     "errors": "mousecmr_data.errors",
@@ -28,8 +28,8 @@ __all__ = ["Cohort", "Label", "Measures", "errors", "fetch", "load", "measure", 
 if TYPE_CHECKING:
     from mousecmr_data import errors
     from mousecmr_data.api import fetch, load, open_mouse, verify
-    from mousecmr_data.cine.cohort import Cohort
     from mousecmr_data.cine.measure import Measures, measure
+    from mousecmr_data.dataset.cohort import Cohort
     from mousecmr_data.schema.labels import Label
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from mousecmr_data.cine.cohort import Cohort
-    from mousecmr_data.cine.source import Source
+    from mousecmr_data.dataset.cohort import Cohort
+    from mousecmr_data.dataset.source import Source
 
 Path_ = str | PathLike[str]
 
@@ -79,33 +79,34 @@ def load(
     MissingDataError, DownloadError
         Files that are not there and cannot be had.
     """
-    from mousecmr_data.cine import splits
-    from mousecmr_data.cine.cohort import Cohort, Member
-    from mousecmr_data.cine.filesource import FileSource
-    from mousecmr_data.cine.layoutcache import NAME, LayoutCache
-    from mousecmr_data.cine.opening import FileOpener, Opener, StoreSource
-    from mousecmr_data.cine.phenotypes import phenotypes_of
+    from mousecmr_data.dataset.cohort import Cohort, CohortMember, assign_splits, read_phenotypes, select_mice
+    from mousecmr_data.dataset.layout_cache import CACHE_NAME, LayoutCache
+    from mousecmr_data.dataset.source import FileOpener, FileSource, Opener, ZarrSource
     from mousecmr_data.download.cache import get_cache_root
 
     place = origin(source, cache, storage_options)
     usable = [name for name, scheme in place.manifest.splits.items() if scheme.mice]
     if split_scheme == SPLIT_SCHEME and split_scheme not in usable and usable:
         split_scheme = usable[0]  # of a manifest or store of one's own
-    assigned = splits.assignment(place.manifest, split, split_scheme)
-    names = splits.chosen(place.manifest, mice, split, assigned)
-    groups = phenotypes_of(phenotypes, place.manifest)
+    assigned = assign_splits(place.manifest, split, split_scheme)
+    names = select_mice(place.manifest, mice, split, assigned)
+    groups = read_phenotypes(phenotypes, place.manifest)
     if isinstance(place, FileSource):  # phantoms are made when a mouse is opened; a store has them all
         if download:
             fetch(names, source=source, cache=cache, jobs=jobs, progress=progress)
         else:
             _require(place, names)
-    opener: Opener = place if isinstance(place, StoreSource) else FileOpener(place, None)
+    opener: Opener = place if isinstance(place, ZarrSource) else FileOpener(place, None)
     if layout_cache and isinstance(opener, FileOpener):
         folder = (
-            get_cache_root(None if cache is None else Path(cache)) / "layouts" / NAME / place.name / place.version[:12]
+            get_cache_root(None if cache is None else Path(cache))
+            / "layouts"
+            / CACHE_NAME
+            / place.name
+            / place.version[:12]
         )
         opener = FileOpener(place, LayoutCache(folder))
-    members = [Member(n, assigned.get(n), groups.get(n, place.phenotype(n))) for n in names]
+    members = [CohortMember(n, assigned.get(n), groups.get(n, place.phenotype(n))) for n in names]
     return Cohort(place, members, opener, split_scheme if assigned else "", chunks)
 
 
@@ -125,10 +126,10 @@ def fetch(
     place = origin(source, cache)
     names = None if mice is None else [mice] if isinstance(mice, str) else list(mice)
     if source in PHANTOMS:
-        from mousecmr_data.cine.cohort import known
+        from mousecmr_data.dataset.cohort import resolve_name
 
         every = place.manifest.files
-        chosen = list(every) if names is None else [known(n, every) for n in names]
+        chosen = list(every) if names is None else [resolve_name(n, every) for n in names]
         place.ready(chosen)
         return {name: place.file(name) for name in chosen}
     from mousecmr_data.download.fetch import fetch_paths as fetch_files
@@ -172,7 +173,7 @@ def verify(
     ``repair`` fetches what is missing or damaged, and only that. ``content`` also reads each file whole:
     shapes, types, labels, frame numbers, the ED/ES rule. ``done`` is called with each result.
     """
-    from mousecmr_data.cine.audit import audit
+    from mousecmr_data.dataset.validation import validate_file
 
     place = origin(source, cache)
     if source in PHANTOMS:
@@ -181,7 +182,7 @@ def verify(
         names = list(select_entries(place.manifest, mice))
         made = [n for n in names if place.file(n).exists()]
         if repair:  # there is nothing to hold a made file against but its content
-            for bad in [n for n in made if audit(place.file(n), place.manifest.stack)]:
+            for bad in [n for n in made if validate_file(place.file(n), place.manifest.stack)]:
                 place.file(bad).unlink()
             place.ready(made)
         found = [Checked(n, place.file(n), place.states([n])[n], "", ()) for n in made]
@@ -195,7 +196,7 @@ def verify(
     checked = []
     for one in found:
         sound = content and one.mouse and not one.trouble
-        checked.append(replace(one, problems=audit(one.path, place.manifest.stack)) if sound else one)
+        checked.append(replace(one, problems=validate_file(one.path, place.manifest.stack)) if sound else one)
         if done:
             done(checked[-1])
     return tuple(checked)
@@ -217,11 +218,11 @@ def open_mouse(
     over the article's constants; the attributes ``voxel_size_source`` and ``frame_time_source`` say which
     it was.
     """
-    from mousecmr_data.cine import mouse
+    from mousecmr_data.dataset.hdf5 import open_mouse_file
 
     path = Path(path_or_name)
     if path.suffix or path.is_file() or len(path.parts) > 1:
-        return mouse.open_file(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms)
+        return open_mouse_file(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms)
     if voxel_size_mm is not None or frame_time_ms is not None:
         raise UnknownNameError(
             f"Sizes were given for {str(path)!r}, which is no file.", "sizes belong to a file", "give its path"
@@ -238,9 +239,9 @@ def resolve(source: Path_) -> Manifest:
     if source == DEFAULT_DATASET:
         return load_manifest()
     if _is_store(source):
-        from mousecmr_data.cine.opening import StoreSource
+        from mousecmr_data.dataset.source import ZarrSource
 
-        return StoreSource(os.fspath(source)).manifest
+        return ZarrSource(os.fspath(source)).manifest
     if Path(source).is_dir():
         return read_manifest(Path(source))
     raise UnknownNameError(
@@ -262,11 +263,11 @@ def origin(
 
         return PhantomSource(str(source), root)
     if _is_store(source):
-        from mousecmr_data.cine.opening import StoreSource
-        from mousecmr_data.cine.zarrarray import Options
+        from mousecmr_data.dataset.source import ZarrSource
+        from mousecmr_data.dataset.zarr_store import StorageOptions
 
-        return StoreSource(os.fspath(source), Options(storage_options or {}))
-    from mousecmr_data.cine.filesource import FileSource
+        return ZarrSource(os.fspath(source), StorageOptions(storage_options or {}))
+    from mousecmr_data.dataset.source import FileSource
 
     return FileSource(resolve(source), root)
 
@@ -277,9 +278,9 @@ def _is_store(source: Path_) -> bool:
 
 
 def _files_only(place: Source, source: Path_) -> None:
-    from mousecmr_data.cine.opening import StoreSource
+    from mousecmr_data.dataset.source import ZarrSource
 
-    if isinstance(place, StoreSource):
+    if isinstance(place, ZarrSource):
         raise UnknownNameError(
             f"{source!s} is a Zarr store: it has no files to fetch or verify.",
             "a dataset of files",

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine import model
+from mousecmr_data.dataset.model import build_dataset, resolve_sizes
 
 VOXEL = (1.0, 0.1, 0.1)
 VOXEL_UL = 0.01
@@ -35,7 +35,7 @@ def mouse(
     frames = list(range(len(masks))) if labelled is None else list(labelled)
     image = (masks.astype(np.uint16) + 1) * 1000
     about = {"mouse": name, "source": "test", "version": "1", "synthetic": False, "phenotype": "control", **attrs}
-    return model.dataset(image, masks, frames, model.sizes({}, voxel, 5.0), about)
+    return build_dataset(image, masks, frames, resolve_sizes({}, voxel, 5.0), about)
 
 
 def ring(centre: tuple[float, float], inner: float, outer: float, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import pytest
 from layout_files import arrays, write
 
 import mousecmr_data
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 
 LABELLED = {"None": (), "Pair": (0, 2), "Inflow": (0, 1, 2, 4), "Late": (1, 3), "Single": (3,)}
 """Labelled frames by mouse; the last is the test split, the one before it validation."""

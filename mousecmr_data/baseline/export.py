@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.schema.variables import (
     ATTR_FRAME_TIME,
     ATTR_MOUSE,
@@ -55,7 +55,7 @@ def write(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] | None = No
             f.attrs[ATTR_SOURCE] = str(ds.attrs.get("source", "not stated"))
             f.attrs[ATTR_SYNTHETIC] = bool(ds.attrs.get("synthetic", False))
             f.attrs[ATTR_PHENOTYPE] = str(ds.attrs.get("phenotype", NOT_PUBLISHED))
-            f.attrs[ATTR_VOXEL_SIZE] = np.asarray(voxel_size_mm(ds))
+            f.attrs[ATTR_VOXEL_SIZE] = np.asarray(get_spacing(ds))
             if ds.sizes["frame"] > 1 and "time" in ds.coords:
                 f.attrs[ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
             f.attrs[ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])

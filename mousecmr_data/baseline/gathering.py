@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mousecmr_data.adapters.torch import dataset
 from mousecmr_data.baseline.grid import training_grid
 from mousecmr_data.baseline.slices import Slices, eight_bits
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.schema.labels import Label
 
 

@@ -21,9 +21,9 @@ from mousecmr_data import __version__
 from mousecmr_data.baseline import export
 from mousecmr_data.baseline.segmenter import Segmenter
 from mousecmr_data.baseline.weights import cards, load
-from mousecmr_data.cine import mouse as files
 from mousecmr_data.cine.overlap import scored
 from mousecmr_data.cine.postprocessing import Rule
+from mousecmr_data.dataset.hdf5 import open_mouse_file
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
 from mousecmr_data.schema.variables import DIMS, MASK, PREDICTED
 
@@ -51,7 +51,7 @@ class Files:
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
         digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        return files.open_file(name, voxel_size_mm=self.voxel_size_mm).assign_attrs(sha256=digest)
+        return open_mouse_file(name, voxel_size_mm=self.voxel_size_mm).assign_attrs(sha256=digest)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _made(
         found = attrs_of(path)
         if any(found.get(k) != v for k, v in about.items()):
             raise FileLayoutError(f"{path} was made of another file or with other settings.", about[ATTR_INPUT], AGAIN)
-        with files.open_file(path) as before:
+        with open_mouse_file(path) as before:
             made = ds.assign({PREDICTED: (DIMS, before[MASK].values)})
         region = json.loads(found.get(ATTR_REGION, "{}"))
         return Made(who, "as before", path, "", synthetic, region, _dice(made))

@@ -18,7 +18,7 @@ from mousecmr_data.baseline.pool import rendered
 from mousecmr_data.baseline.segmenter import Origin, Segmenter
 from mousecmr_data.baseline.slices import Slices
 from mousecmr_data.baseline.weights import load
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnknownNameError
 from mousecmr_data.phantom import COHORTS, plans
 

@@ -20,7 +20,7 @@ from mousecmr_data.baseline.randomisation import normalised
 from mousecmr_data.baseline.region_pass import Region
 from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.cine.postprocessing import Rule, postprocessed
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
@@ -76,7 +76,7 @@ class Segmenter:
             raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, REGIONS)))
         images = ds[IMAGE].transpose(*DIMS)
         n_frames, n_slices, *_ = images.shape
-        spacing = voxel_size_mm(ds)[1:] if images.size else (0.1, 0.1)
+        spacing = get_spacing(ds)[1:] if images.size else (0.1, 0.1)
         rule = partial(postprocessed, rule=postprocessing)
         about: dict[str, Any] = {}
         labels = None if images.size else np.zeros(images.shape, np.uint8)

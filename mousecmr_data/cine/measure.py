@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, LabelError, UnlabelledError
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.manifest import load_manifest
@@ -82,7 +82,7 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
             f"No frame of {who} is labelled: an all-zero mask is not an empty ventricle.",
             "at least one segmented frame (Frames_with_ROI)",
         )
-    size = voxel_size_mm(ds)
+    size = get_spacing(ds)
     voxel_ul = float(np.prod(size))  # 1 mm³ = 1 µL
     array = labels.isel(frame=labelled).transpose(*DIMS).values
     strange = array[~np.isin(array, list(Label))]

@@ -11,7 +11,7 @@ import click
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
-    from mousecmr_data.cine.cohort import Cohort
+    from mousecmr_data.dataset.cohort import Cohort
 
 
 @click.command()
@@ -53,7 +53,7 @@ def command(
     as NIfTI files or as an nnU-Net dataset instead (-o Dataset130_MouseCMR).
     """
     from mousecmr_data import api
-    from mousecmr_data.cine import convert
+    from mousecmr_data.dataset.cohort import fill_layout_cache, write_store
 
     if kind != "zarr" and (path is None or jobs is not None):
         raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --jobs.")
@@ -65,9 +65,9 @@ def command(
     with output.progress(f"converting {cohort.source.name}", len(cohort)) as advance:
         workers = jobs or os.cpu_count() or 1
         if path:
-            folder = convert.write(cohort, path, workers, lambda _: advance(1))
+            folder = write_store(cohort, path, workers, lambda _: advance(1))
         else:
-            folder = convert.fill(cohort, workers, lambda _: advance(1))
+            folder = fill_layout_cache(cohort, workers, lambda _: advance(1))
     stored = sum(f.stat().st_size for m in cohort.mice for f in (folder / m).rglob("*") if f.is_file())
     raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort)
     if as_json:

@@ -11,7 +11,7 @@ import click
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
-    from mousecmr_data.cine.cohort import Cohort
+    from mousecmr_data.dataset.cohort import Cohort
 
 
 @click.command()

@@ -53,13 +53,13 @@ def create(
 
     Then `--source MANIFEST` works everywhere: load, verify, evaluate, reproduce.
     """
-    from mousecmr_data.cine import catalogue
+    from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest, derive_name
 
     target = folder or files.absolute().with_name(f"{files.absolute().name}-manifest")
-    about = catalogue.About(
-        name or catalogue.name_of(files), version, title, licence, synthetic, voxel_size, frame_time, field_strength
+    about = DatasetInfo(
+        name or derive_name(files), version, title, licence, synthetic, voxel_size, frame_time, field_strength
     )
-    manifest = catalogue.create(files, target, about, splits=_splits(splits))
+    manifest = create_manifest(files, target, about, splits=_splits(splits))
     if as_json:
         sizes = {s: {k: len(v) for k, v in scheme.mice.items()} for s, scheme in manifest.splits.items()}
         output.print_json({"manifest": target, "name": manifest.name, "mice": list(manifest.files), "splits": sizes})

@@ -26,11 +26,11 @@ def command(
     `mousecmr_data.load(source="phantom")` makes what it needs by itself; this makes them ahead, on all
     cores. Everything made from a phantom is marked synthetic.
     """
-    from mousecmr_data.cine.cohort import known
+    from mousecmr_data.dataset.cohort import resolve_name
     from mousecmr_data.phantom.source import PhantomSource, make
 
     source = PhantomSource(cohort, cache)
-    names = [known(m, source.manifest.files) for m in mice] or list(source.manifest.files)
+    names = [resolve_name(m, source.manifest.files) for m in mice] or list(source.manifest.files)
     if not listing:
         with output.progress(f"making {cohort}", len(names)) as advance:
             ready = sum(source.file(m).exists() for m in names)

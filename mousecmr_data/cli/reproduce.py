@@ -11,7 +11,7 @@ from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
 
 if TYPE_CHECKING:
-    from mousecmr_data.cine.cohort import Cohort
+    from mousecmr_data.dataset.cohort import Cohort
 
 DIFFERS, CANNOT_RUN = 1, 3
 EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")

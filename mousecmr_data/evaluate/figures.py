@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.cine.measure import measure
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
 from mousecmr_data.schema.phases import ED, ES, INFLOW, UNLABELLED
@@ -40,7 +40,7 @@ def montage(ds: xr.Dataset) -> Figure:
     images = few[IMAGE].transpose(*DIMS).values
     has_mask = MASK in ds and labelled.size > 0
     masks = few[MASK].transpose(*DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
-    dy, dx = voxel_size_mm(ds)[1:]
+    dy, dx = get_spacing(ds)[1:]
     part = box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     images, masks = images[..., part[0], part[1]], masks[..., part[0], part[1]]
     n_rows, n_slices = images.shape[:2]

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, UnlabelledError
 from mousecmr_data.evaluate.figures import MARGIN_MM, box, title
 from mousecmr_data.schema.labels import COLOURS, Label
@@ -47,7 +47,7 @@ def movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, note: str
     images = ds[IMAGE].transpose(*DIMS).values
     labels = ds[mask].transpose(*DIMS).values
     known = ds["labelled"].values if mask == MASK else np.ones(len(images), bool)
-    dz, dy, dx = voxel_size_mm(ds)
+    dz, dy, dx = get_spacing(ds)
     part = box(labels[known], round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     images, labels = images[..., part[0], part[1]], labels[..., part[0], part[1]]
     low, high = np.percentile(images, (0.5, 99.7))

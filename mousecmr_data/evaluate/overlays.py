@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data.cine.overlap import dice_by_class
 from mousecmr_data.cine.postprocessing import postprocessed
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluate.figures import MARGIN_MM, box, new_figure
 from mousecmr_data.evaluate.predictions import Prediction, predictions_of
 from mousecmr_data.evaluate.result import Evaluation
@@ -81,7 +81,7 @@ def _rows(rank: str, ds: xr.Dataset, prediction: Prediction, rule: Any) -> list[
     """Words, images, truth, prediction (each (slice, y, x), cut to the heart) and pixel aspect, for ED and ES."""
     truth, frames = truth_of(ds), fitted(prediction, ds)
     wanted = [k for k, p in enumerate(truth["phase"].values) if p in (ED, ES, UNKNOWN)]
-    dy, dx = voxel_size_mm(ds)[1:]
+    dy, dx = get_spacing(ds)[1:]
     masks = truth[MASK].values
     part = box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     rows = []

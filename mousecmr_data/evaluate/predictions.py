@@ -213,7 +213,7 @@ def _hdf5(path: Path) -> Prediction:
     """``Masks`` (row, column, slice, frame) of a file of the dataset's layout; images need not be there."""
     import h5py
 
-    from mousecmr_data.cine.hdf5 import FileArray
+    from mousecmr_data.dataset.hdf5 import HDF5Array
 
     try:
         with h5py.File(path, "r") as f:
@@ -226,7 +226,7 @@ def _hdf5(path: Path) -> Prediction:
         raise FileLayoutError(f"{path} is damaged or not HDF5.", "an HDF5 file") from e
     if len(shape) != 4:
         raise FileLayoutError(f"{path}: {MASKS} has the shape {shape}.", "(row, column, slice, frame)")
-    labels = FileArray(path, MASKS, tuple(shape[k] for k in MODEL_TO_FILE), "uint8").read_all()
+    labels = HDF5Array(path, MASKS, tuple(shape[k] for k in MODEL_TO_FILE), "uint8").read_all()
     if roi is None:
         return Prediction(labels, None, about)
     frames = tuple(sorted(int(v) for v in np.ravel(roi)))

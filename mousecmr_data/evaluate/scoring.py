@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mousecmr_data.cine.measure import Measures, measure
 from mousecmr_data.cine.overlap import dice
 from mousecmr_data.cine.postprocessing import postprocessed
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import PredictionError, UnlabelledError
 from mousecmr_data.evaluate.beat import curve
 from mousecmr_data.evaluate.distance import distances
@@ -59,7 +59,7 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
         ours = labels[np.flatnonzero(ds["labelled"].values)]
     else:
         ours = np.stack([postprocessed(stack, policies.postprocessing) for stack in given])
-    size = voxel_size_mm(ds)
+    size = get_spacing(ds)
     seen = truth.assign({PREDICTED: (DIMS, ours)})
     theirs, at_frames = measure(truth), measure(seen, mask=PREDICTED)
     found = at_frames

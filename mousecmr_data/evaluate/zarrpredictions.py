@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from mousecmr_data.cine.opening import StoreSource
-from mousecmr_data.cine.zarrarray import store as zarr_store
+from mousecmr_data.dataset.source import ZarrSource
+from mousecmr_data.dataset.zarr_store import open_store as zarr_store
 from mousecmr_data.errors import FileLayoutError
 from mousecmr_data.evaluate.predictions import Prediction, checked, four_axes, from_dataset
 from mousecmr_data.schema.variables import MASK, MASKS, PREDICTED
@@ -39,7 +39,7 @@ class ZarrPredictions:
     def read(self, key: Any) -> Prediction:
         """The labels of a mouse."""
         try:
-            source = StoreSource(str(self.path))
+            source = ZarrSource(str(self.path))
             ours = key in source.rows
         except FileLayoutError:
             ours = False  # not written by this library

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine import model
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.formats import plausible
 from mousecmr_data.formats.grid import ATTR, Grid
@@ -87,7 +87,7 @@ def dataset(
     if flat:
         raise MissingDataError(f"{who}: every pixel is {image.flat[0]}: there is no image.", "magnitude images")
     z, y, x = plausible.check_spacing(who, spacing)
-    sizes = model.Sizes(
+    sizes = PhysicalSizes(
         (_six(z), _six(y), _six(x)),
         spacing_source,
         _six(frame_time_ms or float(load_manifest().acquisition["frame_time"].value)),
@@ -103,7 +103,7 @@ def dataset(
         NOTES: notes,
         ATTR: grid.dumps(),
     }
-    return model.dataset(image, None, (), sizes, about)
+    return build_dataset(image, None, (), sizes, about)
 
 
 def _six(value: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.formats import plausible
 from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
@@ -36,7 +36,7 @@ def read(
     image = ds[IMAGE].values
     if axes is None:
         plausible.check_order(found.name, image)
-    notes = [*ds.attrs[NOTES], *plausible.oddities(image, voxel_size_mm(ds))]
+    notes = [*ds.attrs[NOTES], *plausible.oddities(image, get_spacing(ds))]
     return ds.assign_attrs({"mouse": found.name, NOTES: notes})
 
 
@@ -47,10 +47,10 @@ def _nifti(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -
 
 
 def _hdf5(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
-    from mousecmr_data.cine.mouse import open_file
+    from mousecmr_data.dataset.hdf5 import open_mouse_file
 
-    ds = open_file(paths[0], voxel_size_mm=spacing, frame_time_ms=frame_time_ms).load()
-    plausible.check_spacing(paths[0].name, voxel_size_mm(ds))
+    ds = open_mouse_file(paths[0], voxel_size_mm=spacing, frame_time_ms=frame_time_ms).load()
+    plausible.check_spacing(paths[0].name, get_spacing(ds))
     assumed = [
         f"The {what} is {ds.attrs[attr]}."
         for what, attr in (("voxel size", "voxel_size_source"), ("frame time", "frame_time_source"))

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError
 from mousecmr_data.schema.manifest import Manifest
 
@@ -100,7 +100,7 @@ def of(cohort: Cohort, name: str) -> Edition:
                 ds.sizes["frame"],
                 tuple(int(i) for i in ds["labelled"].values.nonzero()[0]),
                 (ds.sizes["y"], ds.sizes["x"]),
-                voxel_size_mm(ds),
+                get_spacing(ds),
                 float(ds["time"].attrs["frame_time"]),
                 str(ds.attrs["voxel_size_source"]),
                 entry.path if entry else "",

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from mousecmr_data._utils.atomic import translate_os_error
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import CacheError
 
 
@@ -53,7 +53,7 @@ def about(ds: xr.Dataset) -> dict[str, Any]:
         "version": ds.attrs["version"],
         "split": ds.attrs["split"],
         "phenotype": ds.attrs["phenotype"],
-        "voxel_size_mm_zyx": list(voxel_size_mm(ds)),
+        "voxel_size_mm_zyx": list(get_spacing(ds)),
         "voxel_size_source": ds.attrs["voxel_size_source"],
         "frame_time_ms": float(ds["time"].attrs["frame_time"]),
         "frame_time_source": ds.attrs["frame_time_source"],

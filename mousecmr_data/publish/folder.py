@@ -13,7 +13,7 @@ import mousecmr_data
 from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.adapters import huggingface
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError
 from mousecmr_data.publish import card, croissant, datasheet, licence, participants, shards

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mousecmr_data.cine import planes
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.memmap import read_without_converting
 from mousecmr_data.formats import nifti
 from mousecmr_data.publish import exports
 from mousecmr_data.schema.variables import MASK
@@ -23,7 +23,7 @@ def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda
     """Write ``cohort`` to the new folder ``path``, calling ``done`` with each mouse. CacheError if it exists."""
     with exports.new_folder(path) as folder:
         for mouse in cohort.mice:
-            ds = planes.read_once(cohort, mouse)
+            ds = read_without_converting(cohort, mouse)
             about = exports.about(ds)
             place = folder / mouse
             place.mkdir()

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mousecmr_data.cine import planes
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.memmap import read_without_converting
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 from mousecmr_data.formats import nifti
 from mousecmr_data.publish import exports
@@ -44,7 +44,7 @@ def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda
         for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir()
         for mouse in cohort.mice:
-            ds = planes.read_once(cohort, mouse)
+            ds = read_without_converting(cohort, mouse)
             about = exports.about(ds)
             mice.append(about)
             end = "Ts" if about["split"] == TEST else "Tr"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.publish.edition import Edition, Mouse
 

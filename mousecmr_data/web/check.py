@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.formats import reading
 from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN
@@ -59,7 +59,7 @@ def _read(one: Found, settings: Settings) -> Seen:
         sizes["frame"],
         sizes["slice"],
         (sizes["y"], sizes["x"]),
-        voxel_size_mm(ds),
+        get_spacing(ds),
         float(ds["time"].attrs["frame_time"]) if ds.attrs.get(FRAME_TIME_KNOWN, True) else None,
         bool(ds.attrs.get("synthetic")),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluate.figures import MARGIN_MM, box
 from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN
 from mousecmr_data.jobs.mouse import Result
@@ -68,7 +68,7 @@ def write(result: Result, folder: Path, prefix: str) -> View:
 
 def _about(result: Result, step: int) -> dict[str, Any]:
     ds, frames = result.ds, result.frames
-    dz, dy, dx = voxel_size_mm(ds)
+    dz, dy, dx = get_spacing(ds)
     labels = ds[PREDICTED].transpose(*DIMS).values
     rows, columns = box(labels, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     known = bool(ds.attrs.get(FRAME_TIME_KNOWN, True))

@@ -64,22 +64,22 @@ def test_a_manifest_of_ones_own_loads_and_verifies(mice: Path) -> None:
     assert cohort["A2"].attrs["voxel_size_source"] == "the file's own attribute"
     assert "A0" in run("verify", "--source", mice, code=1), "what was not loaded yet is not in the cache"
     with pytest.raises(CacheError, match="exists"):
-        from mousecmr_data.cine import catalogue
+        from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 
-        catalogue.create(mice.parent / "files", mice, catalogue.About("lab"))
+        create_manifest(mice.parent / "files", mice, DatasetInfo("lab"))
 
 
 def test_a_manifest_assumes_no_voxel_size(tmp_path: Path) -> None:
-    from mousecmr_data.cine import catalogue
+    from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 
     layout_files.write(tmp_path / "f" / "B.h5")
     with pytest.raises(UnitsError, match=r"does not say its voxel size[\s\S]*--voxel-size"):
-        catalogue.create(tmp_path / "f", tmp_path / "m", catalogue.About("b"))
-    about = catalogue.About("b", voxel_size_mm=(0.8, 0.2, 0.2), frame_time_ms=7.0)
+        create_manifest(tmp_path / "f", tmp_path / "m", DatasetInfo("b"))
+    about = DatasetInfo("b", voxel_size_mm=(0.8, 0.2, 0.2), frame_time_ms=7.0)
     with pytest.raises(ManifestError, match="is not in files"):
-        catalogue.create(tmp_path / "f", tmp_path / "m", about, splits={"test": ["Nobody"]})
+        create_manifest(tmp_path / "f", tmp_path / "m", about, splits={"test": ["Nobody"]})
     assert [p.name for p in tmp_path.iterdir()] == ["f"], "nothing half-written stays behind"
-    catalogue.create(tmp_path / "f", tmp_path / "m", about)
+    create_manifest(tmp_path / "f", tmp_path / "m", about)
     ds = md.load(source=tmp_path / "m")["B"]
     assert float(ds["time"][1]) == 7.0
     assert md.measure(ds).voxel_size_mm == pytest.approx((0.8, 0.2, 0.2))

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from layout_files import write
 
 import mousecmr_data as md
-from mousecmr_data.cine.audit import audit
+from mousecmr_data.dataset.validation import validate_file
 
 FULL = bool(os.environ.get("MOUSECMR_STRESS"))
 fuzz = settings(
@@ -24,7 +24,7 @@ fuzz = settings(
 
 def use(path: Path) -> md.Measures | None:
     """Do all that can be done with a file; returns its measures, or None after an error of ours."""
-    problems = audit(path)
+    problems = validate_file(path)
     assert all(isinstance(p, str) and p for p in problems)
     try:
         ds = md.open_mouse(path)

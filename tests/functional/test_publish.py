@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from servers.hub import Hub
 
 import mousecmr_data
-from mousecmr_data.cine.cohort import Cohort
 from mousecmr_data.cli.main import main
+from mousecmr_data.dataset.cohort import Cohort
 
 pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")
 

@@ -13,7 +13,7 @@ import xarray as xr
 from layout_files import arrays, lab, write
 
 import mousecmr_data as md
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 
 KILLS = 30 if os.environ.get("MOUSECMR_STRESS") else 2
 MICE = {"A": (0, 2), "B": (0, 1, 2, 3), "C": (1, 2), "D": (0, 4)}

@@ -13,8 +13,8 @@ import datasets
 from mousecmr_data.adapters.huggingface import columns
 from mousecmr_data.adapters.huggingface.columns import Config
 from mousecmr_data.adapters.huggingface.rows import Row, count, rows
-from mousecmr_data.cine import planes
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.memmap import get_default_folder, read_without_converting
 from mousecmr_data.errors import UnlabelledError
 
 FORMAT = 1
@@ -63,7 +63,7 @@ def dataset(
     return datasets.Dataset.from_generator(
         generate,
         features,
-        str(cache or planes.default_root(cohort).with_name(f"huggingface-{FORMAT}")),
+        str(cache or get_default_folder(cohort).with_name(f"huggingface-{FORMAT}")),
         gen_kwargs=given,
         split=split,
         fingerprint=identity(cohort, config, names)[:32],
@@ -73,7 +73,7 @@ def dataset(
 def generate(mice: Sequence[str], cohort: Cohort, config: Config) -> Iterator[Row]:
     """The rows of ``mice``, each read once and not converted on the way."""
     for mouse in mice:
-        yield from rows(planes.read_once(cohort, mouse), config)
+        yield from rows(read_without_converting(cohort, mouse), config)
 
 
 def split_name(split: str | None) -> str:

@@ -10,8 +10,8 @@ import xarray as xr
 
 from mousecmr_data.adapters.huggingface import pixels
 from mousecmr_data.adapters.huggingface.columns import IMAGE, MASK, Config
-from mousecmr_data.cine import samples
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.dataset.samples import select_frames
 from mousecmr_data.schema import variables
 
 Row = dict[str, Any]
@@ -21,7 +21,7 @@ def count(ds: xr.Dataset, config: Config) -> int:
     """How many rows ``ds`` has in a table; reads no pixel."""
     if config == "cines":
         return 1
-    return int(samples.select(ds, "labelled" if config == "labelled" else "all").size * ds.sizes["slice"])
+    return int(select_frames(ds, "labelled" if config == "labelled" else "all").size * ds.sizes["slice"])
 
 
 def rows(ds: xr.Dataset, config: Config) -> Iterator[Row]:
@@ -39,9 +39,9 @@ def rows(ds: xr.Dataset, config: Config) -> Iterator[Row]:
 
 def _planes(ds: xr.Dataset, config: Config, about: Row) -> Iterator[Row]:
     mouse = str(ds.attrs["mouse"])
-    dz, dy, dx = voxel_size_mm(ds)
+    dz, dy, dx = get_spacing(ds)
     labelled, phase, numbers = ds["labelled"].values, ds["phase"].values, ds["slice"].values
-    for position in samples.select(ds, "labelled" if config == "labelled" else "all").tolist():
+    for position in select_frames(ds, "labelled" if config == "labelled" else "all").tolist():
         frame = ds.isel(frame=position)
         images = frame[variables.IMAGE].values
         masks = frame[variables.MASK].values if labelled[position] else None
@@ -74,7 +74,7 @@ def _cine(ds: xr.Dataset, about: Row) -> Iterator[Row]:
         "frames": ds.sizes["frame"],
         "labelled_frames": np.flatnonzero(ds["labelled"].values).tolist() if mask is not None else [],
         "phase": ds["phase"].values.astype(str).tolist(),
-        "spacing": list(voxel_size_mm(ds)),
+        "spacing": list(get_spacing(ds)),
         "time": ds["time"].values.astype(float).tolist(),
         **about,
     }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data.adapters.huggingface import pixels
 from mousecmr_data.adapters.huggingface.columns import IMAGE, MASK
-from mousecmr_data.cine.planes import UNLABELLED
+from mousecmr_data.dataset.memmap import UNLABELLED
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from mousecmr_data.adapters.huggingface.columns import IMAGE, MASK
 from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, Sample
-from mousecmr_data.cine.planes import UNLABELLED
+from mousecmr_data.dataset.memmap import UNLABELLED
 from mousecmr_data.errors import ArgumentError
 
 _NUMPY = {

@@ -18,6 +18,6 @@ except ImportError as e:
 from mousecmr_data.adapters.torch.collation import collate
 from mousecmr_data.adapters.torch.dataset import MouseDataset, dataset
 from mousecmr_data.adapters.torch.sampler import EpochSampler
-from mousecmr_data.cine.planes import UNLABELLED
+from mousecmr_data.dataset.memmap import UNLABELLED
 
 __all__ = ["UNLABELLED", "EpochSampler", "MouseDataset", "collate", "dataset"]

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from mousecmr_data.adapters.torch.batch import Batch, Index, Mice
 from mousecmr_data.adapters.torch.pixels import LazyPixels, MappedPixels, MemoryPixels, Pixels
-from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.cine.samples import Frames, select
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.dataset.samples import Frames, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
 Kind = Literal["slices", "stacks", "cines"]
@@ -75,9 +75,9 @@ def dataset(
     spacing: list[tuple[float, float, float]] = []
     synthetic: list[bool] = []
     for number, ds in enumerate(cohort):
-        spacing.append(voxel_size_mm(ds))
+        spacing.append(get_spacing(ds))
         synthetic.append(bool(ds.attrs["synthetic"]))
-        at = select(ds, frames)
+        at = select_frames(ds, frames)
         chosen.append(at)
         parts.append(Index.of(number, ds, at, kind))
     index = Index.concatenate(parts)

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from mousecmr_data.adapters.torch.batch import Index, Tensors
-from mousecmr_data.cine import planes
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.memmap import make_frame_files, read_masks, read_without_converting
 from mousecmr_data.schema.variables import IMAGE
 
 LARGEST_FREED = 31 * 2**20
@@ -42,8 +42,8 @@ class MemoryPixels:
         shapes = [(at.size, *ds[IMAGE].shape[1:]) for ds, at in zip(cohort, chosen, strict=True)]
         self.arrays, self._flat = _allocate(shapes)
         for mouse, at, (image, mask) in zip(cohort.mice, chosen, self.arrays, strict=True):
-            ds = planes.read_once(cohort, mouse)
-            image[...], mask[...] = ds[IMAGE].isel(frame=at).values, planes.masks(ds, at)
+            ds = read_without_converting(cohort, mouse)
+            image[...], mask[...] = ds[IMAGE].isel(frame=at).values, read_masks(ds, at)
 
     @property
     def nbytes(self) -> int:
@@ -65,7 +65,7 @@ class MappedPixels:
     def __init__(
         self, cohort: Cohort, chosen: Sequence[NDArray[np.intp]], every_frame: bool, root: Path | None
     ) -> None:
-        self.planes = [planes.of(cohort, mouse, every_frame, root) for mouse in cohort.mice]
+        self.planes = [make_frame_files(cohort, mouse, every_frame, root) for mouse in cohort.mice]
         # Where the chosen frames lie in the files, which may hold more.
         self.at = [np.searchsorted(p.frames, c) for p, c in zip(self.planes, chosen, strict=True)]
         self._open: dict[int, Arrays] = {}
@@ -122,7 +122,7 @@ class LazyPixels:
         ds = self.cohort[self.cohort.mice[mouse]]
         at = self.chosen[mouse] if kind == "cines" else self.chosen[mouse][[row]]
         part = ds.isel(slice=[position]) if kind == "slices" else ds
-        return _part((part[IMAGE].isel(frame=at).values, planes.masks(part, at)), kind, 0, 0)
+        return _part((part[IMAGE].isel(frame=at).values, read_masks(part, at)), kind, 0, 0)
 
 
 def _keep_freed_memory() -> None:

@@ -9,7 +9,7 @@ import pytest
 import ragged
 
 import mousecmr_data as md
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, CohortMember
 
 datasets = pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")
 pytest.importorskip("nibabel", reason="the extra 'huggingface' is not installed")
@@ -167,7 +167,7 @@ def test_the_cache_follows_its_source(tmp_path: Path) -> None:
     ragged.write(cohort.source.file("Pair"), (0, 2), images, masks)
     after = huggingface.dataset(cohort)
     np.testing.assert_array_equal(np.array(after[0]["image"]), images[:, :, 0, 0])
-    groups = ragged.Cohort(cohort.source, [md.cine.cohort.Member("Pair", None, "sham")], cohort.opener)
+    groups = ragged.Cohort(cohort.source, [CohortMember("Pair", None, "sham")], cohort.opener)
     assert huggingface.dataset(groups)[0]["phenotype"] == "sham"
     assert huggingface.dataset(groups)[0]["split"] == "none"
 

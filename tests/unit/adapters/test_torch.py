@@ -7,7 +7,7 @@ import pytest
 from layout_files import lab
 
 import mousecmr_data as md
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 from torch.utils.data import DataLoader  # noqa: E402

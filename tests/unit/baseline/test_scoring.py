@@ -8,9 +8,9 @@ import xarray as xr
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.baseline import export
-from mousecmr_data.cine import model
-from mousecmr_data.cine.mouse import open_file
 from mousecmr_data.cine.overlap import dice_by_class, scored
+from mousecmr_data.dataset.hdf5 import open_mouse_file
+from mousecmr_data.dataset.model import build_dataset, resolve_sizes
 from mousecmr_data.schema.labels import Label
 
 
@@ -24,7 +24,7 @@ def segmented() -> xr.Dataset:
     predicted[2, :, 12:16, 12:20] = 1
     image = mask.astype(np.uint16) * 1000
     attrs = {"mouse": "M", "synthetic": True, "source": "test"}
-    ds = model.dataset(image, mask, [0, 2], model.sizes({}, (0.8, 0.2, 0.2), 6.0), attrs)
+    ds = build_dataset(image, mask, [0, 2], resolve_sizes({}, (0.8, 0.2, 0.2), 6.0), attrs)
     about = {"weights": "some", "trained_on": "nothing"}
     return ds.assign(predicted=(("frame", "slice", "y", "x"), predicted, about))
 
@@ -45,7 +45,7 @@ def test_only_labelled_frames_are_scored() -> None:
 
 def test_the_written_file_is_read_back_and_says_what_it_is(tmp_path: Path) -> None:
     ds = segmented()
-    back = open_file(export.write(ds, tmp_path / "out" / "M.h5"))
+    back = open_mouse_file(export.write(ds, tmp_path / "out" / "M.h5"))
     assert np.array_equal(back["mask"].values, ds["predicted"].values)
     assert np.array_equal(back["image"].values, ds["image"].values)
     assert back["labelled"].values.all()

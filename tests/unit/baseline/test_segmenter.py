@@ -6,8 +6,8 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.baseline.segmenter import Origin, Segmenter  # noqa: E402
 from mousecmr_data.baseline.unet3plus import UNet3Plus  # noqa: E402
-from mousecmr_data.cine import model  # noqa: E402
 from mousecmr_data.cine.measure import measure  # noqa: E402
+from mousecmr_data.dataset.model import build_dataset, resolve_sizes  # noqa: E402
 from mousecmr_data.errors import FileLayoutError, UnitsError  # noqa: E402
 
 
@@ -34,8 +34,8 @@ def mouse(n: int = 256, mm: float = 0.1, frames: int = 3, slices: int = 2) -> xr
     masks = np.zeros_like(image, np.uint8)
     labelled = sorted({0, frames - 1})
     masks[labelled] = mask
-    physical = model.sizes({}, (1.0, mm, mm), 5.0)
-    return model.dataset(image, masks, labelled, physical, {"mouse": "Disk", "synthetic": True})
+    physical = resolve_sizes({}, (1.0, mm, mm), 5.0)
+    return build_dataset(image, masks, labelled, physical, {"mouse": "Disk", "synthetic": True})
 
 
 def test_every_frame_gets_labels_on_the_datasets_own_pixels() -> None:

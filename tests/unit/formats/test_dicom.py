@@ -6,7 +6,7 @@ import pytest
 import scanner_files as scanner
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, UnitsError
 from mousecmr_data.formats import dicom, dicomfiles, dicomseg, nifti
 
@@ -21,7 +21,7 @@ def test_images_in_any_order_become_slices_and_frames(tmp_path: Path, images: Im
         paths = [scanner.dicom_enhanced(images, tmp_path / "e.dcm")]
     ds = dicom.read(paths[::-1])
     np.testing.assert_array_equal(ds["image"].values, images)
-    assert voxel_size_mm(ds) == (1.0, 0.1, 0.1)
+    assert get_spacing(ds) == (1.0, 0.1, 0.1)
     assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
     assert ds.attrs["frame_time_known"]
     assert ds.attrs["notes"] == []
@@ -103,7 +103,7 @@ def test_scaled_values_and_gaps_between_slices(tmp_path: Path, images: Images) -
     paths = scanner.dicom_classic(images, tmp_path, RescaleSlope=0.5, RescaleIntercept=-3, SliceThickness=0.7)
     ds = dicom.read(paths)
     np.testing.assert_allclose(ds["image"].values, images * 0.5 - 3)
-    assert voxel_size_mm(ds)[0] == 1.0
+    assert get_spacing(ds)[0] == 1.0
     assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"][0]
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mousecmr_data
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, LabelError, MissingDataError, UnitsError
 from mousecmr_data.formats import nifti, niftifolder
 
@@ -40,7 +40,7 @@ def test_a_mouse_of_the_dataset_comes_back_as_it_was(tmp_path: Path, phantom_cac
     back = nifti.read(path)
     np.testing.assert_array_equal(back["image"].values, ds["image"].values)
     assert back["image"].dtype == np.uint16
-    assert voxel_size_mm(back) == voxel_size_mm(ds)
+    assert get_spacing(back) == get_spacing(ds)
     np.testing.assert_allclose(back["time"].values, ds["time"].values)
     assert back.attrs["synthetic"], "the header says that the images are synthetic"
     assert nib.load(path).shape == tuple(ds.sizes[d] for d in ("x", "y", "slice", "frame"))
@@ -63,7 +63,7 @@ def test_any_storage_order_is_the_same_cine_and_masks_go_back_to_it(
     nib.save(turned, tmp_path / "turned.nii.gz")
     ds = nifti.read(tmp_path / "turned.nii.gz")
     np.testing.assert_array_equal(ds["image"].values, images)
-    assert voxel_size_mm(ds) == (1.0, 0.1, 0.12)
+    assert get_spacing(ds) == (1.0, 0.1, 0.12)
     labels = (images % 3).astype(np.uint8)
     written = nib.load(nifti.write_labels(labels, tmp_path / "l.nii.gz", ds))
     assert written.shape == turned.shape
@@ -81,7 +81,7 @@ def test_where_the_orientation_is_known_images_lie_as_viewers_show_them(tmp_path
 def test_units_of_length_that_the_header_states(tmp_path: Path, images: Images, unit: str, scale: float) -> None:
     stored = save(tmp_path / "a.nii", images, scale, (unit, "msec"), (0.12, 0.1, 1.0, 5.0))
     ds = nifti.read(tmp_path / "a.nii")
-    assert voxel_size_mm(ds) == (1.0, 0.1, 0.12)
+    assert get_spacing(ds) == (1.0, 0.1, 0.12)
     assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
     written = nib.load(nifti.write_labels(np.zeros(images.shape, np.uint8), tmp_path / "l.nii", ds))
     np.testing.assert_allclose(written.affine, stored.affine)
@@ -105,7 +105,7 @@ def test_impossible_sizes_are_named(
         nifti.read(tmp_path / "a.nii")
     assert next_step in str(e.value)
     ds = nifti.read(tmp_path / "a.nii", spacing=(0.8, 0.15, 0.15))
-    assert voxel_size_mm(ds) == (0.8, 0.15, 0.15)
+    assert get_spacing(ds) == (0.8, 0.15, 0.15)
 
 
 def test_slices_and_frames_in_another_order_are_read_with_axes(tmp_path: Path, images: Images) -> None:
@@ -203,7 +203,7 @@ def test_files_of_one_frame_or_one_slice_make_a_mouse(tmp_path: Path, images: Im
         (group,) = niftifolder.groups(sorted(folder.iterdir()))
         ds = niftifolder.read(group)
         np.testing.assert_array_equal(ds["image"].values, want)
-        assert voxel_size_mm(ds) == (1.0, 0.1, 0.1)
+        assert get_spacing(ds) == (1.0, 0.1, 0.1)
         assert "taken as one mouse" in ds.attrs["notes"][-1]
         labels = nifti.write_labels((want % 3).astype(np.uint8), folder / "l.nii", ds)
         np.testing.assert_array_equal(nifti.read_labels(labels), want % 3)

@@ -7,7 +7,7 @@ import pytest
 import scanner_files as scanner
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.voxels import voxel_size_mm
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.formats import fdf, procpar
 
@@ -19,7 +19,7 @@ def test_fdf(tmp_path: Path, images: Images, big_endian: bool) -> None:
     paths = scanner.fdf(images, tmp_path / "cine.img", big_endian=big_endian)
     ds = fdf.read(paths[::-1])
     np.testing.assert_array_equal(ds["image"].values, images)
-    assert voxel_size_mm(ds) == (1.0, 0.1, 0.1)
+    assert get_spacing(ds) == (1.0, 0.1, 0.1)
     assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
 
 
@@ -76,7 +76,7 @@ def test_bruker(tmp_path: Path, images: Images, gated: bool) -> None:
     path = scanner.bruker(images, tmp_path / "7" / "pdata" / "1", steps=(1.2, 0.1, 0.15), cycle_first=gated)
     ds = bruker.read(path)
     np.testing.assert_array_equal(ds["image"].values, images // 2 * 2)
-    assert voxel_size_mm(ds) == (1.2, 0.1, 0.15)
+    assert get_spacing(ds) == (1.2, 0.1, 0.15)
     assert ds.attrs["frame_time_known"] is not gated
     assert ds.attrs["mouse"] == "7"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import ragged
 
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import ragged
 
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.schema.manifest import load_manifest
 
 pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import ragged
 
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.phantom.source import manifest as phantom
 from mousecmr_data.publish import datasheet, edition, participants
 from mousecmr_data.publish.edition import Edition

@@ -4,7 +4,7 @@ import pytest
 import ragged
 
 import mousecmr_data as md
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.publish import edition
 
 

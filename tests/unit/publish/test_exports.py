@@ -9,7 +9,7 @@ import pytest
 import ragged
 
 import mousecmr_data as md
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 
 nib = pytest.importorskip("nibabel", reason="the extra 'formats' is not installed")
 from mousecmr_data.publish import niftis, nnunet  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 import ragged
 
 import mousecmr_data as md
-from mousecmr_data.cine.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort
 
 pq = pytest.importorskip("pyarrow.parquet", reason="the extra 'huggingface' is not installed")
 datasets = pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")

@@ -7,14 +7,14 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from mousecmr_data.cine import model
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
 from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.quality import Flag
 from mousecmr_data.schema.labels import COLOURS, Label
 from mousecmr_data.schema.variables import PREDICTED
 from mousecmr_data.web import view
 
-SIZES = model.Sizes((1.0, 0.1, 0.1), "made", 5.0, "made")
+SIZES = PhysicalSizes((1.0, 0.1, 0.1), "made", 5.0, "made")
 
 
 def result(n_frames: int = 5, side: int = 40) -> Result:
@@ -24,7 +24,7 @@ def result(n_frames: int = 5, side: int = 40) -> Result:
     labels[:, 1, 8:20, 10:30] = Label.MYOCARDIUM
     labels[:, 1, 12:16, 16:24] = Label.BLOOD_POOL
     images += (np.arange(n_frames)[:, None, None, None] * 100).astype(np.uint16)
-    ds = model.dataset(images, None, (), SIZES, {"mouse": "m", "synthetic": False})
+    ds = build_dataset(images, None, (), SIZES, {"mouse": "m", "synthetic": False})
     ds = ds.assign({PREDICTED: (("frame", "slice", "y", "x"), labels)})
     frames = pd.DataFrame(
         {"phase": ["ED", "", "ES", "", ""][:n_frames], "blood_pool_ul": 3.0, "blood_pool_smoothed_ul": np.nan},

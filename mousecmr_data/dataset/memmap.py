@@ -19,19 +19,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.cine.opening import FileOpener
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.source import FileOpener
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, MouseCMRError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
-FORMAT = 1
+MEMMAP_FORMAT = 1
 UNLABELLED = 255
 """What masks hold in frames that nobody segmented: no label, and the usual "ignore" of loss functions."""
 
 
 @dataclass(frozen=True)
-class Planes:
+class FrameFiles:
     """Where the planes of one mouse lie, and what they are."""
 
     folder: Path
@@ -47,27 +47,27 @@ class Planes:
         return np.asarray(np.load(self.folder / "mask.npy", mmap_mode="r"))
 
 
-def of(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) -> Planes:
+def make_frame_files(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) -> FrameFiles:
     """The planes of ``mouse``, made if they are missing or were made from something else.
 
     ``root``: folder of the cache; default: the cohort's own cache. Processes that ask for the same mouse
     wait for one of them. Raises CacheError where the folder cannot be written.
     """
-    folder = (root or default_root(cohort)) / cohort.source.name / cohort.source.version[:12]
+    folder = (root or get_default_folder(cohort)) / cohort.source.name / cohort.source.version[:12]
     name = f"{mouse}-{'all' if every_frame else 'labelled'}"
-    origin = _origin(cohort, mouse)
-    found = _read(folder / name, origin)
+    origin = _describe_origin(cohort, mouse)
+    found = _read_frame_files(folder / name, origin)
     if found:
         return found
-    ds = read_once(cohort, mouse)
+    ds = read_without_converting(cohort, mouse)
     try:
         with hold_lock(folder, name):
-            found = _read(folder / name, origin)
+            found = _read_frame_files(folder / name, origin)
             if found:
                 return found
             for leftover in folder.glob(f".{name}.*"):  # of a process that was killed: we hold the lock
                 shutil.rmtree(leftover, ignore_errors=True)
-            return _make(ds, folder, name, every_frame, origin)
+            return _write_frame_files(ds, folder, name, every_frame, origin)
     except MouseCMRError:
         raise
     except OSError as e:
@@ -78,26 +78,26 @@ def of(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) 
         ) from e
 
 
-def default_root(cohort: Cohort) -> Path:
+def get_default_folder(cohort: Cohort) -> Path:
     """The folder of planes in the cohort's cache."""
     opener = cohort.opener
     if isinstance(opener, FileOpener) and opener.layouts:
-        return opener.layouts.folder.parents[2] / f"npy-{FORMAT}"
-    return get_cache_root() / "layouts" / f"npy-{FORMAT}"
+        return opener.layouts.folder.parents[2] / f"npy-{MEMMAP_FORMAT}"
+    return get_cache_root() / "layouts" / f"npy-{MEMMAP_FORMAT}"
 
 
-def read_once(cohort: Cohort, mouse: str) -> xr.Dataset:
+def read_without_converting(cohort: Cohort, mouse: str) -> xr.Dataset:
     """The mouse, to be read a single time: from the layout cache if it is converted, else from its file,
     without converting it."""
     opener = cohort.opener
     if isinstance(opener, FileOpener) and opener.layouts:
         cohort.source.ready([mouse])
         if opener.layouts.row(mouse, cohort.source.file(mouse)) is None:
-            return cohort.opened_by(replace(opener, layouts=None))[mouse]
+            return cohort.with_opener(replace(opener, layouts=None))[mouse]
     return cohort[mouse]
 
 
-def masks(ds: xr.Dataset, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
+def read_masks(ds: xr.Dataset, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
     """Masks (n, slice, y, x) of the frames at these positions; 255 in unlabelled ones."""
     n = ds.sizes
     if MASK not in ds:
@@ -107,7 +107,7 @@ def masks(ds: xr.Dataset, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
     return out
 
 
-def _origin(cohort: Cohort, mouse: str) -> dict[str, Any]:
+def _describe_origin(cohort: Cohort, mouse: str) -> dict[str, Any]:
     file = cohort.source.file(mouse)
     cohort.source.ready([mouse])
     if isinstance(cohort.opener, FileOpener):
@@ -116,23 +116,25 @@ def _origin(cohort: Cohort, mouse: str) -> dict[str, Any]:
     return {"store": str(file), **{k: str(v) for k, v in cohort[mouse].attrs.items() if k != "split"}}
 
 
-def _read(folder: Path, origin: dict[str, Any]) -> Planes | None:
+def _read_frame_files(folder: Path, origin: dict[str, Any]) -> FrameFiles | None:
     try:
         table = json.loads((folder / "planes.json").read_text(encoding="utf-8"))
         if table["origin"] == origin:
-            return Planes(folder, tuple(table["frames"]))
+            return FrameFiles(folder, tuple(table["frames"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def _make(ds: xr.Dataset, folder: Path, name: str, every_frame: bool, origin: dict[str, Any]) -> Planes:
+def _write_frame_files(
+    ds: xr.Dataset, folder: Path, name: str, every_frame: bool, origin: dict[str, Any]
+) -> FrameFiles:
     frames = np.arange(ds.sizes["frame"]) if every_frame else np.flatnonzero(ds["labelled"].values)
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
     try:
         np.save(partial / "image.npy", ds[IMAGE].isel(frame=frames).values)
-        np.save(partial / "mask.npy", masks(ds, frames))
-        planes = Planes(folder / name, tuple(frames.tolist()))
+        np.save(partial / "mask.npy", read_masks(ds, frames))
+        planes = FrameFiles(folder / name, tuple(frames.tolist()))
         text = json.dumps({"origin": origin, "frames": planes.frames})
         (partial / "planes.json").write_text(text, encoding="utf-8")
         partial.chmod(0o755)

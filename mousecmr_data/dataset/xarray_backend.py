@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
-from mousecmr_data.cine import mouse
+from mousecmr_data.dataset.hdf5 import open_mouse_file
 
 
 class MouseBackend(BackendEntrypoint):
@@ -34,6 +34,6 @@ class MouseBackend(BackendEntrypoint):
     ) -> xr.Dataset:
         """See :func:`mousecmr_data.open_mouse`."""
         path = Path(os.fspath(filename_or_obj))
-        dataset = mouse.open_file(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms)
+        dataset = open_mouse_file(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms)
         names = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         return dataset.drop_vars(names, errors="ignore")

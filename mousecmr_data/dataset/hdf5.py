@@ -1,14 +1,8 @@
-"""The dataset's HDF5 layout: its outline read without a pixel, its arrays read when asked for.
-
-A file holds ``Images`` (row, column, slice, frame), ``Masks`` of the same shape and
-``Frames_with_ROI`` (n,). Any storage (contiguous, chunked, compressed) is read; datasets and
-attributes that are not of the layout are left alone. A file without ``Masks`` is a mouse that
-nobody segmented.
-"""
+"""One file of the dataset's layout becomes one lazy dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +10,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.lazy import Key, LazyArray
+from mousecmr_data.dataset.lazy import Key, LazyArray
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, resolve_sizes
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
 from mousecmr_data.schema.labels import MEANINGS, Label
+from mousecmr_data.schema.manifest import Manifest
 from mousecmr_data.schema.variables import (
     ATTR_FRAME_TIME,
     ATTR_MOUSE,
@@ -33,14 +30,23 @@ from mousecmr_data.schema.variables import (
     IMAGES,
     MASKS,
     MODEL_TO_FILE,
+    NOT_PUBLISHED,
 )
 
-_LAYOUT = f"{IMAGES} ({', '.join(FILE_AXES)}), {MASKS} of the same shape, {FRAMES_WITH_ROI} (n,)"
-_NEXT = "mousecmr verify --repair  (for files of the dataset; one of your own: copy or export it again)"
+# MERGED dataset.hdf5: The dataset's HDF5 layout: its outline read without a pixel, its arrays read when asked for.
+#
+# A file holds ``Images`` (row, column, slice, frame), ``Masks`` of the same shape and
+# ``Frames_with_ROI`` (n,). Any storage (contiguous, chunked, compressed) is read; datasets and
+# attributes that are not of the layout are left alone. A file without ``Masks`` is a mouse that
+# nobody segmented.
+
+
+_EXPECTED_LAYOUT = f"{IMAGES} ({', '.join(FILE_AXES)}), {MASKS} of the same shape, {FRAMES_WITH_ROI} (n,)"
+_REPAIR_HINT = "mousecmr verify --repair  (for files of the dataset; one of your own: copy or export it again)"
 
 
 @dataclass(frozen=True)
-class Outline:
+class FileHeader:
     """What can be known of a mouse without reading a pixel."""
 
     n_frames: int
@@ -53,16 +59,16 @@ class Outline:
     """Root attributes of the layout (see schema.variables), decoded; others are left out."""
 
 
-def read_outline(path: str | Path) -> Outline:
+def read_header(path: str | Path) -> FileHeader:
     """Check the layout of the file at ``path`` and return its outline; reads no pixel.
 
     Raises :class:`MissingDataError` (no such file) and :class:`FileLayoutError` (anything else).
     """
-    with _opened(path) as f:
-        images = _dataset(f, IMAGES, path)
+    with _open_file(path) as f:
+        images = _get_dataset(f, IMAGES, path)
         if images is None:
             have = ", ".join(sorted(map(str, f))) or "nothing"
-            raise FileLayoutError(f"{path} has no dataset {IMAGES!r}; it holds {have}.", _LAYOUT)
+            raise FileLayoutError(f"{path} has no dataset {IMAGES!r}; it holds {have}.", _EXPECTED_LAYOUT)
         if images.ndim != 4 or 0 in images.shape:
             raise FileLayoutError(
                 f"{path}: {IMAGES} has the shape {images.shape}.",
@@ -71,7 +77,7 @@ def read_outline(path: str | Path) -> Outline:
             )
         _check_dtype(images, path)
         rows, columns, n_slices, n_frames = images.shape
-        masks = _dataset(f, MASKS, path)
+        masks = _get_dataset(f, MASKS, path)
         if masks is not None:
             _check_dtype(masks, path)
             if masks.shape != images.shape:
@@ -79,19 +85,19 @@ def read_outline(path: str | Path) -> Outline:
                     f"{path}: {MASKS} has the shape {masks.shape}, {IMAGES} {images.shape}.",
                     "the same shape",
                 )
-        frames = _dataset(f, FRAMES_WITH_ROI, path)
+        frames = _get_dataset(f, FRAMES_WITH_ROI, path)
         if masks is not None and frames is None:
             raise FileLayoutError(
                 f"{path} has {MASKS} but no {FRAMES_WITH_ROI}: which frames were segmented is unknown.",
-                _LAYOUT,
+                _EXPECTED_LAYOUT,
             )
-        labelled = () if frames is None else _labelled_frames(frames, n_frames, path)
+        labelled = () if frames is None else _read_labelled_frames(frames, n_frames, path)
         if masks is None and labelled:
-            raise FileLayoutError(f"{path} names segmented frames but has no {MASKS}.", _LAYOUT)
-        return Outline(n_frames, n_slices, (rows, columns), labelled, masks is not None, _attributes(f))
+            raise FileLayoutError(f"{path} names segmented frames but has no {MASKS}.", _EXPECTED_LAYOUT)
+        return FileHeader(n_frames, n_slices, (rows, columns), labelled, masks is not None, _read_attributes(f))
 
 
-class FileArray(LazyArray):
+class HDF5Array(LazyArray):
     """One 4-D dataset of a file, seen as (frame, slice, y, x); opens the file at each read.
 
     Nothing but the path is held, so it pickles, and is safe with fork, spawn and threads. Each read
@@ -111,7 +117,7 @@ class FileArray(LazyArray):
         file_key: list[Any] = [None] * 4
         for model_axis, file_axis in enumerate(MODEL_TO_FILE):
             file_key[file_axis] = ranges[model_axis]
-        with _opened(self.path) as f:
+        with _open_file(self.path) as f:
             raw = f[self.name][tuple(file_key)]
         array = np.ascontiguousarray(self._exact(raw).transpose(MODEL_TO_FILE))
         return array[tuple(0 if _is_int(k) else slice(None) for k in key)]
@@ -142,7 +148,7 @@ class FileArray(LazyArray):
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[h5py.File]:
+def _open_file(path: str | Path) -> Iterator[h5py.File]:
     """An open file; whatever HDF5 says of a damaged one becomes our error."""
     if not Path(path).exists():
         raise MissingDataError(f"There is no file {path}.", "a mouse's HDF5 file", "mousecmr fetch")
@@ -156,20 +162,22 @@ def _opened(path: str | Path) -> Iterator[h5py.File]:
     except PermissionError as e:
         raise FileLayoutError(f"{path} cannot be read: permission denied.", "a readable file") from e
     except MemoryError as e:
-        raise FileLayoutError(f"{path} says it is larger than this machine's memory: {_first_line(e)}", _LAYOUT) from e
+        raise FileLayoutError(
+            f"{path} says it is larger than this machine's memory: {_first_line(e)}", _EXPECTED_LAYOUT
+        ) from e
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as e:
         size = Path(path).stat().st_size
         raise FileLayoutError(
-            f"{path} ({size} bytes) is damaged or not HDF5: {_first_line(e)}", "an HDF5 file", _NEXT
+            f"{path} ({size} bytes) is damaged or not HDF5: {_first_line(e)}", "an HDF5 file", _REPAIR_HINT
         ) from e
 
 
-def _dataset(f: h5py.File, name: str, path: str | Path) -> h5py.Dataset | None:
+def _get_dataset(f: h5py.File, name: str, path: str | Path) -> h5py.Dataset | None:
     item = f.get(name)
     if item is not None and not isinstance(item, h5py.Dataset):
-        raise FileLayoutError(f"{path}: {name} is a {type(item).__name__}.", _LAYOUT)
+        raise FileLayoutError(f"{path}: {name} is a {type(item).__name__}.", _EXPECTED_LAYOUT)
     if item is not None and item.shape is None:
-        raise FileLayoutError(f"{path}: {name} is empty.", _LAYOUT)
+        raise FileLayoutError(f"{path}: {name} is empty.", _EXPECTED_LAYOUT)
     return item
 
 
@@ -178,7 +186,7 @@ def _check_dtype(data: h5py.Dataset, path: str | Path) -> None:
         raise FileLayoutError(f"{path}: {data.name} has the type {data.dtype}.", "numbers")
 
 
-def _labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -> tuple[int, ...]:
+def _read_labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -> tuple[int, ...]:
     name = FRAMES_WITH_ROI
     if data.ndim != 1 or data.dtype.kind not in "uif" or data.size > 100_000:
         raise FileLayoutError(
@@ -200,7 +208,7 @@ def _labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -> tup
     return frames
 
 
-def _attributes(f: h5py.File) -> dict[str, Any]:
+def _read_attributes(f: h5py.File) -> dict[str, Any]:
     names = (
         ATTR_MOUSE,
         ATTR_SOURCE,
@@ -225,3 +233,65 @@ def _is_int(key: Any) -> bool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@dataclass(frozen=True)
+class MouseParts:
+    """What a dataset is made of. Nothing is open, so parts pickle."""
+
+    path: Path
+    image: LazyArray
+    mask: LazyArray | None
+    labelled_frames: tuple[int, ...]
+    sizes: PhysicalSizes
+    attrs: Mapping[str, Any]
+
+    def dataset(self, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+        """The dataset, with ``attrs`` in addition."""
+        return build_dataset(self.image, self.mask, self.labelled_frames, self.sizes, {**self.attrs, **(attrs or {})})
+
+
+def read_parts(
+    path: str | Path,
+    *,
+    mouse: str | None = None,
+    source: str | None = None,
+    version: str = "not stated",
+    manifest: Manifest | None = None,
+    voxel_size_mm: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+) -> MouseParts:
+    """Look at a file's outline; no pixel is read. Parameters as for ``open_file``."""
+    outline = read_header(path)
+    own = outline.attrs
+    shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
+    return MouseParts(
+        Path(path),
+        HDF5Array(path, IMAGES, shape, "uint16"),
+        HDF5Array(path, MASKS, shape, "uint8") if outline.has_masks else None,
+        outline.labelled_frames,
+        resolve_sizes(own, voxel_size_mm, frame_time_ms, manifest),
+        {
+            "mouse": mouse or str(own.get(ATTR_MOUSE, Path(path).stem)),
+            "source": source or str(own.get(ATTR_SOURCE, Path(path).name)),
+            "version": version,
+            "split": "none",
+            "phenotype": str(own.get(ATTR_PHENOTYPE, NOT_PUBLISHED)),
+            "synthetic": bool(own.get(ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
+        },
+    )
+
+
+def open_mouse_file(
+    path: str | Path,
+    *,
+    voxel_size_mm: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+) -> xr.Dataset:
+    """Open one mouse; no pixel is read until asked for.
+
+    ``voxel_size_mm`` (z, y, x) and ``frame_time_ms`` override what the file or the manifest says.
+    Attributes of the result: mouse, source, version, split, phenotype (or "not published"),
+    synthetic, slice_order, voxel_size_source, frame_time_source.
+    """
+    return read_parts(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms).dataset()

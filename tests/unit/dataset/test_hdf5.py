@@ -10,7 +10,7 @@ import xarray as xr
 from layout_files import arrays, write
 
 import mousecmr_data as md
-from mousecmr_data.cine import hdf5
+from mousecmr_data.dataset.hdf5 import read_header
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
 
 STORAGE: list[dict[str, Any]] = [
@@ -174,7 +174,7 @@ def test_files_that_are_no_hdf5(tmp_path: Path) -> None:
 
 def test_a_file_cut_short_is_an_error_when_read(tmp_path: Path) -> None:
     path = write(tmp_path / "m.h5")
-    outline = hdf5.read_outline(path)
+    outline = read_header(path)
     with path.open("r+b") as f:
         f.truncate(path.stat().st_size // 2)
     with pytest.raises(FileLayoutError, match="damaged"):

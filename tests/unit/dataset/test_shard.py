@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec
 
-from mousecmr_data.cine import shard
-from mousecmr_data.cine.zarrarray import SHARD, StoreArray
+from mousecmr_data.dataset.zarr_store import SHARD_PATH, ZarrArray, open_shard
 from mousecmr_data.errors import FileLayoutError
 
 SHAPE = (6, 3, 8, 5)
@@ -31,8 +30,8 @@ def made(folder: Path, **layout: object) -> Path:
     return folder
 
 
-def array(folder: Path) -> StoreArray:
-    return StoreArray(str(folder), "image", SHAPE, "uint16")
+def array(folder: Path) -> ZarrArray:
+    return ZarrArray(str(folder), "image", SHAPE, "uint16")
 
 
 def keys() -> st.SearchStrategy[tuple[object, ...]]:
@@ -67,13 +66,13 @@ def test_other_layouts_are_left_to_zarr(tmp_path: Path) -> None:
     }.items():
         place = made(tmp_path / name, **layout)
         opened = zarr.open_array(place, path="image", mode="r")
-        assert shard.of(opened, place / "image" / SHARD) is None
+        assert open_shard(opened, place / "image" / SHARD_PATH) is None
         np.testing.assert_array_equal(array(place).read((slice(None),) * 4), VALUES)
 
 
 @pytest.mark.parametrize("damage", ["cut", "index", "frame", "gone"])
 def test_damage_is_an_error(tmp_path: Path, damage: str) -> None:
-    file = made(tmp_path) / "image" / SHARD
+    file = made(tmp_path) / "image" / SHARD_PATH
     data = bytearray(file.read_bytes())
     if damage == "cut":
         file.write_bytes(data[: len(data) // 2])

@@ -1,4 +1,4 @@
-"""How a cohort opens a mouse: from its file, through the layout cache or not, or from a store."""
+"""What a cohort needs to know of the place its mice come from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,155 @@ from typing import Any, Protocol
 import xarray as xr
 import zarr
 
-from mousecmr_data.cine import model, store
-from mousecmr_data.cine.layoutcache import CachedArray, LayoutCache
-from mousecmr_data.cine.mouse import Parts, parts
-from mousecmr_data.cine.source import FileSummary, Source
-from mousecmr_data.cine.store import Row
-from mousecmr_data.cine.zarrarray import NO_OPTIONS, Options, is_remote
-from mousecmr_data.cine.zarrarray import store as zarr_store
+from mousecmr_data.dataset.hdf5 import HDF5Array, MouseParts, read_header, read_parts
+from mousecmr_data.dataset.layout_cache import CachedArray, LayoutCache
+from mousecmr_data.dataset.model import read_phases, resolve_sizes
+from mousecmr_data.dataset.zarr_store import (
+    NO_OPTIONS,
+    MouseEntry,
+    StorageOptions,
+    build_from_entry,
+    is_url,
+    open_store_mouse,
+    parse_index,
+)
+from mousecmr_data.dataset.zarr_store import open_store as zarr_store
+from mousecmr_data.download.cache import get_file_path, get_file_statuses
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, SplitScheme
 from mousecmr_data.schema.phases import ED, ES
-from mousecmr_data.schema.variables import IMAGE, MASK
+from mousecmr_data.schema.variables import IMAGE, MASK, MASKS, NOT_PUBLISHED
+
+
+class Summary(Protocol):
+    """A mouse in numbers."""
+
+    @property
+    def n_slices(self) -> int: ...
+    @property
+    def n_frames(self) -> int: ...
+    @property
+    def labelled_frames(self) -> tuple[int, ...]: ...
+    @property
+    def ed_frame(self) -> int | None: ...
+    @property
+    def es_frame(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class MouseSummary:
+    """A mouse in numbers, read from its file."""
+
+    n_slices: int
+    n_frames: int
+    labelled_frames: tuple[int, ...]
+    ed_frame: int | None
+    es_frame: int | None
+
+
+class Source(Protocol):
+    """Where mice come from: files on disk, a phantom, a store. Implementations pickle."""
+
+    @property
+    def name(self) -> str:
+        """The source's name, as given to ``load(source=...)``."""
+
+    @property
+    def version(self) -> str:
+        """Version of the data."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Splits, constants and checksums that belong to the data."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether everything from here is synthetic."""
+
+    def file(self, mouse: str) -> Path:
+        """The path of the mouse's HDF5 file, whether or not it is there yet."""
+
+    def address(self, mouse: str) -> str:
+        """Path or URL of the mouse, for people."""
+
+    def ready(self, mice: Iterable[str]) -> None:
+        """Make sure that the files of ``mice`` are there."""
+
+    def summary(self, mouse: str) -> Summary:
+        """The mouse in numbers, without reading its images."""
+
+    def phenotype(self, mouse: str) -> str:
+        """The mouse's group, or "not published"."""
+
+    def states(self, mice: Iterable[str]) -> Mapping[str, str]:
+        """The state of each file in a word: verified, unverified, missing, ..."""
+
+
+def summarize_file(path: Path) -> MouseSummary:
+    """The summary of an HDF5 file; reads masks only where the ED/ES rule has a choice."""
+    outline = read_header(path)
+    shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
+    labelled = outline.labelled_frames
+    names = read_phases(HDF5Array(path, MASKS, shape, "uint8"), labelled).tolist()
+    return MouseSummary(
+        outline.n_slices,
+        outline.n_frames,
+        labelled,
+        names.index(ED) if ED in names else None,
+        names.index(ES) if ES in names else None,
+    )
+
+
+# MERGED dataset.source: Mice that are files of a manifest, in the cache of ``files``.
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The files of ``manifest`` below ``cache_root`` (None: the default place)."""
+
+    manifest: Manifest
+    cache_root: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The manifest's name."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """The manifest's version."""
+        return self.manifest.version
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the manifest says that its data are synthetic."""
+        return self.manifest.synthetic
+
+    def file(self, mouse: str) -> Path:
+        """Where the mouse's file lies."""
+        return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
+
+    def address(self, mouse: str) -> str:
+        """The path, for people."""
+        return str(self.file(mouse))
+
+    def ready(self, mice: Iterable[str]) -> None:
+        """Files are there since ``load``; a file deleted meanwhile is an error when it is opened."""
+
+    def summary(self, mouse: str) -> MouseSummary:
+        """The mouse in numbers, from its file."""
+        return summarize_file(self.file(mouse))
+
+    def phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)
+        """Not published, for any mouse."""
+        return NOT_PUBLISHED
+
+    def states(self, mice: Iterable[str]) -> Mapping[str, str]:
+        """What is known of each file without hashing it."""
+        return {k: str(v) for k, v in get_file_statuses(self.manifest, list(mice), self.cache_root).items()}
+
+
+# MERGED dataset.source: How a cohort opens a mouse: from its file, through the layout cache or not, or from a store.
 
 
 class Opener(Protocol):
@@ -52,17 +190,17 @@ class FileOpener:
             return replace(found, image=self._cached(mouse, IMAGE, found.image.shape)).dataset(attrs)
         mask = self._cached(mouse, MASK, row.shape) if row.has_mask else None
         synthetic = bool(row.attrs["synthetic"]) or self.source.synthetic
-        sizes = model.sizes(row.own_sizes(), manifest=self.source.manifest)
+        sizes = resolve_sizes(row.own_sizes(), manifest=self.source.manifest)
         image = self._cached(mouse, IMAGE, row.shape)
-        return store.build(row, image, mask, sizes, {**attrs, "synthetic": synthetic})
+        return build_from_entry(row, image, mask, sizes, {**attrs, "synthetic": synthetic})
 
     def _cached(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
         assert self.layouts is not None  # noqa: S101 (the caller looked)
         return CachedArray(self.layouts, mouse, self.source.file(mouse), partial(self.parts, mouse), name, shape)
 
-    def parts(self, mouse: str) -> Parts:
+    def parts(self, mouse: str) -> MouseParts:
         """The parts of the mouse's file."""
-        return parts(
+        return read_parts(
             self.source.file(mouse),
             mouse=mouse,
             source=self.source.name,
@@ -72,11 +210,11 @@ class FileOpener:
 
 
 @dataclass(frozen=True)
-class StoreSource:
+class ZarrSource:
     """A store of this library: a folder, a .zip file or a URL. Both a source and its opener."""
 
     location: str
-    options: Options = NO_OPTIONS
+    options: StorageOptions = NO_OPTIONS
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -94,9 +232,9 @@ class StoreSource:
         return dict(root.attrs)
 
     @cached_property
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> dict[str, MouseEntry]:
         """The index."""
-        return store.parse_index(self.attributes, self.location)
+        return parse_index(self.attributes, self.location)
 
     @property
     def name(self) -> str:
@@ -143,7 +281,7 @@ class StoreSource:
 
     def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
         """The lazy dataset of ``mouse``."""
-        return store.dataset(self.location, mouse, self.rows[mouse], attrs, self.options)
+        return open_store_mouse(self.location, mouse, self.rows[mouse], attrs, self.options)
 
     def file(self, mouse: str) -> Path:
         """The mouse's group."""
@@ -156,11 +294,11 @@ class StoreSource:
     def ready(self, mice: Iterable[str]) -> None:
         """Everything is there."""
 
-    def summary(self, mouse: str) -> FileSummary:
+    def summary(self, mouse: str) -> MouseSummary:
         """The mouse in numbers, from the index."""
         row = self.rows[mouse]
         ed, es = (row.phases.index(p) if p in row.phases else None for p in (ED, ES))
-        return FileSummary(row.shape[1], row.shape[0], row.labelled_frames, ed, es)
+        return MouseSummary(row.shape[1], row.shape[0], row.labelled_frames, ed, es)
 
     def phenotype(self, mouse: str) -> str:
         """The group that was stored."""
@@ -168,4 +306,4 @@ class StoreSource:
 
     def states(self, mice: Iterable[str]) -> Mapping[str, str]:
         """Where the mice are."""
-        return dict.fromkeys(mice, "remote store" if is_remote(self.location) else "local store")
+        return dict.fromkeys(mice, "remote store" if is_url(self.location) else "local store")

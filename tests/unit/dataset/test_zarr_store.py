@@ -10,9 +10,10 @@ import zarr
 from layout_files import lab, write
 
 import mousecmr_data as md
-from mousecmr_data.cine import convert, store
-from mousecmr_data.cine.cohort import Cohort
-from mousecmr_data.cine.layoutcache import LayoutCache
+from mousecmr_data.dataset import layout_cache
+from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache, write_store
+from mousecmr_data.dataset.layout_cache import LayoutCache
+from mousecmr_data.dataset.zarr_store import MouseEntry, write_mouse
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError
 
 
@@ -67,14 +68,14 @@ def test_layout_on_disk(source: Path, tmp_path: Path) -> None:
 
 def test_nothing_half_written_stays(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = md.load(source=source)
-    original = store.write_mouse
+    original = write_mouse
 
-    def fails(folder: Path, name: str, ds: xr.Dataset) -> store.Row:
+    def fails(folder: Path, name: str, ds: xr.Dataset) -> MouseEntry:
         if name == "B":
             raise OSError(28, "No space left on device")
         return original(folder, name, ds)
 
-    monkeypatch.setattr(store, "write_mouse", fails)
+    monkeypatch.setattr("mousecmr_data.dataset.cohort.write_mouse", fails)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(OSError, match="No space"):
         cohort.to_zarr(tmp_path / "lab.zarr")
@@ -105,7 +106,7 @@ def test_images_are_converted_when_read(source: Path, tmp_path: Path) -> None:
 
 def test_a_converted_mouse_is_opened_without_its_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = md.load(source=source)
-    convert.fill(cohort)
+    fill_layout_cache(cohort)
     monkeypatch.setattr("h5py.File", None)
     fresh = md.load(source=source)
     assert fresh["B"].image.values.any()
@@ -114,7 +115,7 @@ def test_a_converted_mouse_is_opened_without_its_file(source: Path, monkeypatch:
 
 def test_rebuilt_when_the_source_changes(source: Path, tmp_path: Path) -> None:
     cohort = md.load(source=source, cache=tmp_path / "cache")
-    convert.fill(cohort)
+    fill_layout_cache(cohort)
     file = cohort.source.file("A")
     cache = LayoutCache(layouts(tmp_path))
     assert cache.row("A", file) is not None
@@ -134,19 +135,19 @@ def test_rebuilt_when_the_source_changes(source: Path, tmp_path: Path) -> None:
 
 
 def test_phenotypes_and_splits_are_not_kept_in_the_cache(source: Path) -> None:
-    convert.fill(md.load(source=source, phenotypes={"A": "control"}))
+    fill_layout_cache(md.load(source=source, phenotypes={"A": "control"}))
     assert md.load(source=source)["A"].attrs["phenotype"] == "not published"
     assert md.load(source=source, phenotypes={"A": "sham"})["A"].attrs["phenotype"] == "sham"
 
 
 def test_an_index_that_lost_a_mouse_is_mended(source: Path, tmp_path: Path) -> None:
     cohort = md.load(source=source)
-    convert.fill(cohort)
+    fill_layout_cache(cohort)
     index = layouts(tmp_path) / "zarr.json"
     for text in ("", "{", json.dumps({"attributes": {}})):
         index.write_text(text)
         same(md.load(source=source), md.load(source=source, layout_cache=False))
-    convert.fill(cohort)
+    fill_layout_cache(cohort)
     assert set(LayoutCache(layouts(tmp_path)).rows()) == {"A", "B", "C"}
 
 
@@ -156,14 +157,14 @@ def test_a_read_only_cache_still_reads(source: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mousecmr_data.cine.store.write_mouse", refuse)
+    monkeypatch.setattr("mousecmr_data.dataset.layout_cache.write_mouse", refuse)
     same(cohort, md.load(source=source, layout_cache=False))
 
 
 def test_threads_convert_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    original = store.write_mouse
-    monkeypatch.setattr(store, "write_mouse", lambda f, n, *a: made.append(n) or original(f, n, *a))
+    original = write_mouse
+    monkeypatch.setattr(layout_cache, "write_mouse", lambda f, n, *a: made.append(n) or original(f, n, *a))
     cohort = md.load(source=source)
     threads = [threading.Thread(target=lambda: cohort["A"].image.load()) for _ in range(4)]
     for t in threads:
@@ -176,7 +177,7 @@ def test_threads_convert_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_processes_convert_in_parallel(source: Path, tmp_path: Path) -> None:
     cohort = md.load(source=source)
     names: list[str] = []
-    convert.write(cohort, tmp_path / "two.zarr", jobs=2, done=names.append)
+    write_store(cohort, tmp_path / "two.zarr", jobs=2, done=names.append)
     assert sorted(names) == ["A", "B", "C"]
     same(cohort, md.load(source=tmp_path / "two.zarr"))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mousecmr_data._utils.checksums import compute_checksums
-from mousecmr_data.cine import hdf5
+from mousecmr_data.dataset.hdf5 import read_header
 from mousecmr_data.errors import ArgumentError, CacheError, ManifestError, MissingDataError, UnitsError
 from mousecmr_data.schema.manifest import Manifest, read_manifest
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE
@@ -22,7 +22,7 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
-class About:
+class DatasetInfo:
     """What the files cannot say of themselves."""
 
     name: str
@@ -36,10 +36,10 @@ class About:
     field_strength_t: float | None = None
 
 
-def create(
+def create_manifest(
     files: str | Path,
     folder: str | Path,
-    about: About,
+    about: DatasetInfo,
     *,
     splits: Mapping[str, Sequence[str]] | None = None,
     done: Callable[[str], None] | None = None,
@@ -57,7 +57,7 @@ def create(
         raise CacheError(f"{target} exists.", "a folder that is not there yet", f"rm -r {target}")
     rows = []
     for path in paths:
-        _sizes_known(path, about)
+        _check_sizes_known(path, about)
         sums = compute_checksums(path)
         relative = path.relative_to(root).as_posix()
         rows.append([path.stem, relative, sums.git_blob_sha1, sums.sha256, str(sums.size)])
@@ -69,12 +69,12 @@ def create(
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        (partial / "dataset.toml").write_text(_dataset(root, about), encoding="utf-8")
+        (partial / "dataset.toml").write_text(_format_dataset_toml(root, about), encoding="utf-8")
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
         (partial / "files.csv").write_text(text.getvalue(), encoding="utf-8")
         if splits:
-            lists = "\n".join(f"{_quoted(k)} = {json.dumps(list(v))}" for k, v in splits.items())
+            lists = "\n".join(f"{_quote(k)} = {json.dumps(list(v))}" for k, v in splits.items())
             (partial / "splits.toml").write_text(f'[own]\ndescription = "given by the user"\n{lists}\n', "utf-8")
         read_manifest(partial)  # says what is wrong with it, before it is there
         partial.chmod(0o755)
@@ -84,7 +84,7 @@ def create(
     return read_manifest(target)
 
 
-def name_of(folder: Path) -> str:
+def derive_name(folder: Path) -> str:
     """A manifest's name made from a folder's."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("-._")
     if not name:
@@ -92,8 +92,8 @@ def name_of(folder: Path) -> str:
     return name
 
 
-def _sizes_known(path: Path, about: About) -> None:
-    own = hdf5.read_outline(path).attrs
+def _check_sizes_known(path: Path, about: DatasetInfo) -> None:
+    own = read_header(path).attrs
     wanted = {
         "voxel size": (ATTR_VOXEL_SIZE, about.voxel_size_mm, "--voxel-size 1.0 0.1 0.1"),
         "frame time": (ATTR_FRAME_TIME, about.frame_time_ms, "--frame-time 5.0"),
@@ -107,14 +107,14 @@ def _sizes_known(path: Path, about: About) -> None:
             )
 
 
-def _dataset(root: Path, about: About) -> str:
+def _format_dataset_toml(root: Path, about: DatasetInfo) -> str:
     lines = [
         "# Written by mousecmr manifest create.",
-        f"name = {_quoted(about.name)}",
-        f"title = {_quoted(about.title or about.name)}",
-        f"version = {_quoted(about.version)}",
-        f"url = {_quoted(root.as_uri() + '/{path}')}",
-        f"licence = {_quoted(about.licence)}",
+        f"name = {_quote(about.name)}",
+        f"title = {_quote(about.title or about.name)}",
+        f"version = {_quote(about.version)}",
+        f"url = {_quote(root.as_uri() + '/{path}')}",
+        f"licence = {_quote(about.licence)}",
         f"synthetic = {str(about.synthetic).lower()}",
     ]
     constants: dict[str, tuple[object, str]] = {}
@@ -132,5 +132,5 @@ def _dataset(root: Path, about: About) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)

@@ -9,8 +9,8 @@ import pytest
 from layout_files import lab
 
 import mousecmr_data as md
-from mousecmr_data.cine import convert
-from mousecmr_data.cine.zarrarray import SHARD
+from mousecmr_data.dataset.cohort import fill_layout_cache
+from mousecmr_data.dataset.zarr_store import SHARD_PATH
 from mousecmr_data.errors import CacheError, FileLayoutError
 
 
@@ -33,10 +33,10 @@ def scramble(path: Path) -> None:
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "group gone": lambda f: shutil.rmtree(f / "A"),
-    "image gone": lambda f: (f / "A/image" / SHARD).unlink(),
-    "mask gone": lambda f: (f / "A/mask" / SHARD).unlink(),
-    "shard cut": lambda f: truncate(f / "A/image" / SHARD),
-    "shard scrambled": lambda f: scramble(f / "A/image" / SHARD),
+    "image gone": lambda f: (f / "A/image" / SHARD_PATH).unlink(),
+    "mask gone": lambda f: (f / "A/mask" / SHARD_PATH).unlink(),
+    "shard cut": lambda f: truncate(f / "A/image" / SHARD_PATH),
+    "shard scrambled": lambda f: scramble(f / "A/image" / SHARD_PATH),
     "metadata gone": lambda f: (f / "A/image/zarr.json").unlink(),
     "index is a list": lambda f: (f / "zarr.json").write_text("[]"),
 }
@@ -46,21 +46,21 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.filterwarnings("ignore:.*Object at .* is not recognized")
 def test_the_layout_cache_mends_itself(source: Path, damage: str) -> None:
     plain = md.load(source=source, layout_cache=False)["A"].load()
-    folder = convert.fill(md.load(source=source))
+    folder = fill_layout_cache(md.load(source=source))
     DAMAGE[damage](folder)
     for _ in range(2):  # the second time, from what was mended
         ds = md.load(source=source)["A"]
         np.testing.assert_array_equal(ds.image.values, plain.image)
         np.testing.assert_array_equal(ds["mask"].values, plain["mask"])
         assert md.measure(md.load(source=source)["A"]).edv_ul == md.measure(plain).edv_ul
-    convert.fill(md.load(source=source))
-    assert (folder / "A/image" / SHARD).exists()
+    fill_layout_cache(md.load(source=source))
+    assert (folder / "A/image" / SHARD_PATH).exists()
 
 
 def test_a_store_that_lost_data_is_refused(source: Path, tmp_path: Path) -> None:
     path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
     for name in ("image", "mask"):
-        (path / "A" / name / SHARD).unlink()
+        (path / "A" / name / SHARD_PATH).unlink()
     packed = Path(shutil.make_archive(str(tmp_path / "lab"), "zip", path))
     for store in (path, packed):
         with pytest.raises(FileLayoutError, match="missing"):
@@ -77,7 +77,7 @@ def test_frames_that_are_zero_are_zero(source: Path, tmp_path: Path) -> None:
 
 def test_sizes_are_those_of_the_manifest_as_it_is_now(source: Path) -> None:
     before = md.measure(md.load(source=source)["A"])
-    convert.fill(md.load(source=source))
+    fill_layout_cache(md.load(source=source))
     with (source / "dataset.toml").open("a") as f:
         f.write('[acquisition]\nslice_thickness = { value = 2.0, unit = "mm", source = "the lab" }\n')
         f.write('pixel_spacing = { value = 0.2, unit = "mm", source = "the lab" }\n')

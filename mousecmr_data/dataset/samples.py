@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
-from mousecmr_data.cine.lazy import Key, LazyArray, variable
+from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
 from mousecmr_data.schema.phases import ED, ES, INFLOW, UNKNOWN
 from mousecmr_data.schema.variables import IMAGE, MASK
@@ -18,10 +18,10 @@ from mousecmr_data.schema.variables import IMAGE, MASK
 Frames = Literal["labelled", "all"] | Sequence[str]
 """Which frames: those an expert segmented, every one, or those of the named phases."""
 
-_PHASES = (ED, ES, INFLOW, UNKNOWN)
+_LABELLED_PHASES = (ED, ES, INFLOW, UNKNOWN)
 
 
-def select(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
+def select_frames(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
     """Positions of the frames of ``ds`` that ``frames`` names, ascending."""
     if isinstance(frames, str):
         if frames == "all":
@@ -30,16 +30,16 @@ def select(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
             return np.flatnonzero(ds["labelled"].values)
     else:
         names = list(frames)
-        if names and all(phase in _PHASES for phase in names):
+        if names and all(phase in _LABELLED_PHASES for phase in names):
             return np.flatnonzero(np.isin(ds["phase"].values, names))
     raise ArgumentError(
         f"frames={frames!r} names no frames.",
-        f"'labelled', 'all', or a list out of {list(_PHASES)}",
+        f"'labelled', 'all', or a list out of {list(_LABELLED_PHASES)}",
         "cohort.slices(frames=['ED', 'ES'])",
     )
 
 
-def slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Dataset:
+def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Dataset:
     """One dataset (sample, y, x) of all slices of the selected frames of ``mice``.
 
     Variables ``image`` uint16 and ``mask`` uint8 (left out where a mouse has none); coordinates
@@ -56,11 +56,11 @@ def slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Datase
     synthetic = False
     for number, ds in enumerate(mice):
         first = ds if first is None else first
-        _same_grid(first, ds)
+        _check_same_grid(first, ds)
         synthetic |= bool(ds.attrs.get("synthetic", False))
         for name, arrays in parts.items():
             arrays.append(ds[name].variable if name in ds else None)
-        chosen, n_slices = select(ds, frames), ds.sizes["slice"]
+        chosen, n_slices = select_frames(ds, frames), ds.sizes["slice"]
         frame, position = np.repeat(chosen, n_slices), np.tile(np.arange(n_slices), chosen.size)
         where.append(np.stack([np.full(frame.size, number), frame, position], axis=1))
         columns["slice"].append(ds["slice"].values[position])
@@ -74,7 +74,7 @@ def slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Datase
     if not len(index):
         raise UnlabelledError(f"No mouse has a frame for frames={frames!r}.", "at least one", "frames='all'")
     variables = {
-        name: (("sample", "y", "x"), variable(SampleArray(arrays, index)), first[name].attrs)
+        name: (("sample", "y", "x"), wrap_lazy(SampleArray(arrays, index)), first[name].attrs)
         for name, arrays in parts.items()
         if all(a is not None for a in arrays)
     }
@@ -122,7 +122,7 @@ class SampleArray(LazyArray):
         return out if np.ndim(picked) else out[0]
 
 
-def _same_grid(first: xr.Dataset, ds: xr.Dataset) -> None:
+def _check_same_grid(first: xr.Dataset, ds: xr.Dataset) -> None:
     same = first.sizes["y"] == ds.sizes["y"] and first.sizes["x"] == ds.sizes["x"]
     if not same or not (np.allclose(first["y"], ds["y"]) and np.allclose(first["x"], ds["x"])):
         raise FileLayoutError(

@@ -3,15 +3,15 @@ from pathlib import Path
 import numpy as np
 from layout_files import arrays, write
 
-from mousecmr_data.cine.audit import audit
+from mousecmr_data.dataset.validation import validate_file
 from mousecmr_data.schema.manifest import Stack, load_manifest
 
 STACK = Stack(24, 20, (3, 3), (5, 5))
 
 
 def test_a_good_file_has_no_problem(tmp_path: Path) -> None:
-    assert audit(write(tmp_path / "m.h5", (0, 2)), STACK) == ()
-    assert audit(write(tmp_path / "m.h5", (1,))) == ()
+    assert validate_file(write(tmp_path / "m.h5", (0, 2)), STACK) == ()
+    assert validate_file(write(tmp_path / "m.h5", (1,))) == ()
 
 
 def test_problems_are_named(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_problems_are_named(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
 
     def problem(**kw: object) -> str:
-        found = audit(write(path, **kw))  # type: ignore[arg-type]
+        found = validate_file(write(path, **kw))  # type: ignore[arg-type]
         assert len(found) == 1, found
         return found[0]
 
@@ -42,18 +42,18 @@ def test_masks_outside_the_labelled_frames(tmp_path: Path) -> None:
     path = write(tmp_path / "m.h5", (0, 2))
     with h5py.File(path, "a") as f:
         f["Masks"][0, 0, 0, 4] = 1
-    assert audit(path) == ("Frames 4 have a mask but are not in Frames_with_ROI.",)
+    assert validate_file(path) == ("Frames 4 have a mask but are not in Frames_with_ROI.",)
 
 
 def test_sizes_are_held_against_the_manifest(tmp_path: Path) -> None:
-    problems = audit(write(tmp_path / "m.h5"), load_manifest().stack)
+    problems = validate_file(write(tmp_path / "m.h5"), load_manifest().stack)
     assert len(problems) == 3
     assert "(24, 20), expected (256, 256)" in problems[0]
 
 
 def test_a_damaged_file_does_not_raise(tmp_path: Path) -> None:
     (tmp_path / "m.h5").write_bytes(b"nothing")
-    assert "damaged or not HDF5" in audit(tmp_path / "m.h5")[0]
-    assert "no file" in audit(tmp_path / "none.h5")[0]
+    assert "damaged or not HDF5" in validate_file(tmp_path / "m.h5")[0]
+    assert "no file" in validate_file(tmp_path / "none.h5")[0]
     np.save(tmp_path / "x.npy", np.zeros(3))
-    assert audit(tmp_path / "x.npy")
+    assert validate_file(tmp_path / "x.npy")

@@ -1,7 +1,7 @@
 import pytest
 
 import mousecmr_data as md
-from mousecmr_data.cine.folds import assert_no_leakage
+from mousecmr_data.dataset.cohort import check_no_leakage
 from mousecmr_data.errors import ArgumentError
 
 
@@ -13,7 +13,7 @@ def test_each_mouse_is_validated_once(stratify: bool) -> None:
     assert sorted(m for _, v in folds for m in v.mice) == sorted(cohort.mice)
     for train, validation in folds:
         assert len(train) + len(validation) == 130
-        assert_no_leakage(train, validation)
+        check_no_leakage(train, validation)
     assert [v.mice for _, v in cohort.folds(5, stratify=stratify, seed=1)] == [v.mice for _, v in folds]
     assert [v.mice for _, v in cohort.folds(5, stratify=stratify, seed=2)] != [v.mice for _, v in folds]
 
@@ -28,7 +28,7 @@ def test_strata_are_even() -> None:
 def test_leakage_and_nonsense_are_errors() -> None:
     cohort = md.load("validation", source="phantom")
     with pytest.raises(ArgumentError, match="Mouse5 is on both sides"):
-        assert_no_leakage(cohort, cohort.select(["Mouse5"]))
+        check_no_leakage(cohort, cohort.select(["Mouse5"]))
     for k in (1, 16):
         with pytest.raises(ArgumentError, match="2 to 15 folds"):
             cohort.folds(k)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mousecmr_data.cine import phases
+from mousecmr_data.dataset.model import assign_phases, find_es
 
 
 def disc(n: int, value: int = 2, size: int = 40) -> np.ndarray:
@@ -12,15 +12,15 @@ def disc(n: int, value: int = 2, size: int = 40) -> np.ndarray:
 
 
 def test_pairs_need_no_pixel() -> None:
-    assert phases.phases(4, ()).tolist() == ["unlabelled"] * 4
-    assert phases.phases(3, (1,)).tolist() == ["unlabelled", "unknown", "unlabelled"]
-    assert phases.phases(4, (1, 3)).tolist() == ["unlabelled", "ED", "unlabelled", "ES"]
+    assert assign_phases(4, ()).tolist() == ["unlabelled"] * 4
+    assert assign_phases(3, (1,)).tolist() == ["unlabelled", "unknown", "unlabelled"]
+    assert assign_phases(4, (1, 3)).tolist() == ["unlabelled", "ED", "unlabelled", "ES"]
 
 
 def test_es_is_the_smallest_of_the_others_and_ties_go_to_the_earliest() -> None:
     masks = np.stack([disc(20), disc(15), disc(10), disc(10)])[:, None]
-    assert phases.es_index(masks) == 2
-    assert phases.phases(6, (0, 2, 3, 5), masks).tolist() == [
+    assert find_es(masks) == 2
+    assert assign_phases(6, (0, 2, 3, 5), masks).tolist() == [
         "ED",
         "unlabelled",
         "inflow",
@@ -35,10 +35,10 @@ def test_components_under_50_pixels_do_not_count() -> None:
     specks = disc(8)
     specks[30:37, 30:37] = 2  # 49 pixels: dropped, so that this frame (64) is below 81
     masks = np.stack([np.full((40, 40), 2, np.uint8), small, specks])[:, None]
-    assert phases.es_index(masks) == 2
+    assert find_es(masks) == 2
     specks[37, 36] = 2  # touches the speck, which has 50 pixels now: 64 + 50 > 81
     masks = np.stack([np.full((40, 40), 2, np.uint8), small, specks])[:, None]
-    assert phases.es_index(masks) == 1
+    assert find_es(masks) == 1
 
 
 def test_only_the_ed_footprint_counts() -> None:
@@ -46,7 +46,7 @@ def test_only_the_ed_footprint_counts() -> None:
     inside = disc(11)  # 121 inside
     outside = np.zeros((40, 40), np.uint8)
     outside[5:35, 14:34] = 2  # 600 pixels, but few inside the footprint of ED
-    assert phases.es_index(np.stack([ed, inside, outside])[:, None]) == 2
+    assert find_es(np.stack([ed, inside, outside])[:, None]) == 2
 
 
 def test_components_are_those_of_a_slice() -> None:
@@ -54,9 +54,9 @@ def test_components_are_those_of_a_slice() -> None:
     one, two = disc(7), disc(7)
     ed = np.full((2, 40, 40), 2, np.uint8)
     masks = np.stack([ed, np.stack([disc(8), np.zeros((40, 40), np.uint8)]), np.stack([one, two])])
-    assert phases.es_index(masks) == 2
+    assert find_es(masks) == 2
 
 
 def test_masks_are_asked_for_where_there_is_a_choice() -> None:
     with pytest.raises(TypeError, match="masks are needed"):
-        phases.phases(4, (0, 1, 2))
+        assign_phases(4, (0, 1, 2))

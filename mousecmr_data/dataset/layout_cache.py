@@ -21,15 +21,23 @@ from numpy.typing import NDArray
 from xarray.core import indexing
 
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data.cine import store
-from mousecmr_data.cine.lazy import Key, LazyArray
-from mousecmr_data.cine.mouse import Parts
-from mousecmr_data.cine.store import Row
-from mousecmr_data.cine.zarrarray import SHARD, StoreArray
+from mousecmr_data.dataset.hdf5 import MouseParts
+from mousecmr_data.dataset.lazy import Key, LazyArray
+from mousecmr_data.dataset.zarr_store import (
+    INDEX_FILE,
+    SHARD_PATH,
+    STORE_VERSION,
+    MouseEntry,
+    ZarrArray,
+    parse_entry,
+    parse_index,
+    write_index,
+    write_mouse,
+)
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
-NAME = f"zarr-{store.FORMAT_VERSION}"
+CACHE_NAME = f"zarr-{STORE_VERSION}"
 DTYPES = {IMAGE: "uint16", MASK: "uint8"}
 
 
@@ -39,21 +47,21 @@ class LayoutCache:
 
     folder: Path
 
-    def row(self, mouse: str, file: Path) -> Row | None:
+    def row(self, mouse: str, file: Path) -> MouseEntry | None:
         """The row of a converted mouse, if it is whole and was made from ``file`` as it is now."""
         found = self.rows().get(mouse) or self._own_row(mouse)
-        return found if found and self._is_whole(mouse, found) and _is_of(found, file) else None
+        return found if found and self._is_whole(mouse, found) and _is_made_from(found, file) else None
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> dict[str, MouseEntry]:
         """The index; empty where there is none."""
-        path = self.folder / store.INDEX
+        path = self.folder / INDEX_FILE
         try:
             stat = path.stat()
         except OSError:
             return {}
-        return _index(path, stat.st_mtime_ns, stat.st_size)
+        return _load_index(path, stat.st_mtime_ns, stat.st_size)
 
-    def convert(self, mouse: str, file: Path, parts: Callable[[], Parts]) -> Row:
+    def convert(self, mouse: str, file: Path, parts: Callable[[], MouseParts]) -> MouseEntry:
         """Convert a mouse unless it is converted; processes that ask for the same mouse wait for one."""
         found = self.row(mouse, file)
         if found and mouse in self.rows():
@@ -64,10 +72,10 @@ class LayoutCache:
             if found is None:
                 for leftover in self.folder.glob(f".{mouse}.*"):  # of a process that was killed: we hold the lock
                     shutil.rmtree(leftover, ignore_errors=True)
-                found = store.write_mouse(self.folder, mouse, parts().dataset(), _source(file))
+                found = write_mouse(self.folder, mouse, parts().dataset(), _describe_source(file))
             if self.rows().get(mouse) != found:
                 with hold_lock(self.folder, "the index"):  # no mouse is called so
-                    store.write_index(self.folder, {**self.rows(), mouse: found})
+                    write_index(self.folder, {**self.rows(), mouse: found})
         return found
 
     def discard(self, mouse: str) -> None:
@@ -75,19 +83,19 @@ class LayoutCache:
         with hold_lock(self.folder, mouse):
             shutil.rmtree(self.folder / mouse, ignore_errors=True)
 
-    def _is_whole(self, mouse: str, row: Row) -> bool:
+    def _is_whole(self, mouse: str, row: MouseEntry) -> bool:
         """Whether the data files are there, and as long as they were."""
         try:
-            sizes = {name: (self.folder / mouse / name / SHARD).stat().st_size for name in row.stored}
+            sizes = {name: (self.folder / mouse / name / SHARD_PATH).stat().st_size for name in row.stored}
         except OSError:
             return False
         return bool(sizes) and sizes == row.stored
 
-    def _own_row(self, mouse: str) -> Row | None:
+    def _own_row(self, mouse: str) -> MouseEntry | None:
         """The row in the mouse's own group: of a process that ended before it could write the index."""
         try:
-            text = (self.folder / mouse / store.INDEX).read_text(encoding="utf-8")
-            return store.parse_row(json.loads(text)["attributes"])
+            text = (self.folder / mouse / INDEX_FILE).read_text(encoding="utf-8")
+            return parse_entry(json.loads(text)["attributes"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -98,14 +106,20 @@ class CachedArray(LazyArray):
     support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.OUTER_1VECTOR
 
     def __init__(
-        self, cache: LayoutCache, mouse: str, file: Path, parts: Callable[[], Parts], name: str, shape: tuple[int, ...]
+        self,
+        cache: LayoutCache,
+        mouse: str,
+        file: Path,
+        parts: Callable[[], MouseParts],
+        name: str,
+        shape: tuple[int, ...],
     ) -> None:
         self.cache, self.mouse, self.file, self.parts, self.name = cache, mouse, file, parts, name
         self.shape, self.dtype = shape, np.dtype(DTYPES[name])
 
     def read(self, key: Key) -> NDArray[Any]:
         """Read from the store, which is made if need be; from the file where that is not possible."""
-        stored = StoreArray(str(self.cache.folder), f"{self.mouse}/{self.name}", self.shape, DTYPES[self.name])
+        stored = ZarrArray(str(self.cache.folder), f"{self.mouse}/{self.name}", self.shape, DTYPES[self.name])
         try:
             self.cache.convert(self.mouse, self.file, self.parts)
             try:
@@ -120,28 +134,28 @@ class CachedArray(LazyArray):
         return original.read(key)
 
 
-_indexes: dict[Path, tuple[int, int, dict[str, Row]]] = {}
+_index_cache: dict[Path, tuple[int, int, dict[str, MouseEntry]]] = {}
 
 
-def _index(path: Path, mtime_ns: int, size: int) -> dict[str, Row]:
+def _load_index(path: Path, mtime_ns: int, size: int) -> dict[str, MouseEntry]:
     """The parsed index; kept until the file changes."""
-    known = _indexes.get(path)
+    known = _index_cache.get(path)
     if known is None or known[:2] != (mtime_ns, size):
         try:
             attributes = json.loads(path.read_text(encoding="utf-8"))["attributes"]
-            known = (mtime_ns, size, store.parse_index(attributes, str(path)))
+            known = (mtime_ns, size, parse_index(attributes, str(path)))
         except (OSError, ValueError, KeyError, TypeError):
             return {}
-        _indexes[path] = known
+        _index_cache[path] = known
     return known[2]
 
 
-def _source(file: Path) -> dict[str, Any]:
+def _describe_source(file: Path) -> dict[str, Any]:
     stat = file.stat()
     return {"sha256": _sha256(file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _is_of(row: Row, file: Path) -> bool:
+def _is_made_from(row: MouseEntry, file: Path) -> bool:
     try:
         stat = file.stat()
     except OSError:

@@ -34,6 +34,6 @@ class LazyArray(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, self.support, self.read)
 
 
-def variable(array: LazyArray | NDArray[Any]) -> Any:
+def wrap_lazy(array: LazyArray | NDArray[Any]) -> Any:
     """What to give to ``xarray.Dataset``: lazy stays lazy."""
     return indexing.LazilyIndexedArray(array) if isinstance(array, LazyArray) else array

@@ -1,0 +1,351 @@
+"""A cohort: named mice from one source, opened one at a time and only as far as needed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data.dataset.samples import Frames, build_slices
+from mousecmr_data.dataset.source import FileOpener, Opener, Source
+from mousecmr_data.dataset.zarr_store import create_store, write_mouse
+from mousecmr_data.errors import (
+    ArgumentError,
+    CacheError,
+    ManifestError,
+    MissingDataError,
+    MissingExtraError,
+    UnknownNameError,
+)
+from mousecmr_data.schema.manifest import Manifest
+
+if TYPE_CHECKING:
+    from mousecmr_data.dataset.zarr_store import MouseEntry
+
+
+# MERGED dataset.cohort: Cohorts become stores: the layout cache filled ahead of time, or a new store to keep and share.
+
+DoneCallback = Callable[[str], None]
+
+
+def write_store(cohort: Cohort, path: str | PathLike[str], jobs: int = 1, done: DoneCallback | None = None) -> Path:
+    """Write ``cohort`` to a new store at ``path`` in ``jobs`` processes, calling ``done`` with each name.
+
+    More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
+    """
+    if isinstance(cohort.opener, FileOpener):  # or each mouse would be converted twice
+        cohort = cohort.with_opener(replace(cohort.opener, layouts=None))
+    with create_store(path, cohort.split_scheme) as (folder, rows):
+        found = map_in_processes(partial(_write_one, cohort, folder), cohort.mice, jobs, done)
+        rows.update({name: found[name] for name in cohort.mice})
+    return Path(path)
+
+
+def fill_layout_cache(cohort: Cohort, jobs: int = 1, done: DoneCallback | None = None) -> Path:
+    """Convert every mouse of ``cohort`` into its layout cache; returns the cache's folder."""
+    opener = cohort.opener
+    if not isinstance(opener, FileOpener) or opener.layouts is None:
+        raise CacheError("This cohort has no layout cache.", "a cohort of files", "load(layout_cache=True)")
+    map_in_processes(partial(_fill_one, cohort), cohort.mice, jobs, done)
+    return opener.layouts.folder
+
+
+def _write_one(cohort: Cohort, folder: Path, mouse: str) -> MouseEntry:
+    cohort.source.ready([mouse])
+    return write_mouse(folder, mouse, cohort[mouse])
+
+
+def _fill_one(cohort: Cohort, mouse: str) -> MouseEntry:
+    cohort.source.ready([mouse])
+    assert isinstance(cohort.opener, FileOpener)  # noqa: S101 (checked by fill)
+    assert cohort.opener.layouts  # noqa: S101
+    return cohort.opener.layouts.convert(mouse, cohort.source.file(mouse), partial(cohort.opener.parts, mouse))
+
+
+@dataclass(frozen=True)
+class CohortMember:
+    """A mouse of a cohort."""
+
+    mouse: str
+    split: str | None
+    phenotype: str
+
+
+class Cohort:
+    """Mice of one source, in order. Made by :func:`mousecmr_data.load`.
+
+    ``len(cohort)``, ``for ds in cohort`` (one dataset a mouse), ``cohort["Mouse4"]``, ``"Mouse4" in
+    cohort``. Opening is lazy: a mouse's pixels are read when they are used. Cohorts pickle.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        members: Sequence[CohortMember],
+        opener: Opener,
+        split_scheme: str = "",
+        chunks: Mapping[str, int] | None = None,
+    ) -> None:
+        self.source, self.opener, self.split_scheme, self.chunks = source, opener, split_scheme, chunks
+        self._members = {m.mouse: m for m in members}
+        if len(self._members) != len(members):
+            raise UnknownNameError("A mouse is named twice.", "each mouse once")
+
+    @property
+    def mice(self) -> tuple[str, ...]:
+        """Names of the mice."""
+        return tuple(self._members)
+
+    @property
+    def phenotypes(self) -> dict[str, str]:
+        """The group of each mouse, or "not published"."""
+        return {name: m.phenotype for name, m in self._members.items()}
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The split of each mouse in ``split_scheme``, or "none"."""
+        return {name: m.split or "none" for name, m in self._members.items()}
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the mice are synthetic."""
+        return self.source.synthetic
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __iter__(self) -> Iterator[xr.Dataset]:
+        return (self[name] for name in self._members)
+
+    def __getitem__(self, name: str) -> xr.Dataset:
+        """The dataset of one mouse; see ``dataset.model`` for what it holds."""
+        member = self._members[resolve_name(name, self._members)]
+        self.source.ready([name])
+        ds = self.opener.dataset(name, {"split": member.split or "none", "phenotype": member.phenotype})
+        return ds if self.chunks is None else _rechunk(ds, self.chunks)
+
+    def select(self, mice: Iterable[str]) -> Cohort:
+        """The cohort of the named mice only, in the order given."""
+        names = dict.fromkeys([mice] if isinstance(mice, str) else mice)
+        members = [self._members[resolve_name(name, self._members)] for name in names]
+        return Cohort(self.source, members, self.opener, self.split_scheme, self.chunks)
+
+    def with_opener(self, opener: Opener) -> Cohort:
+        """The same mice, opened in another way."""
+        return Cohort(self.source, list(self._members.values()), opener, self.split_scheme, self.chunks)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a mouse, indexed by its name.
+
+        Columns: slices, frames, labelled_frames (tuple of 0-based numbers), ed_frame, es_frame
+        (missing without a pair), split, phenotype, synthetic, file, checksum (state of the file). Reads
+        no images; of mice with more than two labelled frames it reads the masks, to find ES.
+        """
+        states = self.source.states(self._members)
+        rows = []
+        for name, member in self._members.items():
+            s = self.source.summary(name)
+            rows.append(
+                {
+                    "mouse": name,
+                    "slices": s.n_slices,
+                    "frames": s.n_frames,
+                    "labelled_frames": s.labelled_frames,
+                    "ed_frame": s.ed_frame,
+                    "es_frame": s.es_frame,
+                    "split": member.split or "none",
+                    "phenotype": member.phenotype,
+                    "synthetic": self.synthetic,
+                    "file": self.source.address(name),
+                    "checksum": states[name],
+                }
+            )
+        if not rows:
+            raise MissingDataError("This cohort is empty: there is no table.", "at least one mouse")
+        return pd.DataFrame(rows).set_index("mouse").astype({"ed_frame": "Int64", "es_frame": "Int64"})
+
+    @property
+    def tree(self) -> xr.DataTree:
+        """All mice as one tree, a node a mouse, pixels still on disk."""
+        self.source.ready(self._members)
+        tree = xr.DataTree.from_dict({name: self[name] for name in self._members})
+        tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=self.synthetic)
+        return tree
+
+    def slices(self, frames: Frames = "labelled") -> xr.Dataset:
+        """All 2D slices of the chosen frames as one lazy dataset; see :func:`dataset.samples.build_slices`.
+
+        ``frames``: "labelled" (default), "all", or phases such as ["ED", "ES"].
+        """
+        self.source.ready(self._members)
+        return build_slices(self, frames)
+
+    def folds(self, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
+        """``k`` pairs (train, validation) by mouse; see :func:`dataset.cohort.make_folds`."""
+
+        return make_folds(self, k, stratify=stratify, seed=seed)
+
+    def to_zarr(self, path: str | PathLike[str]) -> Path:
+        """Write the cohort as a new Zarr v3 store, a group a mouse; see :mod:`dataset.zarr_store`.
+
+        Nothing half-written stays behind. ``mousecmr convert -o`` does the same with several processes.
+        Raises CacheError if ``path`` exists.
+        """
+        return write_store(self, path)
+
+    def __repr__(self) -> str:
+        splits = sorted({m.split or "none" for m in self._members.values()})
+        kind = "SYNTHETIC " if self.synthetic else ""
+        return (
+            f"<Cohort of {len(self)} {kind}mice from {self.source.name} {self.source.version[:12]}; "
+            f"split{'s'[: len(splits) != 1]}: {', '.join(splits)}>"
+        )
+
+
+def _rechunk(ds: xr.Dataset, chunks: Mapping[str, int]) -> xr.Dataset:
+    try:
+        return ds.chunk(chunks or {"frame": 1})
+    except ImportError as e:
+        raise MissingExtraError.of("dask", "dask") from e
+
+
+def resolve_name(name: str, names: Mapping[str, object] | Sequence[str]) -> str:
+    """``name`` if it is one of ``names``; else an error that says what to type."""
+    if name in names:
+        return name
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
+    every = list(names)
+    raise UnknownNameError(
+        f"There is no mouse {name!r} here.",
+        f"one of {len(every)}: {every[0]} ... {every[-1]}" if every else "a cohort that is not empty",
+        f"did you mean {close[0]!r}?" if close else "cohort.mice lists the names",
+    )
+
+
+# MERGED dataset.cohort: Cross-validation by mouse: all slices of a mouse are on one side.
+
+
+def make_folds(cohort: Cohort, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
+    """``k`` pairs (train, validation) of cohorts; each mouse is in exactly one validation cohort.
+
+    ``stratify`` deals the mice of each phenotype evenly over the folds. The same seed gives the same
+    folds. Raises ArgumentError if there are fewer mice than folds.
+    """
+    if not 2 <= k <= len(cohort):
+        raise ArgumentError(f"{k} folds of {len(cohort)} mice.", f"2 to {len(cohort)} folds")
+    rng = np.random.default_rng(seed)
+    groups = cohort.phenotypes if stratify else dict.fromkeys(cohort.mice, "")
+    dealt: list[list[str]] = [[] for _ in range(k)]
+    start = 0
+    for group in sorted(set(groups.values())):
+        members = [mouse for mouse in cohort.mice if groups[mouse] == group]
+        for i, index in enumerate(rng.permutation(len(members))):
+            dealt[(start + i) % k].append(members[index])
+        start += len(members)
+    pairs = []
+    for part in dealt:
+        held = set(part)
+        train = cohort.select(m for m in cohort.mice if m not in held)
+        validation = cohort.select(m for m in cohort.mice if m in held)
+        check_no_leakage(train, validation)
+        pairs.append((train, validation))
+    return pairs
+
+
+def check_no_leakage(*cohorts: Cohort) -> None:
+    """Raise ArgumentError if a mouse is in two of ``cohorts`` of the same source."""
+    seen: set[tuple[str, str]] = set()
+    for cohort in cohorts:
+        mice = {(cohort.source.name, mouse) for mouse in cohort.mice}
+        if seen & mice:
+            raise ArgumentError(
+                f"{sorted(seen & mice)[0][1]} is on both sides: its images would leak.",
+                "cohorts without a mouse in common",
+                "cohort.folds(5) or load(split=...)",
+            )
+        seen |= mice
+
+
+# MERGED dataset.cohort: Which mice a split names; splits are by mouse and disjoint.
+
+
+def assign_splits(manifest: Manifest, split: str | None, scheme_name: str) -> dict[str, str]:
+    """Which split each mouse is in; checked to be disjoint."""
+    if split is None and not any(s.mice for s in manifest.splits.values()):
+        return {}  # a manifest of one's own without splits
+    scheme = manifest.split_scheme(scheme_name)
+    if split is not None and split not in scheme.mice:
+        raise UnknownNameError(
+            f"There is no split {split!r} in the scheme {scheme_name!r}.",
+            f"one of {', '.join(map(repr, scheme.mice))}, or None for every mouse",
+            f"load(split={next(iter(scheme.mice))!r})",
+        )
+    assigned: dict[str, str] = {}
+    for name, members in scheme.mice.items():
+        if overlap := assigned.keys() & set(members):
+            raise ManifestError(f"{sorted(overlap)[0]} is in two splits of {scheme_name!r}.", "disjoint splits")
+        assigned |= dict.fromkeys(members, name)
+    return assigned
+
+
+def select_mice(
+    manifest: Manifest, mice: Iterable[str] | None, split: str | None, assigned: Mapping[str, str]
+) -> list[str]:
+    """The mice to load, in the manifest's order or the caller's; checked to belong to ``split``."""
+    if mice is None:
+        return [m for m in manifest.files if split is None or assigned.get(m) == split]
+    names = [resolve_name(m, manifest.files) for m in ([mice] if isinstance(mice, str) else mice)]
+    if split is not None and (strangers := [m for m in names if assigned.get(m) != split]):
+        raise UnknownNameError(
+            f"{strangers[0]} is in the split {assigned.get(strangers[0], 'none')!r}, not in {split!r}.",
+            "mice of the split asked for",
+            "leave out split=... or mice=...",
+        )
+    return list(dict.fromkeys(names))
+
+
+# MERGED dataset.cohort: Groups of mice, as the user gives them: none are published.
+
+
+def read_phenotypes(table: Any, manifest: Manifest) -> dict[str, str]:
+    """Phenotypes by mouse from a CSV file, a DataFrame, a Series or a mapping."""
+    if table is None:
+        return {}
+    wanted = "columns mouse and phenotype, a row a mouse"
+    if isinstance(table, str | PathLike):
+        if not Path(table).is_file():
+            raise MissingDataError(f"There is no file {table}.", f"a CSV file with the {wanted}")
+        try:
+            table = pd.read_csv(table, dtype=str, keep_default_na=False)
+        except (ValueError, OSError) as e:
+            raise ManifestError(f"{table} is not a CSV file: {e}", f"a CSV file with the {wanted}") from e
+    if isinstance(table, pd.DataFrame):
+        if "mouse" not in table.columns and table.index.name == "mouse":
+            table = table.reset_index()
+        if not {"mouse", "phenotype"} <= set(table.columns):
+            raise ManifestError(f"The phenotypes have the columns {list(table.columns)}.", wanted)
+        pairs = list(zip(table["mouse"], table["phenotype"], strict=True))
+    else:
+        pairs = list(table.items())
+    groups: dict[str, str] = {}
+    for mouse, group in pairs:
+        if pd.isna(group):
+            continue
+        if mouse not in manifest.files:
+            raise UnknownNameError(f"The phenotypes name {mouse!r}.", f"mice of {manifest.name}")
+        if groups.setdefault(mouse, str(group)) != str(group):
+            raise ManifestError(f"The phenotypes give {mouse} twice: {groups[mouse]!r}, {group!r}.", wanted)
+    return {m: g for m, g in groups.items() if g and g != "nan"}
