@@ -26,8 +26,8 @@ import xarray as xr
 
 from mousecmr_data import baseline
 from mousecmr_data.baseline.engines import kept
-from mousecmr_data.cine.overlap import dice_by_class
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
+from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.phantom import plans, render
 from mousecmr_data.schema.labels import Label
 

@@ -14,11 +14,11 @@ __version__ = "0.1.0"
 _HOME = {
     "Cohort": "mousecmr_data.dataset.cohort",
     "Label": "mousecmr_data.schema.labels",
-    "Measures": "mousecmr_data.cine.measure",
+    "Measures": "mousecmr_data.metrics.volumes",
     "errors": "mousecmr_data.errors",
     "fetch": "mousecmr_data.api",
     "load": "mousecmr_data.api",
-    "measure": "mousecmr_data.cine.measure",
+    "measure": "mousecmr_data.metrics.volumes",
     "open_mouse": "mousecmr_data.api",
     "verify": "mousecmr_data.api",
 }
@@ -28,8 +28,8 @@ __all__ = ["Cohort", "Label", "Measures", "errors", "fetch", "load", "measure", 
 if TYPE_CHECKING:
     from mousecmr_data import errors
     from mousecmr_data.api import fetch, load, open_mouse, verify
-    from mousecmr_data.cine.measure import Measures, measure
     from mousecmr_data.dataset.cohort import Cohort
+    from mousecmr_data.metrics.volumes import Measures, measure
     from mousecmr_data.schema.labels import Label
 
 

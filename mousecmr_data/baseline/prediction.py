@@ -21,10 +21,10 @@ from mousecmr_data import __version__
 from mousecmr_data.baseline import export
 from mousecmr_data.baseline.segmenter import Segmenter
 from mousecmr_data.baseline.weights import cards, load
-from mousecmr_data.cine.overlap import scored
-from mousecmr_data.cine.postprocessing import Rule
 from mousecmr_data.dataset.hdf5 import open_mouse_file
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
+from mousecmr_data.metrics.overlap import score_frames
+from mousecmr_data.metrics.postprocessing import PostprocessingRule
 from mousecmr_data.schema.variables import DIMS, MASK, PREDICTED
 
 ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_input", "prediction_region"
@@ -61,7 +61,7 @@ class How:
     weights: str
     engine: str = "auto"
     region: Literal["full", "auto"] = "full"
-    postprocessing: Rule = "paper"
+    postprocessing: PostprocessingRule = "paper"
     device: str = "auto"
     batch_size: int = 16
     cache: str | None = None
@@ -182,7 +182,7 @@ def attrs_of(path: Path) -> dict[str, str]:
 
 
 def _dice(made: xr.Dataset) -> list[dict[str, Any]]:
-    return [{str(k): _plain(v) for k, v in row.items()} for row in scored(made).to_dict("records")]
+    return [{str(k): _plain(v) for k, v in row.items()} for row in score_frames(made).to_dict("records")]
 
 
 def _plain(value: Any) -> Any:

@@ -30,8 +30,8 @@ from mousecmr_data.baseline.randomisation import normalised
 from mousecmr_data.baseline.region import Box
 from mousecmr_data.baseline.region_network import Context, Pointed, WholeField, Window
 from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
-from mousecmr_data.cine.overlap import dice_by_class
-from mousecmr_data.cine.postprocessing import postprocessed
+from mousecmr_data.metrics.overlap import dice_by_class
+from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.schema.labels import Label
 
 AGREEMENT = 0.97
@@ -250,7 +250,7 @@ def _seen(logits: Tensor) -> NDArray[np.bool_]:
     return np.asarray((ventricle.amax((-2, -1)) >= EMPTY).numpy())
 
 
-_largest = partial(postprocessed, rule="paper")
+_largest = partial(postprocess, rule="paper")
 
 
 def _labels(logits: Tensor) -> NDArray[np.uint8]:

@@ -9,15 +9,15 @@ import pandas as pd
 import xarray as xr
 
 from mousecmr_data.baseline.segmenter import Segmenter
-from mousecmr_data.cine.overlap import COLUMNS, scored
-from mousecmr_data.cine.postprocessing import Rule
+from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
+from mousecmr_data.metrics.postprocessing import PostprocessingRule
 
 
 def scores(
     segmenter: Segmenter,
     mice: Iterable[xr.Dataset],
     *,
-    postprocessing: Rule = "paper",
+    postprocessing: PostprocessingRule = "paper",
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Segment the labelled frames of ``mice`` (a cohort, for one) and score them: a row a frame.
@@ -27,7 +27,7 @@ def scores(
     tables = []
     for ds in mice:
         labelled = ds.isel(frame=np.flatnonzero(ds["labelled"].values))
-        tables.append(scored(segmenter.segment(labelled, postprocessing=postprocessing)))
+        tables.append(score_frames(segmenter.segment(labelled, postprocessing=postprocessing)))
         if progress:
             progress(1)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SCORE_COLUMNS))

@@ -19,9 +19,9 @@ from mousecmr_data.baseline.grid import training_grid
 from mousecmr_data.baseline.randomisation import normalised
 from mousecmr_data.baseline.region_pass import Region
 from mousecmr_data.baseline.unet3plus import UNet3Plus
-from mousecmr_data.cine.postprocessing import Rule, postprocessed
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError
+from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
 
@@ -54,7 +54,7 @@ class Segmenter:
         self,
         ds: xr.Dataset,
         *,
-        postprocessing: Rule = "paper",
+        postprocessing: PostprocessingRule = "paper",
         region: Literal["full", "auto"] = "full",
         batch_size: int = 16,
         progress: Callable[[int], None] | None = None,
@@ -77,7 +77,7 @@ class Segmenter:
         images = ds[IMAGE].transpose(*DIMS)
         n_frames, n_slices, *_ = images.shape
         spacing = get_spacing(ds)[1:] if images.size else (0.1, 0.1)
-        rule = partial(postprocessed, rule=postprocessing)
+        rule = partial(postprocess, rule=postprocessing)
         about: dict[str, Any] = {}
         labels = None if images.size else np.zeros(images.shape, np.uint8)
         if region == "auto" and images.size:

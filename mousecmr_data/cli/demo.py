@@ -60,8 +60,8 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
     """Volumes by group, and the pictures of one mouse."""
     import pandas as pd
 
-    from mousecmr_data.cine.measure import measure
     from mousecmr_data.evaluate import figures
+    from mousecmr_data.metrics.volumes import measure
     from mousecmr_data.schema.manifest import load_manifest
 
     with output.progress("measuring", len(cohort)) as advance:
@@ -95,9 +95,9 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
 def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     """Test mice segmented by the network that ships with the package, held against the truth, in motion."""
     from mousecmr_data import baseline
-    from mousecmr_data.cine.measure import measure
-    from mousecmr_data.cine.overlap import scored
     from mousecmr_data.evaluate.movie import movie
+    from mousecmr_data.metrics.overlap import score_frames
+    from mousecmr_data.metrics.volumes import measure
 
     segmenter = baseline.load("phantom-small")
     rows, written = [], []
@@ -105,7 +105,7 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     with output.progress(f"segmenting {len(cohort)} test mice, image by image", total) as advance:
         for ds in cohort:
             found = segmenter.segment(ds, progress=advance)
-            dice, truth, ours = scored(found), measure(ds), measure(found, mask="predicted")
+            dice, truth, ours = score_frames(found), measure(ds), measure(found, mask="predicted")
             means = (float(dice[c].mean()) for c in ("dice_myocardium", "dice_blood_pool"))
             rows.append([truth.mouse, *(f"{m:.3f}" for m in means), truth.ef_percent, ours.ef_percent])
             written.append(movie(found, folder / f"{truth.mouse}_segmented.gif", "predicted"))

@@ -28,7 +28,7 @@ def command(
     import pandas as pd
 
     from mousecmr_data import api
-    from mousecmr_data.cine.measure import measure
+    from mousecmr_data.metrics.volumes import measure
 
     results = [measure(api.open_mouse(m, source=source, cache=cache, voxel_size_mm=voxel_size)) for m in mice]
     frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])

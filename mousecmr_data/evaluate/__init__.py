@@ -11,30 +11,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mousecmr_data.cine.overlap import dice
-    from mousecmr_data.evaluate.beat import curve
     from mousecmr_data.evaluate.comparison import compare
-    from mousecmr_data.evaluate.distance import distances
     from mousecmr_data.evaluate.evaluation import score
-    from mousecmr_data.evaluate.limits import bland_altman
     from mousecmr_data.evaluate.policies import Policies
     from mousecmr_data.evaluate.reporting import report
     from mousecmr_data.evaluate.reproduction import reproduce
     from mousecmr_data.evaluate.result import Evaluation, merge, read
-    from mousecmr_data.evaluate.statistics import anova, icc
     from mousecmr_data.evaluate.tables import agreement, overlap
+    from mousecmr_data.metrics.agreement import anova, bland_altman, icc
+    from mousecmr_data.metrics.overlap import compute_surface_distances as distances
+    from mousecmr_data.metrics.overlap import dice
+    from mousecmr_data.metrics.volumes import analyze_curve as curve
 
 _HOMES = {
     "Evaluation": "evaluate.result",
     "Policies": "evaluate.policies",
     "agreement": "evaluate.tables",
-    "anova": "evaluate.statistics",
-    "bland_altman": "evaluate.limits",
+    "anova": "metrics.agreement",
+    "bland_altman": "metrics.agreement",
     "compare": "evaluate.comparison",
-    "curve": "evaluate.beat",
-    "dice": "cine.overlap",
-    "distances": "evaluate.distance",
-    "icc": "evaluate.statistics",
+    "curve": "metrics.volumes.analyze_curve",
+    "dice": "metrics.overlap",
+    "distances": "metrics.overlap.compute_surface_distances",
+    "icc": "metrics.agreement",
     "merge": "evaluate.result",
     "overlap": "evaluate.tables",
     "read": "evaluate.result",
@@ -67,7 +66,11 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"mousecmr_data.{home}"), name)
+    if home.count(".") == 2:
+        home, _, old = home.rpartition(".")
+    else:
+        old = name
+    value = getattr(import_module(f"mousecmr_data.{home}"), old)
     globals()[name] = value  # asked for once; a function, not the module of the same name
     return value
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mousecmr_data.errors import PredictionError
-from mousecmr_data.evaluate import limits
 from mousecmr_data.evaluate.result import MEASURES, Evaluation, differing
 from mousecmr_data.evaluate.tables import BOTH, PAIR, SCORES, STRUCTURES, frames, mice
+from mousecmr_data.metrics.agreement import bootstrap_interval, drop_missing_pairs, run_paired_t_test
 from mousecmr_data.schema.phases import ED, ES
 
 SIGNIFICANT = 0.05
@@ -91,9 +91,9 @@ def _error_rows(a: Evaluation, b: Evaluation, both: list[str]) -> list[dict[str,
 
 
 def _row(what: str, structure: str, phase: str, a: Any, b: Any, *, larger_is_better: bool) -> dict[str, Any]:
-    x, y = limits.paired(a, b)
-    low, high = limits.bootstrap(y - x)
-    p, better = limits.paired_t(y, x), ""
+    x, y = drop_missing_pairs(a, b)
+    low, high = bootstrap_interval(y - x)
+    p, better = run_paired_t_test(y, x), ""
     if (low > 0 or high < 0) and p < SIGNIFICANT:  # of few mice, a bootstrap alone is too sure
         better = "b" if (low > 0) == larger_is_better else "a"
     return {

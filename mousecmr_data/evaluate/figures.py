@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.measure import measure
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.metrics.volumes import measure
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
 from mousecmr_data.schema.phases import ED, ES, INFLOW, UNLABELLED
 from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, NOT_PUBLISHED

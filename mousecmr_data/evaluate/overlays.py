@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.overlap import dice_by_class
-from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluate.figures import MARGIN_MM, box, new_figure
 from mousecmr_data.evaluate.predictions import Prediction, predictions_of
 from mousecmr_data.evaluate.result import Evaluation
 from mousecmr_data.evaluate.scoring import fitted, truth_of
 from mousecmr_data.evaluate.tables import mean_dice
+from mousecmr_data.metrics.overlap import dice_by_class
+from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.schema.labels import COLOURS, MEANINGS
 from mousecmr_data.schema.phases import ED, ES, UNKNOWN
 from mousecmr_data.schema.variables import DIMS, IMAGE, MASK
@@ -87,7 +87,7 @@ def _rows(rank: str, ds: xr.Dataset, prediction: Prediction, rule: Any) -> list[
     rows = []
     for k in wanted:
         number = int(truth["frame"].values[k])
-        ours: NDArray[np.uint8] = postprocessed(prediction.labels[frames.index(number)], rule)
+        ours: NDArray[np.uint8] = postprocess(prediction.labels[frames.index(number)], rule)
         at = int(np.flatnonzero(ds["frame"].values == number)[0])
         images = ds[IMAGE].isel(frame=at).transpose(*DIMS[1:]).values
         both = np.mean(list(dice_by_class(ours, masks[k]).values()))

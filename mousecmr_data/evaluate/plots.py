@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mousecmr_data.evaluate import limits, tables
+from mousecmr_data.evaluate import tables
 from mousecmr_data.evaluate.figures import new_figure
 from mousecmr_data.evaluate.page import number
 from mousecmr_data.evaluate.result import MEASURES, Evaluation
+from mousecmr_data.metrics.agreement import Values, bland_altman, drop_missing_pairs, pearson
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
 from mousecmr_data.schema.phases import ED, ES
 
@@ -34,7 +35,7 @@ def agreement(evaluation: Evaluation) -> Figure:
     axes = figure.subplots(3, 4)
     for k, (key, (name, unit)) in enumerate(MEASURES.items()):
         identity, difference = axes[k // 2, 2 * (k % 2)], axes[k // 2, 2 * (k % 2) + 1]
-        ours, truth = limits.paired(table[f"{key}_predicted"], table[f"{key}_truth"])
+        ours, truth = drop_missing_pairs(table[f"{key}_predicted"], table[f"{key}_truth"])
         _identity(identity, truth, ours, f"{name} ({unit})")
         _bland_altman(difference, truth, ours, f"{name} ({unit})")
     figure.suptitle(_title(evaluation, "prediction against ground truth"), fontsize=11)
@@ -147,21 +148,21 @@ def observers(model: pd.DataFrame, observer: pd.DataFrame, mark: str = "") -> Fi
     return figure
 
 
-def _identity(axes: Axes, truth: limits.Values, ours: limits.Values, label: str) -> None:
+def _identity(axes: Axes, truth: Values, ours: Values, label: str) -> None:
     axes.plot(truth, ours, "o", color=MODEL, ms=4, alpha=0.8)
     if truth.size:
         low, high = min(truth.min(), ours.min()), max(truth.max(), ours.max())
         edge = 0.06 * max(high - low, 1e-6)
         axes.plot([low - edge, high + edge], [low - edge, high + edge], color="0.6", lw=0.8, zorder=0)
-    r = limits.pearson(ours, truth)
+    r = pearson(ours, truth)
     axes.set_title(f"r = {r.r:.2f}" if np.isfinite(r.r) else "", fontsize=9)
     axes.set_xlabel(f"ground truth, {label}", fontsize=8)
     axes.set_ylabel(f"prediction, {label}", fontsize=8)
     _plain(axes)
 
 
-def _bland_altman(axes: Axes, truth: limits.Values, ours: limits.Values, label: str) -> None:
-    found = limits.bland_altman(ours, truth)
+def _bland_altman(axes: Axes, truth: Values, ours: Values, label: str) -> None:
+    found = bland_altman(ours, truth)
     axes.plot((truth + ours) / 2, ours - truth, "o", color=MODEL, ms=4, alpha=0.8)
     axes.axhline(0, color="0.85", lw=0.8, zorder=0)
     if np.isfinite(found.bias):
@@ -177,9 +178,7 @@ def _bland_altman(axes: Axes, truth: limits.Values, ours: limits.Values, label: 
     _plain(axes)
 
 
-def _box(
-    axes: Axes, values: limits.Values, at: float, colour: str, width: float = 0.5, *, vertical: bool = True
-) -> None:
+def _box(axes: Axes, values: Values, at: float, colour: str, width: float = 0.5, *, vertical: bool = True) -> None:
     """Points, and the quartiles' box where there are five or more."""
     values = values[np.isfinite(values)]
     apart = at + np.random.default_rng(0).uniform(-0.25, 0.25, values.size) * width

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mousecmr_data.cine.postprocessing import RULES, Rule
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.evaluate.distance import EMPTY, Empty
+from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy
+from mousecmr_data.metrics.postprocessing import RULES, PostprocessingRule
 
 Phases = Literal["annotated", "volume-curve"]
 
@@ -35,12 +35,12 @@ class Policies:
     """How predictions are scored."""
 
     phases: Phases = "annotated"
-    postprocessing: Rule = "none"
+    postprocessing: PostprocessingRule = "none"
     """Applied to the predictions before they are scored."""
-    empty: Empty = "missing"
+    empty: EmptyPolicy = "missing"
 
     def __post_init__(self) -> None:
-        choices = {"phases": tuple(PHASES), "postprocessing": tuple(RULES), "empty": EMPTY}
+        choices = {"phases": tuple(PHASES), "postprocessing": tuple(RULES), "empty": EMPTY_POLICIES}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ArgumentError(

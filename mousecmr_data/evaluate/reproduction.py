@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
-from mousecmr_data.cine.postprocessing import Rule
 from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluate import timing
 from mousecmr_data.evaluate.evaluation import about_cohort
@@ -21,10 +20,11 @@ from mousecmr_data.evaluate.published import Row, against, disagree
 from mousecmr_data.evaluate.result import Evaluation, MouseScore, Problem, versions
 from mousecmr_data.evaluate.scoring import score_mouse
 from mousecmr_data.evaluate.timing import Stopwatch
+from mousecmr_data.metrics.postprocessing import PostprocessingRule
 from mousecmr_data.schema.manifest import Published, load_manifest
 from mousecmr_data.schema.variables import PREDICTED
 
-RULES: tuple[Rule, ...] = ("paper", "upstream-code")
+RULES: tuple[PostprocessingRule, ...] = ("paper", "upstream-code")
 PHASES: tuple[Phases, ...] = ("annotated", "volume-curve")
 HEADLINE = Policies("annotated", "paper")
 """The article's own choices: the verdict is on these, the others stand beside them."""
@@ -43,7 +43,7 @@ class Segmenting(Protocol):
     def origin(self) -> Any:
         """Name, trained_on, limits of the weights."""
 
-    def segment(self, ds: xr.Dataset, *, postprocessing: Rule) -> xr.Dataset:
+    def segment(self, ds: xr.Dataset, *, postprocessing: PostprocessingRule) -> xr.Dataset:
         """``ds`` with the variable ``predicted``."""
 
 
@@ -96,7 +96,7 @@ def reproduce(
     cohorts: Mapping[str, Any],
     *,
     published: Published | None = None,
-    rules: Sequence[Rule] = RULES,
+    rules: Sequence[PostprocessingRule] = RULES,
     phases: Sequence[Phases] = PHASES,
     progress: Callable[[int], None] | None = None,
 ) -> Reproduction:

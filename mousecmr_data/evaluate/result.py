@@ -30,7 +30,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "mass_ed_mg": ("mass at ED", "mg"),
     "mass_es_mg": ("mass at ES", "mg"),
 }
-"""Measures of a mouse (fields of ``cine.measure.Measures``): the published table's name, and the unit."""
+"""Measures of a mouse (fields of ``metrics.volumes.Measures``): the published table's name, and the unit."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class MouseScore:
     """The :data:`MEASURES` of the experts' masks."""
     predicted: Mapping[str, float]
     curve: Mapping[str, Any] | None
-    """The fields of ``evaluate.beat.Curve``; None where not every frame was predicted."""
+    """The fields of ``metrics.volumes.VolumeCurve``; None where not every frame was predicted."""
     about: Mapping[str, str]
     doubt: str | None
     """What looks wrong with how the masks were written, in words."""

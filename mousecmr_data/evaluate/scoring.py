@@ -9,17 +9,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.measure import Measures, measure
-from mousecmr_data.cine.overlap import dice
-from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import PredictionError, UnlabelledError
-from mousecmr_data.evaluate.beat import curve
-from mousecmr_data.evaluate.distance import distances
 from mousecmr_data.evaluate.policies import Policies
 from mousecmr_data.evaluate.predictions import Prediction
 from mousecmr_data.evaluate.result import MEASURES, FrameScore, MouseScore
 from mousecmr_data.evaluate.suspicion import suspicion
+from mousecmr_data.metrics.overlap import compute_surface_distances, dice
+from mousecmr_data.metrics.postprocessing import postprocess
+from mousecmr_data.metrics.volumes import Measures, analyze_curve, measure
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 from mousecmr_data.schema.phases import ED, ES, UNLABELLED
 from mousecmr_data.schema.variables import DIMS, MASK, NOT_PUBLISHED, PREDICTED
@@ -55,10 +53,10 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
     given = labels[[frames.index(n) for n in numbers]]
     doubt = suspicion(given[0], truth[MASK].values[0])
     if whole:  # the curve needs every frame
-        labels = np.stack([postprocessed(labels[frames.index(n)], policies.postprocessing) for n in ds["frame"].values])
+        labels = np.stack([postprocess(labels[frames.index(n)], policies.postprocessing) for n in ds["frame"].values])
         ours = labels[np.flatnonzero(ds["labelled"].values)]
     else:
-        ours = np.stack([postprocessed(stack, policies.postprocessing) for stack in given])
+        ours = np.stack([postprocess(stack, policies.postprocessing) for stack in given])
     size = get_spacing(ds)
     seen = truth.assign({PREDICTED: (DIMS, ours)})
     theirs, at_frames = measure(truth), measure(seen, mask=PREDICTED)
@@ -86,7 +84,7 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: Policies) -> M
         frames=tuple(_frame_scores(truth, ours, at_frames, policies, size)),
         truth=_measures(theirs),
         predicted=_measures(found),
-        curve=asdict(curve(volumes, step)) if volumes is not None and volumes.size > 1 else None,
+        curve=asdict(analyze_curve(volumes, step)) if volumes is not None and volumes.size > 1 else None,
         about=dict(prediction.about),
         doubt=doubt,
     )
@@ -140,7 +138,7 @@ def _frame_scores(
         row = at_frames.frames.iloc[k]
         for label in FOREGROUND:
             a, b = ours[k] == label, theirs == label
-            apart = distances(a, b, size, empty=policies.empty)
+            apart = compute_surface_distances(a, b, size, empty=policies.empty)
             rows.append(
                 FrameScore(
                     frame=int(row["frame"]),

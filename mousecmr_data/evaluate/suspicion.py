@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.overlap import dice_by_class
+from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.schema.labels import FOREGROUND
 
 BAD, GOOD, GAIN = 0.8, 0.85, 0.15

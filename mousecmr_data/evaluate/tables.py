@@ -9,8 +9,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mousecmr_data.evaluate import limits, statistics
 from mousecmr_data.evaluate.result import MEASURES, Evaluation
+from mousecmr_data.metrics.agreement import (
+    LIMITS_SD,
+    anova,
+    bland_altman,
+    bootstrap_interval,
+    drop_missing_pairs,
+    icc,
+    pearson,
+    run_paired_t_test,
+    spearman,
+)
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS
 from mousecmr_data.schema.phases import ED, ES
 
@@ -80,7 +90,7 @@ def overlap(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def agreement(evaluation: Evaluation, *, limits_at: float = limits.LIMITS_AT) -> pd.DataFrame:
+def agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.DataFrame:
     """Prediction against truth, a row a measure, indexed by the published table's names.
 
     Columns: unit, n, truth_mean, truth_sd, model_mean, model_sd, bias, bias_low, bias_high (t), bias_boot_low,
@@ -91,20 +101,20 @@ def agreement(evaluation: Evaluation, *, limits_at: float = limits.LIMITS_AT) ->
     table = mice(evaluation)
     rows = {}
     for key, (name, unit) in MEASURES.items():
-        a, b = limits.paired(table[f"{key}_predicted"], table[f"{key}_truth"])
-        found = limits.bland_altman(a, b, limits_at=limits_at)
-        r, rho, forms = limits.pearson(a, b), limits.spearman(a, b), statistics.icc(np.column_stack([b, a]))
+        a, b = drop_missing_pairs(table[f"{key}_predicted"], table[f"{key}_truth"])
+        found = bland_altman(a, b, limits_at=limits_at)
+        r, rho, forms = pearson(a, b), spearman(a, b), icc(np.column_stack([b, a]))
         many = a.size > 1
         row: dict[str, Any] = {"unit": unit, "n": a.size}
         for who, values in (("truth", b), ("model", a)):
             row[f"{who}_mean"] = float(values.mean()) if a.size else np.nan
             row[f"{who}_sd"] = float(values.std(ddof=1)) if many else np.nan
         row["bias"], (row["bias_low"], row["bias_high"]) = found.bias, found.bias_ci
-        row["bias_boot_low"], row["bias_boot_high"] = limits.bootstrap(a - b)
+        row["bias_boot_low"], row["bias_boot_high"] = bootstrap_interval(a - b)
         row["sd"], (row["lower"], row["upper"]) = found.sd, found.limits
         row["lower_low"], row["lower_high"] = found.lower_ci
         row["upper_low"], row["upper_high"] = found.upper_ci
-        row["p"] = limits.paired_t(a, b)
+        row["p"] = run_paired_t_test(a, b)
         row["r"], (row["r_low"], row["r_high"]), row["r_p"] = r.r, r.ci, r.p
         row["rho"], row["rho_p"] = rho.r, rho.p
         for form in ("ICC(2,1)", "ICC(3,1)"):
@@ -118,7 +128,7 @@ def agreement(evaluation: Evaluation, *, limits_at: float = limits.LIMITS_AT) ->
 def dice_anova(evaluation: Evaluation) -> pd.DataFrame:
     """Repeated-measures ANOVA of Dice, phase × structure: the paper's test."""
     table = frames(evaluation)
-    return statistics.anova(table[table["phase"].isin([ED, ES])], "dice", ("phase", "structure"), "mouse")
+    return anova(table[table["phase"].isin([ED, ES])], "dice", ("phase", "structure"), "mouse")
 
 
 def dice_against_errors(evaluation: Evaluation) -> pd.DataFrame:
@@ -127,7 +137,7 @@ def dice_against_errors(evaluation: Evaluation) -> pd.DataFrame:
     rows = {}
     for key, (name, _) in MEASURES.items():
         error = table[f"{key}_error"].abs()
-        found = limits.spearman(table["mean_dice"], error)
+        found = spearman(table["mean_dice"], error)
         rows[name] = {"rho": found.r, "p": found.p, "n": int(error.notna().sum())}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
 
@@ -161,7 +171,7 @@ def group_tests(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def _described(values: Any) -> dict[str, Any]:
-    low, high = limits.bootstrap(values)
+    low, high = bootstrap_interval(values)
     return {
         "mean": float(values.mean()),
         "sd": float(values.std(ddof=1)) if values.size > 1 else np.nan,

@@ -12,14 +12,13 @@ import pandas as pd
 import xarray as xr
 from scipy.signal import savgol_filter
 
-from mousecmr_data.cine.measure import Measures, measure
 from mousecmr_data.errors import FileLayoutError, UnitsError
-from mousecmr_data.evaluate.beat import FRAMES_FITTED, curve
 from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
 from mousecmr_data.formats.plausible import GIVE
 from mousecmr_data.jobs import quality
 from mousecmr_data.jobs.quality import Flag
 from mousecmr_data.jobs.settings import Settings, marks
+from mousecmr_data.metrics.volumes import FITTED_FRAMES, Measures, analyze_curve, measure
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.phases import ED, ES, UNKNOWN, UNLABELLED
 from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, PREDICTED, UNPROCESSED
@@ -99,7 +98,7 @@ def segment(
             f"at most {quality.IMPOSSIBLE_UL:g} µL",
             GIVE,
         )
-    smoothed = savgol_filter(volumes, FRAMES_FITTED, 2) if volumes.size >= FRAMES_FITTED else volumes
+    smoothed = savgol_filter(volumes, FITTED_FRAMES, 2) if volumes.size >= FITTED_FRAMES else volumes
     phase = np.full(len(labels), UNLABELLED, dtype="<U10")
     if volumes.size > 1 and volumes.max() > 0:
         phase[int(np.argmin(smoothed))] = ES
@@ -129,7 +128,7 @@ def segment(
 def _row(ds: xr.Dataset, m: Measures) -> dict[str, Any]:
     volumes = m.frames["blood_pool_ul"].to_numpy()
     timed = bool(ds.attrs.get(FRAME_TIME_KNOWN, True)) and volumes.size > 1
-    c = curve(volumes, float(ds["time"].attrs["frame_time"]))
+    c = analyze_curve(volumes, float(ds["time"].attrs["frame_time"]))
     stated = ds.attrs.get(HEART_RATE)
     estimated = "one beat taken as the whole cine" if timed else "missing"
     pair = np.isfinite(m.edv_ul)

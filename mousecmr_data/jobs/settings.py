@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mousecmr_data.cine.postprocessing import Rule
+from mousecmr_data.metrics.postprocessing import PostprocessingRule
 
 PUBLISHED = "mousecmr-9.4T-unet3plus"
 """The authors' published weights: the default, for which nothing ever stands in."""
@@ -25,7 +25,7 @@ class Settings:
     axes: str | None = None
     """NIfTI only: a letter an axis of the file (x column, y row, z slice, t frame)."""
     frame_time_ms: float | None = None
-    postprocessing: Rule = "paper"
+    postprocessing: PostprocessingRule = "paper"
     engine: str = "auto"
     device: str = "auto"
     batch_size: int = 16

@@ -20,8 +20,8 @@ from mousecmr_data.baseline.checkpoint import Progress  # noqa: E402
 from mousecmr_data.baseline.loop import fit  # noqa: E402
 from mousecmr_data.baseline.slices import Slices  # noqa: E402
 from mousecmr_data.baseline.tensorfile import weights  # noqa: E402
-from mousecmr_data.cine.overlap import dice_by_class  # noqa: E402
 from mousecmr_data.errors import FileLayoutError  # noqa: E402
+from mousecmr_data.metrics.overlap import dice_by_class  # noqa: E402
 
 SCRIPT = Path(small_run.__file__)
 

@@ -11,8 +11,8 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 import mousecmr_data
 from mousecmr_data import baseline
 from mousecmr_data.baseline.segmenter import Segmenter
-from mousecmr_data.cine.overlap import dice_by_class
 from mousecmr_data.errors import ArgumentError
+from mousecmr_data.metrics.overlap import dice_by_class
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mousecmr_data.baseline.engines.engine import Engine
-from mousecmr_data.cine.overlap import dice_by_class
-from mousecmr_data.cine.postprocessing import postprocessed
+from mousecmr_data.metrics.overlap import dice_by_class
+from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.schema.labels import Label
 
 Labels = NDArray[np.uint8]
@@ -101,5 +101,5 @@ def _ejection_fraction(stacks: Labels) -> float:
     """Percent, after the paper's post-processing; NaN where it has no meaning."""
     if len(stacks) != 2:
         return float("nan")
-    end_diastole, end_systole = (np.count_nonzero(postprocessed(s) == Label.BLOOD_POOL) for s in stacks)
+    end_diastole, end_systole = (np.count_nonzero(postprocess(s) == Label.BLOOD_POOL) for s in stacks)
     return 100.0 * (end_diastole - end_systole) / end_diastole if end_diastole else float("nan")

@@ -8,9 +8,9 @@ import xarray as xr
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.baseline import export
-from mousecmr_data.cine.overlap import dice_by_class, scored
 from mousecmr_data.dataset.hdf5 import open_mouse_file
 from mousecmr_data.dataset.model import build_dataset, resolve_sizes
+from mousecmr_data.metrics.overlap import dice_by_class, score_frames
 from mousecmr_data.schema.labels import Label
 
 
@@ -36,11 +36,11 @@ def test_dice_is_of_the_whole_stack_and_empty_agrees_with_empty() -> None:
 
 
 def test_only_labelled_frames_are_scored() -> None:
-    table = scored(segmented())
+    table = score_frames(segmented())
     assert table["frame"].tolist() == [0, 2]
     assert table["phase"].tolist() == ["ED", "ES"]
     assert table["dice_blood_pool"].tolist() == pytest.approx([1.0, 2 / 3])
-    assert scored(segmented().drop_vars("mask")).empty
+    assert score_frames(segmented().drop_vars("mask")).empty
 
 
 def test_the_written_file_is_read_back_and_says_what_it_is(tmp_path: Path) -> None:

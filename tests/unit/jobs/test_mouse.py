@@ -9,12 +9,12 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.errors import UnitsError
 from mousecmr_data.formats import cinemodel
 from mousecmr_data.formats.grid import Grid
 from mousecmr_data.jobs import mouse
 from mousecmr_data.jobs.quality import FLAGS
+from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.schema.variables import DIMS, PREDICTED, UNPROCESSED
 
 RADII = 5.0 + 2.0 * np.cos(np.linspace(0, 2 * np.pi, 20, endpoint=False))
@@ -33,7 +33,7 @@ class Told:
         attrs = {"weights": "told", "synthetic_training": True}
         if progress:
             progress(self.given.shape[0] * self.given.shape[1])
-        kept = np.stack([postprocessed(stack) for stack in self.given])
+        kept = np.stack([postprocess(stack) for stack in self.given])
         return ds.assign({PREDICTED: (DIMS, kept, attrs), UNPROCESSED: (DIMS, self.given)})
 
 

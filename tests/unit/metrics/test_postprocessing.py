@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mousecmr_data.cine.postprocessing import postprocessed
 from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.metrics.postprocessing import postprocess
 
 
 def stack() -> np.ndarray:
@@ -18,13 +18,13 @@ def stack() -> np.ndarray:
 
 
 def test_paper_keeps_the_largest_component_of_each_class() -> None:
-    kept = postprocessed(stack(), "paper")
+    kept = postprocess(stack(), "paper")
     assert np.count_nonzero(kept == 2) == 400
     assert np.count_nonzero(kept == 1) == 160
 
 
 def test_upstream_code_keeps_what_spans_slices_near_the_dominant_one() -> None:
-    kept = postprocessed(stack(), "upstream-code")
+    kept = postprocess(stack(), "upstream-code")
     assert np.count_nonzero(kept == 2) == 108 + 18
     assert np.count_nonzero(kept == 1) == 160
 
@@ -32,16 +32,16 @@ def test_upstream_code_keeps_what_spans_slices_near_the_dominant_one() -> None:
 def test_upstream_code_drops_a_class_in_one_slice_only() -> None:
     labels = np.zeros((3, 20, 20), np.uint8)
     labels[1, 5:15, 5:15] = 2
-    assert not postprocessed(labels, "upstream-code").any()
-    assert postprocessed(labels, "paper").any()
+    assert not postprocess(labels, "upstream-code").any()
+    assert postprocess(labels, "paper").any()
 
 
 def test_none_changes_nothing_and_nothing_is_fine() -> None:
-    assert np.array_equal(postprocessed(stack(), "none"), stack())
+    assert np.array_equal(postprocess(stack(), "none"), stack())
     for rule in ("paper", "upstream-code", "none"):
-        assert not postprocessed(np.zeros((2, 8, 8), np.uint8), rule).any()
+        assert not postprocess(np.zeros((2, 8, 8), np.uint8), rule).any()
 
 
 def test_an_unknown_rule_is_named() -> None:
     with pytest.raises(UnknownNameError, match="biggest"):
-        postprocessed(stack(), "biggest")  # type: ignore[arg-type]
+        postprocess(stack(), "biggest")  # type: ignore[arg-type]

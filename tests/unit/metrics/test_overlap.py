@@ -10,7 +10,7 @@ from evaluated import ring
 import mousecmr_data as md
 from mousecmr_data import evaluate
 from mousecmr_data.errors import ArgumentError, FileLayoutError
-from mousecmr_data.evaluate.distance import surface
+from mousecmr_data.metrics.overlap import find_surface
 
 SPACING = (1.0, 0.1, 0.12)
 
@@ -89,8 +89,8 @@ def test_the_policy_for_empty_masks_is_explicit() -> None:
 def test_the_surface_is_the_voxels_with_a_neighbour_outside() -> None:
     cube = np.zeros((5, 5, 5), bool)
     cube[1:4, 1:4, 1:4] = True
-    assert len(surface(cube)) == 26
-    assert len(surface(np.ones((3, 3, 3), bool))) == 26, "beyond the stack is outside"
+    assert len(find_surface(cube)) == 26
+    assert len(find_surface(np.ones((3, 3, 3), bool))) == 26, "beyond the stack is outside"
 
 
 def test_the_real_stack_scores_as_published(real_mouse: Path) -> None:

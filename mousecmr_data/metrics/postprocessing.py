@@ -12,7 +12,7 @@ from scipy import ndimage
 from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.schema.labels import FOREGROUND
 
-Rule = Literal["paper", "upstream-code", "none"]
+PostprocessingRule = Literal["paper", "upstream-code", "none"]
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -22,7 +22,7 @@ MAX_DISTANCE = 40.0
 """Index units (row, column, slice, unscaled). These three: source, the authors' code."""
 
 
-def postprocessed(labels: Labels, rule: Rule = "paper") -> Labels:
+def postprocess(labels: Labels, rule: PostprocessingRule = "paper") -> Labels:
     """A stack (slice, y, x) with what ``rule`` drops set to background.
 
     "paper": the largest 6-connected component of each class. "upstream-code": components of at least 10
@@ -40,7 +40,7 @@ def postprocessed(labels: Labels, rule: Rule = "paper") -> Labels:
     return kept
 
 
-def _largest(mask: Mask) -> Mask:
+def _keep_largest(mask: Mask) -> Mask:
     components, n = ndimage.label(mask)
     if n < 2:
         return mask
@@ -49,7 +49,7 @@ def _largest(mask: Mask) -> Mask:
     return np.asarray(components == int(sizes.argmax()))
 
 
-def _near_the_dominant(mask: Mask) -> Mask:
+def _keep_near_dominant(mask: Mask) -> Mask:
     # The authors' arrays are (row, column, slice): that order numbers the components, and so breaks ties.
     components, n = ndimage.label(mask.transpose(1, 2, 0))
     sizes = np.bincount(components.ravel(), minlength=n + 1)
@@ -68,12 +68,12 @@ def _near_the_dominant(mask: Mask) -> Mask:
     return np.asarray(np.isin(components, kept).transpose(2, 0, 1))
 
 
-def _all(mask: Mask) -> Mask:
+def _keep_all(mask: Mask) -> Mask:
     return mask
 
 
 RULES: dict[str, Callable[[Mask], Mask]] = {
-    "paper": _largest,
-    "upstream-code": _near_the_dominant,
-    "none": _all,
+    "paper": _keep_largest,
+    "upstream-code": _keep_near_dominant,
+    "none": _keep_all,
 }

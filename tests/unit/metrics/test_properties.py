@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mousecmr_data import evaluate
-from mousecmr_data.evaluate import limits, tables
+from mousecmr_data.evaluate import tables
 from mousecmr_data.evaluate.result import MEASURES
+from mousecmr_data.metrics.agreement import bland_altman
 
 few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 MICE = cohort(4)
@@ -81,9 +82,9 @@ pairs = st.lists(st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size
 @given(pairs, st.floats(-50, 50))
 def test_a_shift_moves_bias_and_limits_and_nothing_else(values: list[tuple[float, float]], shift: float) -> None:
     a, b = np.array(values).T
-    before, after = limits.bland_altman(a, b), limits.bland_altman(a + shift, b)
+    before, after = bland_altman(a, b), bland_altman(a + shift, b)
     assert after.bias == pytest.approx(before.bias + shift, abs=1e-9)
     assert after.sd == pytest.approx(before.sd, abs=1e-9)
     assert after.limits == pytest.approx((before.limits[0] + shift, before.limits[1] + shift), abs=1e-8)
-    turned = limits.bland_altman(b, a)
+    turned = bland_altman(b, a)
     assert turned.limits == pytest.approx((-before.limits[1], -before.limits[0]), abs=1e-9)

@@ -8,7 +8,8 @@ import pytest
 from evaluated import cohort
 
 from mousecmr_data import evaluate
-from mousecmr_data.evaluate import limits, tables
+from mousecmr_data.evaluate import tables
+from mousecmr_data.metrics.agreement import bland_altman, bootstrap_interval, pearson, run_paired_t_test, spearman
 
 pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
 
@@ -80,35 +81,35 @@ def test_anova_leaves_out_mice_that_lack_a_cell() -> None:
 
 
 def test_correlations_and_the_paired_test() -> None:
-    r = limits.pearson(LARGE, MINI)
+    r = pearson(LARGE, MINI)
     assert r.r == pytest.approx(0.943, abs=5e-4), "the article prints 0.94"
     assert r.ci[0] < r.r < r.ci[1]
-    assert limits.spearman(LARGE, MINI).r == pytest.approx(pd.Series(LARGE).corr(pd.Series(MINI), method="spearman"))
+    assert spearman(LARGE, MINI).r == pytest.approx(pd.Series(LARGE).corr(pd.Series(MINI), method="spearman"))
     t = np.mean(np.subtract(LARGE, MINI)) / (np.std(np.subtract(LARGE, MINI), ddof=1) / np.sqrt(17))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from statsmodels.stats.weightstats import DescrStatsW
-    assert limits.paired_t(LARGE, MINI) == pytest.approx(DescrStatsW(np.subtract(LARGE, MINI)).ttest_mean()[1])
+    assert run_paired_t_test(LARGE, MINI) == pytest.approx(DescrStatsW(np.subtract(LARGE, MINI)).ttest_mean()[1])
     assert abs(t) < 2.12
 
 
 def test_what_says_nothing_is_missing_and_warns_nobody() -> None:
     same = [1.0, 2.0, 3.0]
-    assert np.isnan(limits.paired_t(same, same))
-    assert np.isnan(limits.paired_t(np.add(same, 0.1), same)), "differences that do not vary have no test"
-    assert np.isnan(limits.pearson([1, 1, 1], same).r)
-    assert np.isnan(limits.bland_altman([1.0], [2.0]).bias)
-    assert limits.bland_altman([1.0, np.nan, 3.0], [0.0, 5.0, 2.0]).n == 2
+    assert np.isnan(run_paired_t_test(same, same))
+    assert np.isnan(run_paired_t_test(np.add(same, 0.1), same)), "differences that do not vary have no test"
+    assert np.isnan(pearson([1, 1, 1], same).r)
+    assert np.isnan(bland_altman([1.0], [2.0]).bias)
+    assert bland_altman([1.0, np.nan, 3.0], [0.0, 5.0, 2.0]).n == 2
 
 
 def test_the_bootstrap_is_by_mouse_and_repeats_itself() -> None:
     values = np.random.default_rng(0).normal(5, 2, 40)
-    low, high = limits.bootstrap(values)
-    assert (low, high) == limits.bootstrap(values)
+    low, high = bootstrap_interval(values)
+    assert (low, high) == bootstrap_interval(values)
     error = values.std(ddof=1) / np.sqrt(40)
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15)
-    assert np.isnan(limits.bootstrap([1.0])[0])
+    assert np.isnan(bootstrap_interval([1.0])[0])
 
 
 def test_groups_that_differ_are_told_apart_by_truth_and_prediction() -> None:
