@@ -185,7 +185,7 @@ def network(weights: str | None) -> Any:
     import torch
 
     from mousecmr_data import baseline
-    from mousecmr_data.baseline.unet3plus import UNet3Plus
+    from mousecmr_data.models.unet3plus import UNet3Plus
 
     if weights:
         return baseline.load(weights, device="cpu", engine="eager").network

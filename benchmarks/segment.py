@@ -30,7 +30,7 @@ from region import cine
 
 from mousecmr_data import baseline
 from mousecmr_data.baseline.engines import kept
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import write_nifti_images
 from mousecmr_data.jobs.settings import PUBLISHED
 from mousecmr_data.web.options import SMALL, Options
 from mousecmr_data.web.server import create_app
@@ -49,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         mouse = Path(scratch) / "mouse.nii.gz"
-        nifti.write_images(cine("Mouse6"), mouse)
+        write_nifti_images(cine("Mouse6"), mouse)
         print(
             f"{kept.processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.weights}, {args.engine}"
         )

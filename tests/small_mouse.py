@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import mousecmr_data
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import write_nifti_images
 
 FRAMES, SLICES, SIDE = 4, 3, 128
 
@@ -24,5 +24,5 @@ def small_mouse(cache: Path) -> xr.Dataset:
 
 def write_small_mouse(cache: Path, path: Path) -> Path:
     """The same as NIfTI."""
-    nifti.write_images(small_mouse(cache), path)
+    write_nifti_images(small_mouse(cache), path)
     return path

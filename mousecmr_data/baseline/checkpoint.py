@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mousecmr_data.baseline import tensorfile
 from mousecmr_data.baseline.config import Config
 from mousecmr_data.errors import FileLayoutError
+from mousecmr_data.models.safetensors import read_tensors, write_tensors
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -34,12 +34,12 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progres
     for number, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             tensors[f"optimizer.{number}.{key}"] = torch.as_tensor(value)
-    tensorfile.write(folder / LAST, tensors, {"progress": vars(progress), "config": config.to_json()})
+    write_tensors(folder / LAST, tensors, {"progress": vars(progress), "config": config.to_json()})
 
 
 def restore(folder: Path, model: nn.Module, optimizer: Optimizer, config: Config) -> Progress:
     """Put the saved state into ``model`` and ``optimizer``; says how far the run had come."""
-    tensors, about = tensorfile.read(folder / LAST)
+    tensors, about = read_tensors(folder / LAST)
     saved = Config.from_json(about["config"])
     if saved != config:
         raise FileLayoutError(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from mousecmr_data.baseline.unet3plus import CHANNELS
 from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.models.unet3plus import CHANNELS
 
 Augmentation = Literal["paper", "notebook", "randomised", "none"]
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mousecmr_data.baseline import tensorfile
+from mousecmr_data.models.safetensors import write_text
 
 
 def write(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
@@ -16,7 +16,7 @@ def write(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
     table = csv.DictWriter(out, list(curve[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(curve)
-    tensorfile.write_text(folder / "curves.csv", out.getvalue())
+    write_text(folder / "curves.csv", out.getvalue())
 
 
 def draw(folder: Path, curve: Sequence[Mapping[str, float]], title: str) -> Path | None:

@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mousecmr_data.baseline import checkpoint, curves, tensorfile
+from mousecmr_data.baseline import checkpoint, curves
 from mousecmr_data.baseline.batches import Batch, epoch_batches, validation_batches
 from mousecmr_data.baseline.checkpoint import Progress
 from mousecmr_data.baseline.config import Config
-from mousecmr_data.baseline.device import chosen_device
 from mousecmr_data.baseline.loss import supervised_loss
 from mousecmr_data.baseline.processes import Processes
 from mousecmr_data.baseline.slices import Slices
-from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.models.device import select_device
+from mousecmr_data.models.safetensors import read_weights, write_weights
+from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema.labels import Label
 
 Tell = Callable[[dict[str, float]], None]
@@ -45,7 +46,7 @@ def fit(
     dict to start from.
     """
     processes = Processes.joined(config.replicas)
-    device = chosen_device(config.device, processes.local)
+    device = select_device(config.device, processes.local)
     torch.manual_seed(config.seed)
     model = UNet3Plus(config.channels, deep_supervision=config.deep_supervision, reduce=config.reduce)
     if initial is not None:
@@ -74,14 +75,14 @@ def fit(
             progress.best_loss, progress.best_epoch = row["validation_loss"], epoch
             if processes.first:
                 header = {**(about or {}), "epoch": epoch}
-                tensorfile.save_weights(folder / checkpoint.BEST, model, header, half=config.half_weights)
+                write_weights(folder / checkpoint.BEST, model, header, half=config.half_weights)
         if processes.first:
             checkpoint.save(folder, model, optimizer, progress, config)
             curves.write(folder, progress.curve)
             if tell:
                 tell(row)
     processes.leave()
-    best, _ = tensorfile.weights(folder / checkpoint.BEST)
+    best, _ = read_weights(folder / checkpoint.BEST)
     model.load_state_dict(best)
     return model.eval(), progress
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from mousecmr_data.baseline.engines.restructured import Restructured
 from mousecmr_data.baseline.engines.steps import Step
-from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
+from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 
 POINTS = 2 * LEVELS
 

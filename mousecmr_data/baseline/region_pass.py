@@ -29,9 +29,9 @@ from mousecmr_data.baseline.grid import Grid, training_grid
 from mousecmr_data.baseline.randomisation import normalised
 from mousecmr_data.baseline.region import Box
 from mousecmr_data.baseline.region_network import Context, Pointed, WholeField, Window
-from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
+from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.schema.labels import Label
 
 AGREEMENT = 0.97

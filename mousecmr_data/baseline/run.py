@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mousecmr_data.baseline import checkpoint, curves, loop, tensorfile
+from mousecmr_data.baseline import checkpoint, curves, loop
 from mousecmr_data.baseline.checkpoint import Progress
 from mousecmr_data.baseline.config import Config
 from mousecmr_data.baseline.gathering import gathered
@@ -20,6 +20,7 @@ from mousecmr_data.baseline.slices import Slices
 from mousecmr_data.baseline.weights import load
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnknownNameError
+from mousecmr_data.models.safetensors import write_text
 from mousecmr_data.phantom import COHORTS, plans
 
 CONFIG, RUN = "config.json", "run.json"
@@ -148,8 +149,8 @@ def _begin(folder: Path, config: Config, about: dict[str, Any]) -> bool:
             raise FileLayoutError(f"{folder} holds a run on other data.", "the same mice and the same files")
         return True
     if int(os.environ.get("RANK", "0")) == 0:
-        tensorfile.write_text(folder / CONFIG, config.to_json())
-        tensorfile.write_text(folder / RUN, json.dumps(about, indent=2))
+        write_text(folder / CONFIG, config.to_json())
+        write_text(folder / RUN, json.dumps(about, indent=2))
     return False
 
 
@@ -161,7 +162,7 @@ def _finish(folder: Path, config: Config, about: dict[str, Any], progress: Progr
         "best_validation_loss": progress.best_loss,
         "seconds": sum(row["seconds"] for row in progress.curve),
     }
-    tensorfile.write_text(folder / RUN, json.dumps({**about, "outcome": outcome}, indent=2))
+    write_text(folder / RUN, json.dumps({**about, "outcome": outcome}, indent=2))
 
 
 def _board(folder: Path) -> Any:

@@ -18,10 +18,10 @@ from mousecmr_data.baseline.engines import Engine, make
 from mousecmr_data.baseline.grid import training_grid
 from mousecmr_data.baseline.randomisation import normalised
 from mousecmr_data.baseline.region_pass import Region
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
+from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
 

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline import keras_weights, tensorfile
 from mousecmr_data.baseline.engines import make
 from mousecmr_data.baseline.segmenter import Origin, Segmenter
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.download.cache import get_weights_folder
 from mousecmr_data.download.fetch import fetch_weights
 from mousecmr_data.errors import ChecksumError, DownloadError, FileLayoutError, MissingDataError, UnknownNameError
+from mousecmr_data.models.keras import read_keras_weights
+from mousecmr_data.models.safetensors import read_weights, write_weights
+from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -89,7 +90,7 @@ def _from_file(path: Path) -> tuple[UNet3Plus, Origin]:
     """A file of one's own: of a training run, or Keras HDF5."""
     if path.suffix in HDF5:
         limits = "A file of the caller's own: its checksum is not known here."
-        return keras_weights.read(path), Origin(path.name, "not stated", limits, False)
+        return read_keras_weights(path), Origin(path.name, "not stated", limits, False)
     network, about = _network(path)
     origin = Origin(
         str(about.get("name", path.stem)),
@@ -101,7 +102,7 @@ def _from_file(path: Path) -> tuple[UNet3Plus, Origin]:
 
 
 def _network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:
-    state, about = tensorfile.weights(path)
+    state, about = read_weights(path)
     if not {"channels", "classes", "reduce"} <= about.keys():
         raise FileLayoutError(f"{path} does not say which network it is for.", "a file that training wrote")
     network = UNet3Plus(about["channels"], about["classes"], reduce=about["reduce"])
@@ -154,11 +155,11 @@ def _fetched(card: Card, manifest: Manifest | None, cache: str | Path | None, of
             f"bring the file to {folder / Path(entry.path).name}, or ask for other weights by name: "
             "--weights phantom-small (trained on synthetic mice only)",
         ) from e
-    network = keras_weights.read(source)
+    network = read_keras_weights(source)
     if network.channels != entry.channels or network.classes != len(entry.classes):
         raise FileLayoutError(f"{source} has the channels {network.channels}.", f"{entry.channels}")
     about = {"name": entry.name, "source_sha256": entry.sha256, "content": _content(network.state_dict())}
-    tensorfile.save_weights(converted, network, about)
+    write_weights(converted, network, about)
     return network
 
 

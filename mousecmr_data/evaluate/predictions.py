@@ -203,9 +203,9 @@ def _stem(path: Path) -> str | None:
 
 def _read(path: Path) -> Prediction:
     if path.name.lower().endswith(NIFTI):
-        from mousecmr_data.formats import nifti
+        from mousecmr_data.formats.nifti import read_nifti_labels
 
-        return Prediction(four_axes(nifti.read_labels(path), path.name))
+        return Prediction(four_axes(read_nifti_labels(path), path.name))
     return _hdf5(path)
 
 

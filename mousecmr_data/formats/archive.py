@@ -24,7 +24,7 @@ BLOCK = 1024**2
 _UNIX_TYPE = 16
 
 
-def unpack(archive: Path, into: Path) -> Path:
+def unpack_archive(archive: Path, into: Path) -> Path:
     """Unpack ``archive`` and the archives in it into the new folder ``into``; returns it.
 
     Refused, each by name: paths that leave the folder, links and other special files, encryption, more than
@@ -32,11 +32,11 @@ def unpack(archive: Path, into: Path) -> Path:
     levels, and files that grow more than ``MAX_RATIO`` times. Raises :class:`FileLayoutError`; what was
     written until then is the caller's to remove with ``into``.
     """
-    _Budget().unpack(archive, into, 1)
+    _UnpackBudget().unpack(archive, into, 1)
     return into
 
 
-class _Budget:
+class _UnpackBudget:
     def __init__(self) -> None:
         self.files, self.bytes = 0, 0
 
@@ -51,7 +51,7 @@ class _Budget:
             with zipfile.ZipFile(archive) as z:
                 members = [m for m in z.infolist() if not m.is_dir()]
                 for m in members:
-                    _check(who, m)
+                    _check_member(who, m)
                 self._room(who, into, sum(m.file_size for m in members), len(members))
                 for m in members:
                     self._extract(who, z, m, into)
@@ -59,9 +59,9 @@ class _Budget:
             raise
         except OSError as e:
             known = translate_os_error(e, into)
-            raise (_damaged(who, e) if known is e else known) from e
+            raise (_make_damaged_error(who, e) if known is e else known) from e
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as e:
-            raise _damaged(who, e) from e
+            raise _make_damaged_error(who, e) from e
         for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() == ".zip"):
             self.unpack(inner, inner.with_suffix(""), depth + 1)
             inner.unlink()
@@ -80,7 +80,7 @@ class _Budget:
             raise make_disk_full_error(into, size)
 
     def _extract(self, who: str, z: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path) -> None:
-        target = into.joinpath(*_parts(member))
+        target = into.joinpath(*_split_path(member))
         if target.exists():
             raise FileLayoutError(f"{who} holds {member.filename!r} twice.", "each file once")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,9 +92,9 @@ class _Budget:
                 out.write(block)
 
 
-def _check(who: str, m: zipfile.ZipInfo) -> None:
+def _check_member(who: str, m: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(m.external_attr >> _UNIX_TYPE)
-    parts = _parts(m)
+    parts = _split_path(m)
     if m.filename.startswith(("/", "\\")) or ".." in parts or not parts or ":" in parts[0] or "\0" in m.filename:
         raise FileLayoutError(f"{who}: the path {m.filename!r} leads out of the archive.", "paths inside it")
     if kind not in (0, stat.S_IFREG):
@@ -109,9 +109,9 @@ def _check(who: str, m: zipfile.ZipInfo) -> None:
         )
 
 
-def _parts(m: zipfile.ZipInfo) -> tuple[str, ...]:
+def _split_path(m: zipfile.ZipInfo) -> tuple[str, ...]:
     return PurePosixPath(m.filename.replace("\\", "/")).parts
 
 
-def _damaged(who: str, error: Exception) -> FileLayoutError:
+def _make_damaged_error(who: str, error: Exception) -> FileLayoutError:
     return FileLayoutError(f"{who} is damaged or no zip archive: {error}", "a .zip archive")

@@ -11,16 +11,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
-from mousecmr_data.formats import cinemodel
-from mousecmr_data.formats.grid import LETTERS, Grid, turned
-from mousecmr_data.formats.quiet import quiet
+from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, suppress_warnings
+from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes
 
 try:
     from brukerapi.dataset import Dataset  # type: ignore[import-untyped]
 except ImportError as e:
     raise MissingExtraError.of("brukerapi", "bruker") from e
 
-FLOAT = 8
+FLOAT_BYTES = 8
 """Bytes of a pixel as brukerapi gives it."""
 SLICES = ("FG_SLICE",)
 TRIGGERED, GATED = "FG_MOVIE", ("FG_CARDIAC_MOVIE", "FG_CYCLE")
@@ -29,17 +28,19 @@ whose frames are parts of a heart beat that the file does not state."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read(path: Path, *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None) -> xr.Dataset:
+def read_bruker(
+    path: Path, *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
+) -> xr.Dataset:
     """The cine in a ``2dseq`` file as a dataset of the cine model.
 
     Slices count with their distance. The time between frames is the repetition time of a triggered movie, and not
-    known of a gated one. Parameters as for :func:`mousecmr_data.formats.nifti.read`. Raises
+    known of a gated one. Parameters as for :func:`mousecmr_data.formats.nifti.read_nifti`. Raises
     :class:`FileLayoutError` (damaged, complex, several slice packages, dimensions that are no cine's).
     """
-    array, letters, affine, repetition_ms, synthetic = _load(path)
+    array, letters, affine, repetition_ms, synthetic = _load_2dseq(path)
     scan = path.parents[2].name if len(path.parents) > 2 else path.parent.name
-    axes, flipped = turned(affine, 2, oriented=True)
-    order = [letters.index(c) for c in LETTERS]
+    axes, flipped = orient_axes(affine, 2, oriented=True)
+    order = [letters.index(c) for c in AXIS_LETTERS]
     array = array.transpose(order)
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     by_letter = dict(zip(axes, steps.tolist(), strict=True))
@@ -48,9 +49,9 @@ def read(path: Path, *, spacing: Sequence[float] | None = None, frame_time_ms: f
     if step is None and repetition_ms:
         step, source = repetition_ms, "visu_pars (repetition time)"
         notes.append("The repetition time is taken for the time between frames, as it is in a triggered cine.")
-    grid = Grid(
+    grid = FileGrid(
         tuple(array.shape),
-        axes + LETTERS[3],
+        axes + AXIS_LETTERS[3],
         flipped,
         tuple(tuple(r) for r in affine.tolist()),
         "mm",
@@ -60,8 +61,8 @@ def read(path: Path, *, spacing: Sequence[float] | None = None, frame_time_ms: f
     )
     own = (by_letter["z"], by_letter["y"], by_letter["x"])
     given = own if spacing is None else tuple(float(v) for v in spacing)
-    return cinemodel.dataset(
-        cinemodel.as_image(scan, grid.to_model(array)),
+    return build_scan(
+        convert_pixels(scan, grid.to_model(array)),
         (given[0], given[1], given[2]),
         "visu_pars" if spacing is None else "given by the caller",
         step,
@@ -75,15 +76,15 @@ def read(path: Path, *, spacing: Sequence[float] | None = None, frame_time_ms: f
     )
 
 
-def _load(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], float | None, bool]:
+def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], float | None, bool]:
     """Pixels, their axes' letters, affine (column, row, slice) to RAS, repetition time, whether synthetic."""
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "Bruker's 2dseq")
     if not (path.parent / "visu_pars").is_file():
         raise MissingDataError(f"There is no visu_pars beside {path.name}.", "both, as ParaVision wrote them")
-    cinemodel.check_size(path.name, (path.stat().st_size,), FLOAT // 2)
+    check_array_size(path.name, (path.stat().st_size,), FLOAT_BYTES // 2)
     try:
-        with quiet("brukerapi"):
+        with suppress_warnings("brukerapi"):
             data: Any = Dataset(path)
             array = np.asarray(data.data)
             kinds = [str(k) for k in data.dim_type]
@@ -97,7 +98,7 @@ def _load(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], float | N
         ) from e
     if array.dtype.kind == "c":
         raise FileLayoutError(f"{path.name} holds complex values.", "magnitude images")
-    letters, used = _letters(path, kinds, array.shape)
+    letters, used = _name_axes(path, kinds, array.shape)
     array = array.reshape([n for n, c in zip(array.shape, letters, strict=True) if c != "-"])
     letters = letters.replace("-", "")
     for c in "zt":
@@ -108,7 +109,7 @@ def _load(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], float | N
     return array, letters, LPS_TO_RAS @ affine, ms, "SYNTHETIC" in comment
 
 
-def _letters(path: Path, kinds: list[str], shape: tuple[int, ...]) -> tuple[str, str]:
+def _name_axes(path: Path, kinds: list[str], shape: tuple[int, ...]) -> tuple[str, str]:
     """A letter an axis ("-": unused), and the frame group that is time."""
     letters, used = "", ""
     for kind, n in zip(kinds, shape, strict=False):

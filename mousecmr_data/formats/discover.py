@@ -12,24 +12,24 @@ from typing import Literal
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.formats.archive import MAX_FILES
 
-Kind = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
+FormatName = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
 
-NIFTI, HDF5, FDF = (".nii", ".nii.gz"), (".h5", ".hdf5"), (".fdf",)
-DICOM = (".dcm", ".ima", ".dicom")
-READABLE = (
+NIFTI_SUFFIXES, HDF5_SUFFIXES, FDF_SUFFIXES = (".nii", ".nii.gz"), (".h5", ".hdf5"), (".fdf",)
+DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
+READABLE_FORMATS = (
     "NIfTI (.nii, .nii.gz), DICOM, Bruker (2dseq with visu_pars), Agilent FDF (.fdf), or HDF5 of the dataset's layout"
 )
-MASKS = re.compile(r"[_-](masks?|seg|segmentation|labels?)\.nii(\.gz)?$", re.IGNORECASE)
+MASK_NAMES = re.compile(r"[_-](masks?|seg|segmentation|labels?)\.nii(\.gz)?$", re.IGNORECASE)
 """Names of files that hold masks: left out where a folder is searched."""
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundScan:
     """A mouse that was found, not yet read."""
 
     name: str
-    kind: Kind
+    kind: FormatName
     paths: tuple[Path, ...]
     """Its files; of Bruker, the ``2dseq`` alone."""
 
@@ -39,37 +39,37 @@ class Found:
         return sum(p.stat().st_size for p in self.paths)
 
 
-def find(path: Path) -> list[Found]:
+def find_scans(path: Path) -> list[FoundScan]:
     """The mice in ``path``: a file, or a folder that is searched to its depths (links are not followed).
 
     Raises :class:`MissingDataError` (nothing there) and :class:`FileLayoutError` (nothing that is known).
     """
     if not path.exists():
-        raise MissingDataError(f"There is no file or folder {path}.", READABLE)
-    found = list(_in_folder(path)) if path.is_dir() else list(_of_file(path))
+        raise MissingDataError(f"There is no file or folder {path}.", READABLE_FORMATS)
+    found = list(_find_in_folder(path)) if path.is_dir() else list(_find_in_file(path))
     if not found:
-        some = ", ".join(sorted(p.name for p in _files(path))[:5]) if path.is_dir() else path.name
-        raise FileLayoutError(f"{path.name} holds nothing that can be read: {some or 'no file'}.", READABLE)
-    return _named(found, path)
+        some = ", ".join(sorted(p.name for p in _list_files(path))[:5]) if path.is_dir() else path.name
+        raise FileLayoutError(f"{path.name} holds nothing that can be read: {some or 'no file'}.", READABLE_FORMATS)
+    return _name_scans(found, path)
 
 
-def _of_file(path: Path) -> Iterator[tuple[Kind, tuple[Path, ...]]]:
+def _find_in_file(path: Path) -> Iterator[tuple[FormatName, tuple[Path, ...]]]:
     name = path.name.lower()
-    if name.endswith(NIFTI):
+    if name.endswith(NIFTI_SUFFIXES):
         yield "NIfTI", (path,)
-    elif name.endswith(HDF5):
+    elif name.endswith(HDF5_SUFFIXES):
         yield "HDF5", (path,)
-    elif name.endswith(FDF):
+    elif name.endswith(FDF_SUFFIXES):
         yield "FDF", (path,)
     elif name == "2dseq":
         yield "Bruker", (path,)
-    elif name.endswith(DICOM) or is_dicom(path):
+    elif name.endswith(DICOM_SUFFIXES) or is_dicom(path):
         yield "DICOM", (path,)
 
 
-def _in_folder(folder: Path) -> Iterator[tuple[Kind, tuple[Path, ...]]]:
+def _find_in_folder(folder: Path) -> Iterator[tuple[FormatName, tuple[Path, ...]]]:
     by_folder: dict[Path, list[Path]] = {}
-    for path in _files(folder):
+    for path in _list_files(folder):
         by_folder.setdefault(path.parent, []).append(path)
     dicom: list[Path] = []
     for parent in sorted(by_folder):
@@ -79,19 +79,21 @@ def _in_folder(folder: Path) -> Iterator[tuple[Kind, tuple[Path, ...]]]:
             yield "Bruker", (parent / "2dseq",)
             continue
         lower = {f: f.name.lower() for f in files}
-        if fdf := [f for f in files if lower[f].endswith(FDF)]:
+        if fdf := [f for f in files if lower[f].endswith(FDF_SUFFIXES)]:
             yield "FDF", tuple(fdf)
-        yield from (("HDF5", (f,)) for f in files if lower[f].endswith(HDF5))
-        if nifti := [f for f in files if lower[f].endswith(NIFTI) and not MASKS.search(f.name)]:
-            from mousecmr_data.formats import niftifolder
+        yield from (("HDF5", (f,)) for f in files if lower[f].endswith(HDF5_SUFFIXES))
+        if nifti := [f for f in files if lower[f].endswith(NIFTI_SUFFIXES) and not MASK_NAMES.search(f.name)]:
+            from mousecmr_data.formats.nifti import group_nifti_files
 
-            yield from (("NIfTI", group) for group in niftifolder.groups(nifti))
-        known = (*FDF, *HDF5, *NIFTI)
-        dicom += [f for f in files if not lower[f].endswith(known) and (lower[f].endswith(DICOM) or is_dicom(f))]
+            yield from (("NIfTI", group) for group in group_nifti_files(nifti))
+        known = (*FDF_SUFFIXES, *HDF5_SUFFIXES, *NIFTI_SUFFIXES)
+        dicom += [
+            f for f in files if not lower[f].endswith(known) and (lower[f].endswith(DICOM_SUFFIXES) or is_dicom(f))
+        ]
     if dicom:
-        from mousecmr_data.formats.dicomfiles import groups
+        from mousecmr_data.formats.dicom import group_dicom_files
 
-        yield from (("DICOM", group) for group in groups(dicom))
+        yield from (("DICOM", group) for group in group_dicom_files(dicom))
 
 
 def is_dicom(path: Path) -> bool:
@@ -103,7 +105,7 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _list_files(folder: Path) -> Iterator[Path]:
     """All plain files below ``folder``, hidden ones and links left out."""
     n = 0
     for parent, folders, names in os.walk(folder):
@@ -118,22 +120,24 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _named(found: Sequence[tuple[Kind, tuple[Path, ...]]], base: Path) -> list[Found]:
+def _name_scans(found: Sequence[tuple[FormatName, tuple[Path, ...]]], base: Path) -> list[FoundScan]:
     """Names from the paths: of a mouse alone that of ``base``, else the way to it."""
     names = [
         base.name if len(found) == 1 else "_".join((p[0] if len(p) == 1 else p[0].parent).relative_to(base).parts)
         for _, p in found
     ]
-    return [Found(n, kind, paths) for n, (kind, paths) in zip(unique(map(clean, names)), found, strict=True)]
+    return [
+        FoundScan(n, kind, paths) for n, (kind, paths) in zip(make_unique(map(clean_name, names)), found, strict=True)
+    ]
 
 
-def clean(name: str) -> str:
+def clean_name(name: str) -> str:
     """A name that can be a folder's: without the endings of image files, letters of any file system."""
     name = re.sub(r"(\.nii)?\.gz$|\.(nii|h5|hdf5|dcm|ima|fdf|img|zip)$", "", name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:80] or "mouse"
 
 
-def unique(names: Iterable[str]) -> list[str]:
+def make_unique(names: Iterable[str]) -> list[str]:
     """Names with a number behind those that came before."""
     seen: dict[str, int] = {}
     out = []

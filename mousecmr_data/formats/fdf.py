@@ -17,21 +17,71 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
-from mousecmr_data.formats import cinemodel, procpar
-from mousecmr_data.formats.grid import LETTERS, Grid
+from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels
+from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid
+
+# MERGED formats.fdf: Agilent (Varian) ``procpar``: the parameters of an acquisition, as a table of names.
+#
+# A parameter takes three lines or more: its name and ten numbers about it (the third is its basic type: 1 real,
+# 2 string); the number of values and the values (strings in quotes, one a line from the second on); the number of
+# values that are allowed and these. Source: VnmrJ User Programming, "Format of a stored parameter".
+
+
+MAX_PROCPAR_BYTES = 16 * 1024**2
+"""A procpar has some 100 kB."""
+PROCPAR_FIELDS = 11
+PROCPAR_REAL = 1
+ProcparValues = tuple[float, ...] | tuple[str, ...]
+
+
+def read_procpar(path: Path) -> dict[str, ProcparValues]:
+    """Parameters by name: real ones as numbers, others as text.
+
+    Raises :class:`MissingDataError`, and :class:`FileLayoutError` where the file does not follow the format.
+    """
+    if not path.is_file():
+        raise MissingDataError(f"There is no file {path}.", "procpar beside the .fdf files")
+    if path.stat().st_size > MAX_PROCPAR_BYTES:
+        raise FileLayoutError(f"{path.name} has {path.stat().st_size:,} bytes.", f"at most {MAX_PROCPAR_BYTES:,}")
+    lines = iter(path.read_text(encoding="latin-1").splitlines())
+    found: dict[str, ProcparValues] = {}
+    for line in lines:
+        head = line.split()
+        if not head:
+            continue
+        try:
+            if len(head) < PROCPAR_FIELDS:
+                raise ValueError(f"{len(head)} fields instead of {PROCPAR_FIELDS}")
+            kind = int(head[2])
+            number, *rest = next(lines).split(maxsplit=1)
+            if kind == PROCPAR_REAL:
+                found[head[0]] = tuple(float(v) for v in "".join(rest).split())
+                if len(found[head[0]]) != int(number):
+                    raise ValueError(f"{len(found[head[0]])} values instead of {number}")
+            else:
+                more = [next(lines) for _ in range(int(number) - 1)]
+                found[head[0]] = tuple(v.strip().strip('"') for v in ("".join(rest), *more))
+            next(lines)  # what is allowed
+        except (ValueError, StopIteration) as e:
+            raise FileLayoutError(
+                f"{path.name} is damaged or no procpar, at {head[0][:40]!r}: {e or 'it ends too early'}",
+                "Agilent's parameter file",
+            ) from e
+    return found
+
 
 MM_IN_CM = 10.0
 MAX_HEADER = 64 * 1024
 MAGIC = b"#!/usr/local/fdf/startup"
 TYPES = {("float", 32): "f4", ("double", 64): "f8", ("short", 16): "i2", ("integer", 16): "i2", ("integer", 32): "i4"}
 """NumPy's name of (storage, bits)."""
-UNEVEN = 0.02
+MAX_UNEVEN = 0.02
 """Share of the slice distance by which distances may differ."""
 _DECLARATION = re.compile(r"^\s*(?:float|int|char)\s*\*?\s*(\w+)\s*(\[\s*\])?\s*=\s*(.*?)\s*;", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Image:
+class FdfImage:
     """The header of a file; lengths in mm."""
 
     path: Path
@@ -49,38 +99,46 @@ class Image:
     tr_ms: float | None
 
 
-def read(
+def read_fdf(
     paths: Sequence[Path], *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
 ) -> xr.Dataset:
     """The cine in FDF files (of one folder, in any order) as a dataset of the cine model.
 
     Slices are sorted by position; frames by image and echo number; each slice must have each frame once. The time
     between frames is TR (the header's, else procpar's), if that can be a mouse's. Orientation is not used: images
-    are taken as stored. Parameters as for :func:`mousecmr_data.formats.nifti.read`.
+    are taken as stored. Parameters as for :func:`mousecmr_data.formats.nifti.read_nifti`.
     """
     if not paths:
         raise MissingDataError("There is no FDF file.", "one or more .fdf files")
-    images = [header(p) for p in sorted(paths)]
+    images = [read_fdf_header(p) for p in sorted(paths)]
     folder = paths[0].parent
     for what in ("shape", "spacing", "dtype"):
         if len({getattr(i, what) for i in images}) > 1:
             raise FileLayoutError(f"The images in {folder.name} differ in their {what}.", "one scan", "one .img folder")
-    stack = _stack(images, folder.name)
-    thickness, notes = _distance(stack, folder.name)
+    stack = _sort_stack(images, folder.name)
+    thickness, notes = _find_slice_distance(stack, folder.name)
     first = stack[0][0]
-    cinemodel.check_size(folder.name, (len(stack[0]), len(stack), *first.shape), first.dtype.itemsize)
-    array = np.stack([np.stack([_pixels(i) for i in found]) for found in stack], axis=1)  # (frame, slice, row, column)
+    check_array_size(folder.name, (len(stack[0]), len(stack), *first.shape), first.dtype.itemsize)
+    array = np.stack(
+        [np.stack([_read_pixels(i) for i in found]) for found in stack], axis=1
+    )  # (frame, slice, row, column)
     steps = (thickness, *first.spacing) if spacing is None else tuple(float(v) for v in spacing)
     step, source = frame_time_ms, "given by the caller"
     if step is None and len(stack[0]) > 1:
-        step, source = _frame_time(first, folder)
+        step, source = _find_frame_time(first, folder)
     n_frames, n_slices, rows, columns = array.shape
     affine = np.diag([first.spacing[1], first.spacing[0], thickness or 1.0, 1.0]).tolist()
-    grid = Grid(
-        (columns, rows, n_slices, n_frames), LETTERS, "", tuple(tuple(r) for r in affine), "mm", "msec", step or 0.0
+    grid = FileGrid(
+        (columns, rows, n_slices, n_frames),
+        AXIS_LETTERS,
+        "",
+        tuple(tuple(r) for r in affine),
+        "mm",
+        "msec",
+        step or 0.0,
     )
-    return cinemodel.dataset(
-        cinemodel.as_image(folder.name, array),
+    return build_scan(
+        convert_pixels(folder.name, array),
         (steps[0], steps[1], steps[2]),
         "the header (span, location)" if spacing is None else "given by the caller",
         step,
@@ -93,7 +151,7 @@ def read(
     )
 
 
-def header(path: Path) -> Image:
+def read_fdf_header(path: Path) -> FdfImage:
     """The header of one file. Raises :class:`FileLayoutError` where it is damaged or of another rank than 2."""
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "an .fdf file")
@@ -106,7 +164,7 @@ def header(path: Path) -> Image:
     for name, _, value in _DECLARATION.findall(raw[:end].decode("latin-1")):
         fields[name] = [v.strip().strip('"') for v in value.strip("{} ").split(",")]
     try:
-        return _image(path, fields, end)
+        return _parse_header(path, fields, end)
     except MouseCMRError:
         raise
     except (KeyError, ValueError, IndexError, OverflowError) as e:
@@ -115,7 +173,7 @@ def header(path: Path) -> Image:
         ) from e
 
 
-def _image(path: Path, fields: dict[str, list[str]], end: int) -> Image:
+def _parse_header(path: Path, fields: dict[str, list[str]], end: int) -> FdfImage:
     def number(name: str, k: int = 0) -> float:
         value = float(fields[name][k])
         if not np.isfinite(value):
@@ -133,14 +191,14 @@ def _image(path: Path, fields: dict[str, list[str]], end: int) -> Image:
     big = int(number("bigendian")) if "bigendian" in fields else 1
     dtype = np.dtype((">" if big else "<") + TYPES[storage])
     columns, rows = int(number("matrix", 0)), int(number("matrix", 1))
-    cinemodel.check_size(path.name, (rows, columns), dtype.itemsize)
+    check_array_size(path.name, (rows, columns), dtype.itemsize)
     if path.stat().st_size - end - 1 < rows * columns * dtype.itemsize:
         raise FileLayoutError(
             f"{path.name} ends too early: {path.stat().st_size - end - 1} bytes of pixels.",
             f"{rows} × {columns} × {dtype.itemsize} bytes",
         )
     image = next((int(number(n)) for n in ("array_index", "image") if n in fields), 1)
-    return Image(
+    return FdfImage(
         path,
         (rows, columns),
         (MM_IN_CM * number("span", 1) / rows, MM_IN_CM * number("span", 0) / columns),
@@ -154,9 +212,9 @@ def _image(path: Path, fields: dict[str, list[str]], end: int) -> Image:
     )
 
 
-def _stack(images: Sequence[Image], who: str) -> list[list[Image]]:
+def _sort_stack(images: Sequence[FdfImage], who: str) -> list[list[FdfImage]]:
     """Images as [slice][frame]."""
-    by_slice: dict[tuple[float, int], list[Image]] = {}
+    by_slice: dict[tuple[float, int], list[FdfImage]] = {}
     for image in images:
         by_slice.setdefault((round(image.depth, 3), image.slice_no), []).append(image)
     stack = [sorted(by_slice[k], key=lambda i: i.frame) for k in sorted(by_slice)]
@@ -174,7 +232,7 @@ def _stack(images: Sequence[Image], who: str) -> list[list[Image]]:
     return stack
 
 
-def _distance(stack: list[list[Image]], who: str) -> tuple[float, list[str]]:
+def _find_slice_distance(stack: list[list[FdfImage]], who: str) -> tuple[float, list[str]]:
     """Distance of slices in mm, and notes."""
     first = stack[0][0]
     if len(stack) == 1:
@@ -182,27 +240,27 @@ def _distance(stack: list[list[Image]], who: str) -> tuple[float, list[str]]:
     steps = np.diff([found[0].depth for found in stack])
     if not steps.any():
         return first.thickness + first.gap, ["Slices have no positions: taken in the order of their numbers."]
-    if np.ptp(steps) > UNEVEN * np.median(steps):
+    if np.ptp(steps) > MAX_UNEVEN * np.median(steps):
         raise FileLayoutError(f"{who}: slices are {steps.min():.3g} to {steps.max():.3g} mm apart.", "even distances")
     distance = float(steps.mean())
-    if abs(distance - first.thickness) > UNEVEN * distance:
+    if abs(distance - first.thickness) > MAX_UNEVEN * distance:
         return distance, [
             f"Slices are {first.thickness:g} mm thick and {distance:.3g} mm apart: volumes use the distance."
         ]
     return distance, []
 
 
-def _frame_time(first: Image, folder: Path) -> tuple[float | None, str]:
+def _find_frame_time(first: FdfImage, folder: Path) -> tuple[float | None, str]:
     if first.tr_ms:
         return first.tr_ms, "the header (tr)"
     if (folder / "procpar").is_file():
-        tr = procpar.read(folder / "procpar").get("tr")
+        tr = read_procpar(folder / "procpar").get("tr")
         if tr and isinstance(tr[0], float):
             return 1000.0 * tr[0], "procpar (tr)"
     return None, ""
 
 
-def _pixels(image: Image) -> NDArray[Any]:
+def _read_pixels(image: FdfImage) -> NDArray[Any]:
     n = image.shape[0] * image.shape[1]
     with image.path.open("rb") as f:
         f.seek(-n * image.dtype.itemsize, 2)

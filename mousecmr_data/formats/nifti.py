@@ -1,6 +1,6 @@
 """NIfTI: cines read into the model, images and masks written.
 
-An array is (x, y, slice, frame), or any other order that the affine tells; see ``formats.grid``.
+An array is (x, y, slice, frame), or any other order that the affine tells; see ``formats.orientation``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ from mousecmr_data.errors import (
     LabelError,
     MissingDataError,
     MissingExtraError,
+    MouseCMRError,
     UnitsError,
 )
-from mousecmr_data.formats import cinemodel
-from mousecmr_data.formats.grid import LETTERS, MM, MS, Grid, check_axes, turned
-from mousecmr_data.formats.plausible import GIVE
-from mousecmr_data.formats.quiet import quiet
+from mousecmr_data.formats.build import (
+    ATTR_FRAME_TIME_KNOWN,
+    ATTR_NOTES,
+    SPACING_HINT,
+    build_scan,
+    check_array_size,
+    convert_pixels,
+    suppress_warnings,
+)
+from mousecmr_data.formats.orientation import AXIS_LETTERS, MM_PER_UNIT, MS_PER_UNIT, FileGrid, check_axes, orient_axes
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.variables import DIMS, IMAGE
 
@@ -38,17 +45,17 @@ except ImportError as e:
     raise MissingExtraError.of("nibabel", "formats") from e
 
 nib: Any = nibabel
-ENDINGS = (".nii", ".nii.gz")
-SYNTHETIC = "SYNTHETIC"
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+SYNTHETIC_MARK = "SYNTHETIC"
 """In a header's description: the images are of the phantom."""
-ORIENTED = (1, 3, 4)
+ORIENTED_CODES = (1, 3, 4)
 """Codes of a form that says how the animal lay: scanner, Talairach, MNI. 0 (none) and 2 (aligned; what nibabel
 writes for an array with an affine) do not."""
-SHEAR = 0.02
+MAX_SHEAR = 0.02
 """Cosine between axes from which a grid is not rectangular."""
 
 
-def read(
+def read_nifti(
     path: str | PathLike[str],
     *,
     spacing: Sequence[float] | None = None,
@@ -67,37 +74,37 @@ def read(
     :class:`ArgumentError` (``axes`` does not fit).
     """
     path = Path(path)
-    array, header, affine = _load(path)
-    grid, steps, notes = _grid(path, array.shape, header, affine, axes)
+    array, header, affine = _load_nifti(path)
+    grid, steps, notes = _make_grid(path, array.shape, header, affine, axes)
     source = f"the header ({grid.space_unit})"
     if spacing is not None:
-        steps, source = _three(spacing), "given by the caller"
-    ms, time_source = grid.time_step * MS[grid.time_unit] or None, f"the header ({grid.time_unit})"
+        steps, source = _check_three(spacing), "given by the caller"
+    ms, time_source = grid.time_step * MS_PER_UNIT[grid.time_unit] or None, f"the header ({grid.time_unit})"
     if frame_time_ms is not None:
         ms, time_source = frame_time_ms, "given by the caller"
-    return cinemodel.dataset(
-        cinemodel.as_image(path.name, grid.to_model(array)),
+    return build_scan(
+        convert_pixels(path.name, grid.to_model(array)),
         steps,
         source,
         ms,
         time_source,
         grid,
         notes,
-        mouse=stem(path),
+        mouse=strip_suffix(path),
         source=path.name,
         format="NIfTI",
-        synthetic=SYNTHETIC in str(header["descrip"].item().decode("latin-1")),
+        synthetic=SYNTHETIC_MARK in str(header["descrip"].item().decode("latin-1")),
     )
 
 
-def read_labels(path: str | PathLike[str]) -> NDArray[np.uint8]:
+def read_nifti_labels(path: str | PathLike[str]) -> NDArray[np.uint8]:
     """Labels (frame, slice, y, x) of a NIfTI file, in the model's order (as :func:`read` orders the images).
 
     Raises :class:`LabelError` where a value is no label.
     """
     path = Path(path)
-    array, header, affine = _load(path)
-    grid, _, _ = _grid(path, array.shape, header, affine, None)
+    array, header, affine = _load_nifti(path)
+    grid, _, _ = _make_grid(path, array.shape, header, affine, None)
     found = np.unique(array)
     if strange := [v for v in found.tolist() if v not in list(Label)]:
         raise LabelError(
@@ -107,37 +114,37 @@ def read_labels(path: str | PathLike[str]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(grid.to_model(array).astype(np.uint8))
 
 
-def write_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
+def write_nifti_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
     """Write the images of ``ds`` on its file's own grid, whole or not at all.
 
     A dataset without one (a mouse of the dataset's HDF5) becomes (x, y, slice, frame), 3D if it has one frame,
     with the affine diag(x, y, z) in mm. That images are synthetic is said in the header's description.
     """
     images = ds[IMAGE].transpose(*DIMS).values
-    return _write(images, path, Grid.of(ds), "mousecmr-data", bool(ds.attrs.get("synthetic")))
+    return _write_nifti(images, path, FileGrid.of(ds), "mousecmr-data", bool(ds.attrs.get("synthetic")))
 
 
-def write_labels(labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "") -> Path:
+def write_nifti_labels(labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "") -> Path:
     """Write labels uint8 (frame, slice, y, x) on the grid of ``like``, a dataset that :func:`read` or the cine
     model's own reader gave; ``labels`` may have fewer or more frames. ``by``: who made them, in a few words."""
     words = f"mousecmr-data {by}".strip()
-    return _write(np.asarray(labels, np.uint8), path, Grid.of(like), words, bool(like.attrs.get("synthetic")))
+    return _write_nifti(np.asarray(labels, np.uint8), path, FileGrid.of(like), words, bool(like.attrs.get("synthetic")))
 
 
-def stem(path: Path) -> str:
+def strip_suffix(path: Path) -> str:
     """The file's name without ``.nii`` or ``.nii.gz``."""
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
-def _load(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
+def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "a NIfTI file (.nii, .nii.gz)")
     try:
-        with quiet("nibabel.global"):
+        with suppress_warnings("nibabel.global"):
             image = nib.load(path)
         if not isinstance(image, nib.Nifti1Pair):
             raise FileLayoutError(f"{path.name} is {type(image).__name__}.", "a NIfTI file (.nii, .nii.gz)")
-        cinemodel.check_size(path.name, image.shape, 8)
+        check_array_size(path.name, image.shape, 8)
         scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
         array = np.asarray(image.dataobj, np.float32 if scaled else None)
         affine = np.asarray(image.affine, float)
@@ -145,7 +152,7 @@ def _load(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
         raise
     except Exception as e:  # a damaged header can make nibabel raise almost anything
         raise FileLayoutError(
-            f"{path.name} ({path.stat().st_size} bytes) is damaged or no NIfTI: {first_line(e)}",
+            f"{path.name} ({path.stat().st_size} bytes) is damaged or no NIfTI: {get_first_line(e)}",
             "a NIfTI file (.nii, .nii.gz)",
         ) from e
     while array.ndim > 3 and 1 in array.shape[3:]:  # unused axes
@@ -155,19 +162,19 @@ def _load(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     return array, image.header, affine
 
 
-def _grid(
+def _make_grid(
     path: Path, shape: tuple[int, ...], header: Any, affine: NDArray[np.float64], axes: str | None
-) -> tuple[Grid, tuple[float, float, float], list[str]]:
+) -> tuple[FileGrid, tuple[float, float, float], list[str]]:
     """The file's grid, its spacing (z, y, x) in mm (0 where it says nothing) and what was assumed."""
     notes = []
     try:
         space, time = header.get_xyzt_units()
     except KeyError:  # a code that means nothing
         space = time = "unknown"
-    if space not in MM:
+    if space not in MM_PER_UNIT:
         space = "mm"
         notes.append("The header does not say the unit of length: taken as mm.")
-    if time not in MS:
+    if time not in MS_PER_UNIT:
         time = "sec"
         if len(shape) == 4 and header["pixdim"][4] > 0.5:  # half a second is no frame time
             time = "msec"
@@ -175,7 +182,7 @@ def _grid(
     steps = np.abs(np.asarray(header["pixdim"][1:5], float))
     sized = np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3 and (steps[:3] > 0).all()
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) if sized else np.eye(3)
-    if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR:
+    if np.abs(directions.T @ directions - np.eye(3)).max() > MAX_SHEAR:
         raise FileLayoutError(
             f"{path.name}: the axes are not at right angles (a sheared or resampled grid).",
             "a rectangular grid",
@@ -185,21 +192,21 @@ def _grid(
         steps[:3] = np.linalg.norm(affine[:3, :3], axis=0)
     else:
         steps[:3] = 0.0
-    oriented = int(header["sform_code"]) in ORIENTED or (
-        int(header["sform_code"]) == 0 and int(header["qform_code"]) in ORIENTED
+    oriented = int(header["sform_code"]) in ORIENTED_CODES or (
+        int(header["sform_code"]) == 0 and int(header["qform_code"]) in ORIENTED_CODES
     )
     if axes is not None:
         letters, flipped = check_axes(axes.lower(), len(shape)), ""
     else:
         slice_axis = int(np.argmax(steps[:3])) if np.ptp(steps[:3]) > 0.2 * steps[:3].max() else 2
-        letters, flipped = turned(affine if sized else np.eye(4), slice_axis, oriented)
+        letters, flipped = orient_axes(affine if sized else np.eye(4), slice_axis, oriented)
         letters += "t" if len(shape) == 4 else ""
-    by_letter = {c: steps[i] * (MM[space] if i < 3 else 1.0) for i, c in enumerate(letters)}
+    by_letter = {c: steps[i] * (MM_PER_UNIT[space] if i < 3 else 1.0) for i, c in enumerate(letters)}
     if "t" in letters and letters.index("t") < 3:  # pixdim of a spatial axis, in nobody knows what
         by_letter["t"] = 0.0
     if "z" in letters and letters.index("z") == 3:
-        by_letter["z"] *= MM[space]
-    grid = Grid(
+        by_letter["z"] *= MM_PER_UNIT[space]
+    grid = FileGrid(
         tuple(shape),
         letters,
         flipped,
@@ -212,16 +219,16 @@ def _grid(
     return grid, (by_letter.get("z", 0.0), by_letter["y"], by_letter["x"]), notes
 
 
-def _write(array: NDArray[Any], path: str | PathLike[str], grid: Grid, words: str, synthetic: bool) -> Path:
+def _write_nifti(array: NDArray[Any], path: str | PathLike[str], grid: FileGrid, words: str, synthetic: bool) -> Path:
     path = Path(path)
-    if not path.name.endswith(ENDINGS):
+    if not path.name.endswith(NIFTI_SUFFIXES):
         raise ArgumentError(f"{path.name} is no name for NIfTI.", "a name ending in .nii or .nii.gz")
     frames = array.shape[0]
     if "t" in grid.axes and grid.shape[grid.axes.index("t")] != frames:
         shape = tuple(frames if c == "t" else n for c, n in zip(grid.axes, grid.shape, strict=True))
         grid = replace(grid, shape=shape)
-    if grid.axes == LETTERS and grid.shape[3] == 1:
-        grid = replace(grid, axes=LETTERS[:3], shape=grid.shape[:3])
+    if grid.axes == AXIS_LETTERS and grid.shape[3] == 1:
+        grid = replace(grid, axes=AXIS_LETTERS[:3], shape=grid.shape[:3])
     try:
         data = grid.to_file(array)
     except ValueError as e:
@@ -234,19 +241,150 @@ def _write(array: NDArray[Any], path: str | PathLike[str], grid: Grid, words: st
     image.header.set_xyzt_units(grid.space_unit, grid.time_unit)
     if data.ndim == 4:
         image.header["pixdim"][4] = grid.time_step
-    image.header["descrip"] = (words + (f" {SYNTHETIC}" if synthetic else ""))[:79].encode("latin-1", "replace")
+    image.header["descrip"] = (words + (f" {SYNTHETIC_MARK}" if synthetic else ""))[:79].encode("latin-1", "replace")
     with atomic_path(path) as partial:
         nib.save(image, partial)
     return path
 
 
-def _three(spacing: Sequence[float]) -> tuple[float, float, float]:
+def _check_three(spacing: Sequence[float]) -> tuple[float, float, float]:
     numbers = tuple(float(v) for v in spacing)
     if len(numbers) != 3:
-        raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", GIVE)
+        raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", SPACING_HINT)
     return numbers[0], numbers[1], numbers[2]
 
 
-def first_line(error: Exception) -> str:
+def get_first_line(error: Exception) -> str:
     """The first line of an error's text, or its name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+# MERGED formats.nifti: A mouse in several NIfTI files: a file a frame (3D), or a file a slice (x, y, 1, frame).
+
+
+TOLERANCE_MM = 1e-3
+
+
+def make_natural_key(path: Path) -> tuple[object, ...]:
+    """A sorting key by which ``frame10`` comes after ``frame9``."""
+    return tuple((int(t), "") if t.isdigit() else (-1, t.lower()) for t in re.split(r"(\d+)", str(path)))
+
+
+def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Which of ``paths`` (of one folder) are one mouse: cines alone; files of one frame, or of one slice, whose
+    grids have the same shape and the same directions, together."""
+    alone: list[tuple[Path, ...]] = []
+    together: dict[object, list[Path]] = {}
+    for path in sorted(paths, key=make_natural_key):
+        try:
+            with suppress_warnings("nibabel.global"):
+                image = nib.load(path)
+            shape, affine = tuple(image.shape), np.asarray(image.affine)
+        except Exception:  # reading it will say what is wrong
+            alone.append((path,))
+            continue
+        if len(shape) == 3:
+            together.setdefault(("frame", shape, _round_affine(affine)), []).append(path)
+        elif len(shape) == 4 and shape[2] == 1 and shape[3] > 1:
+            together.setdefault(("slice", shape, _round_affine(affine[:3, :3])), []).append(path)
+        else:
+            alone.append((path,))
+    return alone + [tuple(found) for found in together.values()]
+
+
+def read_nifti_files(
+    paths: Sequence[Path],
+    *,
+    spacing: Sequence[float] | None = None,
+    axes: str | None = None,
+    frame_time_ms: float | None = None,
+) -> xr.Dataset:
+    """The cine in the files ``paths``, as :func:`nifti.read` gives that of one file.
+
+    Files of one frame are taken in the order of their names (numbers as numbers), files of one slice in the
+    order of their positions.
+    """
+    if len(paths) == 1:
+        return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
+    if axes is None and nib.load(paths[0]).ndim == 4:
+        return _read_slice_files(paths, spacing, frame_time_ms)
+    parts = [read_nifti(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms) for p in paths]
+    sizes = {tuple(p.sizes[d] for d in DIMS) for p in parts}
+    if len(sizes) > 1 or parts[0].sizes["frame"] != 1:
+        raise FileLayoutError(
+            f"The {len(paths)} files in {paths[0].parent.name} are (frame, slice, y, x) {sorted(sizes)}.",
+            "files of one frame each, of the same size",
+            "give files that are cines one by one",
+        )
+    grid = FileGrid.of(parts[0])
+    whole = replace(grid, axes=grid.axes + "t", shape=(*grid.shape, len(paths)))
+    note = f"{len(paths)} files of one frame each were taken as one mouse, in the order of their names."
+    return _join_parts(parts, "frame", whole, note, frame_time_ms)
+
+
+def _read_slice_files(
+    paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None
+) -> xr.Dataset:
+    affines = [np.asarray(nib.load(p).affine, float) for p in paths]
+    normal = np.cross(affines[0][:3, 0], affines[0][:3, 1])
+    normal /= max(float(np.linalg.norm(normal)), 1e-12)
+    positions = np.array([float(a[:3, 3] @ normal) for a in affines])
+    order = np.argsort(positions)
+    steps = np.diff(positions[order])
+    if steps.min() <= 0 or np.ptp(steps) > 0.02 * steps.mean():
+        raise FileLayoutError(
+            f"The slices in {paths[0].parent.name} lie at {', '.join(f'{p:g}' for p in positions[order])}.",
+            "each slice once, evenly spaced",
+        )
+    unit = MM_PER_UNIT.get(nib.load(paths[0]).header.get_xyzt_units()[0], 1.0)
+    thickness = float(steps.mean()) * unit
+    parts = []
+    for k in order:
+        pixels = nib.affines.voxel_sizes(affines[k])[:2] * unit
+        own = spacing or (thickness, float(pixels[1]), float(pixels[0]))
+        try:
+            parts.append(read_nifti(paths[k], spacing=own, axes="xyzt", frame_time_ms=frame_time_ms))
+        except MouseCMRError as e:
+            raise FileLayoutError(f"{paths[k].name}: {e.found}", e.expected, e.next_step) from e
+    if len({p.sizes["frame"] for p in parts}) > 1:
+        raise FileLayoutError(f"The slices in {paths[0].parent.name} differ in their frames.", "the same frames")
+    affine = affines[order[0]].copy()
+    affine[:3, 2] = normal * steps.mean()
+    grid = FileGrid.of(parts[0])
+    whole = replace(
+        grid,
+        shape=(*grid.shape[:2], len(paths), grid.shape[3]),
+        affine=tuple(tuple(row) for row in affine.tolist()),
+    )
+    note = f"{len(paths)} files of one slice each were taken as one mouse, in the order of their positions."
+    return _join_parts(parts, "slice", whole, note, frame_time_ms)
+
+
+def _join_parts(
+    parts: list[xr.Dataset], dim: str, grid: FileGrid, note: str, frame_time_ms: float | None
+) -> xr.Dataset:
+    first = parts[0]
+    image = np.concatenate([p[IMAGE].values for p in parts], axis=DIMS.index(dim))
+    dz, dy, dx = (
+        float(first["z"].attrs["slice_thickness"]),
+        float(first["y"].values[1] - first["y"].values[0]),
+        float(first["x"].values[1] - first["x"].values[0]),
+    )
+    known = bool(first.attrs[ATTR_FRAME_TIME_KNOWN]) and (dim == "slice" or frame_time_ms is not None)
+    return build_scan(
+        image,
+        (dz, dy, dx),
+        str(first.attrs["voxel_size_source"]),
+        float(first["time"].attrs["frame_time"]) if known else None,
+        str(first.attrs["frame_time_source"]),
+        grid,
+        [*dict.fromkeys(n for p in parts for n in p.attrs[ATTR_NOTES]), note],
+        mouse=str(first.attrs["mouse"]),
+        source=f"{len(parts)} NIfTI files",
+        format="NIfTI",
+        synthetic=any(bool(p.attrs["synthetic"]) for p in parts),
+    )
+
+
+def _round_affine(array: Any) -> object:
+    return tuple(np.round(np.asarray(array, float) / TOLERANCE_MM).ravel().tolist())

@@ -19,8 +19,8 @@ import pandas as pd
 import mousecmr_data
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError
-from mousecmr_data.formats import reading
-from mousecmr_data.formats.discover import Found
+from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.read import read_scan
 from mousecmr_data.jobs import intake, mouse, writing
 from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.settings import RESEARCH, Settings
@@ -143,7 +143,7 @@ def load(settings: Settings, cache: Path | None = None) -> Segmenter:
 
 
 def _one(
-    one: Found,
+    one: FoundScan,
     digest: str,
     folder: Path,
     settings: Settings,
@@ -161,7 +161,7 @@ def _one(
         row = {**record["mouse"], "status": "as before", "seconds": record.get("seconds")}
         return row, Event("as before", one.name)
     tell(Event("reading", one.name))
-    ds = reading.read(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
+    ds = read_scan(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
     total, so_far = ds.sizes["frame"] * ds.sizes["slice"], 0
 
     def progress(n: int) -> None:

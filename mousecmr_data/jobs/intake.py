@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.formats import archive, discover
-from mousecmr_data.formats.discover import Found
+from mousecmr_data.formats.archive import unpack_archive
+from mousecmr_data.formats.discover import FoundScan, clean_name, find_scans, make_unique
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Refused:
 
 
 @contextmanager
-def gathered(inputs: Sequence[Path], scratch: Path | None = None) -> Iterator[tuple[list[Found], list[Refused]]]:
+def gathered(inputs: Sequence[Path], scratch: Path | None = None) -> Iterator[tuple[list[FoundScan], list[Refused]]]:
     """The mice in ``inputs`` (files, folders, zip archives; archives in folders too), and what was refused.
 
     Archives are unpacked into a folder below ``scratch`` (default: the system's place for temporary files),
@@ -32,9 +32,9 @@ def gathered(inputs: Sequence[Path], scratch: Path | None = None) -> Iterator[tu
     """
     with tempfile.TemporaryDirectory(prefix="mousecmr-", dir=scratch) as place:
         every = [one for k, path in enumerate(inputs) for one in _of(path, Path(place) / str(k))]
-        named = [replace(one, name=n) for one, n in zip(every, discover.unique(o.name for o in every), strict=True)]
+        named = [replace(one, name=n) for one, n in zip(every, make_unique(o.name for o in every), strict=True)]
         refused = [replace(r, error=in_users_names(r.error, scratch)) for r in named if isinstance(r, Refused)]
-        yield [f for f in named if isinstance(f, Found)], refused
+        yield [f for f in named if isinstance(f, FoundScan)], refused
 
 
 def without_folder(text: str, folder: Path | None = None) -> str:
@@ -50,23 +50,23 @@ def in_users_names(error: MouseCMRError, folder: Path | None = None) -> MouseCMR
     return type(error)(without_folder(error.found, folder), *rest)
 
 
-def _of(path: Path, scratch: Path) -> Iterator[Found | Refused]:
+def _of(path: Path, scratch: Path) -> Iterator[FoundScan | Refused]:
     if not path.is_dir():
         yield from _tried(path, scratch)
         return
     inner = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
     outside = list(_tried(path, scratch))
-    if not inner or isinstance(outside[0], Found):
+    if not inner or isinstance(outside[0], FoundScan):
         yield from outside
     for k, one in enumerate(inner):
         yield from _tried(one, scratch / str(k))
 
 
-def _tried(path: Path, scratch: Path) -> Iterator[Found | Refused]:
+def _tried(path: Path, scratch: Path) -> Iterator[FoundScan | Refused]:
     """The mice in a file, in a folder outside its archives, or in an archive, which keeps its name where it is
     unpacked: a mouse alone in it is called so."""
     try:
         packed = path.suffix.lower() == ".zip" and not path.is_dir()
-        yield from discover.find(archive.unpack(path, scratch / path.name) if packed else path)
+        yield from find_scans(unpack_archive(path, scratch / path.name) if packed else path)
     except MouseCMRError as e:
-        yield Refused(discover.clean(path.name), e, path)
+        yield Refused(clean_name(path.name), e, path)

@@ -13,8 +13,7 @@ import xarray as xr
 from scipy.signal import savgol_filter
 
 from mousecmr_data.errors import FileLayoutError, UnitsError
-from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
-from mousecmr_data.formats.plausible import GIVE
+from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES, SPACING_HINT
 from mousecmr_data.jobs import quality
 from mousecmr_data.jobs.quality import Flag
 from mousecmr_data.jobs.settings import Settings, marks
@@ -96,7 +95,7 @@ def segment(
             f"{who}: a left ventricle of {volumes.max() / 1000:.1f} mL is no mouse's. Voxels: {voxel} mm "
             f"({ds.attrs.get('voxel_size_source', 'source unknown')}).",
             f"at most {quality.IMPOSSIBLE_UL:g} µL",
-            GIVE,
+            SPACING_HINT,
         )
     smoothed = savgol_filter(volumes, FITTED_FRAMES, 2) if volumes.size >= FITTED_FRAMES else volumes
     phase = np.full(len(labels), UNLABELLED, dtype="<U10")
@@ -127,7 +126,7 @@ def segment(
 
 def _row(ds: xr.Dataset, m: Measures) -> dict[str, Any]:
     volumes = m.frames["blood_pool_ul"].to_numpy()
-    timed = bool(ds.attrs.get(FRAME_TIME_KNOWN, True)) and volumes.size > 1
+    timed = bool(ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True)) and volumes.size > 1
     c = analyze_curve(volumes, float(ds["time"].attrs["frame_time"]))
     stated = ds.attrs.get(HEART_RATE)
     estimated = "one beat taken as the whole cine" if timed else "missing"
@@ -169,15 +168,15 @@ def _flags(ds: xr.Dataset, before: Any, volumes: Any) -> tuple[Flag, ...]:
     ]
     if volumes.size == 1:
         found.append(Flag("single_frame", "One frame: no ED and ES."))
-    elif not ds.attrs.get(FRAME_TIME_KNOWN, True):
+    elif not ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True):
         found.append(Flag("frame_time_unknown", "Give it in ms: --frame-time 5"))
-    found += [Flag("input_note", str(note)) for note in ds.attrs.get(NOTES, ())]
+    found += [Flag("input_note", str(note)) for note in ds.attrs.get(ATTR_NOTES, ())]
     return tuple(found)
 
 
 def _frames(ds: xr.Dataset, m: Measures, smoothed: Any, flags: tuple[Flag, ...]) -> pd.DataFrame:
     table = m.frames.copy()
-    if not ds.attrs.get(FRAME_TIME_KNOWN, True):
+    if not ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True):
         table["time_ms"] = np.nan
     table["phase"] = table["phase"].where(table["phase"].isin([ED, ES]), "")
     table.insert(4, "blood_pool_smoothed_ul", smoothed)

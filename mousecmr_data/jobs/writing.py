@@ -13,8 +13,8 @@ import pandas as pd
 
 from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
-from mousecmr_data.formats import nifti
-from mousecmr_data.formats.discover import Found
+from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.nifti import write_nifti_labels
 from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.settings import Settings
 from mousecmr_data.schema.variables import PREDICTED
@@ -23,7 +23,9 @@ MASKS, SEG, FRAMES, SLICES, RECORD = "masks.nii.gz", "dicom-seg", "frames.csv", 
 OUTDATED = "OUTDATED.txt"
 
 
-def write(result: Result, folder: Path, settings: Settings, found: Found | None = None, key: str = "") -> list[Path]:
+def write(
+    result: Result, folder: Path, settings: Settings, found: FoundScan | None = None, key: str = ""
+) -> list[Path]:
     """Write masks, tables and pictures of ``result`` to ``folder``, in place of what was there.
 
     Masks are NIfTI on the grid of the input; of DICOM input (``found``) also DICOM SEG objects, one a frame.
@@ -62,18 +64,18 @@ def outdate(folder: Path, error: MouseCMRError) -> None:
         (folder / OUTDATED).write_text(text, encoding="utf-8")
 
 
-def _fill(result: Result, folder: Path, settings: Settings, found: Found | None) -> list[str]:
+def _fill(result: Result, folder: Path, settings: Settings, found: FoundScan | None) -> list[str]:
     """Write all but the record; returns what could not be."""
     masks = result.ds[PREDICTED]
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     by = f"{masks.attrs['weights']}{trained}; research only"
-    nifti.write_labels(masks.values, folder / MASKS, result.ds, by)
+    write_nifti_labels(masks.values, folder / MASKS, result.ds, by)
     notes = []
     if settings.dicom_seg and found is not None and found.kind == "DICOM":
         try:
-            from mousecmr_data.formats import dicomseg
+            from mousecmr_data.formats.dicom_seg import write_dicom_seg
 
-            dicomseg.write(masks.values, folder / SEG, found.paths, result.ds, by)
+            write_dicom_seg(masks.values, folder / SEG, found.paths, result.ds, by)
         except MissingExtraError as e:
             notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
     result.frames.to_csv(folder / FRAMES, index=False)

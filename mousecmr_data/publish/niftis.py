@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.memmap import read_without_converting
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
 from mousecmr_data.publish import exports
 from mousecmr_data.schema.variables import MASK
 
@@ -27,12 +27,12 @@ def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda
             about = exports.about(ds)
             place = folder / mouse
             place.mkdir()
-            nifti.write_images(ds, place / f"{mouse}_cine.nii.gz")
+            write_nifti_images(ds, place / f"{mouse}_cine.nii.gz")
             masks = {}
             for frame in about["labelled_frames"]:
                 name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask.nii.gz"
                 masks[str(frame)] = name
-                nifti.write_labels(ds[MASK].isel(frame=[frame]).values, place / name, ds)
+                write_nifti_labels(ds[MASK].isel(frame=[frame]).values, place / name, ds)
             exports.write_json(place / f"{mouse}.json", {**about, "cine": f"{mouse}_cine.nii.gz", "masks": masks})
             done(mouse)
     return Path(path)

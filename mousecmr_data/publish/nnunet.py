@@ -18,7 +18,7 @@ from typing import Any
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.memmap import read_without_converting
 from mousecmr_data.errors import ArgumentError, UnlabelledError
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
 from mousecmr_data.publish import exports
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import MASK
@@ -54,8 +54,8 @@ def write(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda
                 one = ds.isel(frame=[frame])
                 (folder / f"images{end}").mkdir(exist_ok=True)
                 (folder / f"labels{end}").mkdir(exist_ok=True)
-                nifti.write_images(one, folder / f"images{end}" / f"{case}_0000{ENDING}")
-                nifti.write_labels(one[MASK].values, folder / f"labels{end}" / f"{case}{ENDING}", one)
+                write_nifti_images(one, folder / f"images{end}" / f"{case}_0000{ENDING}")
+                write_nifti_labels(one[MASK].values, folder / f"labels{end}" / f"{case}{ENDING}", one)
             done(mouse)
         training = [c for split, names in cases.items() if split != TEST for c in names]
         if not training:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.formats import reading
-from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN
-from mousecmr_data.formats.discover import Found
+from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
+from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.read import read_scan
 from mousecmr_data.jobs import intake
 from mousecmr_data.jobs.settings import Settings
 
@@ -46,9 +46,9 @@ def check(inputs: Sequence[Path], settings: Settings, scratch: Path) -> list[See
         return [*(_read(f, settings) for f in found), *(Seen(r.name, error=r.error) for r in refused)]
 
 
-def _read(one: Found, settings: Settings) -> Seen:
+def _read(one: FoundScan, settings: Settings) -> Seen:
     try:
-        ds = reading.read(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
+        ds = read_scan(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
     except MouseCMRError as e:
         return Seen(one.name, one.kind, one.size, error=e)
     sizes = ds.sizes
@@ -60,6 +60,6 @@ def _read(one: Found, settings: Settings) -> Seen:
         sizes["slice"],
         (sizes["y"], sizes["x"]),
         get_spacing(ds),
-        float(ds["time"].attrs["frame_time"]) if ds.attrs.get(FRAME_TIME_KNOWN, True) else None,
+        float(ds["time"].attrs["frame_time"]) if ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True) else None,
         bool(ds.attrs.get("synthetic")),
     )

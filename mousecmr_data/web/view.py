@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluate.figures import MARGIN_MM, box
-from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN
+from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.jobs.mouse import Result
 from mousecmr_data.jobs.writing import plain
 from mousecmr_data.schema.labels import COLOURS, MEANINGS
@@ -71,7 +71,7 @@ def _about(result: Result, step: int) -> dict[str, Any]:
     dz, dy, dx = get_spacing(ds)
     labels = ds[PREDICTED].transpose(*DIMS).values
     rows, columns = box(labels, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
-    known = bool(ds.attrs.get(FRAME_TIME_KNOWN, True))
+    known = bool(ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True))
     about = {
         "name": result.name,
         "frames": ds.sizes["frame"],

@@ -19,9 +19,9 @@ from unit.baseline import small_run  # noqa: E402
 from mousecmr_data.baseline.checkpoint import Progress  # noqa: E402
 from mousecmr_data.baseline.loop import fit  # noqa: E402
 from mousecmr_data.baseline.slices import Slices  # noqa: E402
-from mousecmr_data.baseline.tensorfile import weights  # noqa: E402
 from mousecmr_data.errors import FileLayoutError  # noqa: E402
 from mousecmr_data.metrics.overlap import dice_by_class  # noqa: E402
+from mousecmr_data.models.safetensors import read_weights  # noqa: E402
 
 SCRIPT = Path(small_run.__file__)
 
@@ -99,7 +99,7 @@ def test_training_stops_early_and_gives_the_best(tmp_path: Path) -> None:
     config = replace(small_run.config(epochs=30), patience=2, learning_rate=30.0)
     network, progress = fit(config, small_run.slices(), small_run.slices(), tmp_path)
     assert progress.epoch == progress.best_epoch + 2 < 30
-    best, _ = weights(tmp_path / "best.safetensors")
+    best, _ = read_weights(tmp_path / "best.safetensors")
     assert all(torch.equal(v, best[k]) for k, v in network.state_dict().items() if v.is_floating_point())
 
 

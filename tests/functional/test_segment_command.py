@@ -12,7 +12,7 @@ from PIL import Image
 
 import mousecmr_data
 from mousecmr_data.cli.main import main
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import read_nifti_labels, write_nifti_images
 
 pytest.importorskip("torch")
 
@@ -25,7 +25,7 @@ def segment(*words: object) -> Result:
 def cine(tmp_path_factory: pytest.TempPathFactory, phantom_cache: Path) -> Path:
     """Two frames, two slices of a synthetic mouse as NIfTI."""
     ds = mousecmr_data.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"]
-    return nifti.write_images(ds.isel(frame=[0, 7], slice=slice(3, 5)), tmp_path_factory.mktemp("in") / "mine.nii.gz")
+    return write_nifti_images(ds.isel(frame=[0, 7], slice=slice(3, 5)), tmp_path_factory.mktemp("in") / "mine.nii.gz")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_everything_is_there_and_marked(done: tuple[Path, Result]) -> None:
     assert files == {
         "masks.nii.gz", "frames.csv", "slices.csv", "result.json", "montage.png", "curve.png", "movie.webp"
     }  # fmt: skip
-    assert nifti.read_labels(folder / "mine" / "masks.nii.gz").shape == (2, 2, 256, 256)
+    assert read_nifti_labels(folder / "mine" / "masks.nii.gz").shape == (2, 2, 256, 256)
     with Image.open(folder / "mine" / "movie.webp") as movie:
         assert movie.n_frames == 2  # type: ignore[attr-defined]
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -131,13 +131,13 @@ def test_an_input_that_is_nothing(tmp_path: Path) -> None:
 def test_a_real_stack(real_mouse: Path, tmp_path: Path) -> None:
     """As HDF5 and as NIfTI made of it: the same masks, near the expert's."""
     ds = mousecmr_data.open_mouse(real_mouse)
-    nifti.write_images(ds, tmp_path / "real.nii.gz")
+    write_nifti_images(ds, tmp_path / "real.nii.gz")
     result = segment(
         real_mouse, tmp_path / "real.nii.gz", "-o", tmp_path / "out", "--weights", "phantom-small", "--engine", "eager",
         "--no-pictures",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    a, b = (nifti.read_labels(tmp_path / "out" / name / "masks.nii.gz") for name in (real_mouse.stem, "real"))
+    a, b = (read_nifti_labels(tmp_path / "out" / name / "masks.nii.gz") for name in (real_mouse.stem, "real"))
     assert (a == b).all()
     truth = ds["mask"].values
     for label, least in ((1, 0.85), (2, 0.90)):

@@ -13,7 +13,7 @@ from layout_files import write as write_hdf5
 from numpy.typing import NDArray
 
 import mousecmr_data
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import read_nifti_labels
 from mousecmr_data.jobs import batch
 from mousecmr_data.jobs.settings import Settings
 
@@ -75,7 +75,7 @@ def test_every_format_is_read_and_measured_alike(inputs: dict[str, Path], segmen
 
 def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented: batch.Run) -> None:
     """Each mask is brought into one order by nibabel, not by the code under test."""
-    wanted = nifti.read_labels(segmented.folder / "hdf5" / "masks.nii.gz")
+    wanted = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
     assert np.count_nonzero(wanted) > 1000
     for name, path in inputs.items():
         masks = nib.load(segmented.folder / name / "masks.nii.gz")
@@ -95,7 +95,7 @@ def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented:
 
 def test_dicom_also_comes_back_as_dicom(segmented: batch.Run) -> None:
     hd = pytest.importorskip("highdicom")
-    wanted = nifti.read_labels(segmented.folder / "hdf5" / "masks.nii.gz")
+    wanted = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
     for name in ("classic", "enhanced"):
         files = sorted((segmented.folder / name / "dicom-seg").iterdir())
         assert len(files) == N_FRAMES

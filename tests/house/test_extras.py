@@ -5,7 +5,7 @@ import pytest
 
 CASES = {
     "bruker": ("brukerapi", "import mousecmr_data.formats.bruker"),
-    "dicom-seg": ("highdicom", "import mousecmr_data.formats.dicomseg"),
+    "dicom-seg": ("highdicom", "import mousecmr_data.formats.dicom_seg"),
     "formats": ("nibabel", "import mousecmr_data.jobs.batch"),
     "torch": ("torch", "import mousecmr_data.adapters.torch"),
     "evaluation": (

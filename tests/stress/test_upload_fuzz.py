@@ -12,7 +12,7 @@ import scanner_files as scanner
 from layout_files import write as write_hdf5
 
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.formats import reading
+from mousecmr_data.formats.read import read_scan
 from mousecmr_data.jobs import intake
 
 UPLOADS = 4000 if os.environ.get("MOUSECMR_STRESS") else 200
@@ -92,7 +92,7 @@ def test_broken_uploads(seeds: list[tuple[str, bytes]], tmp_path: Path) -> None:
             refused += len(none)
             for one in found:
                 try:
-                    reading.read(one)
+                    read_scan(one)
                     read += 1
                 except MouseCMRError as e:
                     assert e.found

@@ -14,7 +14,7 @@ import PIL.Image
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
 from mousecmr_data.schema.variables import MASK
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSET = 256, 257, 258, 259, 273
@@ -60,11 +60,11 @@ def cine_nifti(ds: xr.Dataset) -> tuple[bytes, bytes | None]:
     """The images of ``ds``, and the masks of its labelled frames (None without any), each as an NIfTI file."""
     chosen = np.flatnonzero(ds["labelled"].values)
     with tempfile.TemporaryDirectory() as scratch:
-        image = nifti.write_images(ds, Path(scratch) / "image.nii").read_bytes()
+        image = write_nifti_images(ds, Path(scratch) / "image.nii").read_bytes()
         if not chosen.size or MASK not in ds:
             return image, None
         masks = ds[MASK].isel(frame=chosen).values
-        return image, nifti.write_labels(masks, Path(scratch) / "mask.nii", ds).read_bytes()
+        return image, write_nifti_labels(masks, Path(scratch) / "mask.nii", ds).read_bytes()
 
 
 def from_nifti(data: Any) -> NDArray[Any]:

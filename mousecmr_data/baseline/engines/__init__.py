@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from mousecmr_data.baseline.engines.engine import Engine
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 __all__ = ["NAMES", "Engine", "make"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline.device import chosen_device
 from mousecmr_data.baseline.engines import gate, kept, samples
 from mousecmr_data.baseline.engines.engine import Engine
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.models.device import select_device
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 ON_CPU = ("openvino", "exact")
 """In the order of speed. "openvino-int8" is faster still, but its gate is wider: it is taken by name only."""
@@ -32,7 +32,7 @@ class Auto:
     def __init__(
         self, network: UNet3Plus, device: str, cache: str | Path | None, make: Callable[[str], Engine]
     ) -> None:
-        self.network, self.device, self.cache, self.make = network, chosen_device(device), cache, make
+        self.network, self.device, self.cache, self.make = network, select_device(device), cache, make
         self.verdicts: dict[str, str] = {}
         """What was found of each candidate, in words; filled by the choice."""
 

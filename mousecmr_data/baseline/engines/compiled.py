@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline.device import chosen_device
 from mousecmr_data.baseline.engines.restructured import Restructured
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.models.device import select_device
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
 SIZES = 4
@@ -26,7 +26,7 @@ class Compiled:
     name = "compiled"
 
     def __init__(self, network: UNet3Plus, device: str = "auto") -> None:
-        self.device, self.network = chosen_device(device), network
+        self.device, self.network = select_device(device), network
         names = (os.environ.get("CXX", ""), *COMPILERS)
         if self.device.type == "cpu" and not any(shutil.which(name) for name in names if name):
             raise MouseCMRError(

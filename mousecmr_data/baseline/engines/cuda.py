@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline.device import chosen_device
 from mousecmr_data.baseline.engines.restructured import Restructured
-from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.models.device import select_device
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 SHAPES = 4
 """Shapes of batch for which a graph is kept at a time: a cine has one, or two with the last part."""
@@ -41,7 +41,7 @@ class Cuda:
     name = "cuda"
 
     def __init__(self, network: UNet3Plus, device: str = "cuda") -> None:
-        self.device, self.network = chosen_device(device), network
+        self.device, self.network = select_device(device), network
         self._of_shape = lru_cache(SHAPES)(lambda shape: _Graph(self.network, shape, self.device))
 
     @torch.inference_mode()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline.device import chosen_device
-from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.models.device import select_device
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 
 class Eager:
@@ -15,7 +15,7 @@ class Eager:
     name = "eager"
 
     def __init__(self, network: UNet3Plus, device: str = "auto") -> None:
-        self.device = chosen_device(device)
+        self.device = select_device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.network.deep_supervision = self.network.low_resolution = False
 

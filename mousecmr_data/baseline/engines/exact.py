@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline.device import chosen_device
 from mousecmr_data.baseline.engines.restructured import Restructured
-from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.models.device import select_device
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 SIZES = 4
 """Sizes of image for which a network is kept at a time."""
@@ -21,7 +21,7 @@ class Exact:
     name = "exact"
 
     def __init__(self, network: UNet3Plus, device: str = "auto") -> None:
-        self.device = chosen_device(device)
+        self.device = select_device(device)
         self.network = network
         self._of_size = lru_cache(SIZES)(self._made)
 

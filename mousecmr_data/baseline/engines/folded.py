@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mousecmr_data.baseline.unet3plus import LEVELS, ConvBlock, UNet3Plus
+from mousecmr_data.models.unet3plus import LEVELS, ConvBlock, UNet3Plus
 
 Affine = tuple[Tensor, Tensor]
 """Weight (D, C, 3, 3) and bias (D,), float32."""

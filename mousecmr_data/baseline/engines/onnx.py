@@ -19,8 +19,8 @@ from mousecmr_data.baseline.engines import kept
 from mousecmr_data.baseline.engines.eager import Eager
 from mousecmr_data.baseline.engines.gate import EXACT
 from mousecmr_data.baseline.engines.restructured import Restructured
-from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
+from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 
 try:
     import onnx

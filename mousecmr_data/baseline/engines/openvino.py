@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from mousecmr_data.baseline.engines import kept, quantised, samples
 from mousecmr_data.baseline.engines.restructured import Restructured
 from mousecmr_data.baseline.engines.rounding import to_bfloat16
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 try:
     import openvino

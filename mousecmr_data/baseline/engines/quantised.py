@@ -18,7 +18,7 @@ from mousecmr_data.baseline.engines.restructured import Restructured
 from mousecmr_data.baseline.engines.rounding import to_eight_bits
 from mousecmr_data.baseline.engines.steps import Step
 from mousecmr_data.baseline.engines.upsampling import UpsampledConv
-from mousecmr_data.baseline.unet3plus import LEVELS
+from mousecmr_data.models.unet3plus import LEVELS
 
 EVENED = 0.5
 """How far the channels of a map are evened out: 0 leaves them as they are, 1 gives each the full range of the

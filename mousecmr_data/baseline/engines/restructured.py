@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mousecmr_data.baseline.engines.folded import folded
 from mousecmr_data.baseline.engines.steps import Step, eight_bits
 from mousecmr_data.baseline.engines.upsampling import UpsampledConv
-from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
+from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 
 DIRECT = {(2, 1)}
 """Upsampled branches (from level, to level) that are convolved at the fine resolution nevertheless: there the

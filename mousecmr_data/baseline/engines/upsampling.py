@@ -1,6 +1,6 @@
 """A 3×3 convolution of a bilinearly upsampled map at the low resolution, without a transposition.
 
-The identity is that of :mod:`mousecmr_data.baseline.upsampled_conv`: nine 1×1 products at the low
+The identity is that of :mod:`mousecmr_data.models.unet3plus`: nine 1×1 products at the low
 resolution, then one fixed matrix for the columns and one for the rows. Here everything stays in
 channels-last order, so that each matrix is a product from the left, and the matrices, which are nearly
 empty, are cut into tiles: a tile of the fine grid needs its own part of the coarse one and one pixel more at
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousecmr_data.baseline.engines.steps import in_code
-from mousecmr_data.baseline.upsampled_conv import shifted
+from mousecmr_data.models.unet3plus import make_upsampling_matrix
 
 TILE = 32
 """Fine pixels a tile: the fewer, the less arithmetic and the more copying. 32 and 64 hardly differ."""
@@ -74,7 +74,7 @@ def _tiles(size: int, factor: int) -> tuple[Tensor, Tensor]:
     Indices (tiles, near), matrices (tiles, fine pixels a tile, near · 3 taps).
     """
     own = max(k for k in range(1, max(1, TILE // factor) + 1) if size % k == 0)
-    whole = shifted(size, factor, torch.device("cpu"), torch.float32).T.reshape(-1, 3, size)
+    whole = make_upsampling_matrix(size, factor, torch.device("cpu"), torch.float32).T.reshape(-1, 3, size)
     near = torch.arange(-1, own + 1) + own * torch.arange(size // own)[:, None]
     inside = (near >= 0) & (near < size)
     near = near.clamp(0, size - 1)

@@ -5,8 +5,8 @@ from pathlib import Path
 import h5py
 import torch
 
-from mousecmr_data.baseline import keras_weights
-from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.models.keras import list_keras_layers
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 NAMES = {
     "weight": ("kernel:0", "gamma:0"),
@@ -22,7 +22,7 @@ def write_keras(path: Path, network: UNet3Plus, compression: str | None = None) 
     with h5py.File(path, "w") as f:
         f.create_group("optimizer_weights/Adam")
         f.create_group("model_weights/dropout")
-        for keras, module in keras_weights.layers():
+        for keras, module in list_keras_layers():
             for key, value in state.items():
                 owner, _, name = key.rpartition(".")
                 if owner == module and name in NAMES:

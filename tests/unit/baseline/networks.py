@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 
 def lively(channels: tuple[int, ...], reduce: int = 1) -> UNet3Plus:

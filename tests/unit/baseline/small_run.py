@@ -13,7 +13,7 @@ from mousecmr_data.baseline.config import Config
 from mousecmr_data.baseline.loop import fit
 from mousecmr_data.baseline.pool import rendered
 from mousecmr_data.baseline.slices import Slices
-from mousecmr_data.baseline.unet3plus import UNet3Plus
+from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import plans
 from mousecmr_data.schema.labels import Label
 

@@ -13,8 +13,8 @@ from unit.baseline.networks import lively, widened  # noqa: E402
 from mousecmr_data import baseline, open_mouse  # noqa: E402
 from mousecmr_data.baseline.engines import NAMES, Engine, gate, make, samples  # noqa: E402
 from mousecmr_data.baseline.randomisation import normalised  # noqa: E402
-from mousecmr_data.baseline.unet3plus import CHANNELS, UNet3Plus  # noqa: E402
 from mousecmr_data.errors import MouseCMRError, UnknownNameError  # noqa: E402
+from mousecmr_data.models.unet3plus import CHANNELS, UNet3Plus  # noqa: E402
 
 TINY = (2, 3, 4, 5, 6)
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "openvino-int8": "openvino"}

@@ -8,7 +8,7 @@ from mousecmr_data.baseline.engines import quantised  # noqa: E402
 from mousecmr_data.baseline.engines.restructured import Restructured  # noqa: E402
 from mousecmr_data.baseline.region import Box  # noqa: E402
 from mousecmr_data.baseline.region_network import POINTS, Context, WholeField, Window  # noqa: E402
-from mousecmr_data.baseline.unet3plus import UNet3Plus  # noqa: E402
+from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
 
 FIELD = Box(0, 0, 160, 160)
 

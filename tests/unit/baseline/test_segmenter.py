@@ -5,10 +5,10 @@ import xarray as xr
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.baseline.segmenter import Origin, Segmenter  # noqa: E402
-from mousecmr_data.baseline.unet3plus import UNet3Plus  # noqa: E402
 from mousecmr_data.dataset.model import build_dataset, resolve_sizes  # noqa: E402
 from mousecmr_data.errors import FileLayoutError, UnitsError  # noqa: E402
 from mousecmr_data.metrics.volumes import measure  # noqa: E402
+from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
 
 
 class Threshold(UNet3Plus):

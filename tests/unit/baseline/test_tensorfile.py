@@ -4,13 +4,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from mousecmr_data.baseline import tensorfile  # noqa: E402
 from mousecmr_data.errors import FileLayoutError, MissingDataError  # noqa: E402
+from mousecmr_data.models.safetensors import read_tensors, write_tensors  # noqa: E402
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    path = tensorfile.write(tmp_path / "a" / "t.safetensors", {"x": torch.eye(3)}, {"epoch": 3, "loss": [0.1, 2e-300]})
-    tensors, about = tensorfile.read(path)
+    path = write_tensors(tmp_path / "a" / "t.safetensors", {"x": torch.eye(3)}, {"epoch": 3, "loss": [0.1, 2e-300]})
+    tensors, about = read_tensors(path)
     assert torch.equal(tensors["x"], torch.eye(3))
     assert about == {"epoch": 3, "loss": [0.1, 2e-300]}
     assert [p.name for p in path.parent.iterdir()] == ["t.safetensors"]
@@ -18,9 +18,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [0, 3, 40, -1])
 def test_damaged_files_are_refused(tmp_path: Path, cut: int) -> None:
-    path = tensorfile.write(tmp_path / "t.safetensors", {"x": torch.eye(3)}, {})
+    path = write_tensors(tmp_path / "t.safetensors", {"x": torch.eye(3)}, {})
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(FileLayoutError, match=r"t\.safetensors"):
-        tensorfile.read(path)
+        read_tensors(path)
     with pytest.raises(MissingDataError):
-        tensorfile.read(tmp_path / "u.safetensors")
+        read_tensors(tmp_path / "u.safetensors")

@@ -2,9 +2,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from mousecmr_data.baseline.unet3plus import UNet3Plus  # noqa: E402
-from mousecmr_data.baseline.upsampled_conv import upsampled_conv3x3  # noqa: E402
 from mousecmr_data.errors import UnknownNameError  # noqa: E402
+from mousecmr_data.models.unet3plus import (  # noqa: E402
+    UNet3Plus,
+    upsampled_conv3x3,
+)
 
 TINY = (2, 3, 4, 5, 6)
 

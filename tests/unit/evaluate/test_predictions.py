@@ -11,7 +11,7 @@ from evaluated import beating, cohort, mouse, shifted
 
 from mousecmr_data import evaluate
 from mousecmr_data.errors import MissingDataError, PredictionError, UnlabelledError
-from mousecmr_data.formats import nifti
+from mousecmr_data.formats.nifti import write_nifti_labels
 
 
 def hdf5(path: Path, labels: np.ndarray, frames: list[int] | None = None) -> Path:
@@ -33,10 +33,10 @@ def write(folder: Path, kind: str, mice: dict[str, Any], labels: dict[str, np.nd
         if kind == "hdf5":
             hdf5(folder / f"{name}.h5", array)
         elif kind == "nifti":
-            nifti.write_labels(array, folder / f"{name}.nii.gz", mice[name])
+            write_nifti_labels(array, folder / f"{name}.nii.gz", mice[name])
         else:
             for k in np.flatnonzero(mice[name]["labelled"].values):
-                nifti.write_labels(array[[k]], folder / f"{name}_frame{k:03d}.nii.gz", mice[name])
+                write_nifti_labels(array[[k]], folder / f"{name}_frame{k:03d}.nii.gz", mice[name])
     return folder
 
 

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, UnitsError
-from mousecmr_data.formats import dicom, dicomfiles, dicomseg, nifti
+from mousecmr_data.formats.dicom import group_dicom_files, read_dicom
+from mousecmr_data.formats.dicom_seg import write_dicom_seg
+from mousecmr_data.formats.nifti import read_nifti, write_nifti_images
 
 Images = NDArray[np.uint16]
 
@@ -19,7 +21,7 @@ def test_images_in_any_order_become_slices_and_frames(tmp_path: Path, images: Im
         paths = scanner.dicom_classic(images, tmp_path, HeartRate=480)
     else:
         paths = [scanner.dicom_enhanced(images, tmp_path / "e.dcm")]
-    ds = dicom.read(paths[::-1])
+    ds = read_dicom(paths[::-1])
     np.testing.assert_array_equal(ds["image"].values, images)
     assert get_spacing(ds) == (1.0, 0.1, 0.1)
     assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
@@ -31,9 +33,9 @@ def test_images_in_any_order_become_slices_and_frames(tmp_path: Path, images: Im
 def test_the_same_geometry_gives_the_same_images_as_nifti(tmp_path: Path, images: Images) -> None:
     """An oblique stack, as DICOM and as NIfTI on the same place in space."""
     c, s = np.cos(0.5), np.sin(0.5)
-    ds = dicom.read(scanner.dicom_classic(images, tmp_path / "d", orientation=(c, s, 0.0, 0.0, 0.0, -1.0)))
-    path = nifti.write_images(ds, tmp_path / "a.nii.gz")
-    back = nifti.read(path)
+    ds = read_dicom(scanner.dicom_classic(images, tmp_path / "d", orientation=(c, s, 0.0, 0.0, 0.0, -1.0)))
+    path = write_nifti_images(ds, tmp_path / "a.nii.gz")
+    back = read_nifti(path)
     np.testing.assert_array_equal(back["image"].values, ds["image"].values)
 
 
@@ -44,9 +46,9 @@ def test_masks_become_segmentation_objects_on_the_same_planes(tmp_path: Path, im
     for orientation in (scanner.UPRIGHT, (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)):  # as stored, and turned by the reader
         folder = tmp_path / str(orientation[0])
         paths = scanner.dicom_classic(images, folder / "in", orientation=orientation)
-        ds = dicom.read(paths)
+        ds = read_dicom(paths)
         own = labels if orientation is scanner.UPRIGHT else labels[..., ::-1, ::-1]
-        written = dicomseg.write(own, folder / "seg", paths, ds, "a network; research only")
+        written = write_dicom_seg(own, folder / "seg", paths, ds, "a network; research only")
         assert [p.name for p in written] == ["frame_000.dcm", "frame_002.dcm"]
         seg = hd.seg.segread(written[1])
         volume = seg.get_volume(combine_segments=True).array
@@ -69,39 +71,39 @@ def edit(path: Path, **tags: object) -> None:
 def test_a_grid_with_a_hole_or_a_double_is_refused(tmp_path: Path, images: Images) -> None:
     paths = scanner.dicom_classic(images, tmp_path)
     with pytest.raises(FileLayoutError, match="most slices have 3 frames, slice 1 has 2"):
-        dicom.read([p for p in paths if p != paths[1]])
+        read_dicom([p for p in paths if p != paths[1]])
     with pytest.raises(FileLayoutError, match="slices 0 and 1 2 mm"):
-        dicom.read([p for k, p in enumerate(paths) if k % 4 != 1])
+        read_dicom([p for k, p in enumerate(paths) if k % 4 != 1])
     copy = tmp_path / "copy"
     copy.write_bytes(paths[0].read_bytes())
     with pytest.raises(FileLayoutError, match="same trigger time 0 ms"):
-        dicom.read([*paths, copy])
+        read_dicom([*paths, copy])
     edit(paths[2], PixelSpacing=[0.2, 0.2])
     with pytest.raises(FileLayoutError, match="different sizes"):
-        dicom.read(paths)
+        read_dicom(paths)
 
 
 def test_what_headers_lack_is_named(tmp_path: Path, images: Images) -> None:
     paths = scanner.dicom_classic(images[:2, :2], tmp_path)
     for path in paths:
         edit(path, TriggerTime=None)
-    ds = dicom.read(paths)  # by instance number
+    ds = read_dicom(paths)  # by instance number
     np.testing.assert_array_equal(ds["image"].values, images[:2, :2])
     assert not ds.attrs["frame_time_known"]
     edit(paths[0], ImagePositionPatient=None)
     with pytest.raises(FileLayoutError, match="does not say its ImagePositionPatient"):
-        dicom.read(paths)
+        read_dicom(paths)
     (tmp_path / "text").write_text("no DICOM")
     with pytest.raises(FileLayoutError, match="no DICOM"):
-        dicom.read([tmp_path / "text"])
+        read_dicom([tmp_path / "text"])
     human = scanner.dicom_classic(images[:1, :2], tmp_path / "human", steps=(8.0, 1.4, 1.4))
     with pytest.raises(UnitsError, match="no mouse's"):
-        dicom.read(human)
+        read_dicom(human)
 
 
 def test_scaled_values_and_gaps_between_slices(tmp_path: Path, images: Images) -> None:
     paths = scanner.dicom_classic(images, tmp_path, RescaleSlope=0.5, RescaleIntercept=-3, SliceThickness=0.7)
-    ds = dicom.read(paths)
+    ds = read_dicom(paths)
     np.testing.assert_allclose(ds["image"].values, images * 0.5 - 3)
     assert get_spacing(ds)[0] == 1.0
     assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"][0]
@@ -122,6 +124,6 @@ def test_series_are_told_apart_or_joined(tmp_path: Path, images: Images) -> None
     other = scanner.dicom_classic(images, tmp_path / "other", StudyInstanceUID=f"{scanner.ROOT}.5")
     junk = tmp_path / "junk.dcm"
     junk.write_bytes(bytes(128) + b"DICM" + bytes(range(100)))
-    found = dicomfiles.groups([*scout, *slices, *other, junk])
+    found = group_dicom_files([*scout, *slices, *other, junk])
     assert [len(g) for g in found] == [12, 12, 1]  # what cannot be read stays, so that it is said
-    np.testing.assert_array_equal(dicom.read(found[0])["image"].values, images)
+    np.testing.assert_array_equal(read_dicom(found[0])["image"].values, images)

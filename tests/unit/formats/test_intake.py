@@ -12,7 +12,11 @@ import scanner_files as scanner
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
-from mousecmr_data.formats import archive, discover, plausible, reading
+from mousecmr_data.formats import archive
+from mousecmr_data.formats.archive import MAX_DEPTH, unpack_archive
+from mousecmr_data.formats.build import check_order, find_oddities
+from mousecmr_data.formats.discover import clean_name, find_scans, make_unique
+from mousecmr_data.formats.read import read_scan
 from mousecmr_data.jobs import intake
 
 Images = NDArray[np.uint16]
@@ -34,7 +38,7 @@ def cine(path: Path, images: Images) -> Path:
 @pytest.mark.parametrize("name", ["../evil.nii", "/etc/evil.nii", "a/../../evil.nii", "..\\evil.nii", "C:\\evil.nii"])
 def test_paths_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileLayoutError, match="leads out"):
-        archive.unpack(zipped(tmp_path / "a.zip", **{name: b"x"}), tmp_path / "deep" / "out")
+        unpack_archive(zipped(tmp_path / "a.zip", **{name: b"x"}), tmp_path / "deep" / "out")
     assert not list(tmp_path.rglob("evil*"))
 
 
@@ -44,16 +48,16 @@ def test_links_passwords_and_doubles_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as z:
         z.writestr(link, "/etc/passwd")
     with pytest.raises(FileLayoutError, match="link or a special file"):
-        archive.unpack(tmp_path / "link.zip", tmp_path / "1")
+        unpack_archive(tmp_path / "link.zip", tmp_path / "1")
     locked = bytearray(zipped(tmp_path / "locked.zip", a=b"x").read_bytes())
     at = locked.index(b"PK\x01\x02")
     locked[at + 8 : at + 10] = struct.pack("<H", 1)
     (tmp_path / "locked.zip").write_bytes(locked)
     with pytest.raises(FileLayoutError, match="encrypted"):
-        archive.unpack(tmp_path / "locked.zip", tmp_path / "2")
+        unpack_archive(tmp_path / "locked.zip", tmp_path / "2")
     zipped(tmp_path / "twice.zip", **{"a/b": b"x", "a\\b": b"y"})
     with pytest.raises(FileLayoutError, match="twice"):
-        archive.unpack(tmp_path / "twice.zip", tmp_path / "3")
+        unpack_archive(tmp_path / "twice.zip", tmp_path / "3")
 
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,21 +65,21 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch:
         for _ in range(60):
             f.write(bytes(2**20))
     with pytest.raises(FileLayoutError, match="would grow from"):
-        archive.unpack(tmp_path / "bomb.zip", tmp_path / "1")
+        unpack_archive(tmp_path / "bomb.zip", tmp_path / "1")
     assert not list((tmp_path / "1").iterdir())
     inner = zipped(tmp_path / "0.zip", a=b"x")
-    for k in range(1, archive.MAX_DEPTH + 1):
+    for k in range(1, MAX_DEPTH + 1):
         inner = zipped(tmp_path / f"{k}.zip", **{f"{k}.zip": inner.read_bytes()})
     with pytest.raises(FileLayoutError, match="inside 3 others"):
-        archive.unpack(inner, tmp_path / "2")
+        unpack_archive(inner, tmp_path / "2")
     monkeypatch.setattr(archive, "MAX_FILES", 3)
     with pytest.raises(FileLayoutError, match="4 files"):
-        archive.unpack(zipped(tmp_path / "many.zip", a=b"", b=b"", c=b"", d=b""), tmp_path / "3")
+        unpack_archive(zipped(tmp_path / "many.zip", a=b"", b=b"", c=b"", d=b""), tmp_path / "3")
     monkeypatch.setattr(archive, "MAX_BYTES", 10)
     with pytest.raises(FileLayoutError, match="unpacked"):
-        archive.unpack(zipped(tmp_path / "big.zip", a=b"x" * 11), tmp_path / "4")
+        unpack_archive(zipped(tmp_path / "big.zip", a=b"x" * 11), tmp_path / "4")
     with pytest.raises(FileLayoutError, match="no zip archive"):
-        archive.unpack(Path(__file__), tmp_path / "5")
+        unpack_archive(Path(__file__), tmp_path / "5")
 
 
 def test_an_archive_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ def test_an_archive_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None
     content[at + 24 : at + 28] = struct.pack("<I", 10)
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(FileLayoutError):
-        archive.unpack(tmp_path / "a.zip", tmp_path / "out")
+        unpack_archive(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_mice_are_found_in_nested_folders_and_archives(tmp_path: Path, images: Images) -> None:
@@ -109,20 +113,20 @@ def test_mice_are_found_in_nested_folders_and_archives(tmp_path: Path, images: I
         assert [r.name for r in refused] == ["hurt", "broken", "none", "nothing"]
         assert refused[-1].error.found.startswith("nothing.zip holds nothing")
         for one in found:
-            assert reading.read(one).attrs["mouse"] == one.name
+            assert read_scan(one).attrs["mouse"] == one.name
         assert list(tmp_path.glob("mousecmr-*"))
     assert not list(tmp_path.glob("mousecmr-*"))
     with pytest.raises(FileLayoutError, match=r"notes.txt.*") as e:
-        discover.find(tmp_path / "study" / "notes.txt")
+        find_scans(tmp_path / "study" / "notes.txt")
     assert "NIfTI" in str(e.value)
     with pytest.raises(MissingDataError):
-        discover.find(tmp_path / "none")
+        find_scans(tmp_path / "none")
 
 
 def test_names_are_safe_and_unique() -> None:
-    assert discover.clean("../../My mouse (1).nii.gz") == "My_mouse_1"
-    assert discover.clean("...") == "mouse"
-    assert discover.unique(["a", "A", "b"]) == ["a", "A_2", "b"]
+    assert clean_name("../../My mouse (1).nii.gz") == "My_mouse_1"
+    assert clean_name("...") == "mouse"
+    assert make_unique(["a", "A", "b"]) == ["a", "A_2", "b"]
 
 
 def test_swapped_slices_and_frames_are_noticed(tmp_path: Path, phantom_cache: Path) -> None:
@@ -130,23 +134,23 @@ def test_swapped_slices_and_frames_are_noticed(tmp_path: Path, phantom_cache: Pa
 
     ds = mousecmr_data.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"]
     image = ds["image"].values
-    plausible.check_order("mouse", image)
+    check_order("mouse", image)
     with pytest.raises(UnitsError, match="look swapped"):
-        plausible.check_order("mouse", image.swapaxes(0, 1))
+        check_order("mouse", image.swapaxes(0, 1))
     path = cine(tmp_path / "swapped.nii", image.swapaxes(0, 1))
-    (found,) = discover.find(path)
+    (found,) = find_scans(path)
     with pytest.raises(UnitsError, match="--axes xytz"):
-        reading.read(found)
-    ds = reading.read(found, axes="xytz", spacing=(1.0, 0.1, 0.1))
+        read_scan(found)
+    ds = read_scan(found, axes="xytz", spacing=(1.0, 0.1, 0.1))
     np.testing.assert_array_equal(ds["image"].values, image)
 
 
 def test_rotated_and_resampled_images_are_noticed(images: Images) -> None:
     from scipy import ndimage
 
-    assert plausible.oddities(images, (1.0, 0.1, 0.1)) == []
+    assert find_oddities(images, (1.0, 0.1, 0.1)) == []
     turned = ndimage.rotate(images, 30, axes=(2, 3), reshape=False, order=0)
-    assert "look rotated" in plausible.oddities(turned, (1.0, 0.1, 0.1))[0]
+    assert "look rotated" in find_oddities(turned, (1.0, 0.1, 0.1))[0]
     thin = np.repeat(images, 10, axis=1)
-    assert "looks resampled" in plausible.oddities(thin, (0.1, 0.1, 0.1))[0]
-    assert "not square" in plausible.oddities(images, (1.0, 0.1, 0.13))[0]
+    assert "looks resampled" in find_oddities(thin, (0.1, 0.1, 0.1))[0]
+    assert "not square" in find_oddities(images, (1.0, 0.1, 0.13))[0]

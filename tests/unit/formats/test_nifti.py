@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 import mousecmr_data
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, LabelError, MissingDataError, UnitsError
-from mousecmr_data.formats import nifti, niftifolder
+from mousecmr_data.formats.nifti import (
+    group_nifti_files,
+    read_nifti,
+    read_nifti_files,
+    read_nifti_labels,
+    write_nifti_images,
+    write_nifti_labels,
+)
 
 nib: Any = nibabel
 Images = NDArray[np.uint16]
@@ -36,16 +43,16 @@ def save(
 
 def test_a_mouse_of_the_dataset_comes_back_as_it_was(tmp_path: Path, phantom_cache: Path) -> None:
     ds = mousecmr_data.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"]
-    path = nifti.write_images(ds, tmp_path / "m.nii.gz")
-    back = nifti.read(path)
+    path = write_nifti_images(ds, tmp_path / "m.nii.gz")
+    back = read_nifti(path)
     np.testing.assert_array_equal(back["image"].values, ds["image"].values)
     assert back["image"].dtype == np.uint16
     assert get_spacing(back) == get_spacing(ds)
     np.testing.assert_allclose(back["time"].values, ds["time"].values)
     assert back.attrs["synthetic"], "the header says that the images are synthetic"
     assert nib.load(path).shape == tuple(ds.sizes[d] for d in ("x", "y", "slice", "frame"))
-    labels = nifti.write_labels(ds["mask"].values, tmp_path / "l.nii.gz", back, "somebody")
-    np.testing.assert_array_equal(nifti.read_labels(labels), ds["mask"].values)
+    labels = write_nifti_labels(ds["mask"].values, tmp_path / "l.nii.gz", back, "somebody")
+    np.testing.assert_array_equal(read_nifti_labels(labels), ds["mask"].values)
     assert b"SYNTHETIC" in nib.load(labels).header["descrip"].item()
     assert [p.name for p in tmp_path.iterdir()].count("l.nii.gz") == len(list(tmp_path.iterdir())) - 1
 
@@ -61,11 +68,11 @@ def test_any_storage_order_is_the_same_cine_and_masks_go_back_to_it(
         )
     )
     nib.save(turned, tmp_path / "turned.nii.gz")
-    ds = nifti.read(tmp_path / "turned.nii.gz")
+    ds = read_nifti(tmp_path / "turned.nii.gz")
     np.testing.assert_array_equal(ds["image"].values, images)
     assert get_spacing(ds) == (1.0, 0.1, 0.12)
     labels = (images % 3).astype(np.uint8)
-    written = nib.load(nifti.write_labels(labels, tmp_path / "l.nii.gz", ds))
+    written = nib.load(write_nifti_labels(labels, tmp_path / "l.nii.gz", ds))
     assert written.shape == turned.shape
     np.testing.assert_allclose(written.affine, turned.affine)
     canonical = nib.as_closest_canonical(written)  # by nibabel, not by us
@@ -74,16 +81,16 @@ def test_any_storage_order_is_the_same_cine_and_masks_go_back_to_it(
 
 def test_where_the_orientation_is_known_images_lie_as_viewers_show_them(tmp_path: Path, images: Images) -> None:
     save(tmp_path / "a.nii", images, code=1)  # RAS+: columns run to the right, rows to anterior
-    np.testing.assert_array_equal(nifti.read(tmp_path / "a.nii")["image"].values, images[..., ::-1, ::-1])
+    np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii")["image"].values, images[..., ::-1, ::-1])
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("micron", 1000.0), ("meter", 0.001), ("mm", 1.0)])
 def test_units_of_length_that_the_header_states(tmp_path: Path, images: Images, unit: str, scale: float) -> None:
     stored = save(tmp_path / "a.nii", images, scale, (unit, "msec"), (0.12, 0.1, 1.0, 5.0))
-    ds = nifti.read(tmp_path / "a.nii")
+    ds = read_nifti(tmp_path / "a.nii")
     assert get_spacing(ds) == (1.0, 0.1, 0.12)
     assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
-    written = nib.load(nifti.write_labels(np.zeros(images.shape, np.uint8), tmp_path / "l.nii", ds))
+    written = nib.load(write_nifti_labels(np.zeros(images.shape, np.uint8), tmp_path / "l.nii", ds))
     np.testing.assert_allclose(written.affine, stored.affine)
     assert written.header.get_xyzt_units() == (unit, "msec")
 
@@ -102,18 +109,18 @@ def test_impossible_sizes_are_named(
 ) -> None:
     save(tmp_path / "a.nii", images, steps=steps)
     with pytest.raises(UnitsError, match=says) as e:
-        nifti.read(tmp_path / "a.nii")
+        read_nifti(tmp_path / "a.nii")
     assert next_step in str(e.value)
-    ds = nifti.read(tmp_path / "a.nii", spacing=(0.8, 0.15, 0.15))
+    ds = read_nifti(tmp_path / "a.nii", spacing=(0.8, 0.15, 0.15))
     assert get_spacing(ds) == (0.8, 0.15, 0.15)
 
 
 def test_slices_and_frames_in_another_order_are_read_with_axes(tmp_path: Path, images: Images) -> None:
     swapped = images.swapaxes(0, 1)  # (x, y, frame, slice) in the file
     save(tmp_path / "a.nii", swapped)
-    ds = nifti.read(tmp_path / "a.nii", axes="xytz", spacing=(1.0, 0.1, 0.12), frame_time_ms=4.0)
+    ds = read_nifti(tmp_path / "a.nii", axes="xytz", spacing=(1.0, 0.1, 0.12), frame_time_ms=4.0)
     np.testing.assert_array_equal(ds["image"].values, images)
-    assert nib.load(nifti.write_labels(np.zeros(images.shape, np.uint8), tmp_path / "l.nii", ds)).shape == (
+    assert nib.load(write_nifti_labels(np.zeros(images.shape, np.uint8), tmp_path / "l.nii", ds)).shape == (
         72,
         80,
         3,
@@ -121,15 +128,15 @@ def test_slices_and_frames_in_another_order_are_read_with_axes(tmp_path: Path, i
     )
     for wrong in ("xyz", "xyzz", "abcd"):
         with pytest.raises(ArgumentError, match="axes"):
-            nifti.read(tmp_path / "a.nii", axes=wrong)
+            read_nifti(tmp_path / "a.nii", axes=wrong)
 
 
 def test_a_frame_time_that_cannot_be_is_not_believed(tmp_path: Path, images: Images) -> None:
     save(tmp_path / "a.nii", images, steps=(0.1, 0.1, 1.0, 5.0))  # five seconds
-    ds = nifti.read(tmp_path / "a.nii")
+    ds = read_nifti(tmp_path / "a.nii")
     assert not ds.attrs["frame_time_known"]
     assert "--frame-time" in ds.attrs["notes"][0]
-    assert nifti.read(tmp_path / "a.nii", frame_time_ms=6.0).attrs["frame_time_known"]
+    assert read_nifti(tmp_path / "a.nii", frame_time_ms=6.0).attrs["frame_time_known"]
 
 
 def test_numbers_other_than_uint16(tmp_path: Path, images: Images) -> None:
@@ -138,7 +145,7 @@ def test_numbers_other_than_uint16(tmp_path: Path, images: Images) -> None:
             nib.Nifti1Image(array.transpose(3, 2, 1, 0).astype(np.float32), np.diag([0.1, 0.1, 1, 1])),
             tmp_path / "a.nii",
         )
-        ds = nifti.read(tmp_path / "a.nii")
+        ds = read_nifti(tmp_path / "a.nii")
         assert ds["image"].dtype == dtype
         np.testing.assert_allclose(ds["image"].values, array)
     array[0, 0, 0, 0] = np.nan
@@ -146,45 +153,45 @@ def test_numbers_other_than_uint16(tmp_path: Path, images: Images) -> None:
         nib.Nifti1Image(array.transpose(3, 2, 1, 0).astype(np.float32), np.diag([0.1, 0.1, 1, 1])), tmp_path / "a.nii"
     )
     with pytest.raises(FileLayoutError, match="1 pixels are not finite"):
-        nifti.read(tmp_path / "a.nii")
+        read_nifti(tmp_path / "a.nii")
     array[0, 0, 0, 0] = 1e30
     save(tmp_path / "a.nii", array.astype(np.float32))
     with pytest.raises(FileLayoutError, match=r"values up to 1e\+30"):
-        nifti.read(tmp_path / "a.nii")
+        read_nifti(tmp_path / "a.nii")
 
 
 def test_what_is_no_cine_is_refused(tmp_path: Path, images: Images) -> None:
     with pytest.raises(MissingDataError):
-        nifti.read(tmp_path / "none.nii")
+        read_nifti(tmp_path / "none.nii")
     png = tmp_path / "picture.nii"
     png.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(400))
     with pytest.raises(FileLayoutError, match="no NIfTI"):
-        nifti.read(png)
+        read_nifti(png)
     save(tmp_path / "a.nii.gz", images)
     (tmp_path / "half.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes()[:2000])
     with pytest.raises(FileLayoutError, match="damaged"):
-        nifti.read(tmp_path / "half.nii.gz")
+        read_nifti(tmp_path / "half.nii.gz")
     nib.save(nib.Nifti1Image(np.full((8, 8, 3), 7, np.int16), np.diag([0.1, 0.1, 1, 1])), tmp_path / "flat.nii")
     with pytest.raises(MissingDataError, match="no image"):
-        nifti.read(tmp_path / "flat.nii")
+        read_nifti(tmp_path / "flat.nii")
     sheared = np.diag([0.1, 0.1, 1.0, 1.0])
     sheared[0, 1] = 0.05
     image = nib.Nifti1Image(images.transpose(3, 2, 1, 0), sheared)
     image.set_qform(None, 0)
     nib.save(image, tmp_path / "sheared.nii")
     with pytest.raises(FileLayoutError, match="right angles"):
-        nifti.read(tmp_path / "sheared.nii")
+        read_nifti(tmp_path / "sheared.nii")
     bomb = nib.Nifti1Header()
     bomb["dim"] = [4, 32000, 32000, 30, 30, 1, 1, 1]
     bomb["datatype"], bomb["bitpix"], bomb["magic"], bomb["vox_offset"] = 512, 16, b"n+1", 352
     (tmp_path / "huge.nii").write_bytes(bomb.binaryblock + bytes(1000))
     with pytest.raises(FileLayoutError, match="at most 4 GiB"):
-        nifti.read(tmp_path / "huge.nii")
+        read_nifti(tmp_path / "huge.nii")
     nib.save(nib.Nifti1Image(np.full((8, 8, 3), 7, np.int16), np.diag([0.1, 0.1, 1, 1])), tmp_path / "l.nii")
     with pytest.raises(LabelError, match="holds 7"):
-        nifti.read_labels(tmp_path / "l.nii")
+        read_nifti_labels(tmp_path / "l.nii")
     with pytest.raises(ArgumentError, match="does not lie on the grid"):
-        nifti.write_labels(np.zeros((3, 4, 5, 6), np.uint8), tmp_path / "x.nii", nifti.read(tmp_path / "a.nii.gz"))
+        write_nifti_labels(np.zeros((3, 4, 5, 6), np.uint8), tmp_path / "x.nii", read_nifti(tmp_path / "a.nii.gz"))
 
 
 def test_files_of_one_frame_or_one_slice_make_a_mouse(tmp_path: Path, images: Images) -> None:
@@ -200,10 +207,10 @@ def test_files_of_one_frame_or_one_slice_make_a_mouse(tmp_path: Path, images: Im
         affine[2, 3] = z
         nib.save(nib.Nifti1Image(images[:, z : z + 1].transpose(3, 2, 1, 0), affine), slices / f"{9 - z}.nii")
     for folder, want in ((frames, many), (slices, images)):
-        (group,) = niftifolder.groups(sorted(folder.iterdir()))
-        ds = niftifolder.read(group)
+        (group,) = group_nifti_files(sorted(folder.iterdir()))
+        ds = read_nifti_files(group)
         np.testing.assert_array_equal(ds["image"].values, want)
         assert get_spacing(ds) == (1.0, 0.1, 0.1)
         assert "taken as one mouse" in ds.attrs["notes"][-1]
-        labels = nifti.write_labels((want % 3).astype(np.uint8), folder / "l.nii", ds)
-        np.testing.assert_array_equal(nifti.read_labels(labels), want % 3)
+        labels = write_nifti_labels((want % 3).astype(np.uint8), folder / "l.nii", ds)
+        np.testing.assert_array_equal(read_nifti_labels(labels), want % 3)

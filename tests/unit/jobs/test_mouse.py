@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import UnitsError
-from mousecmr_data.formats import cinemodel
-from mousecmr_data.formats.grid import Grid
+from mousecmr_data.formats.build import build_scan
+from mousecmr_data.formats.orientation import FileGrid
 from mousecmr_data.jobs import mouse
 from mousecmr_data.jobs.quality import FLAGS
 from mousecmr_data.metrics.postprocessing import postprocess
@@ -53,10 +53,10 @@ def dataset(
     rng = np.random.default_rng(0)
     image = np.array([500, 900, 2000], np.uint16)[labels] + rng.integers(0, 300, labels.shape, np.uint16)
     image[..., :20, :20] += 500
-    grid = Grid(labels.shape, "tzyx", "", ((1.0,),))
+    grid = FileGrid(labels.shape, "tzyx", "", ((1.0,),))
     step = more.pop("step", 5.0)
     z, y, x = spacing
-    return cinemodel.dataset(image, (z, y, x), "told", step, "told", grid, mouse="M", source="here", **more)
+    return build_scan(image, (z, y, x), "told", step, "told", grid, mouse="M", source="here", **more)
 
 
 def test_volumes_phases_and_rates(labels: NDArray[np.uint8]) -> None:

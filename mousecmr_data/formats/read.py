@@ -10,14 +10,13 @@ import xarray as xr
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.formats import plausible
-from mousecmr_data.formats.cinemodel import FRAME_TIME_KNOWN, NOTES
-from mousecmr_data.formats.discover import Found, Kind
+from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES, check_order, check_spacing, find_oddities
+from mousecmr_data.formats.discover import FormatName, FoundScan
 from mousecmr_data.schema.variables import IMAGE, MASK
 
 
-def read(
-    found: Found,
+def read_scan(
+    found: FoundScan,
     *,
     spacing: Sequence[float] | None = None,
     axes: str | None = None,
@@ -35,49 +34,51 @@ def read(
     ds = _READERS[found.kind](found.paths, spacing, axes, frame_time_ms)
     image = ds[IMAGE].values
     if axes is None:
-        plausible.check_order(found.name, image)
-    notes = [*ds.attrs[NOTES], *plausible.oddities(image, get_spacing(ds))]
-    return ds.assign_attrs({"mouse": found.name, NOTES: notes})
+        check_order(found.name, image)
+    notes = [*ds.attrs[ATTR_NOTES], *find_oddities(image, get_spacing(ds))]
+    return ds.assign_attrs({"mouse": found.name, ATTR_NOTES: notes})
 
 
 def _nifti(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:
-    from mousecmr_data.formats import niftifolder
+    from mousecmr_data.formats.nifti import read_nifti_files
 
-    return niftifolder.read(paths, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
+    return read_nifti_files(paths, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
 
 
 def _hdf5(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
     from mousecmr_data.dataset.hdf5 import open_mouse_file
 
     ds = open_mouse_file(paths[0], voxel_size_mm=spacing, frame_time_ms=frame_time_ms).load()
-    plausible.check_spacing(paths[0].name, get_spacing(ds))
+    check_spacing(paths[0].name, get_spacing(ds))
     assumed = [
         f"The {what} is {ds.attrs[attr]}."
         for what, attr in (("voxel size", "voxel_size_source"), ("frame time", "frame_time_source"))
         if str(ds.attrs[attr]).startswith("not in the file")
     ]
-    return ds.drop_vars(MASK, errors="ignore").assign_attrs({"format": "HDF5", NOTES: assumed, FRAME_TIME_KNOWN: True})
+    return ds.drop_vars(MASK, errors="ignore").assign_attrs(
+        {"format": "HDF5", ATTR_NOTES: assumed, ATTR_FRAME_TIME_KNOWN: True}
+    )
 
 
 def _dicom(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
-    from mousecmr_data.formats import dicom
+    from mousecmr_data.formats.dicom import read_dicom
 
-    return dicom.read(paths, spacing=spacing, frame_time_ms=frame_time_ms)
+    return read_dicom(paths, spacing=spacing, frame_time_ms=frame_time_ms)
 
 
 def _fdf(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
-    from mousecmr_data.formats import fdf
+    from mousecmr_data.formats.fdf import read_fdf
 
-    return fdf.read(paths, spacing=spacing, frame_time_ms=frame_time_ms)
+    return read_fdf(paths, spacing=spacing, frame_time_ms=frame_time_ms)
 
 
 def _bruker(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
-    from mousecmr_data.formats import bruker
+    from mousecmr_data.formats.bruker import read_bruker
 
-    return bruker.read(paths[0], spacing=spacing, frame_time_ms=frame_time_ms)
+    return read_bruker(paths[0], spacing=spacing, frame_time_ms=frame_time_ms)
 
 
-_READERS: dict[Kind, Callable[[Sequence[Path], Any, Any, Any], xr.Dataset]] = {
+_READERS: dict[FormatName, Callable[[Sequence[Path], Any, Any, Any], xr.Dataset]] = {
     "NIfTI": _nifti,
     "HDF5": _hdf5,
     "DICOM": _dicom,

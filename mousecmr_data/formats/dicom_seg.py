@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 import mousecmr_data
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import MissingExtraError
-from mousecmr_data.formats.dicom import sorted_planes
-from mousecmr_data.formats.dicomfiles import Plane, load
-from mousecmr_data.formats.grid import Grid
-from mousecmr_data.formats.quiet import quiet
+from mousecmr_data.formats.build import suppress_warnings
+from mousecmr_data.formats.dicom import DicomPlane, load_dicom, sort_planes
+from mousecmr_data.formats.orientation import FileGrid
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 
 try:
@@ -33,37 +32,41 @@ CODES = {
 """Category and kind of each class (SNOMED CT; the blood is that in the left ventricle)."""
 
 
-def write(labels: NDArray[np.uint8], folder: Path, sources: Sequence[Path], like: xr.Dataset, by: str) -> list[Path]:
+def write_dicom_seg(
+    labels: NDArray[np.uint8], folder: Path, sources: Sequence[Path], like: xr.Dataset, by: str
+) -> list[Path]:
     """Write labels (frame, slice, y, x) on ``like``, which was read from the DICOM files ``sources``.
 
     A file a frame of the cine (``frame_000.dcm``, ...), as DICOM has no place for two masks of one slice in one
     object; frames without a ventricle have none. Two binary segments, which refer to the images. ``by``: who
     made them.
     """
-    stack, _ = sorted_planes(sources)
-    placed = Grid.of(like).to_file(labels)  # (column, row, slice, frame)
-    headers = {path: load(path, pixels=False) for path in dict.fromkeys(p.path for s in stack for p in s)}
+    stack, _ = sort_planes(sources)
+    placed = FileGrid.of(like).to_file(labels)  # (column, row, slice, frame)
+    headers = {path: load_dicom(path, pixels=False) for path in dict.fromkeys(p.path for s in stack for p in s)}
     written = []
     for t in range(placed.shape[3]):
         masks = np.ascontiguousarray(placed[..., t].transpose(2, 1, 0))
         if masks.any():
             target = folder / f"frame_{t:03d}.dcm"
             with atomic_path(target) as partial:
-                _object(masks, [found[t] for found in stack], headers, by, t).save_as(partial)
+                _make_segmentation(masks, [found[t] for found in stack], headers, by, t).save_as(partial)
             written.append(target)
     return written
 
 
-def _object(masks: NDArray[np.uint8], planes: Sequence[Plane], headers: dict[Path, Any], by: str, t: int) -> Any:
+def _make_segmentation(
+    masks: NDArray[np.uint8], planes: Sequence[DicomPlane], headers: dict[Path, Any], by: str, t: int
+) -> Any:
     """The segmentation of one frame: masks (slice, row, column) and the planes they lie on."""
     first = planes[0]
     z = abs(planes[1].depth - first.depth) if len(planes) > 1 else first.thickness or 1.0
-    with quiet("highdicom"):
+    with suppress_warnings("highdicom"):
         return hd.seg.Segmentation(
             source_images=[headers[p] for p in dict.fromkeys(p.path for p in planes)],
             pixel_array=masks,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description(label, by) for label in FOREGROUND],
+            segment_descriptions=[_describe_segment(label, by) for label in FOREGROUND],
             series_instance_uid=hd.UID(),
             series_number=SERIES_NUMBER + t,
             sop_instance_uid=hd.UID(),
@@ -80,7 +83,7 @@ def _object(masks: NDArray[np.uint8], planes: Sequence[Plane], headers: dict[Pat
         )
 
 
-def _description(label: Label, by: str) -> Any:
+def _describe_segment(label: Label, by: str) -> Any:
     category, kind = (hd.sr.CodedConcept(*code) for code in CODES[label])
     return hd.seg.SegmentDescription(
         segment_number=int(label),

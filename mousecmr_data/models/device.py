@@ -7,7 +7,7 @@ import torch
 from mousecmr_data.errors import UnknownNameError
 
 
-def chosen_device(name: str = "auto", index: int = 0) -> torch.device:
+def select_device(name: str = "auto", index: int = 0) -> torch.device:
     """The device called ``name``; "auto" is CUDA, else MPS, else the CPU. ``index`` counts this machine's GPUs."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 
-ATTR = "grid"
+ATTR_GRID = "grid"
 """The attribute of a dataset that keeps its file's grid, as JSON."""
-LETTERS = "xyzt"
+AXIS_LETTERS = "xyzt"
 """Column, row, slice, frame: what an axis of a file can be."""
-MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
+MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
 """Millimetres in a unit (names: NIfTI's)."""
-MS = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
+MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
 """Milliseconds in a unit (names: NIfTI's)."""
 
 
 @dataclass(frozen=True)
-class Grid:
+class FileGrid:
     """The file's array: its shape, which axis is which, which run backwards, and where it lies in space."""
 
     shape: tuple[int, ...]
@@ -63,11 +63,11 @@ class Grid:
         return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, ds: xr.Dataset) -> Grid:
+    def of(cls, ds: xr.Dataset) -> FileGrid:
         """The grid of ``ds``: its file's, else (x, y, slice, frame) with the dataset's spacing."""
         sizes = tuple(ds.sizes[d] for d in ("x", "y", "slice", "frame"))
-        if ATTR in ds.attrs:
-            table = json.loads(ds.attrs[ATTR])
+        if ATTR_GRID in ds.attrs:
+            table = json.loads(ds.attrs[ATTR_GRID])
             found = cls(
                 **{
                     **table,
@@ -83,10 +83,10 @@ class Grid:
         steps = [float(abs(ds[c].values[1] - ds[c].values[0])) if ds.sizes[c] > 1 else 1.0 for c in ("x", "y")]
         diagonal = (*steps, float(ds["z"].attrs["slice_thickness"]), 1.0)
         affine = tuple(tuple(row) for row in np.diag(diagonal).tolist())
-        return cls(sizes, LETTERS, "", affine, "mm", "sec", float(ds["time"].attrs["frame_time"]) / 1e3)
+        return cls(sizes, AXIS_LETTERS, "", affine, "mm", "sec", float(ds["time"].attrs["frame_time"]) / 1e3)
 
 
-def turned(affine: NDArray[np.float64], slice_axis: int, oriented: bool) -> tuple[str, str]:
+def orient_axes(affine: NDArray[np.float64], slice_axis: int, oriented: bool) -> tuple[str, str]:
     """Letters of the first three axes, and those of them to flip, from where they point.
 
     Where the orientation is known, rows and columns run as viewers show them: columns to the animal's left,
@@ -110,7 +110,7 @@ def turned(affine: NDArray[np.float64], slice_axis: int, oriented: bool) -> tupl
 
 def check_axes(axes: str, ndim: int) -> str:
     """``axes`` if it names each of ``ndim`` axes once, x, y and z or t among them."""
-    ok = len(axes) == ndim and len(set(axes)) == ndim and set(axes) <= set(LETTERS) and {"x", "y"} <= set(axes)
+    ok = len(axes) == ndim and len(set(axes)) == ndim and set(axes) <= set(AXIS_LETTERS) and {"x", "y"} <= set(axes)
     if not ok:
         raise ArgumentError(
             f"The axes {axes!r} do not fit an array of {ndim} axes.",

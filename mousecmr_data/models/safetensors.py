@@ -12,23 +12,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mousecmr_data.baseline.unet3plus import UNet3Plus
 from mousecmr_data.errors import FileLayoutError, MissingDataError
+from mousecmr_data.models.unet3plus import UNet3Plus
 
 _KEY = "mousecmr"
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
     """Write ``tensors`` and ``about`` (anything JSON holds); the file appears whole or not at all."""
-    return _write(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {_KEY: json.dumps(about)}))
+    return _write_bytes(
+        path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {_KEY: json.dumps(about)})
+    )
 
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file, whole or not at all."""
-    return _write(path, text.encode())
+    return _write_bytes(path, text.encode())
 
 
-def _write(path: Path, data: bytes) -> Path:
+def _write_bytes(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -42,7 +44,7 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the JSON of a file that :func:`write` made."""
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "a .safetensors file of this library")
@@ -55,17 +57,17 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
-def save_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: bool = False) -> None:
+def write_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: bool = False) -> None:
     """Write a network's weights with what is needed to build it again; ``about`` becomes part of the header.
 
     With ``half``, convolutions are stored as float16; batch statistics stay float32.
     """
     tensors = {k: v.half() if half and v.ndim == 4 else v for k, v in model.state_dict().items()}
     header = {"channels": list(model.channels), "classes": model.classes, "reduce": model.reduce, **about}
-    write(path, tensors, header)
+    write_tensors(path, tensors, header)
 
 
-def weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state dict (float32) and the header of a file of :func:`save_weights`."""
-    tensors, about = read(path)
+    tensors, about = read_tensors(path)
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, about

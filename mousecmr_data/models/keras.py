@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mousecmr_data.baseline.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.errors import FileLayoutError, MissingDataError
+from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 
 _ROOT = "model_weights"
 _CONV = {"kernel:0": "weight", "bias:0": "bias"}
@@ -20,7 +20,7 @@ _BN = {"gamma:0": "weight", "beta:0": "bias", "moving_mean:0": "running_mean", "
 _LFS = b"version https://git-lfs"
 
 
-def layers() -> Iterator[tuple[str, str]]:
+def list_keras_layers() -> Iterator[tuple[str, str]]:
     """Every Keras layer with weights, and the name of its module in :class:`UNet3Plus`."""
     levels = range(1, LEVELS + 1)
     blocks = [(f"Encoder{k}", f"encoder.{k}.{n - 1}", n) for k in levels for n in (1, 2)]
@@ -34,7 +34,7 @@ def layers() -> Iterator[tuple[str, str]]:
         yield f"deepsup_conv_{k}_2", f"head.{k}.second"
 
 
-def read(path: str | Path) -> UNet3Plus:
+def read_keras_weights(path: str | Path) -> UNet3Plus:
     """The network in a Keras HDF5 file, float32, in evaluation mode; its channels are read from the file.
 
     Raises :class:`MissingDataError` (no file) and :class:`FileLayoutError` (no HDF5, truncated, a Git LFS
@@ -53,17 +53,17 @@ def read(path: str | Path) -> UNet3Plus:
         )
     try:
         with h5py.File(path, "r") as f:
-            arrays = _arrays(f, path)
+            arrays = _read_arrays(f, path)
     except FileLayoutError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError) as e:
         raise FileLayoutError(
             f"{path} ({path.stat().st_size} bytes) is truncated, damaged or not HDF5: {e}", "a Keras HDF5 file"
         ) from e
-    return _network(arrays, path)
+    return _build_network(arrays, path)
 
 
-def _arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
+def _read_arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
     """The arrays of each layer by their last name."""
     if _ROOT not in f:
         raise FileLayoutError(f"{path} has no group {_ROOT!r}; it has {list(f)[:8]}.", "a whole model saved by Keras")
@@ -78,8 +78,8 @@ def _arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def _network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet3Plus:
-    expected = dict(layers())
+def _build_network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet3Plus:
+    expected = dict(list_keras_layers())
     if missing := [k for k in expected if k not in arrays]:
         raise FileLayoutError(
             f"{path} lacks {len(missing)} of {len(expected)} layers: {', '.join(missing[:5])}.", "a whole UNet3+"

@@ -1,0 +1,1 @@
+"""Volumes, overlap, surface distances, agreement statistics and post-processing of masks."""
