@@ -125,10 +125,10 @@ class Worker:
         """Write the logits of the gate's stacks, for the other process to compare."""
         import torch
 
-        from mousecmr_data.baseline.engines import gate
+        from mousecmr_data.inference.engines.auto import run_engine
 
         stacks = [torch.load(self.scratch / "stacks.pt"), *([real_stack(self.stack)] if self.stack else [])]
-        torch.save([gate.answers(self.engine, s) for s in stacks], self.scratch / f"{self.name}.pt")
+        torch.save([run_engine(self.engine, s) for s in stacks], self.scratch / f"{self.name}.pt")
         return {}
 
     def peak(self) -> dict[str, Any]:
@@ -150,12 +150,12 @@ class Worker:
         """GFLOP of a slice: as published, and restructured."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        from mousecmr_data.baseline.engines.restructured import Restructured
+        from mousecmr_data.inference.engines.fused import FusedNetwork
 
         x = self.torch.zeros(1, 1, 256, 256)
         counts = {}
         self.network.deep_supervision = self.network.low_resolution = False
-        for name, module in (("published", self.network), ("restructured", Restructured(self.network, (256, 256)))):
+        for name, module in (("published", self.network), ("restructured", FusedNetwork(self.network, (256, 256)))):
             with self.torch.no_grad(), FlopCounterMode(display=False) as counter:
                 module(x)
             counts[name] = counter.get_total_flops() / 1e9
@@ -165,11 +165,11 @@ class Worker:
         return self.torch.load(self.scratch / "frames.pt")
 
     def _made(self) -> Any:
-        from mousecmr_data.baseline.engines import make
+        from mousecmr_data.inference.engines import make_engine
 
         if not self.name.startswith("eager"):
-            return make(self.name, self.network, "cpu", self.cache)
-        engine = make("eager", self.network, "cuda" if "cuda" in self.name else "cpu")
+            return make_engine(self.name, self.network, "cpu", self.cache)
+        engine = make_engine("eager", self.network, "cuda" if "cuda" in self.name else "cpu")
         if "contiguous" in self.name:
             self.network.to(memory_format=self.torch.contiguous_format)
             return self.torch.inference_mode()(lambda x: self.network(x.to(self.network_device()))[-1])
@@ -184,11 +184,11 @@ def network(weights: str | None) -> Any:
     """The network of a weights file or name; of the published width with random weights, for None."""
     import torch
 
-    from mousecmr_data import baseline
+    from mousecmr_data.inference.predictor import load_model
     from mousecmr_data.models.unet3plus import UNet3Plus
 
     if weights:
-        return baseline.load(weights, device="cpu", engine="eager").network
+        return load_model(weights, device="cpu", engine="eager").network
     torch.manual_seed(0)
     return UNet3Plus().eval()
 
@@ -199,38 +199,39 @@ def real_stack(path: Path) -> Any:
     import torch
 
     import mousecmr_data
-    from mousecmr_data.baseline.randomisation import normalised
+    from mousecmr_data.inference.preprocessing import normalize_min_max
 
     image = mousecmr_data.open_mouse(str(path))["image"].transpose("frame", "slice", "y", "x").values[:1]
-    return normalised(torch.from_numpy(image.astype(np.float32))[:, :, None])
+    return normalize_min_max(torch.from_numpy(image.astype(np.float32))[:, :, None])
 
 
 def prepare(scratch: Path, frames: int) -> None:
     """The cine and the gate's stacks, as files."""
     import torch
 
-    from mousecmr_data.baseline.engines import samples
-    from mousecmr_data.baseline.randomisation import normalised
+    from mousecmr_data.inference.engines.auto import GATE_MOUSE, make_gate_stacks
+    from mousecmr_data.inference.preprocessing import normalize_min_max
     from mousecmr_data.phantom import plans, render
 
-    image = torch.from_numpy(render(plans("phantom")[samples.GATE]).image.astype("float32"))
-    cine = normalised(image[[k % len(image) for k in range(frames)], :SLICES][:, :, None])
+    image = torch.from_numpy(render(plans("phantom")[GATE_MOUSE]).image.astype("float32"))
+    cine = normalize_min_max(image[[k % len(image) for k in range(frames)], :SLICES][:, :, None])
     torch.save(cine, scratch / "frames.pt")
-    torch.save(samples.stacks(), scratch / "stacks.pt")
+    torch.save(make_gate_stacks(), scratch / "stacks.pt")
 
 
 def benchmark(args: argparse.Namespace, scratch: Path) -> None:
     """Measure and print."""
     import torch
 
-    from mousecmr_data.baseline.engines import gate, kept
+    from mousecmr_data.inference.engines.auto import GATE_LIMITS, compare_logits
+    from mousecmr_data.inference.engines.cache import describe_processor
 
     names = args.engines.split(",")
     if torch.cuda.is_available() and args.engines == ENGINES:
         names += ON_GPU.strip(",").split(",")
     prepare(scratch, args.frames)
     packages = ("torch", "onnxruntime", "openvino", "mousecmr-data")
-    print(f"{kept.processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
+    print(f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
     print(f"{', '.join(f'{p} {installed(p)}' for p in packages)}; weights: {args.weights or 'random'}")
     sides, first = start(names, args, scratch)
     ruler = Side("peak", args, scratch)
@@ -252,9 +253,9 @@ def benchmark(args: argparse.Namespace, scratch: Path) -> None:
     for name in sides:
         if name.startswith("eager") and "cuda" not in name:
             continue
-        logits, limits = torch.load(scratch / f"{name}.pt"), gate.LIMITS[name.split()[0]]
+        logits, limits = torch.load(scratch / f"{name}.pt"), GATE_LIMITS[name.split()[0]]
         for ours, theirs in zip(logits, reference, strict=True):
-            a = gate.compared(ours, theirs)
+            a = compare_logits(ours, theirs)
             found[name].setdefault("gate", []).append({**vars(a), "within": a.within(limits)})
             print(f"  {name:24} {'within' if a.within(limits) else 'BEYOND'} its gate: {a}")
     if args.json:

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from mousecmr_data import baseline
-from mousecmr_data.baseline.engines import kept
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
+from mousecmr_data.inference.engines.cache import describe_processor
+from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.phantom import plans, render
 from mousecmr_data.schema.labels import Label
@@ -49,16 +49,18 @@ def main() -> None:
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
-        baseline.load(args.weights, engine=args.alone).segment(cine(args.mouse), region="auto", batch_size=SLICES)
+        load_model(args.weights, engine=args.alone).segment(cine(args.mouse), region="auto", batch_size=SLICES)
         print(next(k for k in Path("/proc/self/status").read_text().splitlines() if k.startswith("VmHWM")))
         return
     if args.agreement:
         agreement(args.weights, args.engines.split(","))
         return
     ds = cine(args.mouse)
-    print(f"{kept.processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.mouse}, {dict(ds.sizes)}")
-    eager = baseline.load(args.weights, engine="eager")
-    ways = {name: baseline.load(args.weights, engine=name) for name in args.engines.split(",")}
+    print(
+        f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.mouse}, {dict(ds.sizes)}"
+    )
+    eager = load_model(args.weights, engine="eager")
+    ways = {name: load_model(args.weights, engine=name) for name in args.engines.split(",")}
     for name, way in ways.items():
         start = time.perf_counter()
         way.segment(ds, region="auto")
@@ -74,7 +76,7 @@ def main() -> None:
             times[name].append(spent)
     base = FRAMES * statistics.median(frames)
     print(f"eager, whole field: {base:.1f} s a cine ({min(frames) * FRAMES:.1f} to {max(frames) * FRAMES:.1f})")
-    truth = seconds(baseline.load(args.weights, engine="exact"), ds)[1]["predicted"]
+    truth = seconds(load_model(args.weights, engine="exact"), ds)[1]["predicted"]
     for name in ways:
         spent, low, high = statistics.median(times[name]), min(times[name]), max(times[name])
         print(f"{name}, region: {spent:.2f} s a cine ({low:.2f} to {high:.2f}), {base / spent:.1f} x eager")
@@ -86,8 +88,8 @@ def main() -> None:
 
 def agreement(weights: str, engines: list[str]) -> None:
     """How near the region of interest comes to the whole field of plain PyTorch, a line a mouse and engine."""
-    exact = baseline.load(weights, engine="exact")
-    ways = {name: baseline.load(weights, engine=name) for name in engines}
+    exact = load_model(weights, engine="exact")
+    ways = {name: load_model(weights, engine=name) for name in engines}
     for cohort, mice in MICE.items():
         for mouse in mice:
             ds = whole_cine(cohort, mouse)

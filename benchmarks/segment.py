@@ -28,10 +28,10 @@ import uvicorn
 from playwright.sync_api import sync_playwright
 from region import cine
 
-from mousecmr_data import baseline
-from mousecmr_data.baseline.engines import kept
 from mousecmr_data.formats.nifti import write_nifti_images
-from mousecmr_data.jobs.settings import PUBLISHED
+from mousecmr_data.inference.engines.cache import describe_processor
+from mousecmr_data.inference.predictor import load_model
+from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS
 from mousecmr_data.web.options import SMALL, Options
 from mousecmr_data.web.server import create_app
 
@@ -51,7 +51,7 @@ def main() -> None:
         mouse = Path(scratch) / "mouse.nii.gz"
         write_nifti_images(cine("Mouse6"), mouse)
         print(
-            f"{kept.processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.weights}, {args.engine}"
+            f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.weights}, {args.engine}"
         )
         page, command = page_times(args, mouse), []
         for k in range(args.rounds):
@@ -97,9 +97,9 @@ def page_times(args: argparse.Namespace, mouse: Path) -> list[tuple[float, float
 @contextmanager
 def served(args: argparse.Namespace) -> Iterator[str]:
     """The page's address; other weights than phantom-small pass for the published ones, under their own name."""
-    options = Options(weights=SMALL if args.weights == SMALL else PUBLISHED, cache=args.cache)
+    options = Options(weights=SMALL if args.weights == SMALL else PUBLISHED_WEIGHTS, cache=args.cache)
     app: Any = create_app(options)
-    loaded = baseline.load(args.weights, engine=args.engine, cache=args.cache)
+    loaded = load_model(args.weights, engine=args.engine, cache=args.cache)
     app.state.desk.segmenters._loaded[options.weights] = loaded
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))

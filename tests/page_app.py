@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from mousecmr_data import baseline
+from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.web.options import Options
 from mousecmr_data.web.server import create_app
 
@@ -26,5 +26,5 @@ def page_app(options: Options) -> Iterator[Any]:
 
     with ThreadPoolExecutor(1) as thread:
         app = thread.submit(asyncio.run, made()).result()
-    app.state.desk.segmenters._loaded["phantom-small"] = baseline.load("phantom-small", engine="eager", device="cpu")
+    app.state.desk.segmenters._loaded["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
     yield app

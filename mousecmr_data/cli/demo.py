@@ -94,12 +94,12 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
 
 def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     """Test mice segmented by the network that ships with the package, held against the truth, in motion."""
-    from mousecmr_data import baseline
     from mousecmr_data.evaluate.movie import movie
+    from mousecmr_data.inference.predictor import load_model
     from mousecmr_data.metrics.overlap import score_frames
     from mousecmr_data.metrics.volumes import measure
 
-    segmenter = baseline.load("phantom-small")
+    segmenter = load_model("phantom-small")
     rows, written = [], []
     total = sum(s.n_frames * s.n_slices for s in map(cohort.source.summary, cohort.mice))
     with output.progress(f"segmenting {len(cohort)} test mice, image by image", total) as advance:

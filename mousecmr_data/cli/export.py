@@ -35,12 +35,12 @@ def command(weights: str, path: Path | None, size: tuple[int, int], cache: Path 
     myocardium and LV blood pool. It is held against the network before it is written, and carries in its
     metadata what the weights were trained on.
     """
-    from mousecmr_data import baseline
-    from mousecmr_data.baseline.engines import onnx
+    from mousecmr_data.inference.engines.onnx import write_onnx
+    from mousecmr_data.inference.predictor import load_model
 
-    segmenter = baseline.load(weights, device="cpu", engine="eager", cache=cache)
+    segmenter = load_model(weights, device="cpu", engine="eager", cache=cache)
     origin = segmenter.origin
-    written = onnx.write(segmenter.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
+    written = write_onnx(segmenter.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
     if as_json:
         output.print_json({"written": written, "weights": origin.name, "synthetic_training": origin.synthetic_training})
         return

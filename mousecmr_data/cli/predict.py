@@ -13,7 +13,7 @@ from mousecmr_data.cli import options, output
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
-    from mousecmr_data.baseline.prediction import Made, Mice
+    from mousecmr_data.pipeline.predict import MiceProtocol, PredictResult
 
 SYNTHETIC_TRAINING = "These weights were trained on synthetic mice only. For research, not for clinical use."
 
@@ -73,16 +73,15 @@ def command(
     Where a mouse has expert masks, the overlap (Dice) with them is shown. `mousecmr measure` and
     `mousecmr show` take the files that this writes.
     """
-    from mousecmr_data.baseline.cohort_prediction import predict
-    from mousecmr_data.baseline.prediction import How, segmenter_of
+    from mousecmr_data.pipeline.predict import PredictConfig, get_predictor, predict_cohort
 
-    how = How(
+    how = PredictConfig(
         weights, engine, region, postprocessing, device, batch_size=batch, cache=None if cache is None else str(cache)
     )
-    origin = segmenter_of(how, how.sha256()).origin
+    origin = get_predictor(how, how.sha256()).origin
     chosen = _chosen(mice, split, source, cache, voxel_size)
     every = [name for group in chosen for name in group.mice]
-    made: list[Made] = []
+    made: list[PredictResult] = []
     with _client(scheduler) as client, output.progress("segmenting", len(every)) as advance:
         for group in chosen:
             so_far = 0.0
@@ -97,7 +96,9 @@ def command(
                 advance(1.0 - so_far)
                 so_far = 0.0
 
-            made += predict(group, folder, how, redo=redo, workers=workers, client=client, done=whole, progress=share)
+            made += predict_cohort(
+                group, folder, how, redo=redo, workers=workers, client=client, done=whole, progress=share
+            )
     failed = [m for m in made if m.state == "failed"]
     rows = [row for m in made for row in m.dice]
     synthetic = any(m.synthetic for m in made)
@@ -117,7 +118,7 @@ def command(
         raise click.ClickException(f"{len(failed)} of {len(made)} mice failed; {done}.\n{listed}")
 
 
-def _report(made: list[Made], rows: list[dict[str, Any]]) -> None:
+def _report(made: list[PredictResult], rows: list[dict[str, Any]]) -> None:
     if rows:
         click.echo("Dice overlap with the masks of the labelled frames:")
         output.print_table(
@@ -141,20 +142,20 @@ def _chosen(
     source: str,
     cache: Path | None,
     voxel_size: tuple[float, float, float] | None,
-) -> list[Mice]:
+) -> list[MiceProtocol]:
     """What was named: mice of the source, and files."""
     from mousecmr_data import api
-    from mousecmr_data.baseline.prediction import Files
+    from mousecmr_data.pipeline.predict import HDF5Files
 
     paths = tuple(m for m in mice if Path(m).suffix or Path(m).is_file() or len(Path(m).parts) > 1)
     names = [m for m in mice if m not in paths]
     if voxel_size and not paths:
         raise ArgumentError("A voxel size was given, but no file.", "sizes belong to a file", "give its path")
-    chosen: list[Mice] = []
+    chosen: list[MiceProtocol] = []
     if names or not paths:
         chosen.append(api.load(split, mice=names or None, source=source, cache=cache))
     if paths:
-        chosen.append(Files(tuple(dict.fromkeys(paths)), voxel_size))
+        chosen.append(HDF5Files(tuple(dict.fromkeys(paths)), voxel_size))
     return chosen
 
 

@@ -94,10 +94,10 @@ def command(
     cohorts = _cohorts(source, split, schemes, also, limit, cache, download, missing)
     network: Any = predictions
     if predictions is None:
-        from mousecmr_data import baseline
+        from mousecmr_data.inference.predictor import load_model
 
         try:
-            network = baseline.load(weights, device=device, engine=engine, cache=cache, offline=not download)
+            network = load_model(weights, device=device, engine=engine, cache=cache, offline=not download)
         except MissingDataError as e:
             missing.append(f"{e.found}\nNext: mousecmr fetch --weights  (or reproduce --download)")
     if missing:

@@ -12,7 +12,7 @@ import click
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
-    from mousecmr_data.jobs.batch import Event
+    from mousecmr_data.pipeline.batch import BatchEvent
 
 
 @click.command()
@@ -73,12 +73,14 @@ def command(
     dataset's layout. Each mouse gets a folder; tables over all of them are beside it. One mouse that cannot be
     read does not stop the rest. For research, not for clinical use.
     """
-    from mousecmr_data.jobs import batch as job
-    from mousecmr_data.jobs.settings import Settings
+    from mousecmr_data.pipeline.analysis import SegmentConfig
+    from mousecmr_data.pipeline.batch import segment_batch
 
-    settings = Settings(weights, spacing, axes, frame_time, postprocessing, engine, device, batch, region, pictures)
+    settings = SegmentConfig(
+        weights, spacing, axes, frame_time, postprocessing, engine, device, batch, region, pictures
+    )
     with _watching() as told:
-        done = job.run(inputs, folder, settings, told=told, cache=cache)
+        done = segment_batch(inputs, folder, settings, told=told, cache=cache)
     table = done.mice.astype(object).where(done.mice.notna(), None)
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     if as_json:
@@ -92,15 +94,15 @@ def command(
 
 
 @contextmanager
-def _watching() -> Iterator[Callable[[Event], None]]:
+def _watching() -> Iterator[Callable[[BatchEvent], None]]:
     """A line and a bar a mouse on standard error; yields the function that is told."""
-    from mousecmr_data.jobs import batch as job
+    from mousecmr_data.pipeline.batch import LOADING_TEXT
 
     with ExitStack() as bars:
         advance: list[Callable[[int], None]] = []
         so_far = 0
 
-        def told(event: Event) -> None:
+        def told(event: BatchEvent) -> None:
             nonlocal so_far
             if event.kind == "slices":
                 if not advance:
@@ -112,7 +114,7 @@ def _watching() -> Iterator[Callable[[Event], None]]:
             advance.clear()
             so_far = 0
             if event.kind == "loading":
-                click.echo(job.LOADING, err=True)
+                click.echo(LOADING_TEXT, err=True)
             if event.kind == "reading":
                 click.echo(f"{event.name}: reading", err=True)
             if event.kind == "as before":

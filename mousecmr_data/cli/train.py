@@ -59,13 +59,13 @@ def command(
     A killed run goes on where its last whole epoch ended: give the same command again. Several GPUs:
     `torchrun --no-python --nproc-per-node 2 mousecmr train --replicas 2 -o RUN`.
     """
-    from mousecmr_data import api, baseline
-    from mousecmr_data.baseline.config import changed
-    from mousecmr_data.baseline.run import record
+    from mousecmr_data import api
+    from mousecmr_data.training.config import get_recipe, update_config
+    from mousecmr_data.training.trainer import read_run, train
 
     given = {"epochs": epochs, "seed": seed, "replicas": replicas, "device": device}
     values = {k: v for k, v in given.items() if v is not None} | dict(_setting(s) for s in settings)
-    config = changed(baseline.recipe(recipe), values)
+    config = update_config(get_recipe(recipe), values)
     if threads:
         import torch
 
@@ -81,11 +81,11 @@ def command(
         losses = f"loss {row['loss']:.4f}  validation {row['validation_loss']:.4f}"
         click.echo(f"epoch {row['epoch']:.0f}/{config.epochs}  {losses}  {dice}  {row['seconds']:.0f} s")
 
-    baseline.train(cohorts[0], cohorts[1], folder, config, tell=None if as_json else tell)
+    train(cohorts[0], cohorts[1], folder, config, tell=None if as_json else tell)
     if not first:
         return
     if as_json:
-        output.print_json({"folder": folder, **record(folder)})
+        output.print_json({"folder": folder, **read_run(folder)})
         return
     click.echo(
         f"written: {folder / 'best.safetensors'}  (mousecmr predict --weights {folder / 'best.safetensors'} ...)"

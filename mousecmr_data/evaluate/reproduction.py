@@ -37,7 +37,7 @@ LEAKAGE = (
 
 
 class Segmenting(Protocol):
-    """What is needed of a network: ``mousecmr_data.baseline.load`` gives one."""
+    """What is needed of a network: ``mousecmr_data.training.load`` gives one."""
 
     @property
     def origin(self) -> Any:

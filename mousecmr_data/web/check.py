@@ -11,8 +11,8 @@ from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.formats.read import read_scan
-from mousecmr_data.jobs import intake
-from mousecmr_data.jobs.settings import Settings
+from mousecmr_data.pipeline.analysis import SegmentConfig
+from mousecmr_data.pipeline.batch import collect_inputs
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Seen:
         return self.frames * self.slices
 
 
-def check(inputs: Sequence[Path], settings: Settings, scratch: Path) -> list[Seen]:
+def check(inputs: Sequence[Path], settings: SegmentConfig, scratch: Path) -> list[Seen]:
     """The mice in ``inputs``, each read by the very readers that the job uses, with its error where it has one."""
     if not inputs:
         return []
-    with intake.gathered(inputs, scratch) as (found, refused):
+    with collect_inputs(inputs, scratch) as (found, refused):
         return [*(_read(f, settings) for f in found), *(Seen(r.name, error=r.error) for r in refused)]
 
 
-def _read(one: FoundScan, settings: Settings) -> Seen:
+def _read(one: FoundScan, settings: SegmentConfig) -> Seen:
     try:
         ds = read_scan(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
     except MouseCMRError as e:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.jobs import intake
+from mousecmr_data.pipeline.batch import hide_temporary_paths
 from mousecmr_data.web import check, form, job, words
 from mousecmr_data.web.job import Outcome, Segmenters, Tell
 from mousecmr_data.web.options import Options
@@ -47,7 +47,7 @@ class Desk:
                 room.seen = check.check(room.inputs(), settings, room.folder)
             return self.said(room, str(settings.weights))
 
-        return intake.without_folder(_plainly(looked), room.folder)
+        return hide_temporary_paths(_plainly(looked), room.folder)
 
     def said(self, room: Room, weights: str) -> str:
         """What was seen before, with the expected time for ``weights``."""
@@ -93,7 +93,7 @@ class Desk:
                 return words.error(e, hint=words.hint_for(e, settings.weights))
             return words.finished(found[0])
 
-        return intake.without_folder(_plainly(done), room.folder), found[0] if found else None
+        return hide_temporary_paths(_plainly(done), room.folder), found[0] if found else None
 
 
 def _plainly(do: Callable[[], Any]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.jobs.settings import PUBLISHED, Settings
+from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS, SegmentConfig
 from mousecmr_data.web.options import SMALL
 
-OFFERED = (PUBLISHED, SMALL)
+OFFERED = (PUBLISHED_WEIGHTS, SMALL)
 """Weights a visitor may choose: names only, never paths on this computer."""
 
 
-def settings(weights: object, spacing: object, axes: object, frame_time: object) -> Settings:
+def settings(weights: object, spacing: object, axes: object, frame_time: object) -> SegmentConfig:
     """The job; empty fields mean the files' own values. Raises :class:`ArgumentError`, naming the field."""
     if weights not in OFFERED:
         raise ArgumentError(f"There are no weights {str(weights)[:60]!r} on this page.", " or ".join(OFFERED))
@@ -26,7 +26,7 @@ def settings(weights: object, spacing: object, axes: object, frame_time: object)
     if letters and not re.fullmatch("[xyzt]{2,4}", letters):
         raise ArgumentError(f"The axes are {letters[:60]!r}.", "a letter an axis: x, y, z, t, e.g. xyzt")
     size = (sizes[0], sizes[1], sizes[2]) if sizes else None
-    return Settings(str(weights), size, letters, times[0] if times else None)
+    return SegmentConfig(str(weights), size, letters, times[0] if times else None)
 
 
 def _numbers(text: object) -> list[float]:

@@ -1,4 +1,4 @@
-"""A page's job: the same ``jobs.batch.run`` as on the command line, then pictures for the viewer and one zip."""
+"""A page's job: the same ``pipeline.batch.segment_batch`` as on the command line, then pictures for the viewer and one zip."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ import pandas as pd
 
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.jobs import batch
-from mousecmr_data.jobs.batch import Event
-from mousecmr_data.jobs.settings import Settings
+from mousecmr_data.pipeline.analysis import SegmentConfig
+from mousecmr_data.pipeline.batch import FLAGS_FILE, LOADING_TEXT, BatchEvent, load_predictor, segment_batch
 from mousecmr_data.web import view
 from mousecmr_data.web.pace import Pace, spoken
 from mousecmr_data.web.rooms import Room
 
 if TYPE_CHECKING:
-    from mousecmr_data.baseline import Segmenter
+    from mousecmr_data.inference.predictor import Predictor
 
 Tell = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and what is going on."""
@@ -55,18 +54,18 @@ class Segmenters:
 
     def __init__(self, cache: Path | None = None) -> None:
         self.cache = cache
-        self._loaded: dict[str, Segmenter] = {}
+        self._loaded: dict[str, Predictor] = {}
         self._lock = threading.Lock()
 
-    def of(self, settings: Settings) -> Segmenter:
+    def of(self, settings: SegmentConfig) -> Predictor:
         """The segmenter for ``settings``; raises :class:`MissingDataError` where the weights cannot be had."""
         with self._lock:
             if settings.weights not in self._loaded:
-                self._loaded[settings.weights] = batch.load(settings, self.cache)
+                self._loaded[settings.weights] = load_predictor(settings, self.cache)
             return self._loaded[settings.weights]
 
 
-def run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
+def run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
     """Segment what is in ``room``, show and pack it. What an earlier job left is removed first.
 
     Raises :class:`MissingDataError` where the weights cannot be had, and :class:`PageLeft` as soon as the page is
@@ -82,16 +81,16 @@ def run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tell
                 room.clear_away()
 
 
-def _run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
+def _run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
     start = time.perf_counter()
     _forget(room)
-    tell(0.0, batch.LOADING)
+    tell(0.0, LOADING_TEXT)
     segmenter = segmenters.of(settings)
     loaded = time.perf_counter()
     views: list[dict[str, Any]] = []
     total, finished, slices = 1, 0, 0
 
-    def told(event: Event) -> None:
+    def told(event: BatchEvent) -> None:
         nonlocal total, finished, slices
         if room.left:
             raise PageLeft
@@ -114,7 +113,7 @@ def _run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tel
                 room.views |= made.files
                 views.append(made.about)
 
-    done = batch.run(
+    done = segment_batch(
         room.inputs(), room.folder / RESULTS, settings, told=told, scratch=room.folder, segmenter=segmenter
     )
     tell(0.98, "Packing the results")
@@ -126,7 +125,7 @@ def _run(room: Room, settings: Settings, segmenters: Segmenters, pace: Pace, tel
     table = done.mice.astype(object).where(done.mice.notna(), None)
     return Outcome(
         [{str(k): v for k, v in row.items()} for row in table.to_dict("records")],
-        pd.read_csv(room.folder / RESULTS / batch.FLAGS, dtype={"frame": "Int64", "slice": "Int64"}),
+        pd.read_csv(room.folder / RESULTS / FLAGS_FILE, dtype={"frame": "Int64", "slice": "Int64"}),
         done.errors,
         views,
         seconds,

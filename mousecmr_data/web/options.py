@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from mousecmr_data.jobs.settings import PUBLISHED
+from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS
 
 HOST, PORT = "127.0.0.1", 7860
 SMALL = "phantom-small"
@@ -18,7 +18,7 @@ class Options:
     """How the page behaves."""
 
     host: str = HOST
-    weights: str = PUBLISHED
+    weights: str = PUBLISHED_WEIGHTS
     """The choice that is set when the page opens; both are offered."""
     upload_mb: int = 2000
     """The most that one visitor's files may have in all."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from mousecmr_data.jobs.settings import PUBLISHED, RESEARCH
+from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS, RESEARCH_ONLY
 from mousecmr_data.web import words
 from mousecmr_data.web.desk import Desk
 from mousecmr_data.web.handlers import Handlers
@@ -17,7 +17,7 @@ STATIC = Path(__file__).parent / "static"
 FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 WEIGHTS = [
-    (f"{PUBLISHED}: the authors' weights, trained on 90 real mice (fetched once, 156 MB)", PUBLISHED),
+    (f"{PUBLISHED_WEIGHTS}: the authors' weights, trained on 90 real mice (fetched once, 156 MB)", PUBLISHED_WEIGHTS),
     (f"{SMALL}: in this package, trained on SYNTHETIC mice only; every result is marked so", SMALL),
 ]
 
@@ -54,7 +54,7 @@ def build(desk: Desk) -> gr.Blocks:
         viewer = gr.HTML({}, html_template=text("viewer.html"), js_on_load=text("viewer.js"), elem_id="viewer", **bare)
         download = gr.HTML(elem_id="download", **bare)
         results = gr.HTML(elem_id="results", **bare)
-        gr.HTML(f"<p>{RESEARCH} Closing or reloading this page deletes its files.</p>", elem_id="foot", **bare)
+        gr.HTML(f"<p>{RESEARCH_ONLY} Closing or reloading this page deletes its files.</p>", elem_id="foot", **bare)
 
         do, typed, shown = Handlers(desk), [spacing, axes, time], [status, viewer, results, download]
         fields = [weights, *typed]

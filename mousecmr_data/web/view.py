@@ -14,8 +14,8 @@ from scipy import ndimage
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluate.figures import MARGIN_MM, box
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
-from mousecmr_data.jobs.mouse import Result
-from mousecmr_data.jobs.writing import plain
+from mousecmr_data.pipeline.analysis import AnalysisResult
+from mousecmr_data.pipeline.writers import to_json_value
 from mousecmr_data.schema.labels import COLOURS, MEANINGS
 from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED
 
@@ -37,7 +37,7 @@ class View:
     files: dict[str, Path]
 
 
-def write(result: Result, folder: Path, prefix: str) -> View:
+def write(result: AnalysisResult, folder: Path, prefix: str) -> View:
     """Write the pictures of ``result`` to ``folder``, named ``prefix``-slice; returns what the viewer needs.
 
     Frames lie in a grid, row by row. Grey values run from the 0.5th to the 99.7th percentile of the cine, as in the
@@ -66,7 +66,7 @@ def write(result: Result, folder: Path, prefix: str) -> View:
     return View({**_about(result, step), "columns": columns, "prefix": prefix}, files)
 
 
-def _about(result: Result, step: int) -> dict[str, Any]:
+def _about(result: AnalysisResult, step: int) -> dict[str, Any]:
     ds, frames = result.ds, result.frames
     dz, dy, dx = get_spacing(ds)
     labels = ds[PREDICTED].transpose(*DIMS).values
@@ -99,11 +99,11 @@ def _about(result: Result, step: int) -> dict[str, Any]:
         "marks": list(result.marks),
         "legend": [{"name": MEANINGS[label], "colour": colour} for label, colour in COLOURS.items()],
     }
-    made: dict[str, Any] = plain(about)
+    made: dict[str, Any] = to_json_value(about)
     return made
 
 
-def _start(result: Result) -> dict[str, int]:
+def _start(result: AnalysisResult) -> dict[str, int]:
     """Where the viewer opens: end-diastole, the slice with most of the heart."""
     frame = result.mouse["ed_frame"] or 0
     areas = np.count_nonzero(result.ds[PREDICTED].values[frame], axis=(1, 2))

@@ -11,8 +11,8 @@ import pandas as pd
 
 from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.jobs.quality import FLAGS
-from mousecmr_data.jobs.settings import RESEARCH
+from mousecmr_data.pipeline.analysis import RESEARCH_ONLY
+from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.web.check import Seen
 from mousecmr_data.web.job import Outcome
 from mousecmr_data.web.pace import spoken
@@ -48,7 +48,7 @@ def head(local: bool) -> str:
     )
     return (
         "<h1>Mouse hearts, segmented</h1><p>Left ventricle in short-axis cine MRI: masks, volumes, ejection fraction. "
-        f"<strong>{RESEARCH}</strong> {where}</p>"
+        f"<strong>{RESEARCH_ONLY}</strong> {where}</p>"
     )
 
 

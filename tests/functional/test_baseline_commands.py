@@ -54,16 +54,16 @@ def test_a_run_folder_describes_itself_and_goes_on(tmp_path: Path, phantom_cache
 def test_the_published_recipe_takes_a_cohorts_labelled_slices(tmp_path: Path, phantom_cache: Path) -> None:
     pytest.importorskip("monai", reason="the extra training is not installed")
     import mousecmr_data
-    from mousecmr_data import baseline
-    from mousecmr_data.baseline.config import changed
+    from mousecmr_data.training.config import get_recipe, update_config
+    from mousecmr_data.training.trainer import train
 
     mice = mousecmr_data.load(source="phantom", cache=phantom_cache)
     values = {"channels": (2, 2, 2, 2, 2), "epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "device": "cpu"}
-    config = changed(baseline.recipe("published"), values)
-    segmenter = baseline.train(mice.select(["Mouse4"]), mice.select(["Mouse5"]), tmp_path, config)
+    config = update_config(get_recipe("published"), values)
+    segmenter = train(mice.select(["Mouse4"]), mice.select(["Mouse5"]), tmp_path, config)
     assert "predicted" in segmenter.segment(mice["Mouse5"].isel(frame=[0]))
     with pytest.raises(KeyError, match="both cohorts"):
-        baseline.train(mice.select(["Mouse4"]), mice.select(["Mouse4"]), tmp_path / "b", config)
+        train(mice.select(["Mouse4"]), mice.select(["Mouse4"]), tmp_path / "b", config)
 
 
 def test_phantom_small_segments_an_unseen_phantom(tmp_path: Path, phantom_cache: Path) -> None:

@@ -14,19 +14,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from unit.baseline import small_run  # noqa: E402
+import small_run  # noqa: E402
 
-from mousecmr_data.baseline.checkpoint import Progress  # noqa: E402
-from mousecmr_data.baseline.loop import fit  # noqa: E402
-from mousecmr_data.baseline.slices import Slices  # noqa: E402
 from mousecmr_data.errors import FileLayoutError  # noqa: E402
 from mousecmr_data.metrics.overlap import dice_by_class  # noqa: E402
 from mousecmr_data.models.safetensors import read_weights  # noqa: E402
+from mousecmr_data.training.checkpoint import TrainingProgress  # noqa: E402
+from mousecmr_data.training.data import SliceData  # noqa: E402
+from mousecmr_data.training.trainer import fit  # noqa: E402
 
 SCRIPT = Path(small_run.__file__)
 
 
-def losses(progress: Progress) -> list[tuple[float, float]]:
+def losses(progress: TrainingProgress) -> list[tuple[float, float]]:
     return [(row["loss"], row["validation_loss"]) for row in progress.curve]
 
 
@@ -35,7 +35,7 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     (momentum 0.99, as the authors have it) need more steps than this."""
     torch.set_num_threads(1)
     every = small_run.slices(size=48)
-    batch = Slices(every.image[:2], every.label[:2])
+    batch = SliceData(every.image[:2], every.label[:2])
     config = replace(
         small_run.config(epochs=1), channels=(12, 12, 16, 16, 16), batch_size=2, steps_per_epoch=250
     )  # fmt: skip

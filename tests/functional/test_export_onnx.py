@@ -11,8 +11,8 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 
-from mousecmr_data import baseline  # noqa: E402
 from mousecmr_data.cli.main import main  # noqa: E402
+from mousecmr_data.inference.predictor import load_model  # noqa: E402
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -33,7 +33,7 @@ def test_the_file_computes_what_the_network_computes(tmp_path: Path) -> None:
     assert about["synthetic_training"] == "True"
     assert "synthetic" in about["trained_on"]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    reference = baseline.load("phantom-small", device="cpu", engine="eager").engine
+    reference = load_model("phantom-small", device="cpu", engine="eager").engine
     for batch in (1, 2, 5):
         image = torch.rand(batch, 1, 64, 96)
         (found,) = session.run(["logits"], {"image": image.numpy()})

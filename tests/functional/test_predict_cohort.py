@@ -12,12 +12,11 @@ from click.testing import CliRunner
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data.baseline.cohort_prediction import predict
-from mousecmr_data.baseline.prediction import Files, How
 from mousecmr_data.cli.main import main
 from mousecmr_data.errors import CacheError
+from mousecmr_data.pipeline.predict import HDF5Files, PredictConfig, predict_cohort
 
-HOW = How("phantom-small", engine="eager", device="cpu")
+HOW = PredictConfig("phantom-small", engine="eager", device="cpu")
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -85,7 +84,7 @@ def test_each_file_says_how_it_was_made_and_others_are_not_mixed_in(mice: list[s
 
 def test_one_run_at_a_time_writes_to_a_folder(mice: list[str], tmp_path: Path) -> None:
     with hold_lock(tmp_path, "predict"), pytest.raises(CacheError, match="Another run"):
-        predict(Files(tuple(mice)), tmp_path, HOW)
+        predict_cohort(HDF5Files(tuple(mice)), tmp_path, HOW)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -94,20 +93,20 @@ def test_one_run_at_a_time_writes_to_a_folder(mice: list[str], tmp_path: Path) -
 @pytest.mark.enable_socket
 def test_spread_over_processes_and_a_cluster_the_masks_are_the_same(mice: list[str], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
-    some = Files((*mice[:2], str(tmp_path / "gone.h5")))
+    some = HDF5Files((*mice[:2], str(tmp_path / "gone.h5")))
     ready: list[str] = []
-    one = predict(some, tmp_path / "one", HOW, done=ready.append)
+    one = predict_cohort(some, tmp_path / "one", HOW, done=ready.append)
     assert ready == list(some.mice)
     assert [m.state for m in one] == ["segmented", "segmented", "failed"]
     assert "gone.h5" in one[2].error
-    many = predict(some, tmp_path / "many", HOW, workers=2)
+    many = predict_cohort(some, tmp_path / "many", HOW, workers=2)
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, processes=True
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        spread = predict(some, tmp_path / "spread", HOW, client=client)
+        spread = predict_cohort(some, tmp_path / "spread", HOW, client=client)
     expected = masks(tmp_path / "one")
     assert len(expected) == 2
     for made, folder in ((many, "many"), (spread, "spread")):

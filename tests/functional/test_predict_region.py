@@ -9,15 +9,14 @@ import xarray as xr
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 import mousecmr_data
-from mousecmr_data import baseline
-from mousecmr_data.baseline.segmenter import Segmenter
 from mousecmr_data.errors import ArgumentError
+from mousecmr_data.inference.predictor import Predictor, load_model
 from mousecmr_data.metrics.overlap import dice_by_class
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return baseline.load("phantom-small", device="cpu", engine="exact")
+def segmenter() -> Predictor:
+    return load_model("phantom-small", device="cpu", engine="exact")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def mouse(phantom_cache: Path) -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def whole(segmenter: Segmenter, mouse: xr.Dataset) -> np.ndarray:
+def whole(segmenter: Predictor, mouse: xr.Dataset) -> np.ndarray:
     return segmenter.segment(mouse)["predicted"].values
 
 
@@ -39,12 +38,12 @@ def ejection_fraction(labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("engine", ["exact", "openvino", "openvino-int8"])
 def test_a_window_gives_the_whole_fields_answer(
-    segmenter: Segmenter, mouse: xr.Dataset, whole: np.ndarray, engine: str, phantom_cache: Path
+    segmenter: Predictor, mouse: xr.Dataset, whole: np.ndarray, engine: str, phantom_cache: Path
 ) -> None:
     done: list[int] = []
     if engine.startswith("openvino"):
         pytest.importorskip("openvino", reason="the extra openvino is not installed")
-        segmenter = baseline.load("phantom-small", device="cpu", engine=engine, cache=phantom_cache)
+        segmenter = load_model("phantom-small", device="cpu", engine=engine, cache=phantom_cache)
     made = segmenter.segment(mouse, region="auto", progress=done.append)["predicted"]
     assert made.attrs["region"] == "window"
     _, _, rows, columns = made.attrs["region_window"]
@@ -56,7 +55,7 @@ def test_a_window_gives_the_whole_fields_answer(
     assert abs(ejection_fraction(made.values) - ejection_fraction(whole)) <= 1.0
 
 
-def test_other_pixels_are_brought_back(segmenter: Segmenter, mouse: xr.Dataset) -> None:
+def test_other_pixels_are_brought_back(segmenter: Predictor, mouse: xr.Dataset) -> None:
     coarse = mouse.isel(y=slice(None, None, 2), x=slice(None, None, 2), slice=slice(0, 4))
     made = segmenter.segment(coarse, region="auto")["predicted"]
     assert made.attrs["region"] == "window"
@@ -64,7 +63,7 @@ def test_other_pixels_are_brought_back(segmenter: Segmenter, mouse: xr.Dataset) 
     assert min(dice_by_class(made.values, expected.values).values()) >= 0.99
 
 
-def test_a_heart_at_the_border_is_computed_whole(segmenter: Segmenter, mouse: xr.Dataset) -> None:
+def test_a_heart_at_the_border_is_computed_whole(segmenter: Predictor, mouse: xr.Dataset) -> None:
     part = mouse.isel(slice=slice(0, 4))
     _, rows, _ = np.nonzero(part["mask"].values[0])
     image = np.roll(part["image"].values, 10 - rows.max(), axis=2)  # only the lower part of the heart is left
@@ -78,7 +77,7 @@ def test_a_heart_at_the_border_is_computed_whole(segmenter: Segmenter, mouse: xr
 
 
 def test_without_a_heart_or_with_few_frames_the_field_is_computed_whole(
-    segmenter: Segmenter, mouse: xr.Dataset
+    segmenter: Predictor, mouse: xr.Dataset
 ) -> None:
     part = mouse.isel(slice=slice(0, 2), frame=slice(0, 6))
     noise = np.random.default_rng(0).integers(0, 4000, part["image"].shape).astype(np.uint16)

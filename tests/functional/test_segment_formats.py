@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import mousecmr_data
 from mousecmr_data.formats.nifti import read_nifti_labels
-from mousecmr_data.jobs import batch
-from mousecmr_data.jobs.settings import Settings
+from mousecmr_data.pipeline.analysis import SegmentConfig
+from mousecmr_data.pipeline.batch import BatchResult, segment_batch
 
 nib: Any = nibabel
 N_FRAMES, SLICES = 2, slice(3, 5)
@@ -56,13 +56,13 @@ def inputs(images: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def segmented(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[batch.Run]:
+def segmented(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchResult]:
     pytest.importorskip("torch")
-    settings = Settings(weights="phantom-small", pictures=False, engine="eager")
-    yield batch.run(list(inputs.values()), tmp_path_factory.mktemp("out"), settings)
+    settings = SegmentConfig(weights="phantom-small", pictures=False, engine="eager")
+    yield segment_batch(list(inputs.values()), tmp_path_factory.mktemp("out"), settings)
 
 
-def test_every_format_is_read_and_measured_alike(inputs: dict[str, Path], segmented: batch.Run) -> None:
+def test_every_format_is_read_and_measured_alike(inputs: dict[str, Path], segmented: BatchResult) -> None:
     assert segmented.errors == {}
     mice = segmented.mice.set_index("mouse")
     assert set(mice.index) == set(inputs)
@@ -73,7 +73,7 @@ def test_every_format_is_read_and_measured_alike(inputs: dict[str, Path], segmen
     assert (mice["voxel_y_mm"].astype(float) == 0.1).all()
 
 
-def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented: batch.Run) -> None:
+def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented: BatchResult) -> None:
     """Each mask is brought into one order by nibabel, not by the code under test."""
     wanted = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
     assert np.count_nonzero(wanted) > 1000
@@ -93,7 +93,7 @@ def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented:
             assert dice == 1.0 if name != NOT_STORED_EXACTLY else dice >= 0.99, (name, label)
 
 
-def test_dicom_also_comes_back_as_dicom(segmented: batch.Run) -> None:
+def test_dicom_also_comes_back_as_dicom(segmented: BatchResult) -> None:
     hd = pytest.importorskip("highdicom")
     wanted = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
     for name in ("classic", "enhanced"):
@@ -105,7 +105,7 @@ def test_dicom_also_comes_back_as_dicom(segmented: batch.Run) -> None:
     assert not (segmented.folder / "mm" / "dicom-seg").exists()
 
 
-def test_tables_over_all_mice(inputs: dict[str, Path], segmented: batch.Run) -> None:
+def test_tables_over_all_mice(inputs: dict[str, Path], segmented: BatchResult) -> None:
     frames = pd.read_csv(segmented.folder / "frames.csv")
     slices = pd.read_csv(segmented.folder / "slices.csv")
     assert len(frames) == len(inputs) * N_FRAMES

@@ -6,7 +6,7 @@ import pytest
 CASES = {
     "bruker": ("brukerapi", "import mousecmr_data.formats.bruker"),
     "dicom-seg": ("highdicom", "import mousecmr_data.formats.dicom_seg"),
-    "formats": ("nibabel", "import mousecmr_data.jobs.batch"),
+    "formats": ("nibabel", "import mousecmr_data.pipeline.batch"),
     "torch": ("torch", "import mousecmr_data.adapters.torch"),
     "evaluation": (
         "pingouin",
@@ -14,8 +14,8 @@ CASES = {
     ),
     "dask": ("dask", "import mousecmr_data as m; m.load(mice=['Mouse5'], source='phantom', chunks={})['Mouse5']"),
     "huggingface": ("datasets", "import mousecmr_data.adapters.huggingface"),
-    "onnx": ("onnxruntime", "import mousecmr_data.baseline.engines.onnx"),
-    "openvino": ("openvino", "import mousecmr_data.baseline.engines.openvino"),
+    "onnx": ("onnxruntime", "import mousecmr_data.inference.engines.onnx"),
+    "openvino": ("openvino", "import mousecmr_data.inference.engines.openvino"),
     "web": ("gradio", "from mousecmr_data.web import server; server.create_app()"),
     "remote": ("fsspec", "import mousecmr_data as m; m.load(source='https://127.0.0.1:9/x.zarr')"),
 }

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from unit.baseline import small_run  # noqa: E402
+import small_run  # noqa: E402
 
 SCRIPT = Path(small_run.__file__)
 FULL = os.environ.get("MOUSECMR_STRESS") == "1"

@@ -13,7 +13,7 @@ from layout_files import write as write_hdf5
 
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.formats.read import read_scan
-from mousecmr_data.jobs import intake
+from mousecmr_data.pipeline.batch import collect_inputs
 
 UPLOADS = 4000 if os.environ.get("MOUSECMR_STRESS") else 200
 SEED = int(os.environ.get("MOUSECMR_SEED", "1"))
@@ -88,7 +88,7 @@ def test_broken_uploads(seeds: list[tuple[str, bytes]], tmp_path: Path) -> None:
         upload.parent.mkdir()
         scratch.mkdir(exist_ok=True)
         upload.write_bytes(data)
-        with intake.gathered([upload], scratch) as (found, none):
+        with collect_inputs([upload], scratch) as (found, none):
             refused += len(none)
             for one in found:
                 try:

@@ -17,7 +17,7 @@ from mousecmr_data.formats.archive import MAX_DEPTH, unpack_archive
 from mousecmr_data.formats.build import check_order, find_oddities
 from mousecmr_data.formats.discover import clean_name, find_scans, make_unique
 from mousecmr_data.formats.read import read_scan
-from mousecmr_data.jobs import intake
+from mousecmr_data.pipeline.batch import collect_inputs
 
 Images = NDArray[np.uint16]
 
@@ -107,7 +107,7 @@ def test_mice_are_found_in_nested_folders_and_archives(tmp_path: Path, images: I
         pass
     bad = tmp_path / "broken.zip"
     bad.write_bytes(b"PK\x03\x04 no")
-    with intake.gathered([box, bad, tmp_path / "none", tmp_path / "nothing.zip"], tmp_path) as (found, refused):
+    with collect_inputs([box, bad, tmp_path / "none", tmp_path / "nothing.zip"], tmp_path) as (found, refused):
         kinds = {f.name: f.kind for f in found}
         assert kinds == {"m1": "NIfTI", "deep_m2": "DICOM", "m3": "FDF", "m4_pdata_1_2dseq": "Bruker", "m5": "NIfTI"}
         assert [r.name for r in refused] == ["hurt", "broken", "none", "nothing"]

@@ -11,7 +11,7 @@ import pytest
 from bad_files import bomb, png
 from small_mouse import SLICES, write_small_mouse
 
-from mousecmr_data import baseline
+from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.web import words
 from mousecmr_data.web.desk import Desk
 from mousecmr_data.web.options import Options
@@ -23,7 +23,7 @@ SMALL = ("phantom-small", "", "", "")
 @pytest.fixture
 def desk(phantom_cache: Path) -> Iterator[Desk]:
     made = Desk(Options(cache=phantom_cache), Rooms())
-    made.segmenters._loaded["phantom-small"] = baseline.load("phantom-small", engine="eager", device="cpu")
+    made.segmenters._loaded["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
     yield made
     made.rooms.close()
 

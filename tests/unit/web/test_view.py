@@ -8,8 +8,8 @@ import xarray as xr
 from PIL import Image
 
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
-from mousecmr_data.jobs.mouse import Result
-from mousecmr_data.jobs.quality import Flag
+from mousecmr_data.pipeline.analysis import AnalysisResult
+from mousecmr_data.pipeline.quality import Flag
 from mousecmr_data.schema.labels import COLOURS, Label
 from mousecmr_data.schema.variables import PREDICTED
 from mousecmr_data.web import view
@@ -17,7 +17,7 @@ from mousecmr_data.web import view
 SIZES = PhysicalSizes((1.0, 0.1, 0.1), "made", 5.0, "made")
 
 
-def result(n_frames: int = 5, side: int = 40) -> Result:
+def result(n_frames: int = 5, side: int = 40) -> AnalysisResult:
     """A bright square in a ring; frame f is brighter than the one before."""
     images = np.zeros((n_frames, 2, side, side), np.uint16)
     labels = np.zeros(images.shape, np.uint8)
@@ -31,7 +31,7 @@ def result(n_frames: int = 5, side: int = 40) -> Result:
         index=range(n_frames),
     )
     flags = (Flag("at_edge", "cut", 1, 1), Flag("dark_blood", "dark"))
-    return Result("m", ds, {"ed_frame": 0, "weights": "w"}, frames, pd.DataFrame(), flags, ("mark",), 1.0)
+    return AnalysisResult("m", ds, {"ed_frame": 0, "weights": "w"}, frames, pd.DataFrame(), flags, ("mark",), 1.0)
 
 
 def tile(path: Path, about: dict[str, int], frame: int, mode: str) -> np.ndarray:

@@ -1,0 +1,7 @@
+"""Inference: models by name, and engines that run them on whole mice. See docs/baseline.md, docs/inference.md."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

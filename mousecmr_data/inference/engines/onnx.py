@@ -1,0 +1,134 @@
+"""ONNX: the restructured network as a file that other programs run, and ONNX Runtime as an engine."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from google.protobuf.message import DecodeError
+from torch import Tensor
+
+from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
+from mousecmr_data.inference.engines.auto import EXACT
+from mousecmr_data.inference.engines.base import EagerEngine
+from mousecmr_data.inference.engines.cache import get_cache_path, hash_tensors, write_cache_file
+from mousecmr_data.inference.engines.fused import FusedNetwork
+from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
+
+try:
+    import onnx
+    import onnxruntime
+    import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
+except ImportError as e:
+    raise MissingExtraError.of(e.name or "onnxruntime", "onnx") from e
+
+INPUT_NAME, OUTPUT_NAME = "image", "logits"
+"""Names of the input and the output."""
+CACHED_SIZES = 4
+
+
+class OnnxEngine:
+    """float32 on the processor, with ONNX Runtime; the exported network is kept in the cache."""
+
+    name = "onnx"
+
+    def __init__(self, network: UNet3Plus, cache: str | Path | None = None) -> None:
+        self.network, self.cache = network, cache
+        self._of_size = lru_cache(CACHED_SIZES)(self._session)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (N, classes, Y, X) of images (N, 1, Y, X), both float32."""
+        session = self._of_size((images.shape[2], images.shape[3]))
+        slices = [session.run([OUTPUT_NAME], {INPUT_NAME: one[None]})[0] for one in images.numpy()]
+        return torch.from_numpy(np.concatenate(slices))
+
+    def _session(self, shape_yx: tuple[int, int]) -> Any:
+        return _create_session(export_onnx(self.network, shape_yx, self.cache).SerializeToString())
+
+
+def write_onnx(
+    network: UNet3Plus,
+    path: str | Path,
+    shape_yx: tuple[int, int],
+    about: Mapping[str, object],
+    cache: str | Path | None = None,
+) -> Path:
+    """Write the prediction of ``network`` for images of ``shape_yx`` to an ONNX file, whole or not at all.
+
+    Input "image" (batch, 1, Y, X) float32, min–max normalised to [0, 1] slice by slice; output "logits"
+    (batch, classes, Y, X) float32. The batch is free. ``about`` becomes the file's metadata. What is written is
+    held against the reference first, in ONNX Runtime; raises :class:`~mousecmr_data.errors.FileLayoutError`
+    where it differs by more than float32's rounding.
+    """
+    path, step = Path(path), 2 ** (LEVELS - 1) * network.reduce
+    if shape_yx[0] % step or shape_yx[1] % step:
+        raise ArgumentError(f"The size is {shape_yx[0]} × {shape_yx[1]}.", f"multiples of {step}, for this network")
+    model = export_onnx(network, shape_yx, cache)
+    model.doc_string = f"Image (batch, 1, {shape_yx[0]}, {shape_yx[1]}) in [0, 1]: each slice min-max normalised."
+    onnx.helper.set_model_props(model, {k: str(v) for k, v in about.items()})
+    onnx.checker.check_model(model, full_check=True)
+    data = model.SerializeToString()
+    session = _create_session(data)
+    generator = torch.Generator().manual_seed(0)
+    for batch in (1, 3):
+        image = torch.rand((batch, 1, *shape_yx), generator=generator)
+        expected = EagerEngine(network, "cpu")(image)
+        worst = float(
+            (torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0]) - expected).abs().max()
+        )
+        if not worst <= EXACT.logit:
+            raise FileLayoutError(
+                f"The exported network's logits differ by {worst:.1e} from the network's.",
+                f"{EXACT.logit:.0e} at most; nothing was written",
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path | None = None) -> onnx.ModelProto:
+    """The restructured network as an ONNX model with a free batch; kept in the cache, for exporting takes a while."""
+    content = hash_tensors(network.state_dict())
+    of = {"content": content, "shape": shape_yx, "torch": torch.__version__, "onnx": onnx.__version__}
+    place = get_cache_path(of, "onnx", cache)
+    if place.is_file():
+        try:
+            return onnx.load_from_string(place.read_bytes())
+        except DecodeError:  # damaged: made anew
+            place.unlink(missing_ok=True)
+    target: Any = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts
+        torch.onnx.export(
+            FusedNetwork(network, shape_yx),
+            (torch.zeros(2, 1, *shape_yx),),
+            target,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    model = onnx.load_from_string(target.getvalue())
+    model.producer_name = "mousecmr-data"
+    write_cache_file(place, model.SerializeToString())
+    return model
+
+
+def _create_session(data: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

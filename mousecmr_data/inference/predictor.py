@@ -1,0 +1,345 @@
+"""Weights by name: what there is, where it comes from, and how it becomes a network.
+
+``phantom-small`` ships with the package. The entries of a manifest (the authors' network) are fetched,
+verified, read from Keras HDF5 and kept in the cache as safetensors. A path to a file works too. Nothing
+ever stands in for weights that cannot be had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.download.cache import get_weights_folder
+from mousecmr_data.download.fetch import fetch_weights
+from mousecmr_data.errors import (
+    ArgumentError,
+    ChecksumError,
+    DownloadError,
+    FileLayoutError,
+    MissingDataError,
+    UnknownNameError,
+)
+from mousecmr_data.inference.engines import Engine, make_engine
+from mousecmr_data.inference.grid import argmax_labels, make_training_grid
+from mousecmr_data.inference.preprocessing import normalize_min_max
+from mousecmr_data.inference.roi import RoiPredictor
+from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
+from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
+from mousecmr_data.models.keras import read_keras_weights
+from mousecmr_data.models.safetensors import read_weights, write_weights
+from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.schema.labels import MEANINGS
+from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
+from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
+
+# MERGED inference.predictor: A network with its weights, applied to whole mice.
+
+
+REGION_MODES = ("full", "auto")
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where a segmenter's weights come from, in words that go with every result."""
+
+    name: str
+    trained_on: str
+    limits: str
+    synthetic_training: bool
+    """Trained on synthetic mice only."""
+
+
+class Predictor:
+    """Made by :func:`mousecmr_data.training.load`. Holds a network, what computes it, and where it comes from."""
+
+    def __init__(
+        self, network: UNet3Plus, origin: WeightsInfo, device: str = "auto", *, engine: str | Engine = "eager"
+    ) -> None:
+        self.network, self.origin = network, origin
+        self.engine = make_engine(engine, network, device) if isinstance(engine, str) else engine
+        """Images (N, 1, Y, X) to logits (N, classes, Y, X); see :class:`mousecmr_data.inference.engines.Engine`."""
+        self._region: RoiPredictor | None = None
+
+    def segment(
+        self,
+        ds: xr.Dataset,
+        *,
+        postprocessing: PostprocessingRule = "paper",
+        region: Literal["full", "auto"] = "full",
+        batch_size: int = 16,
+        progress: Callable[[int], None] | None = None,
+        unprocessed: bool = False,
+    ) -> xr.Dataset:
+        """``ds`` with the variable ``predicted`` (frame, slice, y, x) uint8: labels of every frame.
+
+        ``ds`` is a dataset of the cine model; images are read a few frames at a time, resampled to 0.1 mm by
+        the dataset's own spacing, min–max normalised per slice, and the probabilities brought back to the
+        native pixels. ``region="auto"`` computes most frames in a window around the heart only, where that is
+        safe (see docs/predicting.md); the attributes of ``predicted`` say what was done. ``progress`` is called
+        with the number of 2D slices done. ``unprocessed`` adds the labels before post-processing, as
+        ``predicted_unprocessed``; with a window they are background outside it. Raises
+        :class:`~mousecmr_data.errors.UnitsError` where the spacing is not known.
+        """
+        if IMAGE not in ds or set(ds[IMAGE].dims) != set(DIMS):
+            raise FileLayoutError(f"There is no variable {IMAGE!r} of {DIMS}.", "a dataset of the cine model")
+        if region not in REGION_MODES:
+            raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, REGION_MODES)))
+        images = ds[IMAGE].transpose(*DIMS)
+        n_frames, n_slices, *_ = images.shape
+        spacing = get_spacing(ds)[1:] if images.size else (0.1, 0.1)
+        rule = partial(postprocess, rule=postprocessing)
+        about: dict[str, Any] = {}
+        labels = None if images.size else np.zeros(images.shape, np.uint8)
+        if region == "auto" and images.size:
+            about, labels = self._by_region(images, spacing, rule, progress)
+        if labels is None:
+            labels = np.zeros(images.shape, np.uint8)
+            at_a_time = max(1, batch_size // max(n_slices, 1))
+            for start in range(0, n_frames, at_a_time):
+                part = slice(start, start + at_a_time)
+                stacks = np.asarray(images.isel(frame=part).values)
+                flat = self.labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
+                labels[part] = flat.reshape(stacks.shape)
+                if progress:
+                    progress(len(flat))
+        kept = np.stack([rule(stack) for stack in labels]) if labels.size else labels
+        made = ds.assign({PREDICTED: (DIMS, kept, self._attrs(postprocessing) | about)})
+        return made.assign({UNPROCESSED: (DIMS, labels)}) if unprocessed else made
+
+    def labels(
+        self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
+    ) -> NDArray[np.uint8]:
+        """Labels uint8 (n, y, x) of 2D slices (n, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
+        out = np.empty(images.shape, np.uint8)
+        for start in range(0, len(images), batch_size):
+            x = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
+            out[start : start + batch_size] = argmax_labels(self.probabilities(x, spacing_yx)).cpu().numpy()
+        return out
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor, spacing_yx: tuple[float, float]) -> Tensor:
+        """Class probabilities (n, classes, y, x) of slices (n, y, x), at their own pixels."""
+        native = (int(images.shape[-2]), int(images.shape[-1]))
+        grid = make_training_grid(native, spacing_yx)
+        x = normalize_min_max(grid.from_native(images[:, None].float(), spacing_yx))
+        return grid.to_native(self.engine(x).softmax(1), native, spacing_yx)
+
+    def _by_region(
+        self,
+        images: xr.DataArray,
+        spacing_yx: tuple[float, float],
+        rule: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+        progress: Callable[[int], None] | None,
+    ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+        """What was decided, as attributes; and labels, or None where the whole field has to be computed."""
+        self._region = self._region or RoiPredictor(self.network, self.engine)
+        labels, outcome = self._region.labels(np.asarray(images.values), spacing_yx, rule, progress)
+        return outcome.attrs(), labels
+
+    def _attrs(self, rule: str) -> dict[str, object]:
+        return {
+            "long_name": f"segmentation by {self.origin.name}",
+            "flag_values": [int(label) for label in MEANINGS],
+            "flag_meanings": " ".join(m.replace(" ", "_") for m in MEANINGS.values()),
+            "weights": self.origin.name,
+            "engine": self.engine.name,
+            "trained_on": self.origin.trained_on,
+            "synthetic_training": self.origin.synthetic_training,
+            "limits": self.origin.limits,
+            "postprocessing": rule,
+        }
+
+
+# MERGED inference.predictor: A segmenter held against the experts' masks, frame by frame.
+
+
+def score_model(
+    segmenter: Predictor,
+    mice: Iterable[xr.Dataset],
+    *,
+    postprocessing: PostprocessingRule = "paper",
+    progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Segment the labelled frames of ``mice`` (a cohort, for one) and score them: a row a frame.
+
+    ``progress`` is called with 1 after each mouse.
+    """
+    tables = []
+    for ds in mice:
+        labelled = ds.isel(frame=np.flatnonzero(ds["labelled"].values))
+        tables.append(score_frames(segmenter.segment(labelled, postprocessing=postprocessing)))
+        if progress:
+            progress(1)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SCORE_COLUMNS))
+
+
+SHIPPED_FOLDER = Path(__file__).parent / "weights"
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of weights: the entry, and the numbers measured with them (text by name)."""
+
+    weights: Weights
+    synthetic_training: bool = False
+    measured: Mapping[str, str] = field(default_factory=dict)
+
+
+def list_models(manifest: Manifest | None = None) -> dict[str, ModelCard]:
+    """All weights by name: those that ship with the package, and the manifest's."""
+    found = dict(_read_shipped_cards())
+    known = manifest or load_manifest()
+    numbers = {}
+    if known.published:
+        for d in known.published.dice:
+            numbers[f"published Dice, {d.structure}, {d.phase}"] = f"{d.mean} ± {d.sd} ({known.published.source})"
+    found |= {name: ModelCard(w, measured=numbers) for name, w in known.weights.items()}
+    return found
+
+
+def load_model(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    manifest: Manifest | None = None,
+    cache: str | Path | None = None,
+    offline: bool | None = None,
+) -> Predictor:
+    """A segmenter by the name of its weights (``cards()`` lists them) or the path of a weights file.
+
+    ``device``: "auto", "cpu", "cuda" or "mps". ``engine``: how the network is computed, "auto" or one of
+    :data:`mousecmr_data.inference.engines.ENGINE_NAMES`. ``cache`` and ``offline`` are those of the download.
+
+    Raises :class:`~mousecmr_data.errors.MissingDataError` where weights are neither in the cache nor
+    reachable: other weights are used only when asked for by name.
+    """
+    known = list_models(manifest)
+    if str(name) in known:
+        card = known[str(name)]
+        network = (
+            _load_shipped(card) if str(name) in _read_shipped_cards() else _load_fetched(card, manifest, cache, offline)
+        )
+        entry = card.weights
+        origin = WeightsInfo(entry.name, entry.trained_on, entry.limits, card.synthetic_training)
+        return Predictor(network, origin, device, engine=make_engine(engine, network, device, cache))
+    path = Path(name)
+    if not (path.suffix or path.exists()):
+        raise UnknownNameError(
+            f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, known))}, or a weights file's path"
+        )
+    network, origin = _load_file(path)
+    return Predictor(network, origin, device, engine=make_engine(engine, network, device, cache))
+
+
+def _load_file(path: Path) -> tuple[UNet3Plus, WeightsInfo]:
+    """A file of one's own: of a training run, or Keras HDF5."""
+    if path.suffix in KERAS_SUFFIXES:
+        limits = "A file of the caller's own: its checksum is not known here."
+        return read_keras_weights(path), WeightsInfo(path.name, "not stated", limits, False)
+    network, about = _load_network(path)
+    origin = WeightsInfo(
+        str(about.get("name", path.stem)),
+        str(about.get("trained_on", "not stated")),
+        str(about.get("limits", "A training run of the caller's own.")),
+        bool(about.get("synthetic_training", False)),
+    )
+    return network, origin
+
+
+def _load_network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:
+    state, about = read_weights(path)
+    if not {"channels", "classes", "reduce"} <= about.keys():
+        raise FileLayoutError(f"{path} does not say which network it is for.", "a file that training wrote")
+    network = UNet3Plus(about["channels"], about["classes"], reduce=about["reduce"])
+    expected = network.state_dict()
+    if wrong := sorted(
+        {*expected} ^ {*state} | {k for k in {*expected} & {*state} if expected[k].shape != state[k].shape}
+    ):
+        raise FileLayoutError(f"{path} does not fit its own header: {wrong[0]}.", f"channels {network.channels}")
+    network.load_state_dict(state)
+    return network.eval(), about
+
+
+@cache
+def _read_shipped_cards() -> dict[str, ModelCard]:
+    """The cards beside the weights in this package."""
+    found = {}
+    for path in sorted(SHIPPED_FOLDER.glob("*.toml")):
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        entry = table["weights"]
+        weights = Weights(**{**entry, "channels": tuple(entry["channels"]), "classes": tuple(entry["classes"])})
+        found[weights.name] = ModelCard(weights, bool(table["synthetic_training"]), table.get("measured", {}))
+    return found
+
+
+def _load_shipped(card: ModelCard) -> UNet3Plus:
+    path = SHIPPED_FOLDER / card.weights.path
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if found != card.weights.sha256:
+        raise ChecksumError(
+            f"{path} has the SHA-256 {found}.", card.weights.sha256, "pip install --force-reinstall mousecmr-data"
+        )
+    return _load_network(path)[0]
+
+
+def _load_fetched(
+    card: ModelCard, manifest: Manifest | None, cache: str | Path | None, offline: bool | None
+) -> UNet3Plus:
+    """The manifest's weights: from the converted file in the cache, else fetched, verified and converted."""
+    entry = card.weights
+    folder = get_weights_folder(entry, cache)
+    converted = folder / f"{entry.name}.safetensors"
+    if converted.is_file():
+        network = _load_converted(converted, entry)
+        if network is not None:
+            return network
+    try:
+        source = fetch_weights(manifest or load_manifest(), entry.name, cache=cache, progress=None, offline=offline)
+    except (MissingDataError, DownloadError) as e:
+        raise MissingDataError(
+            f"The weights {entry.name!r} are neither in the cache nor reachable: {getattr(e, 'found', e)}",
+            f"{Path(entry.path).name} ({entry.size:,} bytes), SHA-256 {entry.sha256}",
+            f"bring the file to {folder / Path(entry.path).name}, or ask for other weights by name: "
+            "--weights phantom-small (trained on synthetic mice only)",
+        ) from e
+    network = read_keras_weights(source)
+    if network.channels != entry.channels or network.classes != len(entry.classes):
+        raise FileLayoutError(f"{source} has the channels {network.channels}.", f"{entry.channels}")
+    about = {"name": entry.name, "source_sha256": entry.sha256, "content": _hash_content(network.state_dict())}
+    write_weights(converted, network, about)
+    return network
+
+
+def _load_converted(path: Path, entry: Weights) -> UNet3Plus | None:
+    """The network in a converted file, if it is whole and from the very file the entry names; else None."""
+    try:
+        network, about = _load_network(path)
+    except FileLayoutError:
+        return None
+    sound = about.get("source_sha256") == entry.sha256 and about.get("content") == _hash_content(network.state_dict())
+    return network if sound else None
+
+
+def _hash_content(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return digest.hexdigest()

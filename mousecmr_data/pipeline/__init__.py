@@ -1,0 +1,7 @@
+"""From a scan to masks, tables, flags and pictures, one mouse or many. See docs/segment.md."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

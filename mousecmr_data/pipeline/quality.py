@@ -1,0 +1,165 @@
+"""Quality flags: what a person should look at before using a number. Each is explained in docs/segment.md.
+
+Limits are wide: a flag means "look", its absence does not mean "right".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mousecmr_data.schema.labels import Label
+
+FLAGS = {
+    "heart_not_found": "no blood pool was found, in this frame or in any",
+    "islands_removed": "the network also marked something away from the ventricle, which was removed",
+    "slice_gap": "a slice without the ventricle lies between slices that have it",
+    "myocardium_hole": "the myocardium does not close around the blood pool, or has a hole",
+    "at_edge": "the ventricle touches the edge of the image: a part of it may be cut off",
+    "intensity_unlike_training": "grey values are spread unlike those of the training data",
+    "dark_blood": "the blood pool is not brighter than the myocardium, as it is in the training data",
+    "curve_jump": "the volume jumps away from its neighbours in time",
+    "ef_out_of_range": "the ejection fraction is outside what is seen in mice",
+    "volume_out_of_range": "the end-diastolic volume is outside what is seen in mice",
+    "single_frame": "there is one frame only: no ED and ES, no ejection fraction",
+    "frame_time_unknown": "the time between frames is not known: no heart rate, no rates",
+    "input_note": "the file left something open, or looks unusual",
+}
+"""Every flag, and what it means."""
+
+ISLAND_SHARE = 0.02
+"""Removed voxels, as a share of the kept ones of the same frame, from which a flag is raised..."""
+ISLAND_VOXELS = 30
+"""... and how many they must be."""
+OPEN_SHARE = 0.15
+"""Share of the blood pool's outline in a slice that may touch background. At the base it is open by nature."""
+HOLE_PIXELS = 5
+"""Background pixels inside the ventricle of a slice."""
+MEDIAN_GREY, BRIGHT_GREY = (0.03, 0.50), (0.12, 0.90)
+"""Median and 95th percentile of a slice between its minimum (0) and maximum (1). Source: the phantom cohorts
+(9 mice: 0.07 to 0.37, 0.21 to 0.70) and one real stack (0.15 to 0.19, 0.36 to 0.58), widened."""
+BLOOD_TO_MYOCARDIUM = 1.15
+"""Mean grey values, blood pool / myocardium. Source: as above (1.5 to 3.2)."""
+JUMP_SHARE, JUMP_UL = 0.10, 2.0
+"""Distance of a frame's volume from the median of its neighbours and itself, as a share of EDV, and in µL."""
+EF_PERCENT = (15.0, 85.0)
+EDV_UL = (10.0, 250.0)
+"""The dataset's test mice: 65.6 ± 10.0 µL (the paper). Dilated hearts reach about 200 µL."""
+IMPOSSIBLE_UL = 1000.0
+"""A left ventricle of a millilitre is no mouse's."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of a slice in a frame, of a frame (slice is None), or of the mouse (both are None)."""
+
+    flag: str
+    message: str
+    frame: int | None = None
+    slice: int | None = None
+
+    @property
+    def level(self) -> str:
+        """ "slice", "frame" or "mouse"."""
+        return "slice" if self.slice is not None else "frame" if self.frame is not None else "mouse"
+
+
+def check_masks(labels: NDArray[np.uint8], before: NDArray[np.uint8]) -> Iterator[Flag]:
+    """Flags of masks (frame, slice, y, x): heart not found, islands, gaps, holes, edge.
+
+    ``before`` are the same masks before post-processing.
+    """
+    pool = labels == Label.BLOOD_POOL
+    if not pool.any():
+        yield Flag("heart_not_found", "No blood pool was found in any frame.")
+        return
+    for frame in range(len(labels)):
+        if not pool[frame].any():
+            yield Flag("heart_not_found", "No blood pool was found in this frame.", frame)
+            continue
+        yield from _check_islands(labels[frame], before[frame], frame)
+        heart = labels[frame] > 0
+        present = np.flatnonzero(heart.any(axis=(1, 2)))
+        for missing in sorted(set(range(present[0], present[-1] + 1)) - set(present.tolist())):
+            yield Flag("slice_gap", f"Slice {missing} has no ventricle, its neighbours do.", frame, missing)
+        for k in present.tolist():
+            ring = np.ones(heart.shape[1:], bool)
+            ring[1:-1, 1:-1] = False
+            if (heart[k] & ring).any():
+                yield Flag("at_edge", f"The ventricle touches the image's edge in slice {k}.", frame, k)
+            if message := _find_hole(labels[frame, k]):
+                yield Flag("myocardium_hole", message, frame, k)
+
+
+def check_images(images: NDArray[np.generic], labels: NDArray[np.uint8]) -> Iterator[Flag]:
+    """Flags of the grey values (frame, slice, y, x): by slice over all frames, and of the ventricle."""
+    for k in range(images.shape[1]):
+        stack = images[:, k].astype(np.float32)
+        low, high = float(stack.min()), float(stack.max())
+        if high <= low:
+            yield Flag("intensity_unlike_training", f"Slice {k} is constant: no image.", None, k)
+            continue
+        median, bright = ((float(np.quantile(stack, q)) - low) / (high - low) for q in (0.5, 0.95))
+        for value, (least, most), what in ((median, MEDIAN_GREY, "median"), (bright, BRIGHT_GREY, "95th percentile")):
+            if not least <= value <= most:
+                yield Flag(
+                    "intensity_unlike_training",
+                    f"Slice {k}: the {what} grey value is {value:.2f} of the range, expected {least} to {most}.",
+                    None,
+                    k,
+                )
+                break
+    blood, wall = (images[labels == label] for label in (Label.BLOOD_POOL, Label.MYOCARDIUM))
+    if blood.size and wall.size:
+        ratio = float(blood.mean()) / max(float(wall.mean()), 1e-9)
+        if ratio < BLOOD_TO_MYOCARDIUM:
+            yield Flag(
+                "dark_blood", f"The blood pool is {ratio:.2f} times as bright as the myocardium, expected 1.5 to 3."
+            )
+
+
+def check_curve(volumes_ul: Sequence[float] | NDArray[np.float64]) -> Iterator[Flag]:
+    """Flags of the volumes of all frames: jumps."""
+    v = np.asarray(volumes_ul, float)
+    if v.size < 3:
+        return
+    middle = np.median(np.stack([np.r_[v[0], v[:-1]], v, np.r_[v[1:], v[-1]]]), axis=0)
+    for frame in np.flatnonzero(np.abs(v - middle) > max(JUMP_UL, JUMP_SHARE * v.max())).tolist():
+        yield Flag("curve_jump", f"{v[frame]:.1f} µL, its neighbours in time have {middle[frame]:.1f} µL.", frame)
+
+
+def check_function(edv_ul: float, ef_percent: float) -> Iterator[Flag]:
+    """Flags of the numbers: EDV and EF out of range."""
+    if np.isfinite(edv_ul) and not EDV_UL[0] <= edv_ul <= EDV_UL[1]:
+        yield Flag("volume_out_of_range", f"EDV is {edv_ul:.1f} µL, expected {EDV_UL[0]:g} to {EDV_UL[1]:g} µL.")
+    if np.isfinite(ef_percent) and not EF_PERCENT[0] <= ef_percent <= EF_PERCENT[1]:
+        yield Flag("ef_out_of_range", f"EF is {ef_percent:.0f} %, expected {EF_PERCENT[0]:g} to {EF_PERCENT[1]:g} %.")
+
+
+def _check_islands(labels: NDArray[np.uint8], before: NDArray[np.uint8], frame: int) -> Iterator[Flag]:
+    removed = ((before > 0) & (labels == 0)).sum(axis=(1, 2))
+    if removed.sum() < max(ISLAND_VOXELS, ISLAND_SHARE * np.count_nonzero(labels)):
+        return
+    for k in np.flatnonzero(removed).tolist():
+        yield Flag("islands_removed", f"{removed[k]} voxels were removed from slice {k}.", frame, k)
+
+
+def _find_hole(labels: NDArray[np.uint8]) -> str | None:
+    """What is wrong with the wall in a slice (y, x), in words."""
+    part = ndimage.find_objects((labels > 0).astype(np.int8))[0]
+    rows, columns = (slice(max(0, s.start - 1), s.stop + 1) for s in part)
+    labels = labels[rows, columns]
+    heart, pool = labels > 0, labels == Label.BLOOD_POOL
+    holes = int(np.count_nonzero(ndimage.binary_fill_holes(heart) & ~heart))
+    if holes >= HOLE_PIXELS:
+        return f"{holes} pixels inside the ventricle are background."
+    if pool.any():
+        outline = ndimage.binary_dilation(pool) & ~pool
+        share = float(np.count_nonzero(outline & ~heart)) / float(np.count_nonzero(outline))
+        if share > OPEN_SHARE:
+            return f"{100 * share:.0f} % of the blood pool's outline has no myocardium."
+    return None

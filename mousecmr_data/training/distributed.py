@@ -1,0 +1,74 @@
+"""Several processes (``torchrun``) or replicas in one: who makes which part of a batch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mousecmr_data.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process among its peers."""
+
+    rank: int
+    count: int
+    local: int
+    """Rank among the processes of this machine."""
+    replicas: list[int]
+    """The replicas whose parts this process computes."""
+
+    @classmethod
+    def joined(cls, replicas: int) -> ProcessGroup:
+        """Join the group that ``torchrun`` started, or stand alone and compute every replica."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
+            return cls(0, 1, 0, list(range(replicas)))
+        if replicas != count:
+            raise UnknownNameError(
+                f"torchrun started {count} processes, but the batch is split among {replicas} replicas.",
+                "the same number",
+                f"mousecmr train --replicas {count}",
+            )
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        rank = dist.get_rank()
+        return cls(rank, count, int(os.environ.get("LOCAL_RANK", rank)), [rank])
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def wrapped(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The network whose gradients are averaged over the processes."""
+        if self.count == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+    def mean(self, value: float, device: torch.device) -> float:
+        """The mean of a number over the processes."""
+        if self.count == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return float(total) / self.count
+
+    def shared(self, values: dict[str, float] | None) -> dict[str, float]:
+        """What the first process has, in every process."""
+        box = [values]
+        if self.count > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0] or {}
+
+    def leave(self) -> None:
+        """Wait until every process is here, and part."""
+        if self.count > 1:
+            dist.barrier()
+            dist.destroy_process_group()

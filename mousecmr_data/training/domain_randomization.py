@@ -1,0 +1,166 @@
+"""Domain randomisation of phantom slices in the manner of SynthSeg (Billot et al., 2023).
+
+Every draw is wider than what a scanner does: the network shall learn the shape of a ventricle, not the
+phantom's greys. A batch goes through pose and shape, contrast, hot spots, bias field, blur, noise and tone.
+All draws come from one generator, so the same seed gives the same batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from mousecmr_data.inference.preprocessing import normalize_min_max
+from mousecmr_data.schema.labels import Label
+
+
+@dataclass(frozen=True)
+class RandomizationRanges:
+    """How far each draw goes. Lengths are shares of the field of view; the phantom's is 25.6 mm."""
+
+    zoom: float = 0.28
+    """Largest logarithm of the scale."""
+    stretch: float = 0.12
+    """Largest logarithm of the anisotropic scale."""
+    shear: float = 0.12
+    shift: float = 0.16
+    warp: float = 0.022
+    """SD of the smooth displacement at its coarsest."""
+    tissue: float = 0.22
+    """SD of the logarithm of the factor on each label's signal."""
+    tone: float = 0.38
+    """SD of the logarithm of the exponent (gamma)."""
+    field: float = 0.45
+    """SD of the logarithm of the bias field."""
+    blur: float = 1.1
+    """Largest SD of the blur, pixels of the coarse grid."""
+    noise: float = 0.08
+    """Largest SD of the noise, share of the range."""
+
+
+def randomize(
+    image: Tensor, label: Tensor, g: Generator, ranges: RandomizationRanges | None = None, reduce: int = 1
+) -> tuple[Tensor, Tensor]:
+    """A batch of slices made anew.
+
+    ``image`` uint8 or float (N, Y, X) and ``label`` (N, Y, X) become float32 (N, 1, Y, X), min–max
+    normalised per slice to [0, 1], and int64 (N, Y, X). For a network that averages ``reduce`` × ``reduce``
+    pixels anyway, the greys are drawn on that coarse grid and repeated; the labels stay fine.
+    """
+    r = ranges or RandomizationRanges()
+    x, y = _randomize_pose(image.float()[:, None] / 255.0, label[:, None].float(), g, r)
+    shares = torch.cat([(y == float(label)).float() for label in Label], 1)
+    if reduce > 1:
+        x, shares = F.avg_pool2d(x, reduce), F.avg_pool2d(shares, reduce)
+    x = _randomize_contrast(x, shares, g, r)
+    x = _add_hot_spots(x, shares, g)
+    x = x * torch.exp(_make_smooth_field(x, g, 3, r.field))
+    x = _blur(x, g, r)
+    x = _add_noise(x, g, r)
+    x = normalize_min_max(x)
+    x = x ** torch.exp(_draw_normal(x, g) * r.tone)
+    x = normalize_min_max(x)
+    if reduce > 1:
+        x = F.interpolate(x, scale_factor=float(reduce), mode="nearest")
+    return x, y[:, 0].long()
+
+
+def _draw_uniform(x: Tensor, g: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
+    return torch.rand((len(x), 1, 1, 1), generator=g) * (high - low) + low
+
+
+def _draw_normal(x: Tensor, g: Generator) -> Tensor:
+    return torch.randn((len(x), 1, 1, 1), generator=g)
+
+
+def _draw_chance(x: Tensor, g: Generator, p: float) -> Tensor:
+    return (torch.rand((len(x), 1, 1, 1), generator=g) < p).float()
+
+
+def _make_smooth_field(x: Tensor, g: Generator, cells: int, sd: float, channels: int = 1) -> Tensor:
+    """A smooth random field (N, channels, Y, X); each sample's own SD is drawn up to ``sd``."""
+    coarse = torch.randn((len(x), channels, cells, cells), generator=g) * _draw_uniform(x, g, 0.0, sd)
+    return _make_spread_matrix(cells, x.shape[-2]) @ coarse @ _make_spread_matrix(cells, x.shape[-1]).T
+
+
+@lru_cache(maxsize=16)
+def _make_spread_matrix(cells: int, size: int) -> Tensor:
+    """Bicubic interpolation from ``cells`` to ``size`` points as a matrix (size, cells)."""
+    return F.interpolate(torch.eye(cells)[None, None], (size, cells), mode="bicubic", align_corners=True)[0, 0]
+
+
+def _randomize_pose(x: Tensor, y: Tensor, g: Generator, r: RandomizationRanges) -> tuple[Tensor, Tensor]:
+    """Any rotation, a mirror, scale, stretch, shear, shift and a smooth warp; zero beyond the field."""
+    n = len(x)
+    turn = (_draw_uniform(x, g) * 2 * torch.pi)[:, 0, 0, 0]
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    zoom, stretch = torch.exp(_draw_uniform(x, g, -r.zoom, r.zoom)), _draw_uniform(x, g, -r.stretch, r.stretch)
+    flip = 1.0 - 2.0 * _draw_chance(x, g, 0.5)
+    shape = torch.zeros(n, 2, 2)
+    shape[:, 0, 0] = (flip * zoom * torch.exp(stretch))[:, 0, 0, 0]
+    shape[:, 1, 1] = (zoom * torch.exp(-stretch))[:, 0, 0, 0]
+    shape[:, 0, 1] = _draw_uniform(x, g, -r.shear, r.shear)[:, 0, 0, 0]
+    # grid_sample's field is 2 wide.
+    shift = (torch.rand((n, 2, 1), generator=g) * 2 - 1) * 2 * r.shift
+    grid = F.affine_grid(torch.cat([rotation @ shape, shift], 2), list(x.shape), align_corners=False)
+    warp = _make_smooth_field(x, g, 5, 2 * r.warp, 2) + _make_smooth_field(x, g, 10, r.warp, 2)
+    grid = grid + warp.permute(0, 2, 3, 1)
+    return (
+        F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False),
+        F.grid_sample(y, grid, mode="nearest", padding_mode="zeros", align_corners=False),
+    )
+
+
+def _randomize_contrast(x: Tensor, shares: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
+    """A factor on each label's signal, its edges softened as the point spread would."""
+    factor = torch.randn((*shares.shape[:2], 1, 1), generator=g) * r.tissue
+    softened = F.avg_pool2d(F.pad((shares * factor).sum(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return x * torch.exp(softened)
+
+
+def _add_hot_spots(x: Tensor, shares: Tensor, g: Generator, spots: int = 3) -> Tensor:
+    """Bright or dark smooth spots outside the ventricle: fat, vessels and skin that the phantom lacks."""
+    rows, columns = x.shape[-2:]
+    v = torch.linspace(-1, 1, rows)[None, None, :, None]
+    u = torch.linspace(-1, 1, columns)[None, None, None, :]
+    outside = shares[:, :1]
+    for _ in range(spots):
+        at_v, at_u = _draw_uniform(x, g, -1, 1), _draw_uniform(x, g, -1, 1)
+        size_v, size_u = (torch.exp(_draw_uniform(x, g, -4.0, -1.6)) for _ in range(2))
+        spot = torch.exp(-(((v - at_v) / size_v) ** 2) - ((u - at_u) / size_u) ** 2)
+        x = x + _draw_chance(x, g, 0.4) * _draw_uniform(x, g, -0.4, 1.2) * spot * outside * (
+            0.3 + 0.7 * (x > 0.02).float()
+        )
+    return x.clamp_min(0.0)
+
+
+def _blur(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
+    """Gaussian blur along each axis with each sample's own width: coarser voxels, motion."""
+    reach = max(1, int(2.5 * r.blur))
+    offset = torch.arange(-reach, reach + 1).float()
+    n = len(x)
+    out = x.transpose(0, 1)
+    for axis in (2, 3):
+        sd = _draw_uniform(x, g, 0.0, r.blur) * _draw_chance(x, g, 0.6) + 0.05
+        kernel = torch.exp(-0.5 * (offset / sd[:, 0, 0]) ** 2)
+        kernel = (kernel / kernel.sum(1, keepdim=True))[:, None]
+        kernel = kernel[..., None] if axis == 2 else kernel[:, :, None, :]
+        out = F.conv2d(out, kernel, padding="same", groups=n)
+    return out.transpose(0, 1)
+
+
+def _add_noise(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
+    """Rician noise, part of it at half the resolution as zero-filled k-space has it."""
+    rows, columns = x.shape[-2:]
+    sd = _draw_uniform(x, g, 0.0, r.noise) * _draw_chance(x, g, 0.8) * x.amax((-2, -1), keepdim=True)
+    share = _draw_uniform(x, g)
+    coarse = torch.randn((len(x), 2, rows // 2, columns // 2), generator=g)
+    fine = torch.randn((len(x), 2, rows, columns), generator=g)
+    noise = share * F.interpolate(coarse, (rows, columns), mode="bilinear", align_corners=False) * 1.6
+    noise = (noise + (1.0 - share) * fine) * sd
+    return torch.sqrt((x + noise[:, :1]) ** 2 + noise[:, 1:] ** 2)

@@ -1,0 +1,60 @@
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from mousecmr_data.inference.grid import PixelGrid, make_resampling_matrix, make_training_grid  # noqa: E402
+
+
+def test_the_datasets_own_grid_is_left_alone() -> None:
+    grid = make_training_grid((256, 256), (0.1, 0.1))
+    x = torch.rand(1, 1, 256, 256)
+    assert grid == PixelGrid((256, 256), 0.1)
+    assert grid.from_native(x, (0.1, 0.1)) is x
+    assert grid.to_native(x, (256, 256), (0.1, 0.1)) is x
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "expected"),
+    [
+        ((192, 192), (0.1, 0.1), (256, 256)),
+        ((192, 192), (0.156, 0.156), (320, 320)),
+        ((288, 256), (0.1, 0.1), (288, 256)),
+    ],
+)
+def test_the_grid_covers_the_whole_field(
+    shape: tuple[int, int], spacing: tuple[float, float], expected: tuple[int, int]
+) -> None:
+    assert make_training_grid(shape, spacing).shape_yx == expected
+
+
+@pytest.mark.parametrize(("n", "mm"), [(128, 0.2), (192, 0.156), (200, 0.07), (31, 0.33)])
+def test_a_ramp_stays_where_it_was(n: int, mm: float) -> None:
+    """A linear ramp in mm about the middle comes out as the same ramp: centres are aligned, no shift."""
+    at = (torch.arange(n) - (n - 1) / 2) * mm
+    grid = make_training_grid((n, n), (mm, mm))
+    target = (torch.arange(grid.shape_yx[0]) - (grid.shape_yx[0] - 1) / 2) * 0.1
+    within = target.abs() < at.max() - 2 * mm
+    found = make_resampling_matrix(n, mm, grid.shape_yx[0], 0.1) @ at
+    assert torch.allclose(found[within], target[within], atol=2e-3)  # mm
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((128, 100), (0.2, 0.15)), ((300, 280), (0.08, 0.1)), ((64, 64), (0.4, 0.4))]
+)
+def test_there_and_back_keeps_a_smooth_map(shape: tuple[int, int], spacing: tuple[float, float]) -> None:
+    y = (torch.arange(shape[0]) - (shape[0] - 1) / 2)[:, None] * spacing[0]
+    x = (torch.arange(shape[1]) - (shape[1] - 1) / 2)[None, :] * spacing[1]
+    blob = torch.exp(-((y - 2.0) ** 2 + (x + 1.0) ** 2) / 18.0)[None, None]
+    grid = make_training_grid(shape, spacing)
+    back = grid.to_native(grid.from_native(blob, spacing), shape, spacing)
+    assert back.shape == blob.shape
+    assert (back - blob).abs()[..., 2:-2, 2:-2].max() < 0.02
+
+
+def test_beyond_the_field_lies_the_minimum() -> None:
+    x = torch.full((1, 1, 64, 64), 7.0)
+    x[..., 30, 30] = 90.0
+    out = make_training_grid((64, 64), (0.1, 0.1)).from_native(x, (0.1, 0.1))
+    assert out.shape[-2:] == (256, 256)
+    assert float(out.min()) == 7.0
+    assert torch.equal(out[..., 96:160, 96:160], x)

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from mousecmr_data.dataset.model import build_dataset, resolve_sizes  # noqa: E402
+from mousecmr_data.errors import FileLayoutError, UnitsError  # noqa: E402
+from mousecmr_data.inference.predictor import Predictor, WeightsInfo  # noqa: E402
+from mousecmr_data.metrics.volumes import measure  # noqa: E402
+from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
+
+
+class Threshold(UNet3Plus):
+    """Stands in for a trained network: bright is blood pool, medium is myocardium."""
+
+    def forward(self, x: "torch.Tensor") -> list["torch.Tensor"]:
+        """Logits of grey ranges."""
+        self.seen = x
+        return [torch.cat([0.3 - x, 0.25 - (x - 0.5).abs(), x - 0.7], 1) * 50]
+
+
+def segmenter() -> Predictor:
+    return Predictor(Threshold((2, 2, 2, 2, 2)), WeightsInfo("threshold", "nothing", "none", True), "cpu")
+
+
+def mouse(n: int = 256, mm: float = 0.1, frames: int = 3, slices: int = 2) -> xr.Dataset:
+    """A bright disk in a grey ring, whatever the pixels."""
+    at = (np.arange(n) - (n - 1) / 2) * mm
+    r = np.hypot(at[:, None] - 1.0, at[None, :] + 2.0)
+    plane = np.where(r < 1.8, 1000, np.where(r < 3.0, 500, 20)).astype(np.uint16)
+    image = np.broadcast_to(plane, (frames, slices, n, n)).copy()
+    mask = np.where(r < 1.8, 2, np.where(r < 3.0, 1, 0)).astype(np.uint8)
+    masks = np.zeros_like(image, np.uint8)
+    labelled = sorted({0, frames - 1})
+    masks[labelled] = mask
+    physical = resolve_sizes({}, (1.0, mm, mm), 5.0)
+    return build_dataset(image, masks, labelled, physical, {"mouse": "Disk", "synthetic": True})
+
+
+def test_every_frame_gets_labels_on_the_datasets_own_pixels() -> None:
+    ds = mouse()
+    done: list[int] = []
+    out = segmenter().segment(ds, progress=done.append)
+    assert out["predicted"].dims == ("frame", "slice", "y", "x")
+    assert out["predicted"].dtype == np.uint8
+    assert sum(done) == 6
+    assert np.array_equal(out["predicted"].values[0], ds["mask"].values[0])
+    assert np.array_equal(out["predicted"].values[1], ds["mask"].values[0])
+    assert "predicted" not in ds
+    assert out["predicted"].attrs["synthetic_training"] is True
+    assert measure(out, mask="predicted").edv_ul == measure(ds).edv_ul
+
+
+@pytest.mark.parametrize(("n", "mm"), [(128, 0.2), (192, 0.156), (320, 0.08), (100, 0.1)])
+def test_the_result_does_not_depend_on_the_pixels(n: int, mm: float) -> None:
+    ds = mouse(n, mm, frames=1, slices=1)
+    s = segmenter()
+    out = s.segment(ds, postprocessing="none")
+    truth, found = ds["mask"].values, out["predicted"].values
+    for label in (1, 2):
+        both = np.count_nonzero((truth == label) & (found == label))
+        assert 2 * both / (np.count_nonzero(truth == label) + np.count_nonzero(found == label)) > 0.9
+    assert s.network.seen.shape[-1] >= 256
+
+
+def test_each_slice_is_normalised_alone_and_a_flat_one_is_zeros() -> None:
+    ds = mouse(frames=1, slices=3)
+    ds["image"].values[0, 1] //= 10
+    ds["image"].values[0, 2] = 77
+    s = segmenter()
+    out = s.segment(ds)
+    assert float(s.network.seen[2].abs().max()) == 0.0
+    assert s.network.seen.amax((1, 2, 3)).tolist() == [1.0, 1.0, 0.0]
+    assert np.array_equal(out["predicted"].values[0, 0], out["predicted"].values[0, 1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_batches_do_not_matter(batch_size: int) -> None:
+    torch.manual_seed(0)
+    network = UNet3Plus((2, 3, 4, 5, 6))
+    s = Predictor(network, WeightsInfo("random", "", "", False), "cpu")
+    ds = mouse(64, 0.4)
+    whole = s.segment(ds, postprocessing="none")["predicted"]
+    assert np.array_equal(whole, s.segment(ds, postprocessing="none", batch_size=batch_size)["predicted"])
+
+
+def test_other_datasets_are_refused() -> None:
+    with pytest.raises(FileLayoutError, match="image"):
+        segmenter().segment(mouse().rename(image="picture"))
+    with pytest.raises(UnitsError):
+        segmenter().segment(mouse().drop_vars("x"))

@@ -1,0 +1,50 @@
+import numpy as np
+
+from mousecmr_data.inference.roi import MARGIN_PIXELS, Box, find_heart, list_windows, touches_edge
+
+
+def stack(top: int, left: int, side: int = 40) -> np.ndarray:
+    labels = np.zeros((5, 256, 256), np.uint8)
+    labels[1:4, top : top + side, left : left + side] = 1
+    labels[1:4, top + 10 : top + side - 10, left + 10 : left + side - 10] = 2
+    return labels
+
+
+def test_a_heart_is_found_or_the_reason_said() -> None:
+    assert find_heart(stack(100, 90)) == Box(100, 90, 40, 40)
+    assert find_heart(np.zeros((5, 256, 256), np.uint8)) == "no heart was found"
+    one_slice = stack(100, 90)
+    one_slice[2:] = 0
+    assert find_heart(one_slice) == "no heart was found"
+    no_blood = np.minimum(stack(100, 90), 1)
+    assert find_heart(no_blood) == "no heart was found"
+    assert find_heart(stack(1, 90)) == "the heart reaches the border of the field"
+    assert find_heart(stack(100, 216)) == "the heart reaches the border of the field"
+
+
+def test_windows_hold_the_heart_with_a_margin_and_fit_the_network() -> None:
+    for top, left in ((100, 90), (3, 211), (57, 3), (110, 121)):
+        found = find_heart(stack(top, left))
+        assert isinstance(found, Box)
+        for step in (16, 32):
+            tried = list_windows(found, (256, 256), step)
+            assert [w.rows for w in tried] == sorted({w.rows for w in tried})
+            for w in tried:
+                assert {w.top % step, w.left % step, w.rows % step} == {0}
+                assert w.rows == w.columns and w.top >= 0 and w.left + w.columns <= 256
+                assert w.top <= max(0, top - MARGIN_PIXELS) and w.top + w.rows >= min(256, top + 40 + MARGIN_PIXELS)
+                assert w.left <= max(0, left - MARGIN_PIXELS) and w.left + w.columns >= min(
+                    256, left + 40 + MARGIN_PIXELS
+                )
+    assert list_windows(Box(20, 20, 200, 200), (256, 256), 16) == []
+
+
+def test_labels_at_the_rim_count_where_the_field_goes_on() -> None:
+    window = Box(0, 64, 96, 96)
+    labels = np.zeros((2, 96, 96), np.uint8)
+    labels[1, 40:60, 40:60] = 2
+    assert not touches_edge(labels, window, (256, 256))
+    labels[1, :60, 40:60] = 2
+    assert not touches_edge(labels, window, (256, 256)), "the field itself ends here"
+    labels[1, 40:60, :60] = 1
+    assert touches_edge(labels, window, (256, 256))

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from mousecmr_data.inference.engines.fused import FusedNetwork  # noqa: E402
+from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network  # noqa: E402
+from mousecmr_data.inference.roi import Box  # noqa: E402
+from mousecmr_data.inference.roi_network import N_POINTS, ContextNetwork, FieldNetwork, WindowNetwork  # noqa: E402
+from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
+
+FIELD = Box(0, 0, 160, 160)
+
+
+@pytest.mark.parametrize("reduce", [1, 2])
+def test_a_key_frame_in_its_window_is_the_whole_field(reduce: int) -> None:
+    """And without the context it is not, or there would be nothing to test."""
+    torch.manual_seed(0)
+    network = UNet3Plus((3, 4, 5, 6, 7), reduce=reduce).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    network.deep_supervision = False
+    window = Box(32, 64, 64, 64)
+    images = torch.rand(2, 1, 160, 160)
+    with torch.inference_mode():
+        (reference,) = network(images)
+        points = FieldNetwork(network, (160, 160))(images)
+        assert len(points) == N_POINTS
+        assert torch.allclose(points[-1], reference, atol=1e-4)
+        cut = window.cut(images, FIELD)
+        maps = ContextNetwork(network, (64, 64))(cut, *(window.cut(p, FIELD) for p in points))
+        found = WindowNetwork(network, (64, 64))(cut, *maps)
+        bare = WindowNetwork(network, (64, 64))(cut, *(torch.zeros_like(m) for m in maps))
+    truth = window.cut(reference, FIELD)
+    assert torch.allclose(found, truth, atol=1e-4)
+    assert not torch.allclose(bare, truth, atol=1e-2)
+
+
+def test_eight_bits_keep_the_whole_field_in_a_window() -> None:
+    """Maps are coded after the context was added and what is negative was cut off, not before."""
+    torch.manual_seed(0)
+    network = UNet3Plus((8, 8, 8, 8, 8)).eval()
+    network.deep_supervision = False
+    window, images = Box(32, 64, 64, 64), torch.rand(2, 1, 160, 160)
+    largest = find_channel_maxima(FusedNetwork(network, (160, 160)), images)
+
+    def coded(module: FusedNetwork) -> FusedNetwork:
+        quantize_network(module, largest)
+        return module
+
+    with torch.inference_mode():
+        points = coded(FieldNetwork(network, (160, 160)))(images)
+        reference = coded(FusedNetwork(network, (160, 160)))(images)
+        cut = window.cut(images, FIELD)
+        maps = coded(ContextNetwork(network, (64, 64)))(cut, *(window.cut(p, FIELD) for p in points))
+        ours = coded(WindowNetwork(network, (64, 64)))
+        found, bare = ours(cut, *maps), ours(cut, *(torch.zeros_like(m) for m in maps))
+    assert torch.allclose(points[-1], reference, atol=1e-4)
+    truth = window.cut(reference, FIELD)
+    assert (found - truth).abs().mean() < 0.1 * (bare - truth).abs().mean()
+
+
+def test_openvino_computes_the_same_parts_and_keeps_them(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    from mousecmr_data.inference.engines.openvino import CompiledRoiNetwork, OpenVinoEngine
+
+    torch.manual_seed(0)
+    network = UNet3Plus((3, 4, 5, 6, 7)).eval()
+    engine = OpenVinoEngine(network, cache=tmp_path)
+    engine.config["INFERENCE_PRECISION_HINT"] = "f32"
+    images, size = torch.rand(3, 1, 32, 48), (32, 48)
+    with torch.inference_mode():
+        points = FieldNetwork(network, size)(images)
+        moved = tuple(p + 0.1 for p in points)
+        maps = ContextNetwork(network, size)(images, *moved)
+        logits = WindowNetwork(network, size)(images, *maps)
+    for _ in range(2):  # compiled, then from the cache
+        for kind, inputs, expected in (
+            (ContextNetwork, (images, *moved), maps),
+            (WindowNetwork, (images, *maps), (logits,)),
+        ):
+            found = CompiledRoiNetwork(engine, kind, size)(*inputs)
+            found = found if isinstance(found, tuple) else (found,)
+            assert len(found) == len(expected)
+            assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+    assert len(list(tmp_path.rglob("*.openvino"))) == 2

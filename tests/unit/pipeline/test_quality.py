@@ -1,0 +1,102 @@
+"""Every flag, raised by a made case, and not raised by a sound one."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mousecmr_data.pipeline.quality import FLAGS, Flag, check_curve, check_function, check_images, check_masks
+
+Labels = NDArray[np.uint8]
+
+
+@pytest.fixture
+def sound() -> Labels:
+    """(frame 4, slice 5, y 64, x 64): a ring around a pool in slices 1 to 3."""
+    y, x = np.mgrid[:64, :64]
+    radius = np.hypot(y - 32, x - 30)
+    plane = np.where(radius < 6, 2, np.where(radius < 11, 1, 0))
+    labels = np.zeros((4, 5, 64, 64), np.uint8)
+    labels[:, 1:4] = plane
+    return labels
+
+
+def flags(labels: Labels, before: Labels | None = None) -> list[tuple[str, int | None, int | None]]:
+    return [(f.flag, f.frame, f.slice) for f in check_masks(labels, labels if before is None else before)]
+
+
+def test_a_sound_ventricle_raises_nothing(sound: Labels) -> None:
+    assert flags(sound) == []
+
+
+def test_heart_not_found(sound: Labels) -> None:
+    assert flags(np.zeros_like(sound)) == [("heart_not_found", None, None)]
+    sound[2] = 0
+    assert flags(sound) == [("heart_not_found", 2, None)]
+
+
+def test_slice_gap(sound: Labels) -> None:
+    sound[1, 2] = 0
+    assert flags(sound) == [("slice_gap", 1, 2)]
+
+
+def test_islands_removed(sound: Labels) -> None:
+    before = sound.copy()
+    before[3, 4, 2:4, 2:4] = 2
+    assert flags(sound, before) == []  # four voxels
+    before[3, 4, 2:12, 2:12] = 1
+    assert flags(sound, before) == [("islands_removed", 3, 4)]
+
+
+def test_myocardium_hole(sound: Labels) -> None:
+    holed, opened = sound.copy(), sound.copy()
+    holed[0, 2, 31:34, 22:24] = 0  # inside the wall
+    assert flags(holed) == [("myocardium_hole", 0, 2)]
+    opened[0, 3, :, :30][opened[0, 3, :, :30] == 1] = 0  # half of the wall is gone
+    assert flags(opened) == [("myocardium_hole", 0, 3)]
+
+
+def test_at_edge(sound: Labels) -> None:
+    moved = np.roll(sound, -20, axis=3)
+    assert {f[0] for f in flags(moved)} == {"at_edge"}
+    assert len(flags(moved)) == 4 * 3
+
+
+def test_intensity_unlike_training_and_dark_blood(sound: Labels) -> None:
+    rng = np.random.default_rng(0)
+    images = np.where(sound == 2, 2000, np.where(sound == 1, 900, 500)) + rng.normal(0, 60, sound.shape)
+    images[..., :20, :20] += 500  # a chest wall: 5 to 95 % of the range is used, as in a mouse
+    assert [f.flag for f in check_images(images, sound)] == []
+    inverted = images.max() - images
+    assert {f.flag for f in check_images(inverted, sound)} == {"intensity_unlike_training", "dark_blood"}
+    spiked = images.copy()
+    spiked[0, 1, 0, 0] = 1e6
+    spiked[:, 0] = 7
+    assert [(f.flag, f.slice) for f in check_images(spiked, sound)] == [
+        ("intensity_unlike_training", 0),
+        ("intensity_unlike_training", 1),
+    ]
+
+
+def test_curve_jump() -> None:
+    beat = 45 + 20 * np.cos(np.linspace(0, 2 * np.pi, 22, endpoint=False))
+    assert list(check_curve(beat)) == []
+    beat[7] += 15
+    assert [(f.flag, f.frame) for f in check_curve(beat)] == [("curve_jump", 7)]
+    assert list(check_curve([10.0])) == []
+
+
+def test_function_out_of_range() -> None:
+    assert list(check_function(65.0, 59.0)) == []
+    assert list(check_function(np.nan, np.nan)) == []
+    assert [f.flag for f in check_function(400.0, 5.0)] == ["volume_out_of_range", "ef_out_of_range"]
+    assert [f.flag for f in check_function(4.0, 95.0)] == ["volume_out_of_range", "ef_out_of_range"]
+
+
+def test_levels_and_names() -> None:
+    assert [Flag("a", "", *where).level for where in ((), (1,), (1, 2), (None, 2))] == [
+        "mouse",
+        "frame",
+        "slice",
+        "slice",
+    ]
+    assert all(FLAGS.values())

@@ -1,0 +1,34 @@
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from mousecmr_data.inference.preprocessing import normalize_min_max  # noqa: E402
+from mousecmr_data.training.domain_randomization import randomize  # noqa: E402
+
+
+def batch() -> tuple["torch.Tensor", "torch.Tensor"]:
+    image = torch.randint(0, 255, (4, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    label = torch.zeros_like(image)
+    label[:, 20:44, 20:44] = 1
+    label[:, 26:38, 26:38] = 2
+    return image, label
+
+
+@pytest.mark.parametrize("reduce", [1, 2])
+def test_the_same_generator_gives_the_same_batch(reduce: int) -> None:
+    made = [randomize(*batch(), torch.Generator().manual_seed(s), reduce=reduce) for s in (1, 1, 2)]
+    assert torch.equal(made[0][0], made[1][0])
+    assert torch.equal(made[0][1], made[1][1])
+    assert not torch.equal(made[0][0], made[2][0])
+    x, y = made[0]
+    assert (x.shape, y.shape, y.dtype) == ((4, 1, 64, 64), (4, 64, 64), torch.int64)
+    assert set(y.unique().tolist()) <= {0, 1, 2}
+    assert float(x.min()) == 0.0
+    assert float(x.max()) == 1.0
+    assert torch.isfinite(x).all()
+
+
+def test_a_flat_slice_becomes_zeros() -> None:
+    x = torch.stack([torch.full((1, 4, 4), 5.0), torch.arange(16.0).reshape(1, 4, 4)])
+    assert not normalize_min_max(x)[0].any()
+    assert float(normalize_min_max(x)[1].max()) == 1.0
