@@ -21,7 +21,8 @@ import h5py
 import numpy as np
 
 import mousecmr_data
-from mousecmr_data.evaluate import Policies, agreement, overlap, score
+from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
+from mousecmr_data.evaluation.tables import tabulate_agreement, tabulate_overlap
 from mousecmr_data.phantom.source import PhantomSource, make
 
 
@@ -42,12 +43,12 @@ def main() -> None:
             write(ds, folder / f"{ds.attrs['mouse']}.h5")
         machine = platform.processor() or platform.machine()
         print(f"{machine}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
-        for policies in (Policies(), Policies("volume-curve", "paper")):
+        for policies in (EvaluationConfig(), EvaluationConfig("volume-curve", "paper")):
             watch = Memory()
             begin, cpu = time.perf_counter(), processor_seconds()
-            found = score(folder, cohort, policies, jobs=args.jobs)
+            found = evaluate(folder, cohort, policies, jobs=args.jobs)
             scored, used = time.perf_counter() - begin, processor_seconds() - cpu
-            agreement(found), overlap(found)
+            tabulate_agreement(found), tabulate_overlap(found)
             total = time.perf_counter() - begin
             print(
                 f"{len(found.mice)} mice, {policies.phases}/{policies.postprocessing}, {args.jobs} processes: "

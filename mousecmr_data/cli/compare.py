@@ -20,10 +20,11 @@ def command(a: Path, b: Path, csv: Path | None, as_json: bool) -> None:
 
     Only mice that both have scored count, and only where their masks were held against the same truth.
     """
-    from mousecmr_data.evaluate import compare, read
-    from mousecmr_data.evaluate.page import number, span
+    from mousecmr_data.evaluation.html import format_interval, format_number
+    from mousecmr_data.evaluation.result import read_result
+    from mousecmr_data.evaluation.tables import compare_results
 
-    found = compare(read(a), read(b))
+    found = compare_results(read_result(a), read_result(b))
     if csv:
         csv.parent.mkdir(parents=True, exist_ok=True)
         found.table.to_csv(csv, index=False)
@@ -39,8 +40,8 @@ def command(a: Path, b: Path, csv: Path | None, as_json: bool) -> None:
     output.print_table(
         ["what", "structure", "phase", "n", "A", "B", "B − A", "95 % CI", "p", "better"],
         [
-            [r["what"], r["structure"], r["phase"], r["n"], number(r["a"], 3), number(r["b"], 3),
-             number(r["difference"], 3), span(r["ci_low"], r["ci_high"], 3), number(r["p"], 3), r["better"].upper()]
+            [r["what"], r["structure"], r["phase"], r["n"], format_number(r["a"], 3), format_number(r["b"], 3),
+             format_number(r["difference"], 3), format_interval(r["ci_low"], r["ci_high"], 3), format_number(r["p"], 3), r["better"].upper()]
             for r in found.table.to_dict("records")
         ],
         title=f"A: {found.a}\nB: {found.b}\n{len(found.mice)} mice",

@@ -60,8 +60,8 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
     """Volumes by group, and the pictures of one mouse."""
     import pandas as pd
 
-    from mousecmr_data.evaluate import figures
     from mousecmr_data.metrics.volumes import measure
+    from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
     from mousecmr_data.schema.manifest import load_manifest
 
     with output.progress("measuring", len(cohort)) as advance:
@@ -87,17 +87,17 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
     ds = cohort[cohort.mice[0]]
     return [
         folder / "measures.csv",
-        figures.save(figures.montage(ds), folder / "montage.png"),
-        figures.save(figures.volume_curve(ds), folder / "volume.png"),
+        save_figure(plot_montage(ds), folder / "montage.png"),
+        save_figure(plot_volume_curve(ds), folder / "volume.png"),
     ]
 
 
 def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     """Test mice segmented by the network that ships with the package, held against the truth, in motion."""
-    from mousecmr_data.evaluate.movie import movie
     from mousecmr_data.inference.predictor import load_model
     from mousecmr_data.metrics.overlap import score_frames
     from mousecmr_data.metrics.volumes import measure
+    from mousecmr_data.plotting import write_movie
 
     segmenter = load_model("phantom-small")
     rows, written = [], []
@@ -108,7 +108,7 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
             dice, truth, ours = score_frames(found), measure(ds), measure(found, mask="predicted")
             means = (float(dice[c].mean()) for c in ("dice_myocardium", "dice_blood_pool"))
             rows.append([truth.mouse, *(f"{m:.3f}" for m in means), truth.ef_percent, ours.ef_percent])
-            written.append(movie(found, folder / f"{truth.mouse}_segmented.gif", "predicted"))
+            written.append(write_movie(found, folder / f"{truth.mouse}_segmented.gif", "predicted"))
     output.print_table(
         ["mouse", "Dice myocardium", "Dice blood pool", "EF % truth", "EF % measured"],
         rows,

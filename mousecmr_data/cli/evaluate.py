@@ -10,7 +10,7 @@ import click
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
-    from mousecmr_data.evaluate.result import Evaluation
+    from mousecmr_data.evaluation.result import Evaluation
 
 
 @click.command()
@@ -82,7 +82,8 @@ def command(
     another shape, transposed, mirrored or with swapped labels are named. `mousecmr compare` takes two results.
     """
     from mousecmr_data import api
-    from mousecmr_data.evaluate import Policies, report, score
+    from mousecmr_data.evaluation.report import write_report
+    from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
 
     mice: Any
     if truth:
@@ -91,15 +92,17 @@ def command(
         chosen = None if split == "all" else split
         mice = api.load(chosen, source=source, split_scheme=split_scheme, phenotypes=phenotypes, cache=cache)
 
-    def scored(given: Path, policies: Policies) -> Evaluation:
+    def scored(given: Path, policies: EvaluationConfig) -> Evaluation:
         with output.progress(f"scoring {given.name}", len(mice)) as advance:
-            return score(given, mice, policies, strict=not go_on, jobs=jobs, progress=advance)
+            return evaluate(given, mice, policies, strict=not go_on, jobs=jobs, progress=advance)
 
-    first = scored(predictions, Policies(phases, postprocessing, empty))
-    second = scored(observer, Policies(empty=empty)) if observer else None  # a person's masks are left as they are
+    first = scored(predictions, EvaluationConfig(phases, postprocessing, empty))
+    second = (
+        scored(observer, EvaluationConfig(empty=empty)) if observer else None
+    )  # a person's masks are left as they are
     written = [first.write(result)] if result else []
     if folder:
-        written += report(first, folder, observer=second, mice=mice, predictions=predictions)[:1]
+        written += write_report(first, folder, observer=second, mice=mice, predictions=predictions)[:1]
     if as_json:
         output.print_json({**_summary(first), "observer": _summary(second) if second else None, "written": written})
         return
@@ -118,31 +121,31 @@ def _files(truth: Path) -> list[Path]:
 def _summary(evaluation: Evaluation) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from mousecmr_data.evaluate import agreement, overlap
+    from mousecmr_data.evaluation.tables import tabulate_agreement, tabulate_overlap
 
     return {
         "name": evaluation.name,
         "synthetic": evaluation.synthetic,
         "truth": evaluation.truth,
         "policies": evaluation.policies,
-        "overlap": overlap(evaluation).to_dict("records"),
-        "agreement": agreement(evaluation).reset_index().to_dict("records"),
+        "overlap": tabulate_overlap(evaluation).to_dict("records"),
+        "agreement": tabulate_agreement(evaluation).reset_index().to_dict("records"),
         "problems": [asdict(p) for p in evaluation.problems],
     }
 
 
 def _show(evaluation: Evaluation) -> None:
-    from mousecmr_data.evaluate import agreement
-    from mousecmr_data.evaluate.reporting import agreement_table, overlap_table
+    from mousecmr_data.evaluation.report import format_agreement, format_overlap
+    from mousecmr_data.evaluation.tables import tabulate_agreement
 
     output.warn_synthetic(evaluation.synthetic)
     for p in evaluation.problems:
         click.secho(f"{p.mouse} ({p.kind}): {p.text}", fg="yellow", err=True)
     mark = f" {output.SYNTHETIC}" if evaluation.synthetic else ""
-    shown = [overlap_table(evaluation)]
-    measures = agreement(evaluation)
+    shown = [format_overlap(evaluation)]
+    measures = tabulate_agreement(evaluation)
     if measures["n"].max() > 1:
-        shown.append(agreement_table(measures))
+        shown.append(format_agreement(measures))
     for title, table in zip((f"{len(evaluation.mice)} mice.{mark}", mark.strip() or None), shown, strict=False):
         output.print_table(list(table.shown.columns), table.cells, title=title, note=table.caption)
     if caveat := evaluation.truth.get("caveat"):

@@ -22,9 +22,9 @@ from mousecmr_data.cli import options, output
 @options.as_json
 def command(results: tuple[Path, ...], target: Path, as_json: bool) -> None:
     """Merge RESULTS of `mousecmr evaluate`: other mice of the same source, scored under the same policies."""
-    from mousecmr_data.evaluate import merge, read
+    from mousecmr_data.evaluation.result import merge_results, read_result
 
-    merged = merge([read(p) for p in results])
+    merged = merge_results([read_result(p) for p in results])
     merged.write(target)
     if as_json:
         output.print_json({"written": target, "mice": [m.mouse for m in merged.mice], "synthetic": merged.synthetic})

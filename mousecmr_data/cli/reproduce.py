@@ -87,8 +87,7 @@ def command(
     Exit status 0: every row agrees (or the mice are synthetic, and it ran); 1: rows differ; 3: files or weights are
     not here, and what to run is said. The verdict is on the article's own rules.
     """
-    from mousecmr_data import evaluate
-    from mousecmr_data.evaluate import reproduced
+    from mousecmr_data.evaluation.reproduction import make_document, reproduce, write_reproduction
 
     missing: list[str] = []
     cohorts = _cohorts(source, split, schemes, also, limit, cache, download, missing)
@@ -106,16 +105,16 @@ def command(
         click.echo("To try it without them: mousecmr reproduce --source phantom --weights phantom-small", err=True)
         ctx.exit(CANNOT_RUN)
     with output.progress("segmenting and scoring", sum(map(len, cohorts.values()))) as advance:
-        result = evaluate.reproduce(
+        result = reproduce(
             network,
             cohorts,
             rules=postprocessing or ("paper", "upstream-code"),
             phases=phases or ("annotated", "volume-curve"),
             progress=advance,
         )
-    written = reproduced.write(result, folder)
+    written = write_reproduction(result, folder)
     if as_json:
-        output.print_json({**reproduced.document(result), "limit": limit, "written": written[:1]})
+        output.print_json({**make_document(result), "limit": limit, "written": written[:1]})
     else:
         _show(result, limit)
         click.echo(f"written: {written[0]}")
@@ -158,23 +157,22 @@ def _cohorts(
 
 
 def _show(result: Any, limit: int | None) -> None:
-    from mousecmr_data.evaluate import reproduced, timing
+    from mousecmr_data.evaluation.reproduction import describe_policies, format_cohorts, format_rows, format_times
+    from mousecmr_data.evaluation.timing import TIMES_NOTE
 
     output.warn_synthetic(result.synthetic)
     mark = f"  {output.SYNTHETIC}" if result.synthetic else ""
     click.echo(f"weights: {result.name}; trained on: {result.trained_on}")
     for cohort in result.rows:
-        table = reproduced.shown_rows(result, cohort)
-        title = (
-            f"{cohort}: columns are ED/ES rule / post-processing; the verdict is on {reproduced.words(result.headline)}"
-        )
+        table = format_rows(result, cohort)
+        title = f"{cohort}: columns are ED/ES rule / post-processing; the verdict is on {describe_policies(result.headline)}"
         output.print_table(list(table.columns), table.to_numpy().tolist(), title=title + mark)
     for title, table in (
-        ("cohorts side by side", reproduced.shown_cohorts(result)),
-        (f"times on {result.machine}", reproduced.shown_times(result)),
+        ("cohorts side by side", format_cohorts(result)),
+        (f"times on {result.machine}", format_times(result)),
     ):
         output.print_table(list(table.columns), table.to_numpy().tolist(), title=title + mark)
-    click.echo(timing.NOTE)
+    click.echo(TIMES_NOTE)
     for note in result.notes:
         click.echo(f"Caveat: {note}")
     if limit:

@@ -33,13 +33,13 @@ def command(
 ) -> None:
     """Draw MOUSE, a name (Mouse4) or an HDF5 file: ED/ES montage with masks, and the volume curve."""
     from mousecmr_data import api
-    from mousecmr_data.evaluate import figures
+    from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
 
     ds = api.open_mouse(mouse, source=source, cache=cache, voxel_size_mm=voxel_size)
     name = str(ds.attrs["mouse"])
-    written = [figures.save(figures.montage(ds), folder / f"{name}_montage.png")]
+    written = [save_figure(plot_montage(ds), folder / f"{name}_montage.png")]
     if ds["labelled"].any():
-        written.append(figures.save(figures.volume_curve(ds), folder / f"{name}_volume.png"))
+        written.append(save_figure(plot_volume_curve(ds), folder / f"{name}_volume.png"))
     if as_json:
         output.print_json({"mouse": name, "synthetic": ds.attrs["synthetic"], "written": written})
         return

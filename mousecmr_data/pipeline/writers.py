@@ -19,11 +19,10 @@ import xarray as xr
 from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
-from mousecmr_data.evaluate import figures
-from mousecmr_data.evaluate.movie import movie
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.formats.nifti import write_nifti_labels
 from mousecmr_data.pipeline.analysis import AnalysisResult, SegmentConfig
+from mousecmr_data.plotting import make_title, plot_montage, save_figure, write_movie
 from mousecmr_data.schema.labels import COLOURS, Label
 from mousecmr_data.schema.phases import ED, ES
 from mousecmr_data.schema.variables import (
@@ -53,13 +52,13 @@ MONTAGE_FILE, CURVE_FILE, MOVIE_FILE = "montage.png", "curve.png", "movie.webp"
 def draw_pictures(result: AnalysisResult, folder: Path) -> list[Path]:
     """Write all three to ``folder``; returns their paths. Needs matplotlib."""
     note = " ".join(result.marks)
-    figure = figures.montage(_make_montage_dataset(result.ds))
+    figure = plot_montage(_make_montage_dataset(result.ds))
     weights = result.ds[PREDICTED].attrs["weights"]
     figure.text(0.3, 0.025, f"masks: {weights}. {note}", color="0.75", fontsize=7)
     return [
-        figures.save(figure, folder / MONTAGE_FILE),
+        save_figure(figure, folder / MONTAGE_FILE),
         _draw_curve(result, folder / CURVE_FILE, note),
-        movie(result.ds, folder / MOVIE_FILE, PREDICTED, note),
+        write_movie(result.ds, folder / MOVIE_FILE, PREDICTED, note),
     ]
 
 
@@ -99,9 +98,9 @@ def _draw_curve(result: AnalysisResult, path: Path, note: str) -> Path:
     mass.set_xlabel("time after the trigger (ms)" if timed else "frame (the time between frames is not known)")
     known = np.isfinite(row["ef_percent"])
     numbers = f"SV {row['sv_ul']:.1f} µL, EF {row['ef_percent']:.1f} %" if known else "EF: no ED/ES pair"
-    figure.text(0.02, 0.97, f"{figures.title(result.ds)}\n{numbers}; masks: {row['weights']}", fontsize=9, va="top")
+    figure.text(0.02, 0.97, f"{make_title(result.ds)}\n{numbers}; masks: {row['weights']}", fontsize=9, va="top")
     figure.text(0.02, 0.015, note.replace(". ", ".\n", 1), fontsize=6.5, color="0.35", va="bottom")
-    return figures.save(figure, path)
+    return save_figure(figure, path)
 
 
 # MERGED pipeline.writers: A segmented mouse as a file of the dataset's own layout.

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.evaluate.figures import MARGIN_MM, box
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.writers import to_json_value
+from mousecmr_data.plotting import MARGIN_MM, find_crop
 from mousecmr_data.schema.labels import COLOURS, MEANINGS
 from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED
 
@@ -70,7 +70,7 @@ def _about(result: AnalysisResult, step: int) -> dict[str, Any]:
     ds, frames = result.ds, result.frames
     dz, dy, dx = get_spacing(ds)
     labels = ds[PREDICTED].transpose(*DIMS).values
-    rows, columns = box(labels, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
+    rows, columns = find_crop(labels, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     known = bool(ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True))
     about = {
         "name": result.name,

@@ -12,9 +12,8 @@ import xarray as xr
 from click.testing import CliRunner
 
 import mousecmr_data as md
-from mousecmr_data import evaluate
 from mousecmr_data.cli.main import main
-from mousecmr_data.evaluate import reproduced
+from mousecmr_data.evaluation.reproduction import make_document, reproduce, tabulate_side_by_side, write_reproduction
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
@@ -55,19 +54,19 @@ def test_without_files_and_weights_it_says_what_to_run(tmp_path: Path) -> None:
 
 def test_every_policy_stands_beside_the_published_table(phantoms: md.Cohort, tmp_path: Path) -> None:
     oracle = Oracle(phantoms)
-    found = evaluate.reproduce(oracle, {"internal": phantoms, "7 T": phantoms.select(["Mouse6"])})
-    table = reproduced.side_by_side(found, "internal")
+    found = reproduce(oracle, {"internal": phantoms, "7 T": phantoms.select(["Mouse6"])})
+    table = tabulate_side_by_side(found, "internal")
     pairs = [f"{p} / {r}" for r in ("paper", "upstream-code") for p in ("annotated", "volume-curve")]
     assert list(table.columns[3:]) == ["published", pairs[0], "tolerance", "verdict", *pairs[1:]]
     assert len(table) == 6 * 7 + 6 + 2
     dice = table[table["name"] == "Dice LV blood pool, ED"].iloc[0]
     assert dice["published"] == 0.95 and 0.8 < dice["annotated / paper"] < 1
-    assert len(reproduced.side_by_side(found, "7 T")) == 2, "external cohorts have two published bounds"
+    assert len(tabulate_side_by_side(found, "7 T")) == 2, "external cohorts have two published bounds"
     assert found.synthetic and "nothing published was reproduced" in found.verdict
     assert any("may have been trained on some of the mice" in n for n in found.notes)
-    times = {row["what"]: row for row in reproduced.document(found)["times"]}
+    times = {row["what"]: row for row in make_document(found)["times"]}
     assert times["one 2D image"]["published_ms"] == 19.6 and times["one 2D image"]["n"] == 3
-    written = reproduced.write(found, tmp_path / "r")
+    written = write_reproduction(found, tmp_path / "r")
     assert "SYNTHETIC" in written[0].read_text()
     assert len(list((tmp_path / "r" / "results").iterdir())) == 8
     assert json.loads((tmp_path / "r" / "reproduction.json").read_text())["reproduced"] is None
@@ -76,15 +75,15 @@ def test_every_policy_stands_beside_the_published_table(phantoms: md.Cohort, tmp
 def test_without_the_volume_curve_only_labelled_frames_are_segmented(phantoms: md.Cohort) -> None:
     one = phantoms.select(["Mouse6"])
     oracle = Oracle(one)
-    evaluate.reproduce(oracle, {"internal": one}, phases=("annotated",), rules=("paper",))
+    reproduce(oracle, {"internal": one}, phases=("annotated",), rules=("paper",))
     assert oracle.images == (1 + 2 + 2) * one["Mouse6"].sizes["slice"], "warming up, the pair timed, the labelled ones"
 
 
 def test_given_masks_need_no_network(phantoms: md.Cohort) -> None:
     oracle = Oracle(phantoms)
     masks = {m: oracle.segment(phantoms[m].drop_vars("mask"), postprocessing="none") for m in phantoms.mice}
-    given = evaluate.reproduce(masks, {"internal": phantoms}, rules=("paper",), phases=("annotated",))
-    made = evaluate.reproduce(oracle, {"internal": phantoms}, rules=("paper",), phases=("annotated",))
+    given = reproduce(masks, {"internal": phantoms}, rules=("paper",), phases=("annotated",))
+    made = reproduce(oracle, {"internal": phantoms}, rules=("paper",), phases=("annotated",))
     assert [r.measured for r in given.rows["internal"][given.headline]] == pytest.approx(
         [r.measured for r in made.rows["internal"][made.headline]], nan_ok=True
     )
@@ -93,7 +92,7 @@ def test_given_masks_need_no_network(phantoms: md.Cohort) -> None:
 
 def test_real_mice_that_differ_are_an_exit_code(phantoms: md.Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = Oracle(phantoms)
-    found = evaluate.reproduce(oracle, {"internal": phantoms}, rules=("paper",), phases=("annotated",))
+    found = reproduce(oracle, {"internal": phantoms}, rules=("paper",), phases=("annotated",))
     monkeypatch.setattr(type(found), "synthetic", False)
     assert found.disagreeing
     assert "rows agree" in found.verdict

@@ -7,9 +7,17 @@ import pandas as pd
 import pytest
 from evaluated import cohort
 
-from mousecmr_data import evaluate
-from mousecmr_data.evaluate import tables
-from mousecmr_data.metrics.agreement import bland_altman, bootstrap_interval, pearson, run_paired_t_test, spearman
+from mousecmr_data.evaluation.scoring import evaluate
+from mousecmr_data.evaluation.tables import compare_groups, tabulate_groups
+from mousecmr_data.metrics.agreement import (
+    anova,
+    bland_altman,
+    bootstrap_interval,
+    icc,
+    pearson,
+    run_paired_t_test,
+    spearman,
+)
 
 pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
 
@@ -23,7 +31,7 @@ TABLE_4 = {"ICC(1,1)": 0.17, "ICC(2,1)": 0.29, "ICC(3,1)": 0.71, "ICC(1,k)": 0.4
 
 
 def test_bland_altman_equals_the_article() -> None:
-    found = evaluate.bland_altman(LARGE, MINI, limits_at=2)
+    found = bland_altman(LARGE, MINI, limits_at=2)
     assert round(found.bias, 1) == -2.1
     assert round(found.sd, 1) == 38.8
     # The article computes on with the rounded numbers: -2.1 - 2 * 38.8 and -2.1 + 2 * 38.8.
@@ -34,7 +42,7 @@ def test_bland_altman_equals_the_article() -> None:
 
 
 def test_icc_equals_shrout_and_fleiss() -> None:
-    found = evaluate.icc(JUDGES)
+    found = icc(JUDGES)
     assert {form: round(v, 2) for form, v in found["icc"].items()} == TABLE_4
     low, high = found.loc["ICC(3,1)", ["ci_low", "ci_high"]]
     assert (round(low, 2), round(high, 2)) == (0.34, 0.95)
@@ -42,10 +50,10 @@ def test_icc_equals_shrout_and_fleiss() -> None:
 
 
 def test_icc_of_perfect_and_of_too_few_ratings() -> None:
-    perfect = evaluate.icc(np.repeat(np.arange(6.0)[:, None], 2, axis=1))
+    perfect = icc(np.repeat(np.arange(6.0)[:, None], 2, axis=1))
     assert perfect.loc["ICC(2,1)", "icc"] == pytest.approx(1.0)
-    assert evaluate.icc([[1, 2], [2, 3]])["icc"].isna().all()
-    assert evaluate.icc(np.ones((8, 2)))["icc"].isna().all()
+    assert icc([[1, 2], [2, 3]])["icc"].isna().all()
+    assert icc(np.ones((8, 2)))["icc"].isna().all()
 
 
 def long_dice() -> pd.DataFrame:
@@ -63,7 +71,7 @@ def test_anova_equals_statsmodels() -> None:
     from statsmodels.stats.anova import AnovaRM
 
     table = long_dice()
-    ours = evaluate.anova(table, "dice", ("phase", "structure"), "mouse")
+    ours = anova(table, "dice", ("phase", "structure"), "mouse")
     theirs = AnovaRM(table, "dice", "mouse", within=["phase", "structure"]).fit().anova_table
     for effect, other in (("phase", "phase"), ("structure", "structure"), ("phase × structure", "phase:structure")):
         assert ours.loc[effect, "f"] == pytest.approx(theirs.loc[other, "F Value"], rel=1e-6)
@@ -74,10 +82,10 @@ def test_anova_equals_statsmodels() -> None:
 def test_anova_leaves_out_mice_that_lack_a_cell() -> None:
     table = long_dice()
     missing = table.drop(table.index[-1])
-    ours = evaluate.anova(missing, "dice", ("phase", "structure"), "mouse")
-    whole = evaluate.anova(table[table["mouse"] != "M8"], "dice", ("phase", "structure"), "mouse")
+    ours = anova(missing, "dice", ("phase", "structure"), "mouse")
+    whole = anova(table[table["mouse"] != "M8"], "dice", ("phase", "structure"), "mouse")
     pd.testing.assert_frame_equal(ours, whole)
-    assert evaluate.anova(table[table["mouse"] == "M1"], "dice", ("phase", "structure"), "mouse").empty
+    assert anova(table[table["mouse"] == "M1"], "dice", ("phase", "structure"), "mouse").empty
 
 
 def test_correlations_and_the_paired_test() -> None:
@@ -117,9 +125,9 @@ def test_groups_that_differ_are_told_apart_by_truth_and_prediction() -> None:
     for k, ds in enumerate(mice.values()):
         ds.attrs["phenotype"] = "small" if k < 4 else "large"
         ds["mask"].values[:, :, :20, :10] = 0 if k < 4 else 2
-    found = evaluate.score({m: ds["mask"].values for m, ds in mice.items()}, mice.values())
-    p = tables.group_tests(found)
+    found = evaluate({m: ds["mask"].values for m, ds in mice.items()}, mice.values())
+    p = compare_groups(found)
     assert p.loc["EDV", "p_truth"] == p.loc["EDV", "p_predicted"] < 0.05
-    assert tables.groups(found)["n"].to_dict() == {"large": 4, "small": 4}
-    few = evaluate.score({"M0": mice["M0"]["mask"].values}, [mice["M0"]])
-    assert tables.group_tests(few)["p_truth"].isna().all()
+    assert tabulate_groups(found)["n"].to_dict() == {"large": 4, "small": 4}
+    few = evaluate({"M0": mice["M0"]["mask"].values}, [mice["M0"]])
+    assert compare_groups(few)["p_truth"].isna().all()

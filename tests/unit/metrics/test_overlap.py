@@ -8,9 +8,9 @@ import pytest
 from evaluated import ring
 
 import mousecmr_data as md
-from mousecmr_data import evaluate
 from mousecmr_data.errors import ArgumentError, FileLayoutError
-from mousecmr_data.metrics.overlap import find_surface
+from mousecmr_data.evaluation.scoring import evaluate
+from mousecmr_data.metrics.overlap import compute_surface_distances, dice, find_surface
 
 SPACING = (1.0, 0.1, 0.12)
 
@@ -27,15 +27,15 @@ def pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_dice_is_of_booleans_and_empty_agrees_with_empty() -> None:
     a, b = np.zeros((2, 3, 3), bool), np.zeros((2, 3, 3), bool)
-    assert evaluate.dice(a, b) == 1.0
+    assert dice(a, b) == 1.0
     a[0, 0, :2] = True
-    assert evaluate.dice(a, b) == 0.0
+    assert dice(a, b) == 0.0
     b[0, 0, 1:] = True
-    assert evaluate.dice(a, b) == 0.5
+    assert dice(a, b) == 0.5
     with pytest.raises(FileLayoutError, match="boolean"):
-        evaluate.dice(a.astype(int), b)
+        dice(a.astype(int), b)
     with pytest.raises(FileLayoutError, match="shape"):
-        evaluate.dice(a, b[:1])
+        dice(a, b[:1])
 
 
 @pytest.mark.parametrize("label", [1, 2])
@@ -50,7 +50,7 @@ def test_distances_equal_monai(label: int, seed: int) -> None:
         options = {"include_background": True, "spacing": list(SPACING)}
         hd95 = metrics.compute_hausdorff_distance(*tensors, percentile=95, **options).item()
         assd = metrics.compute_average_surface_distance(*tensors, symmetric=True, **options).item()
-    ours = evaluate.distances(a, b, SPACING)
+    ours = compute_surface_distances(a, b, SPACING)
     assert ours.hd95_mm == pytest.approx(hd95, rel=1e-6)
     assert ours.assd_mm == pytest.approx(assd, rel=1e-6)
 
@@ -70,7 +70,7 @@ def test_distances_equal_simpleitk(label: int) -> None:
         far = sitk.SignedMaurerDistanceMap(edge, squaredDistance=False, useImageSpacing=True)
         surfaces.append((sitk.GetArrayFromImage(edge) > 0, np.abs(sitk.GetArrayFromImage(far)).astype(float)))
     there, back = surfaces[1][1][surfaces[0][0]], surfaces[0][1][surfaces[1][0]]
-    ours = evaluate.distances(a, b, SPACING)
+    ours = compute_surface_distances(a, b, SPACING)
     assert ours.hd95_mm == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-6)
     assert ours.assd_mm == pytest.approx(np.concatenate([there, back]).mean(), rel=1e-6)
 
@@ -78,12 +78,12 @@ def test_distances_equal_simpleitk(label: int) -> None:
 def test_the_policy_for_empty_masks_is_explicit() -> None:
     empty, one = np.zeros((3, 5, 5), bool), np.zeros((3, 5, 5), bool)
     one[1, 2, 2] = True
-    assert evaluate.distances(empty, empty, (1, 1, 1)).hd95_mm == 0.0
-    assert np.isnan(evaluate.distances(empty, one, (1, 1, 1)).assd_mm)
-    worst = evaluate.distances(one, empty, (1.0, 0.5, 0.5), empty="diagonal")
+    assert compute_surface_distances(empty, empty, (1, 1, 1)).hd95_mm == 0.0
+    assert np.isnan(compute_surface_distances(empty, one, (1, 1, 1)).assd_mm)
+    worst = compute_surface_distances(one, empty, (1.0, 0.5, 0.5), empty="diagonal")
     assert worst.hd95_mm == pytest.approx(np.sqrt(2**2 + 2**2 + 2**2))
     with pytest.raises(ArgumentError, match="'missing', 'diagonal'"):
-        evaluate.distances(one, empty, (1, 1, 1), empty="zero")  # type: ignore[arg-type]
+        compute_surface_distances(one, empty, (1, 1, 1), empty="zero")  # type: ignore[arg-type]
 
 
 def test_the_surface_is_the_voxels_with_a_neighbour_outside() -> None:
@@ -96,7 +96,7 @@ def test_the_surface_is_the_voxels_with_a_neighbour_outside() -> None:
 def test_the_real_stack_scores_as_published(real_mouse: Path) -> None:
     """Of the authors' own prediction of their median test mouse."""
     prediction = real_mouse.with_name("MouseMedian_reference_prediction.h5")
-    found = evaluate.score(prediction, [md.open_mouse(real_mouse)])
+    found = evaluate(prediction, [md.open_mouse(real_mouse)])
     by = {f.structure: f for f in found.mice[0].frames}
     assert by["LV myocardium"].dice == pytest.approx(0.911, abs=1e-3)
     assert by["LV blood pool"].dice == pytest.approx(0.947, abs=1e-3)

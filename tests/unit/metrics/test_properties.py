@@ -9,9 +9,9 @@ from evaluated import cohort, mouse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mousecmr_data import evaluate
-from mousecmr_data.evaluate import tables
-from mousecmr_data.evaluate.result import MEASURES
+from mousecmr_data.evaluation.result import MEASURES, Evaluation
+from mousecmr_data.evaluation.scoring import evaluate
+from mousecmr_data.evaluation.tables import tabulate_agreement, tabulate_frames, tabulate_mice
 from mousecmr_data.metrics.agreement import bland_altman
 
 few = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
@@ -24,8 +24,8 @@ def predictions(seed: int) -> dict[str, Any]:
     return {n: np.roll(ds["mask"].values[[0, 3]], rng.integers(-2, 3, 2), (2, 3)) for n, ds in MICE.items()}
 
 
-def score(labels: dict[str, Any], mice: Any = None) -> evaluate.Evaluation:
-    return evaluate.score(labels, (MICE if mice is None else mice).values(), strict=False, name="x")
+def score(labels: dict[str, Any], mice: Any = None) -> Evaluation:
+    return evaluate(labels, (MICE if mice is None else mice).values(), strict=False, name="x")
 
 
 @few
@@ -35,7 +35,7 @@ def test_the_order_of_the_mice_changes_nothing(order: list[str], seed: int) -> N
     a, b = score(labels), score(labels, {n: MICE[n] for n in order})
     assert {m.mouse: m for m in a.mice} == {m.mouse: m for m in b.mice}
     same = "mean|sd|bias$|lower$|upper$|^p$|^r$|icc_2_1$"
-    pd.testing.assert_frame_equal(tables.agreement(a).filter(regex=same), tables.agreement(b).filter(regex=same))
+    pd.testing.assert_frame_equal(tabulate_agreement(a).filter(regex=same), tabulate_agreement(b).filter(regex=same))
 
 
 @few
@@ -44,7 +44,7 @@ def test_names_are_names(seed: int) -> None:
     labels = predictions(seed)
     renamed = {f"Other{n}": ds.assign_attrs(mouse=f"Other{n}") for n, ds in MICE.items()}
     a, b = score(labels), score({f"Other{n}": v for n, v in labels.items()}, renamed)
-    assert tables.agreement(a).equals(tables.agreement(b))
+    assert tabulate_agreement(a).equals(tabulate_agreement(b))
     assert [m.frames for m in a.mice] == [m.frames for m in b.mice]
 
 
@@ -53,11 +53,11 @@ def test_names_are_names(seed: int) -> None:
 def test_voxels_k_times_as_long_change_lengths_by_k_and_volumes_by_its_cube(k: float, seed: int) -> None:
     labels = predictions(seed)
     large = {n: mouse(n, ds["mask"].values, [0, 3], tuple(k * v for v in (1.0, 0.1, 0.1))) for n, ds in MICE.items()}
-    a, b = tables.frames(score(labels)), tables.frames(score(labels, large))
+    a, b = tabulate_frames(score(labels)), tabulate_frames(score(labels, large))
     np.testing.assert_array_equal(a["dice"], b["dice"])
     for name, factor in {"hd95_mm": k, "assd_mm": k, "truth_ul": k**3, "predicted_ul": k**3}.items():
         np.testing.assert_allclose(b[name], a[name] * factor, rtol=1e-9)
-    small, big = tables.mice(score(labels)), tables.mice(score(labels, large))
+    small, big = tabulate_mice(score(labels)), tabulate_mice(score(labels, large))
     for key in MEASURES:
         factor = 1.0 if key == "ef_percent" else k**3
         np.testing.assert_allclose(big[f"{key}_error"], small[f"{key}_error"] * factor, rtol=1e-9, atol=1e-9)
@@ -70,7 +70,7 @@ def test_truth_and_prediction_change_places(seed: int) -> None:
     there = score(labels)
     back = score({n: ds["mask"].values[[0, 3]] for n, ds in MICE.items()},
                  {n: mouse(n, v, [0, 1]) for n, v in labels.items()})  # fmt: skip
-    a, b = tables.frames(there), tables.frames(back)
+    a, b = tabulate_frames(there), tabulate_frames(back)
     np.testing.assert_allclose(a[["dice", "hd95_mm", "assd_mm"]], b[["dice", "hd95_mm", "assd_mm"]], rtol=1e-12)
     np.testing.assert_allclose(a["error_ul"], -b["error_ul"], atol=1e-9)
 

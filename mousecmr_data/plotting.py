@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.errors import MissingExtraError, UnlabelledError
 from mousecmr_data.metrics.volumes import measure
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
 from mousecmr_data.schema.phases import ED, ES, INFLOW, UNLABELLED
@@ -24,28 +25,30 @@ from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, NOT_PUBLISHED
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL import Image
+
 
 MARGIN_MM = 2.5
 """Tissue shown around the left ventricle."""
 
 
-def montage(ds: xr.Dataset) -> Figure:
+def plot_montage(ds: xr.Dataset) -> Figure:
     """All slices (columns) of the labelled frames, at most ED, ES and two more (rows), with outlines.
 
     An unlabelled mouse shows its first frame, without outlines. Reads only these frames.
     """
     labelled = np.flatnonzero(ds["labelled"].values)
-    frames = _shown(ds["phase"].values, labelled) if labelled.size else np.array([0])
+    frames = _select_frames(ds["phase"].values, labelled) if labelled.size else np.array([0])
     few = ds.isel(frame=frames)
     images = few[IMAGE].transpose(*DIMS).values
     has_mask = MASK in ds and labelled.size > 0
     masks = few[MASK].transpose(*DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
     dy, dx = get_spacing(ds)[1:]
-    part = box(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
+    part = find_crop(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     images, masks = images[..., part[0], part[1]], masks[..., part[0], part[1]]
     n_rows, n_slices = images.shape[:2]
     height = images.shape[2] * dy / (images.shape[3] * dx)
-    figure = new_figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
+    figure = create_figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
     axes = figure.subplots(
         n_rows,
         n_slices,
@@ -57,7 +60,7 @@ def montage(ds: xr.Dataset) -> Figure:
         for column in range(n_slices):
             ax = axes[row, column]
             ax.imshow(images[row, column], cmap="gray", vmin=window[0], vmax=window[1], aspect=dy / dx)
-            _outline(ax, masks[row, column])
+            _draw_outline(ax, masks[row, column])
             ax.set_xticks([])
             ax.set_yticks([])
             if row == 0:
@@ -69,7 +72,7 @@ def montage(ds: xr.Dataset) -> Figure:
     bar = 2.0 / dx
     axes[-1, -1].plot([4, 4 + bar], [images.shape[2] - 5] * 2, color="white", lw=2)
     axes[-1, -1].text(4, images.shape[2] - 8, "2 mm", color="white", fontsize=7)
-    figure.text(0.006, 0.975, title(ds), color="white", fontsize=10, va="top")
+    figure.text(0.006, 0.975, make_title(ds), color="white", fontsize=10, va="top")
     if has_mask:
         for i, label in enumerate(COLOURS):
             figure.text(0.006 + i * 0.14, 0.025, f"— {MEANINGS[label]}", color=COLOURS[label], fontsize=9)
@@ -78,11 +81,11 @@ def montage(ds: xr.Dataset) -> Figure:
     return figure
 
 
-def volume_curve(ds: xr.Dataset) -> Figure:
+def plot_volume_curve(ds: xr.Dataset) -> Figure:
     """Blood-pool volume and myocardial mass over the cine; unlabelled frames are marked, not guessed."""
     m = measure(ds)
     frames, time = m.frames, ds["time"].values
-    figure = new_figure(figsize=(6.4, 4.4))
+    figure = create_figure(figsize=(6.4, 4.4))
     volume, mass = figure.subplots(
         2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw={"left": 0.13, "right": 0.97, "top": 0.86, "bottom": 0.13}
     )
@@ -114,11 +117,11 @@ def volume_curve(ds: xr.Dataset) -> Figure:
     mass.set_xlim(float(time[0]) - step, max(float(time[-1]), float(time[0]) + 4 * step) + step)
     known = np.isfinite(m.ef_percent)
     numbers = f"SV {m.sv_ul:.1f} µL, EF {m.ef_percent:.1f} %" if known else "EF: no ED/ES pair"
-    figure.text(0.02, 0.97, f"{title(ds)}\n{numbers}", fontsize=9, va="top")
+    figure.text(0.02, 0.97, f"{make_title(ds)}\n{numbers}", fontsize=9, va="top")
     return figure
 
 
-def save(figure: Figure, path: str | PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
     """Write ``figure`` as PNG at 150 dots per inch, making the folder if need be."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,13 +129,13 @@ def save(figure: Figure, path: str | PathLike[str]) -> Path:
     return target
 
 
-def _shown(phase: NDArray[np.str_], labelled: NDArray[np.intp]) -> NDArray[np.intp]:
+def _select_frames(phase: NDArray[np.str_], labelled: NDArray[np.intp]) -> NDArray[np.intp]:
     """ED and ES first, whatever else is labelled; four at most."""
     pair = [i for i in labelled if phase[i] in (ED, ES)]
     return np.array([*pair, *(i for i in labelled if i not in pair)][:4])
 
 
-def new_figure(**options: Any) -> Figure:
+def create_figure(**options: Any) -> Figure:
     """An empty matplotlib figure, outside of pyplot; names the extra where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
@@ -141,7 +144,7 @@ def new_figure(**options: Any) -> Figure:
     return Figure(**options)
 
 
-def title(ds: xr.Dataset) -> str:
+def make_title(ds: xr.Dataset) -> str:
     """Name, source and group of a mouse, and that it is synthetic if it is."""
     synthetic = " (SYNTHETIC)" if ds.attrs.get("synthetic") else ""
     phenotype = ds.attrs.get("phenotype", NOT_PUBLISHED)
@@ -149,13 +152,13 @@ def title(ds: xr.Dataset) -> str:
     return f"{ds.attrs.get('mouse', 'mouse')}{synthetic}, {ds.attrs.get('source', '')}{group}"
 
 
-def _outline(ax: Axes, mask: NDArray[np.uint8]) -> None:
+def _draw_outline(ax: Axes, mask: NDArray[np.uint8]) -> None:
     for level, label in ((0.5, Label.MYOCARDIUM), (1.5, Label.BLOOD_POOL)):
         if (mask > level).any():
             ax.contour(mask.astype(np.float32), [level], colors=[COLOURS[label]], linewidths=0.8)
 
 
-def box(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[slice, slice]:
+def find_crop(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[slice, slice]:
     """The part of the plane to show: the left ventricle and a margin; everything without one."""
     n_y, n_x = masks.shape[-2:]
     rows, columns = np.nonzero(masks.any(axis=(0, 1)))
@@ -167,3 +170,96 @@ def box(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[slice, 
         slice(max(0, int(y - half)), min(n_y, int(y + half) + 1)),
         slice(max(0, int(x - half)), min(n_x, int(x + half) + 1)),
     )
+
+
+# MERGED plotting: A mouse in motion: all slices side by side, outlines of a mask, as an animated GIF.
+
+
+ZOOM = 2
+N_GREYS = 120
+"""Palette entries for grey; the outlines' colours follow."""
+MOVIE_COLUMNS = 5
+HEADER_PIXELS = 38
+"""Pixels above the images for two lines of text."""
+SLOW_DOWN = 20
+"""A heart beat of a tenth of a second is shown this many times slower."""
+
+
+def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, note: str = "") -> Path:
+    """Write every frame of ``ds`` with the outlines of the variable ``mask`` to ``path``, a GIF or, by its
+    ending, an animated WebP (a sixth of the size). ``note`` is written below the images.
+
+    Of the experts' ``mask``, only labelled frames are drawn and counted; any other variable is taken to have
+    every frame. The text shows the time and the blood pool's volume. Raises :class:`UnlabelledError` where
+    there is no such variable.
+    """
+    try:
+        import matplotlib  # noqa: F401 (brings Pillow and a font with it)
+    except ImportError as e:
+        raise MissingExtraError.of("matplotlib", "evaluation") from e
+    if mask not in ds:
+        raise UnlabelledError(f"{ds.attrs.get('mouse', 'This mouse')} has no variable {mask!r}.", "masks to draw")
+    images = ds[IMAGE].transpose(*DIMS).values
+    labels = ds[mask].transpose(*DIMS).values
+    known = ds["labelled"].values if mask == MASK else np.ones(len(images), bool)
+    dz, dy, dx = get_spacing(ds)
+    part = find_crop(labels[known], round(MARGIN_MM / dy), round(MARGIN_MM / dx))
+    images, labels = images[..., part[0], part[1]], labels[..., part[0], part[1]]
+    low, high = np.percentile(images, (0.5, 99.7))
+    grey = (np.clip((images - low) / max(high - low, 1.0), 0, 1) * (N_GREYS - 1)).astype(np.uint8)
+    volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * dz * dy * dx
+    heading = make_title(ds) + ("" if mask == MASK else f"; masks: {ds[mask].attrs.get('weights', mask)}")
+    pages = []
+    for frame, time in enumerate(ds["time"].values):
+        volume = f"blood pool {volumes[frame]:.1f} µL" if known[frame] else "not segmented"
+        when = f"{time:.0f} ms" if ds.attrs.get("frame_time_known", True) else f"frame {frame}"
+        page = _tile_slices(grey[frame], labels[frame] if known[frame] else np.zeros_like(labels[frame]))
+        pages.append(_add_text(page, f"{heading}\n{when}   {volume}", note))
+    step = float(np.diff(ds["time"].values).mean()) if len(pages) > 1 else 5.0
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pages[0].save(target, save_all=True, append_images=pages[1:], duration=max(20, round(step * SLOW_DOWN)), loop=0)
+    return target
+
+
+def _tile_slices(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The slices (n, y, x) of one frame as a grid of palette entries, below room for text."""
+    n, n_y, n_x = images.shape
+    columns = min(MOVIE_COLUMNS, n)
+    rows = -(-n // columns)
+    page = np.zeros((HEADER_PIXELS + rows * n_y * ZOOM, columns * n_x * ZOOM), np.uint8)
+    for i in range(n):
+        row, column = divmod(i, columns)
+        tile = ndimage.zoom(images[i], ZOOM, order=1, grid_mode=True, mode="nearest")
+        enlarged = labels[i].repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+        for number, label in enumerate(COLOURS):
+            inside = enlarged >= label
+            tile[inside & ~ndimage.binary_erosion(inside)] = N_GREYS + number
+        top, left = HEADER_PIXELS + row * n_y * ZOOM, column * n_x * ZOOM
+        page[top : top + n_y * ZOOM, left : left + n_x * ZOOM] = tile
+    return page
+
+
+def _add_text(page: NDArray[np.uint8], above: str, below: str) -> Image.Image:
+    """The page as a picture with its palette, with text above, and below as many lines as it takes."""
+    from matplotlib.font_manager import findfont
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 12)
+    lines: list[str] = []
+    for word in below.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= page.shape[1] - 12:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    page = np.pad(page, ((0, 16 * len(lines) + 6 * bool(lines)), (0, 0)))
+    image = Image.fromarray(page).convert("P")
+    greys = [round(v * 255 / (N_GREYS - 1)) for v in range(N_GREYS) for _ in range(3)]
+    image.putpalette(greys + [int(c[k : k + 2], 16) for c in COLOURS.values() for k in (1, 3, 5)])
+    draw = ImageDraw.Draw(image)
+    for i, line in enumerate(above.splitlines()):
+        draw.text((6, 3 + 16 * i), line, fill=N_GREYS - 1, font=font)
+    for i, line in enumerate(reversed(lines)):
+        draw.text((6, image.height - 18 - 16 * i), line, fill=N_GREYS - 1, font=font)
+    return image

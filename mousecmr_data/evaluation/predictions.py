@@ -12,14 +12,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
+import zarr
 from numpy.typing import NDArray
 
+from mousecmr_data.dataset.source import ZarrSource
+from mousecmr_data.dataset.zarr_store import open_store as zarr_store
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError, PredictionError
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.variables import DIMS, FRAMES_WITH_ROI, MASK, MASKS, MODEL_TO_FILE, PREDICTED
 
-HDF5 = (".h5", ".hdf5", ".hdf")
-NIFTI = (".nii", ".nii.gz")
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 FORMATS = "HDF5 (.h5), NIfTI (.nii, .nii.gz) or a Zarr store"
 
 
@@ -52,28 +55,26 @@ class Predictions(Protocol):
         """The labels."""
 
 
-def predictions_of(given: Any, name: str | None = None) -> Predictions:
+def open_predictions(given: Any, name: str | None = None) -> Predictions:
     """Predictions from a path (file, folder, Zarr store), or from a mapping of mice to arrays or datasets.
 
     In a mapping, an array is (frame, slice, y, x) or, for one frame, (slice, y, x); a dataset has the variable
     ``predicted``, or ``mask``.
     """
     if isinstance(given, Mapping):
-        return Mapped(given, name or "a mapping")
+        return MappingPredictions(given, name or "a mapping")
     if isinstance(given, str | PathLike):
         path = Path(given)
         if not path.exists():
             raise MissingDataError(f"There are no predictions at {path}.", FORMATS, "mousecmr predict  (makes some)")
         if path.suffix in (".zarr", ".zip") or (path / "zarr.json").is_file():
-            from mousecmr_data.evaluate.zarrpredictions import ZarrPredictions
-
             return ZarrPredictions(path)
-        return Files(path)
+        return FilePredictions(path)
     return given  # type: ignore[no-any-return]  # an object with the methods of Predictions
 
 
 @dataclass(frozen=True)
-class Mapped:
+class MappingPredictions:
     """Predictions in memory."""
 
     given: Mapping[str, Any]
@@ -93,14 +94,14 @@ class Mapped:
         if isinstance(value, Prediction):
             return value
         if isinstance(value, xr.Dataset):
-            return from_dataset(value, str(key))
+            return read_dataset_prediction(value, str(key))
         if isinstance(value, xr.DataArray):
             value = value.transpose(*(d for d in DIMS if d in value.dims)).values
-        return Prediction(four_axes(checked(np.asarray(value), str(key)), str(key)))
+        return Prediction(ensure_four_axes(check_labels(np.asarray(value), str(key)), str(key)))
 
 
 @dataclass(frozen=True)
-class Files:
+class FilePredictions:
     """A file, or a folder of files named for their mice: Mouse4.h5, Mouse4_anything.nii.gz, or one 3D file a
     frame, Mouse4_frame007.nii.gz."""
 
@@ -117,7 +118,7 @@ class Files:
         files = [self.path] if self.path.is_file() else sorted(self.path.iterdir())
         found: dict[str, Path] = {}
         for file in files:
-            stem = _stem(file)
+            stem = _strip_suffix(file)
             if stem is None or file.name.startswith("."):
                 continue
             if stem in found:
@@ -151,14 +152,14 @@ class Files:
     def read(self, key: Any) -> Prediction:
         """The labels of a file, or of several, one a frame."""
         if isinstance(key, dict):
-            parts = [_read(key[k]) for k in sorted(key)]
+            parts = [_read_file(key[k]) for k in sorted(key)]
             if any(p.labels.shape != (1, *parts[0].labels.shape[1:]) for p in parts):
                 raise FileLayoutError(f"{key[min(key)].name} and its like are not one frame each.", "stacks (3D)")
             return Prediction(np.concatenate([p.labels for p in parts]), tuple(sorted(key)))
-        return _read(key)
+        return _read_file(key)
 
 
-def from_dataset(ds: xr.Dataset, name: str) -> Prediction:
+def read_dataset_prediction(ds: xr.Dataset, name: str) -> Prediction:
     """The predicted labels of a dataset: all frames of ``predicted``, or the labelled ones of ``mask``."""
     if PREDICTED in ds:
         chosen, variable = ds, PREDICTED
@@ -170,10 +171,10 @@ def from_dataset(ds: xr.Dataset, name: str) -> Prediction:
     frames = tuple(chosen["frame"].values.tolist()) if "frame" in chosen.coords else None
     about = {"segmented_by": "weights", "trained_on": "trained_on"}
     attrs = {ours: str(ds[variable].attrs[theirs]) for ours, theirs in about.items() if theirs in ds[variable].attrs}
-    return Prediction(checked(labels, name), frames, attrs)
+    return Prediction(check_labels(labels, name), frames, attrs)
 
 
-def checked(labels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def check_labels(labels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """``labels`` as uint8, if they are labels."""
     if labels.dtype == object or labels.dtype.kind not in "uifb":
         raise FileLayoutError(f"{name} is an array of {labels.dtype}.", "numbers 0, 1, 2")
@@ -186,30 +187,30 @@ def checked(labels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return labels.astype(np.uint8, copy=False)
 
 
-def four_axes(labels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+def ensure_four_axes(labels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """A single stack (slice, y, x) as one frame."""
     if labels.ndim not in (3, 4):
         raise FileLayoutError(f"{name} has the shape {labels.shape}.", "(frame, slice, y, x), or (slice, y, x)")
     return labels if labels.ndim == 4 else labels[None]
 
 
-def _stem(path: Path) -> str | None:
+def _strip_suffix(path: Path) -> str | None:
     """The name without a known ending; None for other files."""
-    for ending in sorted((*HDF5, *NIFTI), key=len, reverse=True):
+    for ending in sorted((*HDF5_SUFFIXES, *NIFTI_SUFFIXES), key=len, reverse=True):
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)]
     return None
 
 
-def _read(path: Path) -> Prediction:
-    if path.name.lower().endswith(NIFTI):
+def _read_file(path: Path) -> Prediction:
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
         from mousecmr_data.formats.nifti import read_nifti_labels
 
-        return Prediction(four_axes(read_nifti_labels(path), path.name))
-    return _hdf5(path)
+        return Prediction(ensure_four_axes(read_nifti_labels(path), path.name))
+    return _read_hdf5(path)
 
 
-def _hdf5(path: Path) -> Prediction:
+def _read_hdf5(path: Path) -> Prediction:
     """``Masks`` (row, column, slice, frame) of a file of the dataset's layout; images need not be there."""
     import h5py
 
@@ -233,3 +234,50 @@ def _hdf5(path: Path) -> Prediction:
     if frames and not 0 <= frames[0] <= frames[-1] < len(labels):
         raise FileLayoutError(f"{path}: {FRAMES_WITH_ROI} is {list(frames)[:20]}.", f"0 to {len(labels) - 1}")
     return Prediction(labels[list(frames)], frames, about)
+
+
+# MERGED evaluation.predictions: Predictions in a Zarr store: one written by this library, or a group of arrays named for their mice.
+
+
+@dataclass(frozen=True)
+class ZarrPredictions:
+    """A store of ``mousecmr convert`` (its masks count), or arrays ``MOUSE`` or ``MOUSE/predicted`` (or ``mask``)."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def names(self) -> Sequence[str]:
+        """The groups and arrays at the root."""
+        return sorted(self._root())
+
+    def find(self, mouse: str, alone: bool) -> Any | None:  # noqa: ARG002 (names here are exact)
+        """The mouse's own name."""
+        return mouse if mouse in self._root() else None
+
+    def read(self, key: Any) -> Prediction:
+        """The labels of a mouse."""
+        try:
+            source = ZarrSource(str(self.path))
+            ours = key in source.rows
+        except FileLayoutError:
+            ours = False  # not written by this library
+        if ours:
+            return read_dataset_prediction(source.dataset(key, {}), str(key))
+        node = self._root()[key]
+        if isinstance(node, zarr.Group):
+            held = [n for n in (PREDICTED, MASK, MASKS) if n in node]
+            if not held:
+                raise FileLayoutError(f"{self.path}: {key} has none of {PREDICTED}, {MASK}.", "an array of labels")
+            node = node[held[0]]
+        labels = check_labels(np.asarray(node[...]), f"{self.path}: {key}")  # type: ignore[index]
+        return Prediction(ensure_four_axes(labels, str(key)))
+
+    def _root(self) -> zarr.Group:
+        try:
+            return zarr.open_group(zarr_store(str(self.path)), mode="r")
+        except (ValueError, KeyError, OSError) as e:
+            raise FileLayoutError(f"{self.path} is no Zarr group: {e}", "a Zarr store") from e

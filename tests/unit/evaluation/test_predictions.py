@@ -9,8 +9,8 @@ import pytest
 import zarr
 from evaluated import beating, cohort, mouse, shifted
 
-from mousecmr_data import evaluate
 from mousecmr_data.errors import MissingDataError, PredictionError, UnlabelledError
+from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
 from mousecmr_data.formats.nifti import write_nifti_labels
 
 
@@ -46,8 +46,8 @@ def test_every_format_gives_the_same_numbers(kind: str, tmp_path: Path) -> None:
         pytest.importorskip("nibabel", reason="the extra formats is not installed")
     mice = cohort(3)
     labels = shifted(mice)
-    ours = evaluate.score(write(tmp_path / "p", kind, mice, labels), mice.values(), name="x")
-    theirs = evaluate.score(labels, mice.values(), name="x")
+    ours = evaluate(write(tmp_path / "p", kind, mice, labels), mice.values(), name="x")
+    theirs = evaluate(labels, mice.values(), name="x")
     assert ours.document()["mice"] == theirs.document()["mice"]
     assert ours.mice[0].curve is not None
 
@@ -56,8 +56,8 @@ def test_one_file_a_frame(tmp_path: Path) -> None:
     pytest.importorskip("nibabel", reason="the extra formats is not installed")
     mice = cohort(2)
     labels = shifted(mice)
-    ours = evaluate.score(write(tmp_path / "p", "frames", mice, labels), mice.values())
-    theirs = evaluate.score(labels, mice.values())
+    ours = evaluate(write(tmp_path / "p", "frames", mice, labels), mice.values())
+    theirs = evaluate(labels, mice.values())
     assert ours.mice[1].frames == theirs.mice[1].frames
     assert ours.mice[1].curve is None
 
@@ -65,17 +65,17 @@ def test_one_file_a_frame(tmp_path: Path) -> None:
 def test_labelled_frames_alone_do_but_have_no_curve() -> None:
     ds = beating("M")
     few = ds["mask"].values[[0, 3]]
-    found = evaluate.score({"M": few}, [ds]).mice[0]
+    found = evaluate({"M": few}, [ds]).mice[0]
     assert found.curve is None
     assert [f.dice for f in found.frames] == [1.0] * 4
     with pytest.raises(PredictionError, match=r"2 of 6 frames were predicted[\s\S]*annotated"):
-        evaluate.score({"M": few}, [ds], evaluate.Policies("volume-curve"))
+        evaluate({"M": few}, [ds], EvaluationConfig("volume-curve"))
 
 
 def test_a_segmented_dataset_says_who_made_it() -> None:
     ds = beating("M")
     made = ds.assign(predicted=(ds["mask"].dims, ds["mask"].values, {"weights": "some", "trained_on": "mice"}))
-    assert evaluate.score({"M": made}, [ds]).mice[0].about == {"segmented_by": "some", "trained_on": "mice"}
+    assert evaluate({"M": made}, [ds]).mice[0].about == {"segmented_by": "some", "trained_on": "mice"}
 
 
 TURNS: dict[str, tuple[Any, str]] = {
@@ -92,8 +92,8 @@ def test_masks_that_were_turned_are_named(turn: str) -> None:
     ds = mouse("M", mask, [0, 3])
     how, words = TURNS[turn]
     with pytest.raises(PredictionError, match=rf"M \(orientation\): {words}"):
-        evaluate.score({"M": how(mask)}, [ds])
-    found = evaluate.score({"M": how(mask)}, [ds], strict=False)
+        evaluate({"M": how(mask)}, [ds])
+    found = evaluate({"M": how(mask)}, [ds], strict=False)
     assert found.problems[0].kind == "orientation"
     assert found.mice[0].doubt is not None
 
@@ -101,7 +101,7 @@ def test_masks_that_were_turned_are_named(turn: str) -> None:
 def test_a_poor_but_upright_mask_is_not_suspected() -> None:
     ds = beating("M")
     poor = np.roll(ds["mask"].values, 6, axis=3)
-    found = evaluate.score({"M": poor}, [ds])
+    found = evaluate({"M": poor}, [ds])
     assert found.mice[0].frames[0].dice < 0.6
     assert found.problems == ()
 
@@ -115,13 +115,13 @@ def test_every_mouse_with_a_problem_is_named() -> None:
     del labels["M3"]
     labels["Stranger"] = labels["M4"]
     with pytest.raises(PredictionError) as e:
-        evaluate.score(labels, mice.values())
+        evaluate(labels, mice.values())
     text = str(e.value)
     assert "M0 (shape)" in text and "they are (y, x, slice, frame)" in text
     assert "M1 (shape): the prediction has the shape (6, 2, 40, 44)" in text
     assert "M2 (labels)" in text and "3, 6" in text
     assert "M3 (missing)" in text
-    found = evaluate.score(labels, mice.values(), strict=False)
+    found = evaluate(labels, mice.values(), strict=False)
     assert [m.mouse for m in found.mice] == ["M4"]
     assert {p.mouse: p.kind for p in found.problems} == {
         "M0": "shape", "M1": "shape", "M2": "labels", "M3": "missing", "Stranger": "ignored"
@@ -132,7 +132,7 @@ def test_frames_that_were_not_segmented_are_not_background(tmp_path: Path) -> No
     ds = beating("M")
     path = hdf5(tmp_path / "M.h5", ds["mask"].values, [0])
     with pytest.raises(PredictionError, match="frame 3 of the truth were not predicted"):
-        evaluate.score(path, [ds])
+        evaluate(path, [ds])
 
 
 def test_names_find_their_mouse(tmp_path: Path) -> None:
@@ -140,20 +140,20 @@ def test_names_find_their_mouse(tmp_path: Path) -> None:
     for name, array in shifted(mice).items():
         hdf5(tmp_path / f"{name}_seg.h5", array)
     hdf5(tmp_path / "M10.h5", shifted(mice)["M1"])
-    found = evaluate.score(tmp_path, mice.values())
+    found = evaluate(tmp_path, mice.values())
     assert [p.mouse for p in found.problems] == ["M10"]
     hdf5(tmp_path / "M1-other.h5", shifted(mice)["M1"])
     with pytest.raises(PredictionError, match="Several files could be M1"):
-        evaluate.score(tmp_path, mice.values())
+        evaluate(tmp_path, mice.values())
 
 
 def test_no_predictions_and_no_truth(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no predictions at"):
-        evaluate.score(tmp_path / "nowhere", cohort(1).values())
+        evaluate(tmp_path / "nowhere", cohort(1).values())
     with pytest.raises(MissingDataError, match="holds no predictions"):
-        evaluate.score(tmp_path, cohort(1).values())
+        evaluate(tmp_path, cohort(1).values())
     with pytest.raises(UnlabelledError, match="no mouse"):
-        evaluate.score({}, [])
+        evaluate({}, [])
     with pytest.raises(PredictionError, match="M0 \\(unlabelled\\)"):
         bare = beating("M0").drop_vars("mask")
-        evaluate.score({"M0": beating("M0")["mask"].values}, [bare])
+        evaluate({"M0": beating("M0")["mask"].values}, [bare])

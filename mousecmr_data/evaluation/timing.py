@@ -17,10 +17,10 @@ from mousecmr_data.schema.manifest import Published
 
 Result = TypeVar("Result")
 
-PUBLISHED = {"one 2D image": "image", "ED and ES": "pair", "full cine (about 200 images)": "cine"}
+PUBLISHED_TIMES = {"one 2D image": "image", "ED and ES": "pair", "full cine (about 200 images)": "cine"}
 """The published times' names, and ours."""
 
-NOTE = (
+TIMES_NOTE = (
     "Network with resampling and normalisation, images already in memory, no post-processing. One 2D image: the cine's "
     "time through its number of images. The published times are of the authors' machine; they judge nothing here."
 )
@@ -44,11 +44,11 @@ class Stopwatch:
         self.seconds.setdefault(what, []).append(seconds)
 
 
-def table(watch: Stopwatch, published: Published | None) -> pd.DataFrame:
+def tabulate_times(watch: Stopwatch, published: Published | None) -> pd.DataFrame:
     """A row a published time: what, published_ms, published_sd_ms, measured_ms, measured_sd_ms, n."""
     rows = []
     for t in published.times if published else ():
-        values = np.array(watch.seconds.get(PUBLISHED.get(t.what, ""), []), float) * 1000
+        values = np.array(watch.seconds.get(PUBLISHED_TIMES.get(t.what, ""), []), float) * 1000
         rows.append(
             {
                 "what": t.what,
@@ -62,7 +62,7 @@ def table(watch: Stopwatch, published: Published | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """This machine in words."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 from evaluated import cohort, shifted
 
-from mousecmr_data import evaluate
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, PredictionError
+from mousecmr_data.evaluation.result import Evaluation, merge_results, read_result
+from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
+from mousecmr_data.evaluation.tables import compare_results, tabulate_agreement
 
 
-def result(by: int = 1, n: int = 6, first: int = 0, **options: object) -> evaluate.Evaluation:
+def result(by: int = 1, n: int = 6, first: int = 0, **options: object) -> Evaluation:
     mice = dict(list(cohort(n).items())[first:])
-    return evaluate.score(shifted(mice, by), mice.values(), evaluate.Policies(**options), name=f"moved by {by}")  # type: ignore[arg-type]
+    return evaluate(shifted(mice, by), mice.values(), EvaluationConfig(**options), name=f"moved by {by}")  # type: ignore[arg-type]
 
 
 def test_a_result_file_comes_back_as_it_was(tmp_path: Path) -> None:
     found = result()
     path = found.write(tmp_path / "deep" / "r.json")
-    assert evaluate.read(path).document() == found.document()
+    assert read_result(path).document() == found.document()
     table = json.loads(path.read_text())
     assert (table["schema"], table["schema_version"], table["synthetic"]) == ("mousecmr-evaluation", 1, False)
     assert table["policies"]["postprocessing"] == "none"
@@ -31,64 +33,62 @@ def test_a_result_file_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no result file"):
-        evaluate.read(tmp_path / "none.json")
+        read_result(tmp_path / "none.json")
     path = tmp_path / "r.json"
     for text in ("", "[]", '{"schema": "other", "schema_version": 1}', '{"schema": "mousecmr-evaluation"}'):
         path.write_text(text)
         with pytest.raises(FileLayoutError, match="is no result file"):
-            evaluate.read(path)
+            read_result(path)
 
 
 def test_parts_merge_to_the_whole() -> None:
     whole = result()
     parts = [result(n=3), result(first=3)]
-    assert [m.mouse for m in evaluate.merge(parts).mice] == [m.mouse for m in whole.mice]
-    assert evaluate.agreement(evaluate.merge(parts)).equals(evaluate.agreement(whole))
-    assert evaluate.merge([whole, parts[0]]).mice == whole.mice, "the same score twice is one score"
+    assert [m.mouse for m in merge_results(parts).mice] == [m.mouse for m in whole.mice]
+    assert tabulate_agreement(merge_results(parts)).equals(tabulate_agreement(whole))
+    assert merge_results([whole, parts[0]]).mice == whole.mice, "the same score twice is one score"
 
 
 def test_what_does_not_belong_together_is_not_merged() -> None:
     with pytest.raises(FileLayoutError, match="policy postprocessing"):
-        evaluate.merge([result(n=3), result(first=3, postprocessing="paper")])
+        merge_results([result(n=3), result(first=3, postprocessing="paper")])
     with pytest.raises(FileLayoutError, match="M0 is in two results with different scores"):
-        evaluate.merge([result(n=3), result(by=2, n=3)])
+        merge_results([result(n=3), result(by=2, n=3)])
 
 
 def test_compare_finds_the_better_one_and_says_how_sure_it_is() -> None:
     worse, better = result(by=3), result(by=1)
-    found = evaluate.compare(worse, better)
+    found = compare_results(worse, better)
     row = found.table.set_index(["what", "structure", "phase"]).loc[("Dice", "both", "ED and ES")]
     assert row["better"] == "b"
     assert row["ci_low"] <= row["difference"] <= row["ci_high"]
     assert row["difference"] == pytest.approx(row["b"] - row["a"])
-    back = evaluate.compare(better, worse).table
+    back = compare_results(better, worse).table
     assert back["difference"].to_numpy() == pytest.approx(-found.table["difference"].to_numpy())
-    assert set(evaluate.compare(worse, worse).table["better"]) == {""}
+    assert set(compare_results(worse, worse).table["better"]) == {""}
 
 
 def test_compare_names_what_is_not_in_both_and_refuses_another_truth() -> None:
-    found = evaluate.compare(result(n=4), result(first=1, postprocessing="paper"))
+    found = compare_results(result(n=4), result(first=1, postprocessing="paper"))
     assert (found.mice, found.only_a, found.only_b) == (("M1", "M2", "M3"), ("M0",), ("M4", "M5"))
     assert found.policies_differ == ("postprocessing",)
     mice = cohort(2)
     for ds in mice.values():
         ds["mask"].values[0, 0, 0, 0] = 1
-    other = evaluate.score(shifted(mice), mice.values())
+    other = evaluate(shifted(mice), mice.values())
     with pytest.raises(PredictionError, match="truth of M0, M1 is not the same"):
-        evaluate.compare(result(n=2), other)
+        compare_results(result(n=2), other)
     with pytest.raises(PredictionError, match="no mouse in common"):
-        evaluate.compare(result(n=2), result(first=3))
+        compare_results(result(n=2), result(first=3))
 
 
 def test_policies_are_named_and_applied() -> None:
     with pytest.raises(ArgumentError, match=r"phases='best'"):
-        evaluate.Policies("best")  # type: ignore[arg-type]
+        EvaluationConfig("best")  # type: ignore[arg-type]
     mice = cohort(1)
     labels = shifted(mice, 0)
     labels["M0"][:, 0, 0, :3] = 2  # a speck
-    dirty, clean = (
-        evaluate.score(labels, mice.values(), evaluate.Policies(postprocessing=r)) for r in ("none", "paper")
-    )  # type: ignore[arg-type]
+    dirty, clean = (evaluate(labels, mice.values(), EvaluationConfig(postprocessing=r)) for r in ("none", "paper"))  # type: ignore[arg-type]
     assert dirty.mice[0].frames[1].dice < 1
     assert clean.mice[0].frames[1].dice == 1
     assert clean.mice[0].prediction_sha256 == dirty.mice[0].prediction_sha256, "the checksum is of what was given"
@@ -100,7 +100,7 @@ def test_the_volume_curve_rule_takes_the_predictions_own_extremes() -> None:
     labels[2][labels[2] == 2] = 1  # the prediction's smallest volume is now in frame 2, not in the annotated 3
     labels[2][0, 18, 24] = 2
     annotated, by_curve = (
-        evaluate.score({"M0": labels}, mice.values(), evaluate.Policies(p)).mice[0]
+        evaluate({"M0": labels}, mice.values(), EvaluationConfig(p)).mice[0]
         for p in ("annotated", "volume-curve")  # type: ignore[arg-type]
     )
     assert annotated.predicted["esv_ul"] == annotated.truth["esv_ul"]

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
 
-SYNTHETIC = "SYNTHETIC DATA: made by the phantom, not measured on mice."
-PURPOSE = "For research, not for clinical use."
+SYNTHETIC_DATA = "SYNTHETIC DATA: made by the phantom, not measured on mice."
+RESEARCH_ONLY = "For research, not for clinical use."
 DPI = 150
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table as it is shown (text cells) and, for the CSV file, as it was computed."""
 
     name: str
@@ -47,37 +47,37 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A heading with what stands below it."""
 
     title: str
     text: Sequence[str] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
     figures: dict[str, tuple[Figure, str]] = field(default_factory=dict)
     """By the name of its files: the figure and its caption."""
 
 
 @dataclass(frozen=True)
-class Page:
+class ReportPage:
     """A page."""
 
     title: str
     synthetic: bool
     lead: Sequence[str]
-    sections: Sequence[Section]
+    sections: Sequence[ReportSection]
 
     def write(self, folder: str | Path, name: str = "report.html") -> list[Path]:
         """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv`` and ``.tex``; returns the paths."""
         folder = Path(folder)
-        template = _template()
+        template = _load_template()
         drawn = {
-            (stem, ending): _drawn(figure, ending)
+            (stem, ending): _render_figure(figure, ending)
             for section in self.sections
             for stem, (figure, _) in section.figures.items()
             for ending in ("png", "svg")
         }
-        pictures = {stem: _data_url(drawn[stem, "png"], "png") for stem, _ in drawn}
-        html = template.render(page=self, pictures=pictures, synthetic=SYNTHETIC, purpose=PURPOSE)
+        pictures = {stem: _make_data_url(drawn[stem, "png"], "png") for stem, _ in drawn}
+        html = template.render(page=self, pictures=pictures, synthetic=SYNTHETIC_DATA, purpose=RESEARCH_ONLY)
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         page = folder / name
         page.write_text(html, encoding="utf-8")
@@ -91,54 +91,56 @@ class Page:
         return written
 
 
-def _template() -> Template:
+def _load_template() -> Template:
     try:
         from jinja2 import Environment
     except ImportError as e:
         raise MissingExtraError.of("jinja2", "evaluation") from e
-    source = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    source = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
 
 
-def number(value: Any, digits: int) -> str:
+def format_number(value: Any, digits: int) -> str:
     """A number for people; a dash where it is missing."""
     if value is None or pd.isna(value):
         return "–"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
-def span(low: Any, high: Any, digits: int) -> str:
+def format_interval(low: Any, high: Any, digits: int) -> str:
     """An interval for people."""
-    return "–" if pd.isna(low) and pd.isna(high) else f"{number(low, digits)} to {number(high, digits)}"
+    return "–" if pd.isna(low) and pd.isna(high) else f"{format_number(low, digits)} to {format_number(high, digits)}"
 
 
-def records(table: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
+def list_records(table: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
     """The rows of a table as (index, values by column)."""
     return [(str(k), {str(c): v for c, v in row.items()}) for k, row in table.to_dict("index").items()]
 
 
-def _write_table(table: Table, folder: Path, synthetic: bool) -> list[Path]:
+def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     csv, tex = folder / f"{table.name}.csv", folder / f"{table.name}.tex"
     full = table.shown if table.full is None else table.full
     (full.assign(synthetic=True) if synthetic else full).to_csv(csv, index=not isinstance(full.index, pd.RangeIndex))
     caption = f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}"
-    escaped = table.shown.astype(str).map(_latex).rename(columns=_latex)
-    tex.write_text(escaped.to_latex(index=False, caption=_latex(caption), label=f"tab:{table.name}"), encoding="utf-8")
+    escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
+    tex.write_text(
+        escaped.to_latex(index=False, caption=_escape_latex(caption), label=f"tab:{table.name}"), encoding="utf-8"
+    )
     return [csv, tex]
 
 
 _SIGNS = {"±": r"$\pm$", "µ": r"\textmu{}", "−": "$-$", "×": r"$\times$", "ρ": r"$\rho$", "–": "--", "≥": r"$\geq$"}
 
 
-def _latex(text: str) -> str:
+def _escape_latex(text: str) -> str:
     text = re.sub(r"([%&_#])", r"\\\1", text)
     for sign, code in _SIGNS.items():
         text = text.replace(sign, code)
     return text
 
 
-def _drawn(figure: Figure, ending: str) -> bytes:
+def _render_figure(figure: Figure, ending: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if ending == "svg" else {}
     figure.savefig(buffer, format=ending, dpi=DPI, facecolor=figure.get_facecolor(), metadata=metadata)
@@ -146,6 +148,6 @@ def _drawn(figure: Figure, ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def _data_url(picture: bytes, ending: str) -> str:
+def _make_data_url(picture: bytes, ending: str) -> str:
     kind = {"png": "image/png", "svg": "image/svg+xml"}[ending]
     return f"data:{kind};base64,{base64.b64encode(picture).decode('ascii')}"

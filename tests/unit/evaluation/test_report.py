@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from evaluated import cohort, shifted
 
-from mousecmr_data import evaluate
 from mousecmr_data.errors import MissingExtraError
-from mousecmr_data.evaluate import plots
+from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
+from mousecmr_data.evaluation.report import write_report
+from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
+from mousecmr_data.evaluation.tables import tabulate_agreement
 
 pytest.importorskip("matplotlib", reason="the extra evaluation is not installed")
 
@@ -40,9 +42,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("M1", "M2"):
         mice[name].attrs["phenotype"] = "infarction & <patch>"
     model, observer = shifted(mice), shifted(mice, 2)
-    found = evaluate.score(model, mice.values(), evaluate.Policies(), name="a & b")
-    second = evaluate.score(observer, mice.values())
-    evaluate.report(found, folder, observer=second, mice=mice, predictions=model)
+    found = evaluate(model, mice.values(), EvaluationConfig(), name="a & b")
+    second = evaluate(observer, mice.values())
+    write_report(found, folder, observer=second, mice=mice, predictions=model)
     return folder
 
 
@@ -74,21 +76,21 @@ def test_figures_and_tables_are_there_as_files(written: Path) -> None:
 
 def test_real_mice_are_not_called_synthetic(tmp_path: Path) -> None:
     mice = cohort(1)
-    paths = evaluate.report(evaluate.score(shifted(mice), mice.values()), tmp_path)
+    paths = write_report(evaluate(shifted(mice), mice.values()), tmp_path)
     assert "SYNTHETIC" not in paths[0].read_text()
     assert "overlays" not in "".join(p.name for p in paths), "no images were given"
 
 
 def test_figures_hold_the_numbers() -> None:
     mice = cohort(5)
-    found = evaluate.score(shifted(mice, 2), mice.values())
-    axes = plots.agreement(found).axes[1]
-    row = evaluate.agreement(found).loc["EDV"]
+    found = evaluate(shifted(mice, 2), mice.values())
+    axes = plot_agreement(found).axes[1]
+    row = tabulate_agreement(found).loc["EDV"]
     lines = [line for line in axes.lines if len(line.get_xdata()) == 2]  # type: ignore[arg-type]
     drawn = [float(line.get_ydata()[0]) for line in lines]  # type: ignore[index]
     for value in (row["lower"], row["bias"], row["upper"]):
         assert min(abs(d - value) for d in drawn) < 1e-9
-    assert len(plots.overlap(found).axes[0].lines) >= 4
+    assert len(plot_overlap(found).axes[0].lines) >= 4
 
 
 @pytest.mark.parametrize(("module", "name"), [("jinja2", "jinja2"), ("pingouin", "pingouin")])
@@ -96,8 +98,8 @@ def test_what_is_not_installed_is_named(
     module: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mice = cohort(5)
-    found = evaluate.score(shifted(mice), mice.values())
+    found = evaluate(shifted(mice), mice.values())
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"{name}[\s\S]*pip install 'mousecmr-data\[evaluation\]'"):
-        evaluate.report(found, tmp_path / "r")
+        write_report(found, tmp_path / "r")
     assert not (tmp_path / "r").exists(), "nothing half-written stays behind"

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from evaluated import mouse, stack
 
-from mousecmr_data import evaluate
-from mousecmr_data.evaluate.published import AGREES, DIFFERS, against
+from mousecmr_data.evaluation.reproduction import AGREES, DIFFERS, compare_with_published
+from mousecmr_data.evaluation.result import Evaluation
+from mousecmr_data.evaluation.scoring import evaluate
+from mousecmr_data.evaluation.tables import tabulate_agreement
 from mousecmr_data.schema.manifest import load_manifest
 
 PUBLISHED = load_manifest().published
@@ -13,7 +15,7 @@ NAMES = {"EDV": 0, "ESV": 1, "mass at ED": 2, "mass at ES": 3}
 """The measures that masks can be built to have; SV and EF follow from them."""
 
 
-def evaluation(shift: float = 0.0) -> evaluate.Evaluation:
+def evaluation(shift: float = 0.0) -> Evaluation:
     """25 mice whose predictions have the published biases and limits of agreement, plus ``shift`` µL of EDV."""
     assert PUBLISHED is not None
     by = {m.name: m for m in PUBLISHED.measures}
@@ -31,7 +33,7 @@ def evaluation(shift: float = 0.0) -> evaluate.Evaluation:
         masks = [np.stack([stack(v[0, n], v[2, n]), stack(v[1, n], v[3, n])]) for v in (truth, ours)]
         mice.append(mouse(f"M{n}", masks[0]))
         predictions[f"M{n}"] = masks[1]
-    return evaluate.score(predictions, mice)
+    return evaluate(predictions, mice)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
@@ -39,7 +41,7 @@ def _standard(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def exact() -> evaluate.Evaluation:
+def exact() -> Evaluation:
     return evaluation()
 
 
@@ -53,9 +55,9 @@ def test_the_table_is_the_facts() -> None:
     assert [b.at_least for b in PUBLISHED.bounds] == [0.91, 0.89, 0.85]
 
 
-def test_predictions_built_to_have_the_published_biases_return_them(exact: evaluate.Evaluation) -> None:
+def test_predictions_built_to_have_the_published_biases_return_them(exact: Evaluation) -> None:
     assert PUBLISHED is not None
-    found = evaluate.agreement(exact)
+    found = tabulate_agreement(exact)
     for m in PUBLISHED.measures:
         if m.name in NAMES:
             row = found.loc[m.name]
@@ -67,20 +69,20 @@ def test_predictions_built_to_have_the_published_biases_return_them(exact: evalu
     assert sv == pytest.approx(0.6 - 0.4, abs=0.01), "0.3 is printed: SV's bias is the difference of the other two"
 
 
-def test_verdicts(exact: evaluate.Evaluation) -> None:
+def test_verdicts(exact: Evaluation) -> None:
     assert PUBLISHED is not None
-    rows = {(r.name, r.what): r for r in against(exact, PUBLISHED)}
+    rows = {(r.name, r.what): r for r in compare_with_published(exact, PUBLISHED)}
     for name in NAMES:
         for what in ("truth, mean", "model, mean", "bias", "lower limit", "upper limit"):
             assert rows[name, what].verdict == AGREES, (name, what, rows[name, what])
     assert rows["EDV", "bias"].tolerance == pytest.approx(1.96 * (13.1 / 3.92) * np.sqrt(2 / 25) + 0.05)
-    moved = {(r.name, r.what): r for r in against(evaluation(shift=8.0), PUBLISHED)}
+    moved = {(r.name, r.what): r for r in compare_with_published(evaluation(shift=8.0), PUBLISHED)}
     assert moved["EDV", "bias"].verdict == DIFFERS
     assert moved["EDV", "p"].verdict == DIFFERS
     assert moved["ESV", "bias"].verdict == AGREES
 
 
-def test_external_cohorts_are_held_against_what_was_published_of_them(exact: evaluate.Evaluation) -> None:
+def test_external_cohorts_are_held_against_what_was_published_of_them(exact: Evaluation) -> None:
     assert PUBLISHED is not None
-    rows = against(exact, PUBLISHED, "external")
+    rows = compare_with_published(exact, PUBLISHED, "external")
     assert [(r.name, r.published) for r in rows] == [("mean Dice", 0.91), ("smallest ICC", 0.85)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mousecmr_data.evaluate.result import MEASURES, Evaluation
+from mousecmr_data.errors import PredictionError
+from mousecmr_data.evaluation.result import MEASURES, Evaluation, find_differing_policies
 from mousecmr_data.metrics.agreement import (
     LIMITS_SD,
     anova,
@@ -30,7 +31,7 @@ SCORES = {"dice": "Dice", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)"}
 STRUCTURES = tuple(MEANINGS[label] for label in FOREGROUND)
 
 
-def frames(evaluation: Evaluation) -> pd.DataFrame:
+def tabulate_frames(evaluation: Evaluation) -> pd.DataFrame:
     """A row per mouse, labelled frame and structure: dice, hd95_mm, assd_mm, truth_ul, predicted_ul, error_ul."""
     rows = [
         {"mouse": m.mouse, "phenotype": m.phenotype, "split": m.split, **asdict(f)}
@@ -42,9 +43,9 @@ def frames(evaluation: Evaluation) -> pd.DataFrame:
     return table
 
 
-def mice(evaluation: Evaluation) -> pd.DataFrame:
+def tabulate_mice(evaluation: Evaluation) -> pd.DataFrame:
     """A row a mouse: mean_dice, and each measure as ``_truth``, ``_predicted`` and ``_error``; curve numbers."""
-    dice = mean_dice(evaluation)
+    dice = compute_mean_dice(evaluation)
     rows = []
     for m in evaluation.mice:
         row: dict[str, Any] = {"mouse": m.mouse, "phenotype": m.phenotype, "split": m.split, "synthetic": m.synthetic}
@@ -59,7 +60,7 @@ def mice(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def mean_dice(evaluation: Evaluation) -> pd.Series:
+def compute_mean_dice(evaluation: Evaluation) -> pd.Series:
     """A mouse's mean over ED, ES and the two structures; over its only labelled frame where there is no pair."""
     means = {}
     for m in evaluation.mice:
@@ -68,13 +69,13 @@ def mean_dice(evaluation: Evaluation) -> pd.Series:
     return pd.Series(means, name="mean_dice", dtype=float)
 
 
-def overlap(evaluation: Evaluation) -> pd.DataFrame:
+def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
     """Dice, HD95 and ASSD by structure and phase, over mice: mean, sd, median, ci_low, ci_high (bootstrap), n.
 
     "ED and ES" is of each mouse's mean over the two; "both" of its mean over the structures too. Frames of other
     phases (inflow, or the only labelled one) have rows of their own.
     """
-    table = frames(evaluation)
+    table = tabulate_frames(evaluation)
     phases = [ED, ES, PAIR, *(p for p in table["phase"].unique() if p not in (ED, ES))]
     rows = []
     for score in SCORES:
@@ -86,11 +87,11 @@ def overlap(evaluation: Evaluation) -> pd.DataFrame:
                 values = table[chosen].groupby("mouse", sort=False)[score].mean().to_numpy(float)
                 values = values[np.isfinite(values)]
                 if values.size:
-                    rows.append({"score": score, "structure": structure, "phase": phase, **_described(values)})
+                    rows.append({"score": score, "structure": structure, "phase": phase, **_describe(values)})
     return pd.DataFrame(rows)
 
 
-def agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.DataFrame:
+def tabulate_agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.DataFrame:
     """Prediction against truth, a row a measure, indexed by the published table's names.
 
     Columns: unit, n, truth_mean, truth_sd, model_mean, model_sd, bias, bias_low, bias_high (t), bias_boot_low,
@@ -98,7 +99,7 @@ def agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.Dat
     ``_low`` and ``_high``, p (paired t), r, r_low, r_high (Pearson), r_p, rho (Spearman), rho_p, and icc_2_1,
     icc_2_1_low, icc_2_1_high, icc_3_1, ….
     """
-    table = mice(evaluation)
+    table = tabulate_mice(evaluation)
     rows = {}
     for key, (name, unit) in MEASURES.items():
         a, b = drop_missing_pairs(table[f"{key}_predicted"], table[f"{key}_truth"])
@@ -125,15 +126,15 @@ def agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.Dat
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
 
 
-def dice_anova(evaluation: Evaluation) -> pd.DataFrame:
+def run_dice_anova(evaluation: Evaluation) -> pd.DataFrame:
     """Repeated-measures ANOVA of Dice, phase × structure: the paper's test."""
-    table = frames(evaluation)
+    table = tabulate_frames(evaluation)
     return anova(table[table["phase"].isin([ED, ES])], "dice", ("phase", "structure"), "mouse")
 
 
-def dice_against_errors(evaluation: Evaluation) -> pd.DataFrame:
+def correlate_dice_with_errors(evaluation: Evaluation) -> pd.DataFrame:
     """Spearman's correlation of a mouse's mean Dice with the absolute error of each measure: rho, p, n."""
-    table = mice(evaluation)
+    table = tabulate_mice(evaluation)
     rows = {}
     for key, (name, _) in MEASURES.items():
         error = table[f"{key}_error"].abs()
@@ -142,9 +143,9 @@ def dice_against_errors(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
 
 
-def groups(evaluation: Evaluation) -> pd.DataFrame:
+def tabulate_groups(evaluation: Evaluation) -> pd.DataFrame:
     """By phenotype: n, mean ± SD of Dice and of each measure's truth, prediction and error."""
-    table = mice(evaluation)
+    table = tabulate_mice(evaluation)
     columns = ["mean_dice", *(f"{k}_{w}" for k in MEASURES for w in ("truth", "predicted", "error"))]
     by = table.groupby("phenotype")
     return pd.concat(
@@ -152,12 +153,12 @@ def groups(evaluation: Evaluation) -> pd.DataFrame:
     )
 
 
-def group_tests(evaluation: Evaluation) -> pd.DataFrame:
+def compare_groups(evaluation: Evaluation) -> pd.DataFrame:
     """Do the groups differ, and does the prediction find it too? p of Kruskal and Wallis: p_truth, p_predicted.
 
     Groups of fewer than three mice are left out; NaN where fewer than two are left.
     """
-    table = mice(evaluation)
+    table = tabulate_mice(evaluation)
     large = table[table.groupby("phenotype")["mouse"].transform("size") >= 3]
     rows = {}
     for key, (name, _) in MEASURES.items():
@@ -170,7 +171,7 @@ def group_tests(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
 
 
-def _described(values: Any) -> dict[str, Any]:
+def _describe(values: Any) -> dict[str, Any]:
     low, high = bootstrap_interval(values)
     return {
         "mean": float(values.mean()),
@@ -179,4 +180,106 @@ def _described(values: Any) -> dict[str, Any]:
         "ci_low": low,
         "ci_high": high,
         "n": int(values.size),
+    }
+
+
+# MERGED evaluation.tables: Two evaluations of the same mice, mouse by mouse: is one better than the other?
+
+
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired differences b − a."""
+
+    a: str
+    b: str
+    mice: tuple[str, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    policies_differ: tuple[str, ...]
+    synthetic: bool
+    table: pd.DataFrame
+    """A row a number: what, structure, phase, n, a, b (means), difference, ci_low, ci_high (95 %, bootstrap by
+    mouse), p (paired t), better ("a", "b", or "" where the interval holds zero)."""
+
+
+def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
+    """Compare the mice that both have scored.
+
+    Raises :class:`~mousecmr_data.errors.PredictionError` where they have none in common, or where a mouse's truth
+    is not the same in both (by checksum): then the difference would not be the predictions'.
+    """
+    first, second = a.by_name, b.by_name
+    both = [m for m in first if m in second]
+    if not both:
+        raise PredictionError(f"{a.name} and {b.name} have no mouse in common.", "evaluations of the same mice")
+    if changed := [m for m in both if first[m].truth_sha256 != second[m].truth_sha256]:
+        raise PredictionError(
+            f"The truth of {', '.join(changed[:5])} is not the same in {a.name} and {b.name}.",
+            "evaluations against one version of the masks",
+            "evaluate both again, against the same source",
+        )
+    rows = [*_compare_overlap(a, b, both), *_compare_errors(a, b, both)]
+    return Comparison(
+        a.name,
+        b.name,
+        tuple(both),
+        tuple(m for m in first if m not in second),
+        tuple(m for m in second if m not in first),
+        tuple(find_differing_policies(a.policies, b.policies)),
+        a.synthetic or b.synthetic,
+        pd.DataFrame(rows),
+    )
+
+
+def _compare_overlap(a: Evaluation, b: Evaluation, both: list[str]) -> list[dict[str, Any]]:
+    tables = [tabulate_frames(e) for e in (a, b)]
+    others = [p for p in tables[0]["phase"].unique() if p not in (ED, ES)]
+    rows = []
+    for score in SCORES:
+        for structure in (*STRUCTURES, BOTH):
+            for phase in (ED, ES, PAIR, *others):
+                values = []
+                for table in tables:
+                    chosen = table["phase"].isin([ED, ES] if phase == PAIR else [phase])
+                    if structure != BOTH:
+                        chosen &= table["structure"] == structure
+                    values.append(table[chosen].groupby("mouse")[score].mean().reindex(both).to_numpy(float))
+                if np.isfinite(values[0]).any():
+                    rows.append(
+                        _compare_values(SCORES[score], structure, phase, *values, larger_is_better=score == "dice")
+                    )
+    return rows
+
+
+def _compare_errors(a: Evaluation, b: Evaluation, both: list[str]) -> list[dict[str, Any]]:
+    tables = [tabulate_mice(e).set_index("mouse").reindex(both) for e in (a, b)]
+    rows = []
+    for key, (name, unit) in MEASURES.items():
+        values = [t[f"{key}_error"].abs().to_numpy(float) for t in tables]
+        if np.isfinite(values[0]).any():
+            rows.append(_compare_values(f"|error of {name}| ({unit})", "", "", *values, larger_is_better=False))
+    return rows
+
+
+def _compare_values(what: str, structure: str, phase: str, a: Any, b: Any, *, larger_is_better: bool) -> dict[str, Any]:
+    x, y = drop_missing_pairs(a, b)
+    low, high = bootstrap_interval(y - x)
+    p, better = run_paired_t_test(y, x), ""
+    if (low > 0 or high < 0) and p < SIGNIFICANCE:  # of few mice, a bootstrap alone is too sure
+        better = "b" if (low > 0) == larger_is_better else "a"
+    return {
+        "what": what,
+        "structure": structure,
+        "phase": phase,
+        "n": int(x.size),
+        "a": float(x.mean()) if x.size else np.nan,
+        "b": float(y.mean()) if x.size else np.nan,
+        "difference": float((y - x).mean()) if x.size else np.nan,
+        "ci_low": low,
+        "ci_high": high,
+        "p": p,
+        "better": better,
     }

@@ -82,7 +82,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions scored against a split. Made by :func:`mousecmr_data.evaluate.score`."""
+    """Predictions scored against a split. Made by :func:`mousecmr_data.evaluation.score`."""
 
     name: str
     """Of the predictions."""
@@ -107,7 +107,7 @@ class Evaluation:
     def document(self) -> dict[str, Any]:
         """The content of the result file."""
         body = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic, **asdict(self)}
-        return _json(body)  # type: ignore[no-any-return]
+        return _to_json_value(body)  # type: ignore[no-any-return]
 
     def write(self, path: str | PathLike[str]) -> Path:
         """Write the result file, whole or not at all."""
@@ -122,16 +122,16 @@ class Evaluation:
         return target
 
     def _repr_html_(self) -> str:
-        from mousecmr_data.evaluate.tables import overlap
+        from mousecmr_data.evaluation.tables import tabulate_overlap
 
-        return overlap(self)._repr_html_()  # type: ignore[operator,no-any-return]
+        return tabulate_overlap(self)._repr_html_()  # type: ignore[operator,no-any-return]
 
     def __repr__(self) -> str:
         kind = "SYNTHETIC " if self.synthetic else ""
         return f"<Evaluation of {self.name}: {len(self.mice)} {kind}mice, {len(self.problems)} problems>"
 
 
-def read(path: str | PathLike[str]) -> Evaluation:
+def read_result(path: str | PathLike[str]) -> Evaluation:
     """Read a result file; :class:`FileLayoutError` says what is wrong with it."""
     if not Path(path).is_file():
         raise MissingDataError(f"There is no result file {path}.", None, "mousecmr evaluate PREDICTIONS -o RESULT.json")
@@ -145,7 +145,7 @@ def read(path: str | PathLike[str]) -> Evaluation:
             table["policies"],
             table["versions"],
             table["created"],
-            tuple(_mouse(m) for m in table["mice"]),
+            tuple(_parse_mouse(m) for m in table["mice"]),
             tuple(Problem(**p) for p in table["problems"]),
         )
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as e:
@@ -156,7 +156,7 @@ def read(path: str | PathLike[str]) -> Evaluation:
         ) from e
 
 
-def merge(parts: Sequence[Evaluation]) -> Evaluation:
+def merge_results(parts: Sequence[Evaluation]) -> Evaluation:
     """Results of different mice as one. They must agree in policies and in the truth's source and version.
 
     A mouse may be in several, if its scores are the same. Problems of a mouse that another part has scored are
@@ -173,10 +173,10 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
                     f"The results are of different {key}: {first.truth.get(key)!r} and {part.truth.get(key)!r}.",
                     "parts of one evaluation",
                 )
-        if differ := differing(first.policies, part.policies):
+        if differ := find_differing_policies(first.policies, part.policies):
             raise FileLayoutError(f"The results differ in the policy {differ[0]}.", "one policy")
         for m in part.mice:
-            if _json(asdict(mice.setdefault(m.mouse, m))) != _json(asdict(m)):
+            if _to_json_value(asdict(mice.setdefault(m.mouse, m))) != _to_json_value(asdict(m)):
                 raise FileLayoutError(f"{m.mouse} is in two results with different scores.", "one score a mouse")
     splits = list(dict.fromkeys(str(p.truth.get("split")) for p in parts))
     names = list(dict.fromkeys(p.name for p in parts))
@@ -191,12 +191,12 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def find_differing_policies(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Names of the policies in which two results differ."""
     return [k for k in ("phases", "postprocessing", "empty", "definitions") if a.get(k) != b.get(k)]
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
     import mousecmr_data
 
@@ -204,7 +204,7 @@ def versions() -> dict[str, str]:
     return {"mousecmr-data": mousecmr_data.__version__, "python": platform.python_version(), **packages}
 
 
-def _mouse(table: dict[str, Any]) -> MouseScore:
+def _parse_mouse(table: dict[str, Any]) -> MouseScore:
     def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
         return {k: math.nan if v is None else float(v) for k, v in values.items()}
 
@@ -228,11 +228,11 @@ def _mouse(table: dict[str, Any]) -> MouseScore:
     )
 
 
-def _json(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _json(v) for k, v in value.items()}
+        return {str(k): _to_json_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_json(v) for v in value]
+        return [_to_json_value(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -8,7 +8,7 @@ from layout_files import write
 import mousecmr_data as md
 from mousecmr_data.errors import MissingExtraError, UnlabelledError
 
-figures = pytest.importorskip("mousecmr_data.evaluate.figures", reason="the extra 'evaluation' is not installed")
+plotting = pytest.importorskip("mousecmr_data.plotting", reason="the extra 'evaluation' is not installed")
 pytest.importorskip("matplotlib", reason="the extra 'evaluation' is not installed")
 
 
@@ -22,40 +22,40 @@ def texts(figure: Any) -> str:
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_pictures_of_synthetic_mice_say_so(tmp_path: Path, synthetic: bool) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", attrs={"synthetic": synthetic}))
-    for figure in (figures.montage(ds), figures.volume_curve(ds)):
+    for figure in (plotting.plot_montage(ds), plotting.plot_volume_curve(ds)):
         assert ("SYNTHETIC" in texts(figure)) == synthetic
 
 
 def test_montage_shows_every_slice_of_ed_and_es(tmp_path: Path) -> None:
-    figure = figures.montage(md.open_mouse(write(tmp_path / "m.h5", (0, 2))))
+    figure = plotting.plot_montage(md.open_mouse(write(tmp_path / "m.h5", (0, 2))))
     assert len(figure.axes) == 2 * 3
     labels = [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()]
     assert labels == ["ED 0\n0 ms", "ES 2\n10 ms"]
-    path = figures.save(figure, tmp_path / "new" / "m.png")
+    path = plotting.save_figure(figure, tmp_path / "new" / "m.png")
     assert path.read_bytes()[:4] == b"\x89PNG"
 
 
 def test_montage_has_es_among_many_labelled_frames(tmp_path: Path) -> None:
-    figure = figures.montage(md.open_mouse(write(tmp_path / "m.h5", (0, 1, 2, 3, 4))))
+    figure = plotting.plot_montage(md.open_mouse(write(tmp_path / "m.h5", (0, 1, 2, 3, 4))))
     labels = [ax.get_ylabel().split("\n")[0] for ax in figure.axes if ax.get_ylabel()]
     assert labels == ["ED 0", "ES 2", "inflow 1", "inflow 3"]
 
 
 def test_the_curve_of_a_single_frame_has_room(tmp_path: Path) -> None:
-    figure = figures.volume_curve(md.open_mouse(write(tmp_path / "m.h5", (2,))))
+    figure = plotting.plot_volume_curve(md.open_mouse(write(tmp_path / "m.h5", (2,))))
     assert all(ax.get_position().height > 0.2 for ax in figure.axes)
 
 
 def test_an_unlabelled_mouse_has_a_montage_but_no_curve(tmp_path: Path) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", ()))
-    assert "no frame is labelled" in texts(figures.montage(ds))
+    assert "no frame is labelled" in texts(plotting.plot_montage(ds))
     with pytest.raises(UnlabelledError):
-        figures.volume_curve(ds)
+        plotting.plot_volume_curve(ds)
 
 
 def test_the_curve_marks_frames_that_nobody_segmented(tmp_path: Path) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", (0, 2)))
-    volume = figures.volume_curve(ds).axes[0]
+    volume = plotting.plot_volume_curve(ds).axes[0]
     measured, blank = volume.lines[0], volume.lines[-1]
     np.testing.assert_allclose(measured.get_ydata(), md.measure(ds).frames["blood_pool_ul"])
     assert blank.get_xdata().tolist() == [5.0, 15.0, 20.0]
@@ -64,4 +64,4 @@ def test_the_curve_marks_frames_that_nobody_segmented(tmp_path: Path) -> None:
 def test_without_matplotlib_the_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mousecmr-data\[evaluation\]'"):
-        figures.montage(md.open_mouse(write(tmp_path / "m.h5")))
+        plotting.plot_montage(md.open_mouse(write(tmp_path / "m.h5")))
