@@ -42,11 +42,11 @@ def main() -> None:
 
 def mice(n: int, cache: Path) -> Cohort:
     """The first n phantom mice, made in two processes."""
-    from mousecmr_data.phantom.source import PhantomSource, make
+    from mousecmr_data.phantom.source import PhantomSource, make_files
 
     cohort = mousecmr_data.load(source="phantom", cache=cache)
     cohort = cohort.select(cohort.mice[:n])
-    make(PhantomSource("phantom", cache), cohort.mice, os.cpu_count() or 1)
+    make_files(PhantomSource("phantom", cache), cohort.mice, os.cpu_count() or 1)
     return cohort
 
 

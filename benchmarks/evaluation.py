@@ -23,7 +23,7 @@ import numpy as np
 import mousecmr_data
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
 from mousecmr_data.evaluation.tables import tabulate_agreement, tabulate_overlap
-from mousecmr_data.phantom.source import PhantomSource, make
+from mousecmr_data.phantom.source import PhantomSource, make_files
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
         cache = args.cache or Path(scratch)
         cohort = mousecmr_data.load(source="phantom", cache=cache)
         cohort = cohort.select(cohort.mice[: args.mice])
-        make(PhantomSource("phantom", cache), cohort.mice, os.cpu_count() or 1)
+        make_files(PhantomSource("phantom", cache), cohort.mice, os.cpu_count() or 1)
         folder = Path(scratch) / "predictions"
         folder.mkdir()
         for ds in cohort:

@@ -31,8 +31,8 @@ import torch
 import mousecmr_data
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.phantom.source import PhantomSource, make
-from mousecmr_data.publish import folder
+from mousecmr_data.export.hub import build_folder
+from mousecmr_data.phantom.source import PhantomSource, make_files
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from servers.hub import Hub
@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["MOUSECMR_CACHE"] = str(args.cache or scratch)
         every = mousecmr_data.load(split="train", source="phantom")
-        make(PhantomSource("phantom", None), every.mice[: args.mice], os.cpu_count() or 1)
+        make_files(PhantomSource("phantom", None), every.mice[: args.mice], os.cpu_count() or 1)
         cohort = every.select(every.mice[: args.mice])
         samples(cohort, Path(scratch), args.rounds)
         streaming(cohort, Path(scratch), args.rounds, args.rate * 1e6)
@@ -75,7 +75,7 @@ def naive(cohort: Cohort, scratch: Path) -> Any:
         {
             "image": datasets.Array2D(shape, "uint16"),
             "mask": datasets.Array2D(shape, "uint8"),
-            **{k: v for k, v in huggingface.features("labelled").items() if k not in ("image", "mask")},
+            **{k: v for k, v in huggingface.make_features("labelled").items() if k not in ("image", "mask")},
         }
     )
     ours = huggingface.numpy_samples(huggingface.dataset(cohort))
@@ -139,7 +139,7 @@ def timed(work: Callable[[], int]) -> float:
 
 def streaming(cohort: Cohort, scratch: Path, rounds: int, rate: float) -> None:
     """Time from load_dataset to the first labelled sample."""
-    built = folder.build(cohort, "bench/mice-phantom", scratch / "out")[1]
+    built = build_folder(cohort, "bench/mice-phantom", scratch / "out")[1]
     shard = min((built / "labelled").iterdir())
     with Hub(rate=rate) as hub:
         hub.add("bench/mice-phantom", built)

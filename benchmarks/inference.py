@@ -211,9 +211,9 @@ def prepare(scratch: Path, frames: int) -> None:
 
     from mousecmr_data.inference.engines.auto import GATE_MOUSE, make_gate_stacks
     from mousecmr_data.inference.preprocessing import normalize_min_max
-    from mousecmr_data.phantom import plans, render
+    from mousecmr_data.phantom import make_plans, render
 
-    image = torch.from_numpy(render(plans("phantom")[GATE_MOUSE]).image.astype("float32"))
+    image = torch.from_numpy(render(make_plans("phantom")[GATE_MOUSE]).image.astype("float32"))
     cine = normalize_min_max(image[[k % len(image) for k in range(frames)], :SLICES][:, :, None])
     torch.save(cine, scratch / "frames.pt")
     torch.save(make_gate_stacks(), scratch / "stacks.pt")

@@ -46,9 +46,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         cache = args.cache or Path(scratch)
         cohort = mousecmr_data.load(source="phantom", cache=cache)
-        from mousecmr_data.phantom.source import PhantomSource, make
+        from mousecmr_data.phantom.source import PhantomSource, make_files
 
-        make(PhantomSource("phantom", cache), cohort.mice[: args.mice], os.cpu_count() or 1)
+        make_files(PhantomSource("phantom", cache), cohort.mice[: args.mice], os.cpu_count() or 1)
         loaders(args.mice, cache, args.turns)
 
 

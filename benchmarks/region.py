@@ -28,7 +28,7 @@ from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
 from mousecmr_data.inference.engines.cache import describe_processor
 from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.metrics.overlap import dice_by_class
-from mousecmr_data.phantom import plans, render
+from mousecmr_data.phantom import make_plans, render
 from mousecmr_data.schema.labels import Label
 
 FRAMES, SLICES = 22, 9
@@ -118,7 +118,7 @@ def cine(mouse: str) -> xr.Dataset:
 
 def whole_cine(cohort: str, mouse: str) -> xr.Dataset:
     """Every frame and slice of a phantom mouse, without its masks."""
-    plan = plans(cohort)[mouse]
+    plan = make_plans(cohort)[mouse]
     image = np.ascontiguousarray(render(plan).image)
     sizes = PhysicalSizes(plan.voxel_size_mm, "the phantom", plan.frame_time_ms, "the phantom")
     return build_dataset(image, None, (), sizes, {})

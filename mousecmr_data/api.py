@@ -233,9 +233,9 @@ def open_mouse(
 def resolve(source: Path_) -> Manifest:
     """The manifest of a source: of a phantom, the embedded one, or one read from a folder."""
     if source in PHANTOMS:
-        from mousecmr_data.phantom.source import manifest
+        from mousecmr_data.phantom.source import make_manifest
 
-        return manifest(str(source))
+        return make_manifest(str(source))
     if source == DEFAULT_DATASET:
         return load_manifest()
     if _is_store(source):

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mousecmr_data.publish import citation
+from mousecmr_data.export.citation import make_cff
 from mousecmr_data.schema.manifest import load_manifest
 
 PATH = Path(__file__).parents[1] / "CITATION.cff"
@@ -18,7 +18,7 @@ PATH = Path(__file__).parents[1] / "CITATION.cff"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on a difference")
-    text = citation.cff(load_manifest())
+    text = make_cff(load_manifest())
     if parser.parse_args().check:
         same = PATH.exists() and PATH.read_text(encoding="utf-8") == text
         print(f"{PATH.name}: {'as made' if same else 'DIFFERS from what the script makes'}")

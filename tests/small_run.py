@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mousecmr_data.models.unet3plus import UNet3Plus
-from mousecmr_data.phantom import plans
+from mousecmr_data.phantom import make_plans
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.training.checkpoint import TrainingProgress
 from mousecmr_data.training.config import TrainConfig
@@ -20,7 +20,7 @@ from mousecmr_data.training.trainer import fit
 @cache
 def slices(n: int = 24, size: int = 64) -> SliceData:
     """Phantom slices at 0.2 mm, cut to ``size`` pixels around the ventricle."""
-    every = plans("phantom")
+    every = make_plans("phantom")
     pool = render_slices({m: every[m] for m in ("Mouse1", "Mouse2")}, 1, seed=5)
     image, label = pool.image[:, ::2, ::2], pool.label[:, ::2, ::2]
     found = [k for k in range(len(label)) if (label[k] == Label.BLOOD_POOL).sum() > 60][:n]

@@ -17,12 +17,12 @@ _ENTRIES = ("paper", "data", "software")
 def command(what: tuple[str, ...], source: str, cff: bool, as_json: bool) -> None:
     """BibTeX of the paper, the data and the software: WHAT, or all three."""
     from mousecmr_data import api
-    from mousecmr_data.publish import citation
+    from mousecmr_data.export.citation import make_bibtex, make_cff
 
     manifest = api.resolve(source)
-    entries = {k: v for k, v in citation.bibtex(manifest).items() if not what or k in what}
+    entries = {k: v for k, v in make_bibtex(manifest).items() if not what or k in what}
     if cff:
-        entries = {"cff": citation.cff(manifest)}
+        entries = {"cff": make_cff(manifest)}
     if as_json:
         output.print_json(entries)
         return

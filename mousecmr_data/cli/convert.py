@@ -82,9 +82,9 @@ def command(
 
 
 def _export(cohort: Cohort, kind: str, path: Path, as_json: bool) -> None:
-    from mousecmr_data.publish import niftis, nnunet
+    from mousecmr_data.export.nifti import write_nifti_dataset, write_nnunet_dataset
 
-    write = niftis.write if kind == "nifti" else nnunet.write
+    write = write_nifti_dataset if kind == "nifti" else write_nnunet_dataset
     with output.progress(f"writing {cohort.source.name}", len(cohort)) as advance:
         folder = write(cohort, path, lambda _: advance(1))
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

@@ -47,13 +47,13 @@ def command(folder: Path, per_group: int, segment: int, cache: Path | None) -> N
 
 
 def _make(mice: list[str], cache: Path | None) -> None:
-    from mousecmr_data.phantom.source import PhantomSource, make
+    from mousecmr_data.phantom.source import PhantomSource, make_files
 
     source = PhantomSource("phantom", cache)
     missing = [m for m in mice if not source.file(m).exists()]
     if missing:
         with output.progress(f"making {len(missing)} synthetic mice", len(missing)) as advance:
-            make(source, missing, os.cpu_count() or 1, lambda _: advance(1))
+            make_files(source, missing, os.cpu_count() or 1, lambda _: advance(1))
 
 
 def _measure(cohort: Cohort, folder: Path) -> list[Path]:

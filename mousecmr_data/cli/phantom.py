@@ -27,7 +27,7 @@ def command(
     cores. Everything made from a phantom is marked synthetic.
     """
     from mousecmr_data.dataset.cohort import resolve_name
-    from mousecmr_data.phantom.source import PhantomSource, make
+    from mousecmr_data.phantom.source import PhantomSource, make_files
 
     source = PhantomSource(cohort, cache)
     names = [resolve_name(m, source.manifest.files) for m in mice] or list(source.manifest.files)
@@ -35,7 +35,7 @@ def command(
         with output.progress(f"making {cohort}", len(names)) as advance:
             ready = sum(source.file(m).exists() for m in names)
             advance(ready)
-            make(source, names, jobs or os.cpu_count() or 1, lambda _: advance(1))
+            make_files(source, names, jobs or os.cpu_count() or 1, lambda _: advance(1))
     plans = [source.summary(m) for m in names]
     if as_json:
         output.print_json(

@@ -48,21 +48,21 @@ def command(
     licence of its source. Synthetic mice can only be published under a name that says so.
     """
     from mousecmr_data import api
-    from mousecmr_data.publish import edition, shards
-    from mousecmr_data.publish import folder as folders
+    from mousecmr_data.export.hub import build_folder
+    from mousecmr_data.export.release import check_repo_id, make_release, plan_shards
 
-    name = edition.repo_id(repo_id)
+    name = check_repo_id(repo_id)
     cohort = api.load(mice=mice or None, source=source, cache=cache, split_scheme=split_scheme, phenotypes=phenotypes)
-    made = edition.of(cohort, name)
+    made = make_release(cohort, name)
     target = folder or Path("published") / name.partition("/")[2]
-    with output.progress(f"building {name}", len(shards.plans(made))) as advance:
-        made, built = folders.build(cohort, name, target, lambda _: advance(1))
+    with output.progress(f"building {name}", len(plan_shards(made))) as advance:
+        made, built = build_folder(cohort, name, target, lambda _: advance(1))
     size = sum(p.stat().st_size for p in built.rglob("*") if p.is_file())
     answer = {"name": name, "folder": built, "synthetic": made.synthetic, "mice": len(made.mice), "bytes": size}
     if not dry_run:
-        from mousecmr_data.publish.upload import upload
+        from mousecmr_data.export.hub import upload_folder
 
-        sent = upload(built, name, private=private)
+        sent = upload_folder(built, name, private=private)
         answer |= {"commit": sent.commit, "url": sent.url}
     if as_json:
         output.print_json(answer)

@@ -3,20 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data.phantom.plan import Plan
 
+# MERGED phantom.grid: Smooth random fields, evaluated on any grid by B-spline weights: a few small matrix products.
+
+
 Floats = NDArray[np.float32]
+
+
+@lru_cache(maxsize=256)
+def _make_spline_weights(n: int, cells: float, periodic: bool) -> Floats:
+    """Cubic B-spline weights, shape (n, control points): ``cells`` cells over ``n`` samples."""
+    position = np.arange(n) * (cells / (n if periodic else max(n - 1, 1)))
+    first = np.floor(position).astype(int)
+    t = position - first
+    basis = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], 1) / 6.0
+    points = int(np.ceil(cells)) if periodic else int(np.floor(cells)) + 4
+    weights = np.zeros((n, points), np.float32)
+    for k in range(4):
+        column = (first + k) % points if periodic else first + k
+        np.add.at(weights, (np.arange(n), column), basis[:, k])
+    return weights
+
+
+def make_smooth_noise(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    cells: tuple[float, ...],
+    periodic: tuple[bool, ...] | None = None,
+) -> Floats:
+    """A smooth random field with mean about 0 and SD about 1.
+
+    ``cells`` is the number of independent cells along each axis (whole numbers on periodic axes);
+    any number of axes. Returns float32 of ``shape``.
+    """
+    wraps = periodic or (False,) * len(shape)
+    weights = [_make_spline_weights(n, c, p) for n, c, p in zip(shape, cells, wraps, strict=True)]
+    field: Floats = rng.standard_normal([w.shape[1] for w in weights], dtype=np.float32)
+    # A cubic B-spline of white noise keeps a share 0.48 of the variance along each axis.
+    field *= np.float32(0.48 ** (-0.5 * len(shape)))
+    for axis, w in enumerate(weights[:-1]):
+        after = field.shape[axis + 1 :]
+        flat = field.reshape(int(np.prod(shape[:axis])), w.shape[1], -1)
+        field = np.matmul(w, flat).reshape(*shape[: axis + 1], *after)
+    return np.asarray(field @ weights[-1].T, np.float32)
+
+
+def soft_edge(x: NDArray[np.floating[Any]], width: float | np.float32 | Floats) -> Floats:
+    """0 below -width/2, 1 above +width/2, linear between: a soft edge at 0."""
+    return np.asarray(np.clip(x / width + np.float32(0.5), 0.0, 1.0), np.float32)
+
 
 MARGIN = 0.2
 """Share of the field drawn beyond each end of the phase-encoding axis: what will wrap."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class DrawnGrid:
     """The drawn field: body-frame coordinates (mm) of each pixel, shape (rows, columns), float32."""
 
     x: Floats
@@ -38,7 +87,7 @@ class Grid:
         )
 
 
-def make_grid(plan: Plan) -> Grid:
+def make_grid(plan: Plan) -> DrawnGrid:
     """The grid of a plan: stored field plus the margin that wraps along the phase-encoding axis."""
     rows, columns = plan.shape_yx
     _, dy, dx = plan.voxel_size_mm
@@ -50,7 +99,7 @@ def make_grid(plan: Plan) -> Grid:
     turn = np.deg2rad(plan.pose.rotation_deg)
     flip = -1.0 if plan.pose.mirror else 1.0
     axes = np.array([[flip * np.cos(turn), flip * np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    return Grid(
+    return DrawnGrid(
         x=(axes[0, 0] * image_x + axes[0, 1] * image_y).astype(np.float32),
         y=(axes[1, 0] * image_x + axes[1, 1] * image_y).astype(np.float32),
         pad=pad,
@@ -60,13 +109,13 @@ def make_grid(plan: Plan) -> Grid:
     )
 
 
-def slice_depths(plan: Plan) -> NDArray[np.float64]:
+def compute_slice_depths(plan: Plan) -> NDArray[np.float64]:
     """Depth (mm) of each stored slice below the valve plane at ED, in stored order; shape (slices,)."""
     depths = np.arange(plan.n_slices, dtype=np.float64) * plan.voxel_size_mm[0] - plan.pose.base_mm
     return depths[::-1].copy() if plan.pose.apex_first else depths
 
 
-def heart_centre(plan: Plan, depth: float) -> tuple[float, float]:
+def compute_heart_centre(plan: Plan, depth: float) -> tuple[float, float]:
     """LV centre (mm, body frame) at a depth: the long axis is a little oblique."""
     middle = 0.5 * plan.function.cavity_length_mm
     drift = plan.pose.drift_mm_per_mm

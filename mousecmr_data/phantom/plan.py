@@ -4,7 +4,238 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mousecmr_data.phantom.physiology import Function
+import numpy as np
+from numpy.typing import NDArray
+
+from mousecmr_data.errors import UnknownNameError
+
+# MERGED phantom.plan: What each cohort's scanner does: the grid, the timing and the tissues' relaxation at its field.
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """T1 and T2* in ms and proton density relative to muscle."""
+
+    t1_ms: float
+    t2star_ms: float
+    density: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One site's short-axis cine protocol."""
+
+    field_t: float
+    shape_yx: tuple[int, int]
+    matrix_yx: tuple[int, int]
+    """Acquired k-space; smaller than ``shape_yx`` is zero-filled."""
+    voxel_size_mm: tuple[float, float, float]
+    te_ms: float
+    tr_ms: float
+    flip_deg: float
+    frame_time_ms: float
+    frames: tuple[int, int]
+    """Fewest and most frames of a cine, which covers about one beat."""
+    snr_myocardium: tuple[float, float]
+    """Range drawn from: myocardial signal over the noise SD of one channel in the stored image."""
+    names: str
+    """``str.format`` pattern of the mice's names."""
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    # The published protocol (source: the paper): 128 x 128 zero-filled to 256 x 256, 0.1 mm, 9.4 T.
+    "phantom": Protocol(
+        9.4, (256, 256), (128, 128), (1.0, 0.1, 0.1), 1.2, 5.0, 16.0, 5.0, (17, 36), (5.5, 15.0), "Mouse{}"
+    ),
+    # The two external sites' protocols are not published; these are plausible small-animal ones.
+    "phantom-7T": Protocol(
+        7.0, (192, 192), (192, 192), (1.0, 0.156, 0.156), 1.8, 8.0, 15.0, 8.0, (11, 24), (5.0, 9.0), "7T-Mouse{}"
+    ),
+    "phantom-11.7T": Protocol(
+        11.7, (288, 288), (192, 192), (0.8, 0.1, 0.1), 1.5, 6.0, 18.0, 6.0, (14, 30), (5.0, 10.0), "11.7T-Mouse{}"
+    ),
+}
+
+
+def get_protocol(cohort: str) -> Protocol:
+    """The protocol of a phantom cohort."""
+    try:
+        return PROTOCOLS[cohort]
+    except KeyError:
+        raise UnknownNameError(
+            f"There is no phantom cohort {cohort!r}.",
+            expected=f"one of {', '.join(PROTOCOLS)}",
+            next_step="mousecmr_data.load(source='phantom')",
+        ) from None
+
+
+def get_relaxation(field_t: float) -> dict[str, Relaxation]:
+    """Relaxation of each tissue at a field strength.
+
+    Values at 9.4 T: T1 and T2* of mouse myocardium, blood, liver and muscle rounded from the
+    small-animal literature (myocardium 1.4 s, blood 2.2 s, liver 1.1 s, muscle 1.6 s); lung has little
+    water and a T2* well under 1 ms. T1 grows and T2* falls with the field (exponents 0.3 and -0.7).
+    """
+    longer, shorter = (field_t / 9.4) ** 0.3, (field_t / 9.4) ** -0.7
+    at_9t = {
+        "myocardium": Relaxation(1400.0, 11.0),
+        "blood": Relaxation(2200.0, 14.0, 1.05),
+        "skin": Relaxation(1100.0, 5.0, 0.80),
+        "fat": Relaxation(420.0, 8.0, 0.62),
+        "muscle": Relaxation(1600.0, 10.0),
+        "lung": Relaxation(1300.0, 0.8, 0.45),
+        "liver": Relaxation(1150.0, 4.5, 0.90),
+        "gut_wall": Relaxation(1300.0, 7.0),
+        "gut_content": Relaxation(1100.0, 1.6, 0.75),
+        "gut_paste": Relaxation(900.0, 3.0, 0.75),
+        "bone": Relaxation(1000.0, 0.5, 0.35),
+        "marrow": Relaxation(700.0, 3.0, 0.65),
+        "rim": Relaxation(450.0, 8.0, 0.70),
+    }
+    return {
+        name: Relaxation(tissue.t1_ms * longer, tissue.t2star_ms * shorter, tissue.density)
+        for name, tissue in at_9t.items()
+    }
+
+
+# MERGED phantom.plan: How the four groups differ: volumes, ejection fraction, mass, heart rate; and the volume over one beat.
+#
+# The cohort's mean ± SD is the published one (test mice of the paper: EDV 65.6 ± 10.0 µL, EF 59.3 ± 10.7 %,
+# mass 105 ± 27 mg). How it divides among the groups is not published: the numbers of :data:`GROUPS`
+# are choices within the ranges usual for these models (healthy EF 60-70 %, infarction below 50 %,
+# pressure overload with 30-50 % more mass), weighted so that the whole comes out as published.
+
+
+VERSION = "1"
+"""Version of the generator: changes whenever the same name gives other arrays."""
+
+CONTROL = "control"
+INFARCTION = "myocardial infarction with patch"
+DILATED = "transgenic dilated cardiomyopathy"
+CONSTRICTION = "transverse aortic constriction"
+
+DENSITY_MG_PER_UL = 1.05
+"""Density of myocardium (source: the paper)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """(mean, SD) over the mice of a group, as drawn before the limits of :func:`draw_function`."""
+
+    edv_ul: tuple[float, float]
+    ejection_fraction: tuple[float, float]
+    mass_mg: tuple[float, float]
+    cycle_ms: tuple[float, float]
+    sphericity: float
+    """LV cavity length is divided by this: above 1 is rounder than healthy."""
+
+
+GROUPS: dict[str, Group] = {
+    CONTROL: Group((62.0, 8.0), (0.655, 0.060), (91.0, 12.0), (105.0, 14.0), 1.00),
+    INFARCTION: Group((78.0, 11.0), (0.450, 0.080), (109.0, 15.0), (106.0, 15.0), 1.06),
+    DILATED: Group((67.0, 9.0), (0.575, 0.090), (99.0, 16.0), (108.0, 15.0), 1.07),
+    CONSTRICTION: Group((63.5, 9.5), (0.590, 0.095), (135.0, 24.0), (108.0, 15.0), 1.00),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Infarct:
+    """An akinetic region: where on the wall, how wide, how thin, and the patch laid over it."""
+
+    angle_deg: float
+    """Centre, anticlockwise from the middle of the septum seen from the apex."""
+    half_width_deg: float
+    centre_level: float
+    """0 at the base, 1 at the apex."""
+    half_length: float
+    thinning: float
+    """Wall there, as a fraction of the healthy wall's."""
+    contraction: float
+    """Inward motion there, as a fraction of the healthy wall's; below 0 bulges."""
+    patch_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """What this heart does in a beat."""
+
+    edv_ul: float
+    esv_ul: float
+    mass_ed_mg: float
+    mass_es_mg: float
+    cavity_length_mm: float
+    """Base to endocardial apex at end-diastole."""
+    base_descent_mm: float
+    """How far the valve plane moves towards the apex by end-systole."""
+    es_fraction: float
+    """End-systole as a fraction of the beat."""
+    filling_early: float
+    """Share of the stroke volume that returns in the early wave."""
+    twist_deg: float
+    sway_mm: tuple[float, float]
+    """In-plane shift of the heart at end-systole."""
+    infarct: Infarct | None
+
+
+def draw_function(rng: np.random.Generator, phenotype: str) -> Function:
+    """Draw one mouse's function from its group."""
+    group = GROUPS[phenotype]
+
+    def near(mean_sd: tuple[float, float], low: float, high: float) -> float:
+        return float(np.clip(rng.normal(*mean_sd), low, high))
+
+    edv = near(group.edv_ul, 42.0, 105.0)
+    fraction = near(group.ejection_fraction, 0.26, 0.78)
+    # A heart that pumps badly is larger: part of the spread of the volume goes with the fraction.
+    edv *= 1.0 + 0.5 * (group.ejection_fraction[0] - fraction)
+    mass = near(group.mass_mg, 62.0, 205.0) * (edv / group.edv_ul[0]) ** 0.35
+    length = 1.86 * edv ** (1 / 3) / (group.sphericity * float(np.clip(rng.normal(1.0, 0.06), 0.87, 1.15)))
+    infarct = None
+    if phenotype == INFARCTION:
+        infarct = Infarct(
+            angle_deg=float(rng.normal(150.0, 25.0)),
+            half_width_deg=float(rng.uniform(35.0, 65.0)),
+            centre_level=float(rng.uniform(0.65, 0.85)),
+            half_length=float(rng.uniform(0.30, 0.45)),
+            thinning=float(rng.uniform(0.40, 0.65)),
+            contraction=float(rng.uniform(-0.15, 0.25)),
+            patch_mm=float(rng.uniform(0.3, 1.1)),
+        )
+    return Function(
+        edv_ul=edv,
+        esv_ul=edv * (1.0 - fraction),
+        mass_ed_mg=mass,
+        # The published mass at ES is 6 % above the one at ED, and closer to the mean.
+        mass_es_mg=mass * float(rng.normal(1.05, 0.035)) + 0.10 * (105.0 - mass),
+        cavity_length_mm=length,
+        base_descent_mm=float(rng.uniform(0.25, 0.8)) * (0.5 + fraction),
+        es_fraction=float(rng.uniform(0.36, 0.46)),
+        filling_early=float(rng.uniform(0.55, 0.80)),
+        twist_deg=float(rng.normal(9.0, 4.0)),
+        sway_mm=(float(rng.normal(0.0, 0.15)), float(rng.normal(0.0, 0.15))),
+        infarct=infarct,
+    )
+
+
+def compute_fullness(
+    function: Function, n_frames: int, ed_frame: int, es_frame: int, beats: float = 1.0
+) -> NDArray[np.float64]:
+    """The stroke volume still (or again) in the ventricle, per frame: 1 at ED, 0 at ES; shape (n_frames,).
+
+    The ejection is half a cosine between the two frames; the early wave fills ``filling_early`` of the
+    stroke volume, the rest comes with the atrial kick, and 3 % is missing when the cine ends.
+    """
+    frame = np.arange(n_frames, dtype=np.float64)
+    period = n_frames / beats
+    ejected = np.clip((frame - ed_frame) / (es_frame - ed_frame), 0.0, 1.0)
+    curve = 0.5 * (1.0 + np.cos(np.pi * ejected**0.92))
+    late = np.clip((frame - es_frame) / (period - es_frame), 0.0, 1.2)
+    early_wave = 0.5 * (1.0 - np.cos(np.pi * np.clip(late / 0.45, 0.0, 1.0)))
+    kick = 0.5 * (1.0 - np.cos(np.pi * np.clip((late - 0.62) / 0.38, 0.0, 1.0)))
+    filled = function.filling_early * early_wave + (0.97 - function.filling_early) * kick
+    curve = np.where(frame > es_frame, filled, curve)
+    # Before ED (a trigger that comes a frame early) the ventricle is a little short of full.
+    return np.where(frame < ed_frame, 1.0 - 0.015 * (ed_frame - frame), curve)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,31 +9,33 @@ from pathlib import Path
 
 from mousecmr_data._utils.parallel import map_in_processes
 from mousecmr_data.download.cache import get_file_path
-from mousecmr_data.phantom import VERSION, Plan, plans, write
+from mousecmr_data.phantom.plan import VERSION, Plan
+from mousecmr_data.phantom.rendering import write_phantom
+from mousecmr_data.phantom.sampling import make_plans
 from mousecmr_data.schema.manifest import Constant, FileEntry, Group, Manifest, SplitScheme, Stack, load_manifest
 
-EXTERNAL = "external"
+EXTERNAL_SPLIT = "external"
 """The only split of the cohorts that stand in for the article's external test sets."""
 
 
 @cache
-def manifest(cohort: str) -> Manifest:
+def make_manifest(cohort: str) -> Manifest:
     """The manifest of a synthetic cohort: the real one's splits and constants, files without checksums.
 
     The cohort "phantom" has the real mice's names, so it has their splits too; the others have a
     single split, "external", in every scheme.
     """
     real = load_manifest()
-    mice = tuple(plans(cohort))
-    drawn = list(plans(cohort).values())
+    mice = tuple(make_plans(cohort))
+    drawn = list(make_plans(cohort).values())
     if set(mice) == set(real.files):
         lists = {name: dict(scheme.mice) for name, scheme in real.splits.items() if scheme.mice}
         caveat = "Synthetic mice; the names are those of the real ones."
     else:
-        lists = {name: {EXTERNAL: mice} for name, scheme in real.splits.items() if scheme.mice}
+        lists = {name: {EXTERNAL_SPLIT: mice} for name, scheme in real.splits.items() if scheme.mice}
         caveat = "Stands in for an external test set."
     splits = {
-        name: SplitScheme(name, "", caveat, parts, {k: _labelled_images(cohort, v) for k, v in parts.items()})
+        name: SplitScheme(name, "", caveat, parts, {k: _count_labelled_images(cohort, v) for k, v in parts.items()})
         for name, parts in lists.items()
     }
     phenotypes = [plan.phenotype for plan in drawn]
@@ -49,8 +51,8 @@ def manifest(cohort: str) -> Manifest:
         files={m: FileEntry(m, f"{m}.h5") for m in mice},
         splits=splits,
         groups=tuple(Group(g, phenotypes.count(g), "the phantom's plan") for g in dict.fromkeys(phenotypes)),
-        stack=_stack(drawn),
-        acquisition={**real.acquisition, **_acquisition(drawn[0])},
+        stack=_make_stack(drawn),
+        acquisition={**real.acquisition, **_make_acquisition(drawn[0])},
         counts={},
         weights={},
         published=None,
@@ -61,17 +63,17 @@ def manifest(cohort: str) -> Manifest:
     )
 
 
-def _labelled_images(cohort: str, mice: Iterable[str]) -> int:
-    return sum(len(p.labelled_frames) * p.n_slices for p in (plans(cohort)[m] for m in mice))
+def _count_labelled_images(cohort: str, mice: Iterable[str]) -> int:
+    return sum(len(p.labelled_frames) * p.n_slices for p in (make_plans(cohort)[m] for m in mice))
 
 
-def _stack(drawn: Sequence[Plan]) -> Stack:
+def _make_stack(drawn: Sequence[Plan]) -> Stack:
     slices, frames = [p.n_slices for p in drawn], [p.n_frames for p in drawn]
     rows, columns = drawn[0].shape_yx
     return Stack(rows, columns, (min(slices), max(slices)), (min(frames), max(frames)))
 
 
-def _acquisition(plan: Plan) -> dict[str, Constant]:
+def _make_acquisition(plan: Plan) -> dict[str, Constant]:
     dz, dy, dx = plan.voxel_size_mm
     scan, source = plan.acquisition, "the phantom's plan"
     return {
@@ -106,7 +108,7 @@ class PhantomSource:
     @property
     def manifest(self) -> Manifest:
         """The cohort's manifest."""
-        return manifest(self.name)
+        return make_manifest(self.name)
 
     @property
     def synthetic(self) -> bool:
@@ -123,22 +125,22 @@ class PhantomSource:
 
     def ready(self, mice: Iterable[str]) -> None:
         """Make the files that are not there yet, one after the other."""
-        make(self, mice)
+        make_files(self, mice)
 
     def summary(self, mouse: str) -> Plan:
         """The mouse in numbers: its plan has them, nothing is rendered."""
-        return plans(self.name)[mouse]
+        return make_plans(self.name)[mouse]
 
     def phenotype(self, mouse: str) -> str:
         """The group the mouse was drawn for."""
-        return plans(self.name)[mouse].phenotype
+        return make_plans(self.name)[mouse].phenotype
 
     def states(self, mice: Iterable[str]) -> Mapping[str, str]:
         """Made, or not made yet."""
         return {m: "made here" if self.file(m).exists() else "not made yet" for m in mice}
 
 
-def make(
+def make_files(
     source: PhantomSource,
     mice: Iterable[str],
     jobs: int = 1,
@@ -151,8 +153,8 @@ def make(
     missing = [m for m in mice if not source.file(m).exists()]
     for mouse in missing[:1]:
         source.file(mouse).parent.mkdir(parents=True, exist_ok=True)
-    map_in_processes(partial(_make, source), missing, jobs, done)
+    map_in_processes(partial(_make_file, source), missing, jobs, done)
 
 
-def _make(source: PhantomSource, mouse: str) -> None:
-    write(plans(source.name)[mouse], source.file(mouse))
+def _make_file(source: PhantomSource, mouse: str) -> None:
+    write_phantom(make_plans(source.name)[mouse], source.file(mouse))

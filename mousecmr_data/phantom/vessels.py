@@ -2,17 +2,86 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from mousecmr_data.phantom.grid import DrawnGrid
 from mousecmr_data.phantom.plan import Plan
-from mousecmr_data.phantom.tubes import Segment, SegmentArray
 
+# MERGED phantom.vessels: Tubes in three dimensions, and their share of each voxel of a slice.
+
+
+Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 
-def tree(
+@dataclass(frozen=True, slots=True)
+class VesselSegment:
+    """A tapered piece of vessel in the body's frame; the ends are (x, y, depth) in mm."""
+
+    start: Doubles
+    end: Doubles
+    radii: tuple[float, float]
+    strength: float = 1.0
+
+
+class VesselArray:
+    """Segments as arrays, so that those of one slice are found at once."""
+
+    def __init__(self, segments: list[VesselSegment]) -> None:
+        self.start = np.array([s.start for s in segments]).reshape(-1, 3)
+        self.end = np.array([s.end for s in segments]).reshape(-1, 3)
+        self.radius = np.array([s.radii for s in segments]).reshape(-1, 2)
+        self.strength = np.array([s.strength for s in segments], np.float32)
+        way = self.end - self.start
+        flat = np.hypot(way[:, 0], way[:, 1]) / np.maximum(np.linalg.norm(way, axis=1), 1e-6)
+        self.steepness = np.minimum(1.0 / np.maximum(flat, 1e-3), 6.0).astype(np.float32)
+        """Length of the vertical chord through a tube over that of its cross-section's."""
+        self.height = self.radius.max(1, initial=0.0) * self.steepness
+
+    def share(self, grid: DrawnGrid, x: Floats, y: Floats, depth: float, thickness: float) -> Floats:
+        """Share of each pixel's voxel that is vessel in a slice, (rows, columns), 0..1.
+
+        ``x`` and ``y`` are the body-frame coordinates to draw in: warped ones make the walls uneven.
+        """
+        out = np.zeros(grid.x.shape, np.float32)
+        if not len(self.start):
+            return out
+        low, high = depth - 0.5 * thickness, depth + 0.5 * thickness
+        z0, z1 = self.start[:, 2], self.end[:, 2]
+        touched = (np.minimum(z0, z1) - self.height < high) & (np.maximum(z0, z1) + self.height > low)
+        for k in np.flatnonzero(touched):
+            self._paint(out, grid, x, y, int(k), low, high)
+        return out
+
+    def _paint(self, out: Floats, grid: DrawnGrid, xs: Floats, ys: Floats, k: int, low: float, high: float) -> None:
+        (ax, ay, az), (bx, by, bz) = self.start[k].tolist(), self.end[k].tolist()
+        r0, r1 = self.radius[k].tolist()
+        (row0, column0), (row1, column1) = grid.to_pixels(ax, ay), grid.to_pixels(bx, by)
+        margin = (max(r0, r1) + 0.8) / min(grid.pixel_mm)  # the warp moves things by up to 0.8 mm
+        box = (
+            slice(max(0, int(min(row0, row1) - margin)), max(0, int(max(row0, row1) + margin) + 2)),
+            slice(max(0, int(min(column0, column1) - margin)), max(0, int(max(column0, column1) + margin) + 2)),
+        )
+        x, y = xs[box], ys[box]
+        if not x.size:
+            return
+        dx, dy = bx - ax, by - ay
+        along = np.clip(((x - ax) * dx + (y - ay) * dy) / max(dx * dx + dy * dy, 1e-6), 0.0, 1.0)
+        away = (x - ax - along * dx) ** 2 + (y - ay - along * dy) ** 2
+        radius = r0 + (r1 - r0) * along
+        # The chord of the tube above this pixel, and how much of it lies inside the slice.
+        chord = np.sqrt(np.maximum(radius * radius - away, 0.0)) * self.steepness[k]
+        middle = az + (bz - az) * along
+        inside = np.minimum(middle + chord, high) - np.maximum(middle - chord, low)
+        share = np.clip(inside * (1.2 / (high - low)), 0.0, 1.0) * self.strength[k]
+        np.maximum(out[box], share, out=out[box])
+
+
+def grow_tree(
     rng: np.random.Generator,
     root: Doubles,
     heading: Doubles,
@@ -20,9 +89,9 @@ def tree(
     length: float,
     generations: int,
     flatten: float,
-) -> list[Segment]:
+) -> list[VesselSegment]:
     """A branching vessel. ``flatten`` below 1 keeps the branches closer to the slice plane."""
-    segments: list[Segment] = []
+    segments: list[VesselSegment] = []
     tone = float(rng.uniform(0.5, 1.0))
     tips = [(root, heading / np.linalg.norm(heading), radius, length)]
     for _ in range(generations):
@@ -34,7 +103,7 @@ def tree(
                 bend = bend + rng.normal(0.0, 0.22, 3) * (1.0, 1.0, flatten)
                 bend = bend / np.linalg.norm(bend)
                 end = position + bend * step * 0.5
-                segments.append(Segment(position, end, (r * (1 - 0.1 * half), r * (0.9 - 0.1 * half)), tone))
+                segments.append(VesselSegment(position, end, (r * (1 - 0.1 * half), r * (0.9 - 0.1 * half)), tone))
                 position = end
             for _child in range(2 if rng.random() < 0.85 else 1):
                 way = bend + rng.normal(0.0, 0.62, 3) * (1.0, 1.0, flatten)
@@ -45,11 +114,11 @@ def tree(
     return segments
 
 
-def liver_vessels(plan: Plan) -> list[Segment]:
+def make_liver_vessels(plan: Plan) -> list[VesselSegment]:
     """Hepatic and portal veins: a confluence behind the heart and trees spreading from it."""
     rng = np.random.default_rng([plan.seed, 21])
     thorax = plan.thorax
-    segments: list[Segment] = []
+    segments: list[VesselSegment] = []
     for k in range(thorax.liver_vessels):
         root = np.array(
             [
@@ -60,36 +129,36 @@ def liver_vessels(plan: Plan) -> list[Segment]:
         )
         heading = np.append(rng.normal(0.0, 1.0, 2), rng.normal(0.0, 0.35))
         radius = rng.uniform(0.24, 0.55) if k < 2 else rng.uniform(0.15, 0.30)
-        segments += tree(rng, root, heading, radius, rng.uniform(1.4, 2.8), 4, 0.45)
+        segments += grow_tree(rng, root, heading, radius, rng.uniform(1.4, 2.8), 4, 0.45)
     return segments
 
 
-def lung_vessels(plan: Plan) -> list[Segment]:
+def make_lung_vessels(plan: Plan) -> list[VesselSegment]:
     """Pulmonary vessels: from the hilum outwards, mostly across the slices, so they show as dots."""
     rng = np.random.default_rng([plan.seed, 22])
-    segments: list[Segment] = []
+    segments: list[VesselSegment] = []
     for _ in range(plan.thorax.lung_vessels):
         side = rng.choice([-1.0, 1.0])
         root = np.array([side * rng.uniform(1.5, 8.0), rng.uniform(-8.5, 1.0), rng.uniform(-3.0, 1.5)])
         heading = np.array([side * rng.uniform(-0.2, 0.7), rng.normal(-0.1, 0.5), rng.uniform(0.4, 1.6)])
-        segments += tree(rng, root, heading, rng.uniform(0.16, 0.34), rng.uniform(1.8, 3.4), 4, 1.0)
+        segments += grow_tree(rng, root, heading, rng.uniform(0.16, 0.34), rng.uniform(1.8, 3.4), 4, 1.0)
     return segments
 
 
-def trunks(plan: Plan) -> tuple[list[Segment], list[Segment]]:
+def make_trunks(plan: Plan) -> tuple[list[VesselSegment], list[VesselSegment]]:
     """Arteries and veins: descending aorta, caval veins, pulmonary and arch vessels at the base."""
     rng = np.random.default_rng([plan.seed, 23])
     size = plan.thorax.great_vessel_mm
     deep = plan.n_slices * plan.voxel_size_mm[0]
 
-    def line(points: list[list[float]], radius: float) -> list[Segment]:
+    def line(points: list[list[float]], radius: float) -> list[VesselSegment]:
         """A smooth trunk through the points, with uneven calibre and its own brightness."""
         control = np.array(points) + rng.normal(0.0, 0.25, (len(points), 3)) * (1.0, 1.0, 0.4)
         fine = CubicSpline(np.arange(len(points)), control)(np.linspace(0, len(points) - 1, 5 * len(points)))
         scale = radius * np.exp(np.convolve(rng.normal(0.0, 0.30, len(fine) + 4), np.ones(5) / 5, "valid"))
         tone = rng.uniform(0.55, 1.0)
         return [
-            Segment(a, b, (float(ra), float(rb)), tone)
+            VesselSegment(a, b, (float(ra), float(rb)), tone)
             for a, b, ra, rb in zip(fine[:-1], fine[1:], scale[:-1], scale[1:], strict=True)
         ]
 
@@ -139,12 +208,12 @@ def trunks(plan: Plan) -> tuple[list[Segment], list[Segment]]:
     return arteries, veins
 
 
-def vessel_sets(plan: Plan) -> dict[str, SegmentArray]:
+def make_vessels(plan: Plan) -> dict[str, VesselArray]:
     """All vessels of a mouse by kind."""
-    arteries, veins = trunks(plan)
+    arteries, veins = make_trunks(plan)
     return {
-        "liver": SegmentArray(liver_vessels(plan)),
-        "lung": SegmentArray(lung_vessels(plan)),
-        "artery": SegmentArray(arteries),
-        "vein": SegmentArray(veins),
+        "liver": VesselArray(make_liver_vessels(plan)),
+        "lung": VesselArray(make_lung_vessels(plan)),
+        "artery": VesselArray(arteries),
+        "vein": VesselArray(veins),
     }

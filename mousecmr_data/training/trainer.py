@@ -24,7 +24,7 @@ from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
 from mousecmr_data.models.device import select_device
 from mousecmr_data.models.safetensors import read_weights, write_text, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
-from mousecmr_data.phantom import COHORTS, plans
+from mousecmr_data.phantom import COHORTS, make_plans
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.training.checkpoint import (
     BEST_FILE,
@@ -284,7 +284,7 @@ def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, made: Callable[
     name = cohort.source.name
     if name not in COHORTS:
         raise UnknownNameError(f"Mice cannot be invented from {name!r}.", f"a phantom: {', '.join(COHORTS)}")
-    every = plans(name)
+    every = make_plans(name)
     cache = cohort.source.file(cohort.mice[0]).parent / "pools"
     # Validation mice come from other plans, so the same seed does not give the same mice.
     chosen = {m: every[m] for m in cohort.mice}

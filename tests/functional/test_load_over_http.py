@@ -10,7 +10,7 @@ from servers.cohort import everything, git_blob_sha1
 from servers.host import Fault, Host
 
 import mousecmr_data as md
-from mousecmr_data.phantom import plans, write
+from mousecmr_data.phantom import make_plans, write_phantom
 from mousecmr_data.schema import manifest as manifests
 from mousecmr_data.schema.manifest import DEFAULT_DATASET, MANIFESTS_FOLDER
 
@@ -22,7 +22,7 @@ MICE = ("Mouse1", "Mouse2", "Mouse5")
 def bodies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("upstream")
     for mouse in MICE:
-        write(plans("phantom")[mouse], folder / f"{mouse}.h5")
+        write_phantom(make_plans("phantom")[mouse], folder / f"{mouse}.h5")
     return {f"Data/{m}.h5": (folder / f"{m}.h5").read_bytes() for m in MICE}
 
 

@@ -17,9 +17,17 @@ try:
 except ImportError as e:
     raise MissingExtraError.of(e.name or "datasets", "huggingface") from e
 
-from mousecmr_data.adapters.huggingface.columns import ABOUT, COLUMNS, CONFIGS, Column, Config, features
-from mousecmr_data.adapters.huggingface.dataset import dataset, generate, identity, split_name
-from mousecmr_data.adapters.huggingface.rows import count, rows
+from mousecmr_data.adapters.huggingface.dataset import compute_fingerprint, dataset, generate_rows, make_split_name
+from mousecmr_data.adapters.huggingface.features import (
+    ABOUT,
+    COLUMNS,
+    CONFIGS,
+    Column,
+    Config,
+    count_rows,
+    make_features,
+    make_rows,
+)
 from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, collate, numpy_samples, torch_samples
 
 __all__ = [
@@ -31,13 +39,13 @@ __all__ = [
     "NumpySamples",
     "NumpyStream",
     "collate",
-    "count",
+    "compute_fingerprint",
+    "count_rows",
     "dataset",
-    "features",
-    "generate",
-    "identity",
+    "generate_rows",
+    "make_features",
+    "make_rows",
+    "make_split_name",
     "numpy_samples",
-    "rows",
-    "split_name",
     "torch_samples",
 ]

@@ -10,14 +10,12 @@ from typing import Any, Literal, overload
 
 import datasets
 
-from mousecmr_data.adapters.huggingface import columns
-from mousecmr_data.adapters.huggingface.columns import Config
-from mousecmr_data.adapters.huggingface.rows import Row, count, rows
+from mousecmr_data.adapters.huggingface.features import Config, Row, check_config, count_rows, make_features, make_rows
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.memmap import get_default_folder, read_without_converting
 from mousecmr_data.errors import UnlabelledError
 
-FORMAT = 1
+ROWS_FORMAT = 1
 """Counts up when the rows of the same mice change."""
 
 
@@ -51,42 +49,42 @@ def dataset(
 
     Raises ArgumentError (no such table), UnlabelledError (the table would be empty).
     """
-    config = columns.known(config)
-    names = [str(ds.attrs["mouse"]) for ds in cohort if count(ds, config)]
+    config = check_config(config)
+    names = [str(ds.attrs["mouse"]) for ds in cohort if count_rows(ds, config)]
     if not names:
         raise UnlabelledError(f"No mouse has a row in {config!r}.", "a cohort with labelled frames", "config='slices'")
-    features = columns.features(config)
+    features = make_features(config)
     given: dict[str, Any] = {"mice": names, "cohort": cohort, "config": config}
-    split = datasets.NamedSplit(_split(cohort, names))
+    split = datasets.NamedSplit(_find_split(cohort, names))
     if streaming:
-        return datasets.IterableDataset.from_generator(generate, features, given, split)
+        return datasets.IterableDataset.from_generator(generate_rows, features, given, split)
     return datasets.Dataset.from_generator(
-        generate,
+        generate_rows,
         features,
-        str(cache or get_default_folder(cohort).with_name(f"huggingface-{FORMAT}")),
+        str(cache or get_default_folder(cohort).with_name(f"huggingface-{ROWS_FORMAT}")),
         gen_kwargs=given,
         split=split,
-        fingerprint=identity(cohort, config, names)[:32],
+        fingerprint=compute_fingerprint(cohort, config, names)[:32],
     )
 
 
-def generate(mice: Sequence[str], cohort: Cohort, config: Config) -> Iterator[Row]:
+def generate_rows(mice: Sequence[str], cohort: Cohort, config: Config) -> Iterator[Row]:
     """The rows of ``mice``, each read once and not converted on the way."""
     for mouse in mice:
-        yield from rows(read_without_converting(cohort, mouse), config)
+        yield from make_rows(read_without_converting(cohort, mouse), config)
 
 
-def split_name(split: str | None) -> str:
+def make_split_name(split: str | None) -> str:
     """The name a split has in ``datasets``: "none" is no split's name there."""
     return "unsplit" if split in (None, "none", "") else str(split)
 
 
-def _split(cohort: Cohort, names: Sequence[str]) -> str:
-    found = {split_name(str(cohort[name].attrs["split"])) for name in names}
+def _find_split(cohort: Cohort, names: Sequence[str]) -> str:
+    found = {make_split_name(str(cohort[name].attrs["split"])) for name in names}
     return found.pop() if len(found) == 1 else "mixed"
 
 
-def identity(cohort: Cohort, config: Config, mice: Sequence[str]) -> str:
+def compute_fingerprint(cohort: Cohort, config: Config, mice: Sequence[str]) -> str:
     """64 hex digits that change with anything the rows of ``mice`` are made from: their files (by size and time
     of the last change; a store's mice by their attributes), split, phenotype, and this code's format."""
     about = []
@@ -95,5 +93,5 @@ def identity(cohort: Cohort, config: Config, mice: Sequence[str]) -> str:
         stat = path.stat() if path.is_file() else None
         attrs = {name: str(value) for name, value in cohort[mouse].attrs.items()}
         about.append([attrs, [stat.st_size, stat.st_mtime_ns] if stat else None])
-    text = json.dumps([FORMAT, datasets.__version__, config, cohort.source.version, about], sort_keys=True)
+    text = json.dumps([ROWS_FORMAT, datasets.__version__, config, cohort.source.version, about], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

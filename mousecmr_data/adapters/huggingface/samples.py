@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mousecmr_data.adapters.huggingface import pixels
-from mousecmr_data.adapters.huggingface.columns import IMAGE, MASK
+from mousecmr_data.adapters.huggingface.features import decode_nifti, decode_tiff
 from mousecmr_data.dataset.memmap import UNLABELLED
 from mousecmr_data.errors import ArgumentError, MissingExtraError
+from mousecmr_data.schema.variables import IMAGE, MASK
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class NumpySamples(Sequence[Sample]):
     """The rows of a ``datasets.Dataset`` as NumPy samples; made by :func:`numpy_samples`. Pickles."""
 
     def __init__(self, data: datasets.Dataset) -> None:
-        check(data)
+        check_table(data)
         pixel = [name for name in (IMAGE, MASK) if name in data.column_names]
         self._pixels = data.select_columns(pixel).with_format("arrow")
         rest = data.remove_columns(pixel).with_format(None)
@@ -47,13 +47,15 @@ class NumpySamples(Sequence[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """The samples at ``indices`` in one go."""
         found = zip(self.views(indices), indices, strict=True)
-        return [{IMAGE: image.copy(), MASK: labels(image, mask), **self.metadata(i)} for (image, mask), i in found]
+        return [
+            {IMAGE: image.copy(), MASK: fill_unlabelled(image, mask), **self.metadata(i)} for (image, mask), i in found
+        ]
 
     def views(self, indices: Sequence[int]) -> list[Views]:
         """The pixels of the rows at ``indices``, where they lie."""
         table = self._pixels[[int(i) for i in indices]]
-        masks = buffers(table, MASK) or [None] * len(table)
-        return [views(image, mask) for image, mask in zip(buffers(table, IMAGE), masks, strict=True)]
+        masks = read_buffers(table, MASK) or [None] * len(table)
+        return [decode_row(image, mask) for image, mask in zip(read_buffers(table, IMAGE), masks, strict=True)]
 
     def metadata(self, i: int) -> Sample:
         """The columns beside the pixels."""
@@ -64,13 +66,13 @@ class NumpyStream:
     """The rows of a ``datasets.IterableDataset`` as NumPy samples, in its order."""
 
     def __init__(self, data: datasets.IterableDataset) -> None:
-        check(data)
+        check_table(data)
         self._data = data.decode(False)
 
     def __iter__(self) -> Iterator[Sample]:
         for row in self._data:
-            image, mask = views(_bytes(row[IMAGE]), _bytes(row.get(MASK)))
-            yield {**row, IMAGE: image.copy(), MASK: labels(image, mask)}
+            image, mask = decode_row(_get_bytes(row[IMAGE]), _get_bytes(row.get(MASK)))
+            yield {**row, IMAGE: image.copy(), MASK: fill_unlabelled(image, mask)}
 
 
 def numpy_samples(data: datasets.Dataset | datasets.IterableDataset) -> NumpySamples | NumpyStream:
@@ -87,10 +89,10 @@ def collate(samples: Sequence[Any]) -> Sample:
     """One dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``: faster than the default, which
     copies each batch once more, and cines of different sizes stay lists."""
     try:
-        from mousecmr_data.adapters.huggingface import tensors
+        from mousecmr_data.adapters.huggingface.torch import collate_tensors
     except ImportError as e:
         raise MissingExtraError.of("torch", "torch") from e
-    return tensors.collate(samples)
+    return collate_tensors(samples)
 
 
 def torch_samples(data: datasets.Dataset | datasets.IterableDataset, dtype: torch.dtype | None = None) -> Any:
@@ -100,33 +102,33 @@ def torch_samples(data: datasets.Dataset | datasets.IterableDataset, dtype: torc
     sorting); ``torch.uint16`` keeps it. Masks are uint8. A stream becomes a ``torch.utils.data.IterableDataset``.
     """
     try:
-        from mousecmr_data.adapters.huggingface import tensors
+        from mousecmr_data.adapters.huggingface.torch import wrap_samples
     except ImportError as e:
         raise MissingExtraError.of("torch", "torch") from e
-    return tensors.wrap(numpy_samples(data), dtype)
+    return wrap_samples(numpy_samples(data), dtype)
 
 
-def views(image: Any, mask: Any) -> Views:
+def decode_row(image: Any, mask: Any) -> Views:
     """Image and mask in the bytes (or buffers) of a row, not to be written to; None where nobody segmented."""
     if image is None:
         raise ArgumentError("A row has no image.", "a table made by adapters.huggingface.dataset")
     if bytes(memoryview(image)[344:347]) == b"n+1":  # the magic of NIfTI
-        cine = pixels.from_nifti(image)
+        cine = decode_nifti(image)
         none = np.zeros((0, *cine.shape[1:]), np.uint8)
-        return cine, none if mask is None else pixels.from_nifti(mask)
-    return pixels.from_tiff(image), None if mask is None else pixels.from_tiff(mask)
+        return cine, none if mask is None else decode_nifti(mask)
+    return decode_tiff(image), None if mask is None else decode_tiff(mask)
 
 
-def labels(image: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+def fill_unlabelled(image: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
     """The mask as an array of its own; 255 where nobody segmented."""
     return np.full(image.shape, UNLABELLED, np.uint8) if mask is None else mask.copy()
 
 
-def _bytes(value: dict[str, Any] | None) -> bytes | None:
+def _get_bytes(value: dict[str, Any] | None) -> bytes | None:
     return None if value is None else value["bytes"]
 
 
-def buffers(table: pa.Table, name: str) -> list[pa.Buffer | None]:
+def read_buffers(table: pa.Table, name: str) -> list[pa.Buffer | None]:
     """The bytes of a column of images, not copied; None where there is no image."""
     if name not in table.column_names:
         return []
@@ -139,7 +141,7 @@ def buffers(table: pa.Table, name: str) -> list[pa.Buffer | None]:
     return found
 
 
-def check(data: Any) -> None:
+def check_table(data: Any) -> None:
     """ArgumentError if ``data`` is no table with images."""
     if not isinstance(data, datasets.Dataset | datasets.IterableDataset) or IMAGE not in (data.features or {}):
         raise ArgumentError(

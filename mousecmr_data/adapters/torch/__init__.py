@@ -15,7 +15,7 @@ try:
 except ImportError as e:
     raise MissingExtraError.of("torch", "torch") from e
 
-from mousecmr_data.adapters.torch.collation import collate
+from mousecmr_data.adapters.torch.batch import collate
 from mousecmr_data.adapters.torch.dataset import MouseDataset, dataset
 from mousecmr_data.adapters.torch.sampler import EpochSampler
 from mousecmr_data.dataset.memmap import UNLABELLED

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch.utils.data import default_collate
 
 Tensors = torch.Tensor | list[torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Index:
+class SampleIndex:
     """A row a sample; arrays (n,)."""
 
     mouse: NDArray[np.intp]
@@ -32,7 +33,7 @@ class Index:
     labelled: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, number: int, ds: xr.Dataset, chosen: NDArray[np.intp], kind: str) -> Index:
+    def of(cls, number: int, ds: xr.Dataset, chosen: NDArray[np.intp], kind: str) -> SampleIndex:
         """The samples of one mouse, from the positions of its chosen frames."""
         labelled = ds["labelled"].values
         if kind == "cines":
@@ -57,20 +58,20 @@ class Index:
         )
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Index]) -> Index:
+    def concatenate(cls, parts: Sequence[SampleIndex]) -> SampleIndex:
         """One index of several."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
-    def take(self, rows: NDArray[np.intp]) -> Index:
+    def take(self, rows: NDArray[np.intp]) -> SampleIndex:
         """The rows at these positions."""
-        return Index(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return SampleIndex(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def __len__(self) -> int:
         return int(self.mouse.size)
 
 
 @dataclass(frozen=True)
-class Mice:
+class MouseInfo:
     """What samples say of their mouse."""
 
     names: tuple[str, ...]
@@ -86,8 +87,8 @@ class Batch(Sequence[dict[str, Any]]):
         self,
         images: Tensors,
         labels: Tensors,
-        rows: Index,
-        mice: Mice,
+        rows: SampleIndex,
+        mice: MouseInfo,
     ) -> None:
         self.images, self.labels, self.rows, self.mice = images, labels, rows, mice
 
@@ -130,3 +131,22 @@ class Batch(Sequence[dict[str, Any]]):
             "spacing": torch.from_numpy(self.mice.spacing[mouse].copy()),
             "synthetic": bool(self.mice.synthetic[mouse]),
         }
+
+
+# MERGED adapters.torch.batch: Samples into batches, ragged ones too.
+
+
+def collate(samples: Sequence[Any]) -> dict[str, Any]:
+    """One dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``.
+
+    What has one shape is stacked to (n, ...). Images and labels of different shapes (stacks of different
+    mice have different numbers of slices) stay lists of tensors: nothing is padded or cropped unasked.
+    """
+    if isinstance(samples, Batch):
+        return samples.collated()
+    out: dict[str, Any] = {}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]
+        ragged = isinstance(values[0], torch.Tensor) and len({v.shape for v in values}) > 1
+        out[key] = values if ragged else default_collate(values)
+    return out

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from mousecmr_data.adapters.torch.batch import Batch, Index, Mice
-from mousecmr_data.adapters.torch.pixels import LazyPixels, MappedPixels, MemoryPixels, Pixels
+from mousecmr_data.adapters.torch.batch import Batch, MouseInfo, SampleIndex
+from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.dataset.samples import Frames, select_frames
@@ -21,7 +21,7 @@ from mousecmr_data.errors import ArgumentError, UnlabelledError
 Kind = Literal["slices", "stacks", "cines"]
 Mode = Literal["memmap", "memory", "lazy"]
 Sample = dict[str, Any]
-READ: dict[torch.dtype | None, type[np.generic]] = {torch.float32: np.float32, torch.float64: np.float64}
+READ_DTYPES: dict[torch.dtype | None, type[np.generic]] = {torch.float32: np.float32, torch.float64: np.float64}
 """What images are read as; for other types they are read as uint16, and PyTorch converts."""
 
 
@@ -70,7 +70,7 @@ def dataset(
     frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
     if len(cohort) == 0:
         raise UnlabelledError("The cohort is empty.", "at least one mouse")
-    parts: list[Index] = []
+    parts: list[SampleIndex] = []
     chosen: list[NDArray[np.intp]] = []
     spacing: list[tuple[float, float, float]] = []
     synthetic: list[bool] = []
@@ -79,21 +79,21 @@ def dataset(
         synthetic.append(bool(ds.attrs["synthetic"]))
         at = select_frames(ds, frames)
         chosen.append(at)
-        parts.append(Index.of(number, ds, at, kind))
-    index = Index.concatenate(parts)
+        parts.append(SampleIndex.of(number, ds, at, kind))
+    index = SampleIndex.concatenate(parts)
     if len(index) == 0:
         raise UnlabelledError(f"frames={frames!r} chooses no frame of {cohort!r}.", "at least one", "frames='all'")
-    pixels: Pixels
+    pixels: PixelStorage
     if mode == "memmap":
-        pixels = MappedPixels(
+        pixels = MemmapStorage(
             cohort, chosen, isinstance(frames, str) and frames == "all", Path(cache) if cache else None
         )
     elif mode == "lazy":
-        pixels = LazyPixels(cohort, chosen)
+        pixels = LazyStorage(cohort, chosen)
     else:
-        pixels = MemoryPixels(cohort, chosen)
+        pixels = MemoryStorage(cohort, chosen)
     axes = slice(1 if kind == "slices" else 0, 3)
-    about = Mice(cohort.mice, np.array([s[axes] for s in spacing], np.float32), np.array(synthetic))
+    about = MouseInfo(cohort.mice, np.array([s[axes] for s in spacing], np.float32), np.array(synthetic))
     return MouseDataset(about, index, pixels, kind, transform, dtype)
 
 
@@ -102,9 +102,9 @@ class MouseDataset(Dataset[Any]):
 
     def __init__(
         self,
-        mice: Mice,
-        index: Index,
-        pixels: Pixels,
+        mice: MouseInfo,
+        index: SampleIndex,
+        pixels: PixelStorage,
         kind: Kind,
         transform: Callable[[Sample], Any] | None,
         dtype: torch.dtype | None,
@@ -136,7 +136,7 @@ class MouseDataset(Dataset[Any]):
 
     def _batch(self, indices: Sequence[int]) -> Batch:
         rows = self.index.take(np.asarray(indices, np.intp))
-        images, labels = self.pixels.read(rows, self.kind, READ.get(self.dtype, np.uint16))
+        images, labels = self.pixels.read(rows, self.kind, READ_DTYPES.get(self.dtype, np.uint16))
         if self.dtype is not None:
             images = [image.to(self.dtype) for image in images] if isinstance(images, list) else images.to(self.dtype)
         return Batch(images, labels, rows, self.mice)

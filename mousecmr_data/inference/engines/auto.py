@@ -24,7 +24,7 @@ from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.device import select_device
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import VERSION as PHANTOM_VERSION
-from mousecmr_data.phantom import plans, render
+from mousecmr_data.phantom import make_plans, render
 from mousecmr_data.schema.labels import Label
 
 # MERGED inference.engines.auto: The gate: how far an engine's answer may be from the reference's, and how far it is.
@@ -139,7 +139,7 @@ def make_calibration_slices() -> Tensor:
 @cache
 def make_gate_stacks(mouse: str = GATE_MOUSE) -> Tensor:
     """The stacks of a synthetic mouse at end-diastole and end-systole: (2, slice, 1, 256, 256) in [0, 1]."""
-    plan = plans("phantom")[mouse]
+    plan = make_plans("phantom")[mouse]
     image = render(plan).image[[plan.ed_frame, plan.es_frame]].astype(np.float32)
     return normalize_min_max(torch.from_numpy(image)[:, :, None])
 

@@ -15,7 +15,7 @@ datasets = pytest.importorskip("datasets", reason="the extra 'huggingface' is no
 pytest.importorskip("nibabel", reason="the extra 'huggingface' is not installed")
 
 from mousecmr_data.adapters import huggingface  # noqa: E402
-from mousecmr_data.adapters.huggingface import pixels  # noqa: E402
+from mousecmr_data.adapters.huggingface.features import decode_tiff, encode_tiff  # noqa: E402
 
 ROWS = {"labelled": 4 * 2 + 5 * 4 + 6 * 2 + 7, "slices": 3 * 5 + 4 * 6 + 5 * 7 + 6 * 8 + 7 * 9, "cines": 5}
 
@@ -194,14 +194,14 @@ def test_errors_say_what_to_type(cohort: Cohort) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_pixels_survive_without_loss(dtype: Any) -> None:
     array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 5), dtype, endpoint=True)
-    data = pixels.tiff(array)
-    for found in (pixels.from_tiff(data), np.array(PIL.Image.open(io.BytesIO(data)))):
+    data = encode_tiff(array)
+    for found in (decode_tiff(data), np.array(PIL.Image.open(io.BytesIO(data)))):
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, array)
     for options in ({"format": "PNG"}, {"format": "TIFF", "compression": "tiff_deflate"}):  # of other writers
         other = io.BytesIO()
         PIL.Image.fromarray(array).save(other, **options)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(pixels.from_tiff(other.getvalue()), array)
+        np.testing.assert_array_equal(decode_tiff(other.getvalue()), array)
 
 
 def test_synthetic_rows_say_so(tmp_path: Path) -> None:

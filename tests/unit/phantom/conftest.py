@@ -10,7 +10,7 @@ from mousecmr_data import phantom
 @pytest.fixture(scope="session")
 def plan() -> phantom.Plan:
     """A mouse with inflow frames."""
-    return phantom.plans("phantom")["Mouse17"]
+    return phantom.make_plans("phantom")["Mouse17"]
 
 
 @pytest.fixture(scope="session")

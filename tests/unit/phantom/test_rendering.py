@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage
 
 from mousecmr_data import phantom
-from mousecmr_data.phantom.acquisition import acquire
+from mousecmr_data.phantom.mri import acquire_images
 from mousecmr_data.schema.labels import Label
 
 
@@ -32,7 +32,7 @@ def test_the_same_plan_gives_the_same_arrays_in_another_process(
     plan: phantom.Plan, rendering: phantom.Rendering
 ) -> None:
     code = (
-        "import hashlib; from mousecmr_data import phantom; p = phantom.plans('phantom'); "
+        "import hashlib; from mousecmr_data import phantom; p = phantom.make_plans('phantom'); "
         f"r = phantom.render(p[{plan.mouse!r}]); "
         "print(hashlib.sha256(r.image.tobytes() + r.truth.tobytes()).hexdigest())"
     )
@@ -55,7 +55,7 @@ def test_contrast_is_that_of_the_sequence(plan: phantom.Plan, rendering: phantom
 def neighbours(plan: phantom.Plan) -> float:
     """Correlation of the noise of neighbouring pixels along a row, in an empty field."""
     empty = np.zeros((6, *plan.shape_yx), np.complex64)
-    noise = acquire(plan, empty, np.random.default_rng(1)).astype(float)
+    noise = acquire_images(plan, empty, np.random.default_rng(1)).astype(float)
     noise -= noise.mean()
     return float((noise[:, :, 1:] * noise[:, :, :-1]).mean() / noise.var())
 
@@ -100,7 +100,7 @@ def test_jets_darken_the_pool_in_inflow_frames(plan: phantom.Plan) -> None:
 
 @pytest.mark.parametrize("cohort", ["phantom-7T", "phantom-11.7T"])
 def test_the_other_cohorts_render(cohort: str) -> None:
-    plan = next(iter(phantom.plans(cohort).values()))
+    plan = next(iter(phantom.make_plans(cohort).values()))
     got = phantom.render(plan)
     assert got.image.shape == (plan.n_frames, plan.n_slices, *plan.shape_yx)
     pool = (got.truth == Label.BLOOD_POOL).sum(axis=(1, 2, 3))

@@ -4,25 +4,25 @@ from pathlib import Path
 import pytest
 
 import mousecmr_data as md
-from mousecmr_data.phantom import COHORTS, plans
-from mousecmr_data.phantom.source import PhantomSource, make, manifest
+from mousecmr_data.phantom import COHORTS, make_plans
+from mousecmr_data.phantom.source import PhantomSource, make_files, make_manifest
 from mousecmr_data.schema.manifest import load_manifest
 
 
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_manifest(cohort: str) -> None:
-    m = manifest(cohort)
+    m = make_manifest(cohort)
     assert m.synthetic
     assert m.url == ""
     assert m.published is None
-    assert set(m.files) == set(plans(cohort))
+    assert set(m.files) == set(make_plans(cohort))
     splits = m.split_scheme("upstream-notebook").mice
     assert sorted(mouse for part in splits.values() for mouse in part) == sorted(m.files)
     assert list(splits) == (["train", "validation", "test"] if cohort == "phantom" else ["external"])
 
 
 def test_splits_are_the_real_ones() -> None:
-    ours, real = (m.split_scheme("upstream-notebook").mice for m in (manifest("phantom"), load_manifest()))
+    ours, real = (m.split_scheme("upstream-notebook").mice for m in (make_manifest("phantom"), load_manifest()))
     assert dict(ours) == dict(real)
 
 
@@ -42,7 +42,7 @@ def test_made_when_opened_and_says_so(phantom_cache: Path) -> None:
     assert cohort.table.loc["Mouse5", "checksum"] == "made here"
     assert ds.attrs["synthetic"] is True
     assert ds.attrs["split"] == "validation"
-    assert ds.attrs["phenotype"] == plans("phantom")["Mouse5"].phenotype
+    assert ds.attrs["phenotype"] == make_plans("phantom")["Mouse5"].phenotype
     row = cohort.table.loc["Mouse5"]
     assert (row["slices"], row["frames"]) == (ds.sizes["slice"], ds.sizes["frame"])
     assert ds.phase.values.tolist().index("ES") == row["es_frame"]
@@ -52,29 +52,29 @@ def test_made_when_opened_and_says_so(phantom_cache: Path) -> None:
 def test_made_in_processes_as_in_one(tmp_path: Path, phantom_cache: Path) -> None:
     source = pickle.loads(pickle.dumps(PhantomSource("phantom", tmp_path)))
     done: list[str] = []
-    make(source, ["Mouse5", "Mouse1"], 2, done.append)
+    make_files(source, ["Mouse5", "Mouse1"], 2, done.append)
     assert sorted(done) == ["Mouse1", "Mouse5"]
     one = md.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"].load()
     two = md.load(mice=["Mouse5"], source="phantom", cache=tmp_path)["Mouse5"].load()
     assert one.identical(two)
-    make(source, ["Mouse5"], 1, done.append)
+    make_files(source, ["Mouse5"], 1, done.append)
     assert len(done) == 2, "what is there is not made again"
 
 
 @pytest.mark.parametrize("cohort", ["phantom-7T", "phantom-11.7T"])
 def test_other_scanners_are_sound_and_describe_themselves(cohort: str, tmp_path: Path) -> None:
-    mouse = next(iter(plans(cohort)))
+    mouse = next(iter(make_plans(cohort)))
     md.fetch([mouse], source=cohort, cache=tmp_path)
     (checked,) = md.verify([mouse], source=cohort, cache=tmp_path)
     assert not checked.trouble, checked
-    spacing = manifest(cohort).acquisition["pixel_spacing"]
-    assert spacing.value == pytest.approx(plans(cohort)[mouse].voxel_size_mm[1:])
+    spacing = make_manifest(cohort).acquisition["pixel_spacing"]
+    assert spacing.value == pytest.approx(make_plans(cohort)[mouse].voxel_size_mm[1:])
     assert "phantom" in spacing.source
 
 
 def test_counts_are_the_phantoms_own() -> None:
-    counts = manifest("phantom").splits["upstream-notebook"].labelled_images_2d
-    assert sum(counts.values()) == sum(p.n_slices * len(p.labelled_frames) for p in plans("phantom").values())
+    counts = make_manifest("phantom").splits["upstream-notebook"].labelled_images_2d
+    assert sum(counts.values()) == sum(p.n_slices * len(p.labelled_frames) for p in make_plans("phantom").values())
     assert dict(counts) != dict(load_manifest().splits["upstream-notebook"].labelled_images_2d)
 
 
@@ -94,5 +94,5 @@ def test_a_phantom_cannot_be_bundled(tmp_path: Path) -> None:
 
     md.fetch(["Mouse5"], source="phantom", cache=tmp_path)
     with pytest.raises(md.errors.MouseCMRError):
-        create_bundle(manifest("phantom"), ["Mouse5"], tmp_path / "b.zip", cache=tmp_path)
+        create_bundle(make_manifest("phantom"), ["Mouse5"], tmp_path / "b.zip", cache=tmp_path)
     assert not (tmp_path / "b.zip").exists()

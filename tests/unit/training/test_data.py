@@ -6,10 +6,10 @@ import pytest
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.inference.preprocessing import normalize_to_uint8
-from mousecmr_data.phantom import plans
+from mousecmr_data.phantom import make_plans
 from mousecmr_data.training.data import POOL_FRAMES, SliceData, invent_mouse, render_slices
 
-EVERY = plans("phantom")
+EVERY = make_plans("phantom")
 TWO = {m: EVERY[m] for m in ("Mouse1", "Mouse2")}
 
 

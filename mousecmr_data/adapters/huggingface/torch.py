@@ -1,0 +1,111 @@
+"""Samples as PyTorch datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset, default_collate
+
+from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, Sample
+from mousecmr_data.dataset.memmap import UNLABELLED
+from mousecmr_data.errors import ArgumentError
+from mousecmr_data.schema.variables import IMAGE, MASK
+
+_NUMPY = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.int32: np.int32,
+    torch.int64: np.int64,
+    torch.uint16: np.uint16,
+}
+"""The types that hold every value of an image."""
+
+
+class Batch(list[Sample]):
+    """Samples whose images, and masks, are views of one tensor each."""
+
+    def __init__(self, samples: Sequence[Sample], images: torch.Tensor, masks: torch.Tensor) -> None:
+        super().__init__(samples)
+        self.images, self.masks = images, masks
+
+
+class TorchSamples(Dataset[Sample]):
+    """Map-style; takes batches of indices in one go."""
+
+    def __init__(self, source: NumpySamples, dtype: torch.dtype) -> None:
+        self.source, self.dtype = source, dtype
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> Sample:
+        return self.__getitems__([range(len(self))[i]])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """The samples at ``indices`` in one go; pixels are copied once, into the tensors of the batch."""
+        found = self.source.views(indices)
+        shapes = {image.shape for image, _ in found}
+        if len(shapes) > 1 or len(next(iter(shapes))) != 2:  # cines
+            return [to_tensors(sample, self.dtype) for sample in self.source.__getitems__(indices)]
+        images = np.empty((len(found), 1, *shapes.pop()), _NUMPY[self.dtype])
+        masks = np.empty(images.shape, np.uint8)
+        for i, (image, mask) in enumerate(found):
+            images[i, 0], masks[i, 0] = image, UNLABELLED if mask is None else mask
+        whole = torch.from_numpy(images), torch.from_numpy(masks)
+        samples = [
+            {IMAGE: image, MASK: mask, **_convert_metadata(self.source.metadata(i))}
+            for image, mask, i in zip(*whole, indices, strict=True)
+        ]
+        return Batch(samples, *whole)
+
+
+class TorchStream(IterableDataset[Sample]):
+    """Iterable; workers share its shards as ``datasets`` deals them out."""
+
+    def __init__(self, source: NumpyStream, dtype: torch.dtype) -> None:
+        self.source, self.dtype = source, dtype
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (to_tensors(sample, self.dtype) for sample in self.source)
+
+
+def wrap_samples(source: NumpySamples | NumpyStream, dtype: torch.dtype | None) -> TorchSamples | TorchStream:
+    """The PyTorch dataset of ``source``."""
+    dtype = dtype or torch.float32
+    if dtype not in _NUMPY:
+        raise ArgumentError(f"dtype={dtype}.", f"one of {', '.join(map(str, _NUMPY))}", "torch_samples(data)")
+    return TorchSamples(source, dtype) if isinstance(source, NumpySamples) else TorchStream(source, dtype)
+
+
+def to_tensors(sample: Sample, dtype: torch.dtype) -> Sample:
+    """The sample with tensors that have a channel axis in front."""
+    return {
+        IMAGE: torch.from_numpy(sample[IMAGE].astype(_NUMPY[dtype], copy=False))[None],
+        MASK: torch.from_numpy(sample[MASK])[None],
+        **_convert_metadata({name: value for name, value in sample.items() if name not in (IMAGE, MASK)}),
+    }
+
+
+def collate_tensors(samples: Sequence[Any]) -> Sample:
+    """One dictionary of a batch; see :func:`samples.collate`."""
+    out: Sample = {}
+    for name in samples[0]:
+        values = [sample[name] for sample in samples]
+        if isinstance(samples, Batch) and name in (IMAGE, MASK):
+            out[name] = samples.images if name == IMAGE else samples.masks
+        else:
+            out[name] = values if _is_ragged(values) else default_collate(values)
+    return out
+
+
+def _is_ragged(values: list[Any]) -> bool:
+    """Lists (of a cine's frames), and tensors of different shapes."""
+    first = values[0]
+    return isinstance(first, list) or (isinstance(first, torch.Tensor) and len({v.shape for v in values}) > 1)
+
+
+def _convert_metadata(metadata: Sample) -> Sample:
+    return {**metadata, "spacing": torch.from_numpy(np.array(metadata["spacing"]))}

@@ -1,0 +1,152 @@
+"""Croissant 1.1: the machine-readable description of an edition (https://docs.mlcommons.org/croissant)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+from huggingface_hub import constants
+
+from mousecmr_data.adapters import huggingface
+from mousecmr_data.adapters.huggingface import Column, Config
+from mousecmr_data.export.card import TAGS, make_release_bibtex
+from mousecmr_data.export.release import SYNTHETIC_BANNER, Release, Shard, get_license_url
+
+REPOSITORY = "repo"
+"""The file object that all others lie in: ``mlcroissant.Dataset(..., mapping={"repo": folder})`` reads a folder."""
+_NO_HASH = "https://github.com/mlcommons/croissant/issues/80"
+"""A git repository has no SHA-256, the specification wants one: what the hub itself writes. Each file has its own."""
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+_TYPES = {"string": "sc:Text", "bool": "sc:Boolean", "float64": "sc:Float", "int16": "sc:Integer"}
+_KEYS = (
+    "arrayShape citeAs column containedIn equivalentProperty extract field fileProperty fileObject "
+    "fileSet format includes isArray isLiveDataset jsonPath key md5 parentField path recordSet references regex "
+    "repeated replace samplingRate separator source subField transform"
+)
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "sc": "https://schema.org/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "description": {"@container": "@language"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "name": {"@container": "@language"},
+    "conformsTo": "dct:conformsTo",
+    **{key: f"cr:{key}" for key in _KEYS.split()},
+}
+"""The context of the specification."""
+
+
+def render_croissant(edition: Release, written: Sequence[Shard]) -> str:
+    """The text of croissant.json."""
+    return json.dumps(describe_release(edition, written), indent=1, ensure_ascii=False) + "\n"
+
+
+def describe_release(edition: Release, written: Sequence[Shard]) -> dict[str, Any]:
+    """The description as a JSON-LD object."""
+    manifest = edition.manifest
+    home = f"{constants.ENDPOINT}/datasets/{edition.name}"
+    images = sum(m.images for m in edition.mice)
+    about = f"Short-axis cine MRI of {len(edition.mice)} mice ({images} 2D images) with masks of the left ventricle."
+    configs = [c for c in huggingface.CONFIGS if any(s.config == c for s in written)]
+    described: dict[str, Any] = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "name": edition.title,
+        "description": f"{SYNTHETIC_BANNER} {about}" if edition.synthetic else about,
+        "conformsTo": CONFORMS_TO,
+        "license": get_license_url(manifest.licence) or manifest.licence,
+        "url": home,
+        "version": f"0.0.0+{manifest.version}",
+        "citeAs": make_release_bibtex(edition),
+        "keywords": [*(["synthetic"] if edition.synthetic else []), *TAGS],
+        "isLiveDataset": False,
+        "creator": [
+            {"@type": "sc:Person", "name": f"{a['given']} {a['family']}", "givenName": a["given"]}
+            for a in manifest.paper.get("authors", ())
+        ]
+        or [{"@type": "sc:Organization", "name": "not stated"}],
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": REPOSITORY,
+                "name": REPOSITORY,
+                "description": "The repository on the hub; locally, the folder with this file.",
+                "contentUrl": home,
+                "encodingFormat": "git+https",
+                "sha256": _NO_HASH,
+            },
+            *(_describe_file(s) for s in written),
+            *(_describe_file_set(c) for c in configs),
+        ],
+        "recordSet": [_describe_record_set(c) for c in configs],
+    }
+    if manifest.released:
+        described["datePublished"] = manifest.released
+    if manifest.homepage:
+        described["sameAs"] = manifest.homepage
+    return described
+
+
+def _describe_file(shard: Shard) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": shard.path,
+        "name": shard.path,
+        "containedIn": {"@id": REPOSITORY},
+        "contentUrl": shard.path,
+        "contentSize": f"{shard.bytes} B",
+        "encodingFormat": "application/x-parquet",
+        "sha256": shard.sha256,
+    }
+
+
+def _describe_file_set(config: Config) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": f"{config}-files",
+        "name": f"{config}-files",
+        "containedIn": {"@id": REPOSITORY},
+        "encodingFormat": "application/x-parquet",
+        "includes": f"{config}/*.parquet",
+    }
+
+
+def _describe_record_set(config: Config) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": config,
+        "name": config,
+        "description": huggingface.ABOUT[config],
+        "key": {"@id": f"{config}/mouse"} if config == "cines" else [{"@id": f"{config}/{k}"} for k in _KEY],
+        "field": [_describe_field(config, column) for column in huggingface.COLUMNS[config]],
+    }
+
+
+_KEY = ("mouse", "frame", "slice")
+
+
+def _describe_field(config: Config, column: Column) -> dict[str, Any]:
+    feature = column.feature
+    source: dict[str, Any] = {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": column.name}}
+    field: dict[str, Any] = {
+        "@type": "cr:Field",
+        "@id": f"{config}/{column.name}",
+        "name": column.name,
+        "description": column.about,
+    }
+    if isinstance(feature, datasets.Image | datasets.Nifti):
+        source["transform"] = {"jsonPath": "bytes"}
+        kind = "sc:ImageObject" if isinstance(feature, datasets.Image) else "sc:Text"
+        return {**field, "dataType": kind, "source": source}
+    if isinstance(feature, datasets.List):
+        shape = str(feature.length) if feature.length > 0 else "-1"
+        kind = _TYPES[feature.feature.dtype]
+        return {**field, "dataType": kind, "isArray": True, "arrayShape": shape, "source": source}
+    return {**field, "dataType": _TYPES[feature.dtype], "source": source}

@@ -1,0 +1,268 @@
+"""The folder of an edition, ready for a hub: built beside its place, then renamed; goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
+
+import mousecmr_data
+from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data.adapters import huggingface
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.download.cache import get_cache_root
+from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError, UploadError
+from mousecmr_data.export.card import (
+    make_release_bibtex,
+    render_card,
+    render_datasheet,
+    render_participants,
+    render_participants_sidecar,
+)
+from mousecmr_data.export.croissant import render_croissant
+from mousecmr_data.export.release import (
+    Release,
+    Shard,
+    ShardPlan,
+    check_repo_id,
+    compute_sha256,
+    make_license_text,
+    make_release,
+    plan_shards,
+    write_shard,
+)
+
+FOLDER_FORMAT = 1
+PROVENANCE_FILE = "provenance.json"
+SUMS_FILE = "SHA256SUMS"
+_STATE_FILE = ".state.json"
+"""In the folder that is being built: the files that are ready."""
+
+
+def build_folder(
+    cohort: Cohort, name: str, folder: str | Path, done: Callable[[ShardPlan], None] = lambda _: None
+) -> tuple[Release, Path]:
+    """Build the edition of ``cohort`` called ``name`` (ORG/NAME) in ``folder``; returns both.
+
+    Files that an earlier, broken-off run finished are taken over if they are what would be written now, and an
+    edition that is complete already is left as it is. ``done`` is called with each Parquet file that is ready.
+
+    Raises what :func:`export.release.make_release` raises, and CacheError where ``folder`` holds something else or cannot
+    be written.
+    """
+    target = Path(folder).absolute()
+    edition = make_release(cohort, name)
+    wanted = plan_shards(edition)
+    with hold_lock(get_cache_root() / "publish", str(target)):
+        if _is_complete(target, edition, cohort, wanted):
+            for plan in wanted:
+                done(plan)
+            return edition, target
+        _check_target(target)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            partial.mkdir(parents=True, exist_ok=True)
+            written = _write_shards(wanted, cohort, partial, done)
+            _write_documents(edition, written, partial)
+            _write_sums(partial)
+            (partial / _STATE_FILE).unlink()
+            _replace_folder(partial, target)
+        except OSError as e:
+            raise translate_os_error(e, target) from e
+    return edition, target
+
+
+def check_folder(folder: str | Path) -> dict[str, str]:
+    """Hash every file of a built folder again: the SHA-256 by path. ChecksumError, MissingDataError."""
+    folder = Path(folder)
+    if not (folder / SUMS_FILE).is_file():
+        raise MissingDataError(f"There is no {SUMS_FILE} in {folder}.", "a folder built by mousecmr publish")
+    lines = [line.split("  ", 1) for line in (folder / SUMS_FILE).read_text("utf-8").splitlines()]
+    sums = {path: sha256 for sha256, path in lines}
+    for path, expected in sums.items():
+        if not (folder / path).is_file():
+            raise MissingDataError(
+                f"{path} is missing in {folder}.", "a whole folder", f"rm -r {folder}; publish again"
+            )
+        if compute_sha256(folder / path) != expected:
+            raise ChecksumError(
+                f"{folder / path} was changed.", f"SHA-256 {expected}", f"rm -r {folder}; publish again"
+            )
+    return sums
+
+
+def _write_shards(
+    wanted: list[ShardPlan], cohort: Cohort, partial: Path, done: Callable[[ShardPlan], None]
+) -> list[Shard]:
+    state = partial / _STATE_FILE
+    ready = _read_state(state)
+    written = []
+    for plan in wanted:
+        shard = ready.get(plan.path)
+        if shard is None or not _is_current(shard, plan, cohort, partial):
+            shard = write_shard(plan, cohort, partial)
+        written.append(shard)
+        temporary = state.with_name(f"{_STATE_FILE}.part")
+        temporary.write_text(json.dumps([asdict(s) for s in written]), encoding="utf-8")
+        temporary.replace(state)
+        done(plan)
+    keep = {s.path for s in written} | {_STATE_FILE}
+    for file in [p for p in partial.rglob("*") if p.is_file()]:  # of an edition with other files
+        if file.relative_to(partial).as_posix() not in keep:
+            file.unlink()
+    return written
+
+
+def _is_current(shard: Shard, plan: ShardPlan, cohort: Cohort, folder: Path) -> bool:
+    """Whether a file is whole and what ``plan`` would write now."""
+    path = folder / plan.path
+    return (
+        (shard.config, shard.split, tuple(shard.mice)) == (plan.config, plan.split, plan.mice)
+        and path.is_file()
+        and path.stat().st_size == shard.bytes
+        and shard.identity == huggingface.compute_fingerprint(cohort, plan.config, plan.mice)
+        and compute_sha256(path) == shard.sha256
+    )
+
+
+def _read_state(path: Path) -> dict[str, Shard]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {r["path"]: Shard(**{**r, "mice": tuple(r["mice"])}) for r in rows}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _write_documents(edition: Release, written: list[Shard], folder: Path) -> None:
+    texts = {
+        "README.md": render_card(edition, written),
+        "croissant.json": render_croissant(edition, written),
+        "DATASHEET.md": render_datasheet(edition),
+        "participants.tsv": render_participants(edition),
+        "participants.json": render_participants_sidecar(edition),
+        "CITATION.bib": make_release_bibtex(edition),
+        "LICENSE": make_license_text(edition),
+        PROVENANCE_FILE: json.dumps(_make_provenance(edition, written), indent=1, ensure_ascii=False) + "\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _make_provenance(edition: Release, written: list[Shard]) -> dict[str, Any]:
+    """Where everything comes from; without dates, so that the same data give the same bytes."""
+    manifest = edition.manifest
+    return {
+        "format": FOLDER_FORMAT,
+        "made_by": f"mousecmr-data {mousecmr_data.__version__}",
+        "name": edition.name,
+        "synthetic": edition.synthetic,
+        "source": manifest.name,
+        "version": manifest.version,
+        "homepage": manifest.homepage,
+        "licence": manifest.licence,
+        "split_scheme": edition.split_scheme,
+        "mice": {m.name: {"file": m.file, "checksum": m.checksum, "split": m.split} for m in edition.mice},
+        "files": [asdict(s) for s in written],
+    }
+
+
+def _write_sums(folder: Path) -> None:
+    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    lines = [f"{compute_sha256(folder / p)}  {p}\n" for p in paths if p not in (_STATE_FILE, SUMS_FILE)]
+    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _is_complete(target: Path, edition: Release, cohort: Cohort, wanted: list[ShardPlan]) -> bool:
+    try:
+        table = json.loads((target / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        found = {r["path"]: Shard(**{**r, "mice": tuple(r["mice"])}) for r in table["files"]}
+        check_folder(target)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    same = _make_provenance(edition, [found[p.path] for p in wanted if p.path in found]) == {
+        **table,
+        "files": [asdict(s) for s in found.values()],
+    }
+    return same and len(found) == len(wanted) and all(_is_current(found[p.path], p, cohort, target) for p in wanted)
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not (target / PROVENANCE_FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise CacheError(
+            f"{target} holds something that mousecmr publish did not make.", "a new folder", "-o ANOTHER/FOLDER"
+        )
+
+
+def _replace_folder(partial: Path, target: Path) -> None:
+    """Rename the new edition to its place; the older one goes when the new one is there."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# MERGED export.hub: A built folder to a hub: one commit, so that the dataset there is the old one or the new one, never a mixture.
+
+
+@dataclass(frozen=True)
+class UploadResult:
+    """Where a dataset is now."""
+
+    name: str
+    commit: str
+    """40 hex digits: ``load_dataset(name, revision=commit)`` pins it."""
+    url: str
+
+
+def upload_folder(folder: str | Path, name: str, *, private: bool = False, message: str = "") -> UploadResult:
+    """Upload a folder made by :func:`export.hub.build_folder` to the dataset ``name``; each file is hashed first.
+
+    The hub is that of ``HF_ENDPOINT``, the token that of ``HF_TOKEN`` or of ``hf auth login``. Files that the hub has
+    are not sent again, so an upload that was broken off goes on. Files of an older edition are removed in the same
+    commit. ``private`` counts for a dataset that does not exist yet.
+
+    Raises ChecksumError, MissingDataError (the folder is not whole), UploadError (the hub refused, or is not there).
+    """
+    root = Path(folder)
+    paths = [*check_folder(root), SUMS_FILE]
+    api = HfApi(library_name="mousecmr-data")
+    try:
+        api.create_repo(check_repo_id(name), repo_type="dataset", private=private, exist_ok=True)
+        there = api.list_repo_files(name, repo_type="dataset")
+        ours = tuple(f"{config}/" for config in huggingface.CONFIGS)
+        stale = [p for p in there if p.startswith(ours) and p not in paths]
+        made = api.create_commit(
+            name,
+            [
+                *(CommitOperationDelete(p) for p in stale),
+                *(CommitOperationAdd(p, root / p) for p in paths),
+            ],
+            commit_message=message or "Published with mousecmr-data",
+            repo_type="dataset",
+        )
+    except (errors.HfHubHTTPError, huggingface_hub.errors.LocalTokenNotFoundError, OSError, RuntimeError) as e:
+        raise UploadError(
+            f"The hub did not take {name}: {_describe_error(e)}",
+            "a token that may write there (HF_TOKEN) and a connection",
+            "hf auth login, then the same command again: what was sent is not sent twice",
+        ) from e
+    return UploadResult(name, made.oid, f"{api.endpoint}/datasets/{name}")
+
+
+def _describe_error(error: BaseException) -> str:
+    """The first lines of an error and of what caused it."""
+    found = []
+    while True:
+        found.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+        if error.__cause__ is None:
+            return " ".join(dict.fromkeys(found))
+        error = error.__cause__

@@ -1,0 +1,179 @@
+"""A cohort as NIfTI files: a folder a mouse, the cine in 4D, and a mask for each labelled frame in 3D.
+
+    Mouse4/Mouse4_cine.nii.gz            (x, y, slice, frame) uint16, in mm and s
+    Mouse4/Mouse4_frame00_ED_mask.nii.gz (x, y, slice) uint8
+    Mouse4/Mouse4.json                   sources of the sizes, labelled frames, phases, synthetic or not
+
+A frame that nobody segmented has no mask file: zeros would say "background".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.memmap import read_without_converting
+from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.errors import ArgumentError, CacheError, UnlabelledError
+from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
+from mousecmr_data.schema.labels import MEANINGS
+from mousecmr_data.schema.variables import MASK
+
+# MERGED export.nifti: What the exports share: a folder that appears whole, and what a mouse's sidecar says.
+
+
+@contextmanager
+def create_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``path`` when the block ends; nothing stays behind if it fails.
+
+    Raises CacheError if ``path`` exists or cannot be made.
+    """
+    target = Path(path).absolute()
+    if target.exists():
+        raise CacheError(f"{target} exists.", "a path where nothing is", f"rm -r {target}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as e:
+        raise translate_os_error(e, target) from e
+    try:
+        yield partial
+        partial.chmod(0o755)
+        partial.rename(target)
+    except OSError as e:
+        raise translate_os_error(e, target) from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def describe_mouse(ds: xr.Dataset) -> dict[str, Any]:
+    """What an image file cannot say of a mouse."""
+    labelled = np.flatnonzero(ds["labelled"].values).tolist()
+    phases = ds["phase"].values.astype(str).tolist()
+    return {
+        "mouse": ds.attrs["mouse"],
+        "synthetic": bool(ds.attrs["synthetic"]),
+        "source": ds.attrs["source"],
+        "version": ds.attrs["version"],
+        "split": ds.attrs["split"],
+        "phenotype": ds.attrs["phenotype"],
+        "voxel_size_mm_zyx": list(get_spacing(ds)),
+        "voxel_size_source": ds.attrs["voxel_size_source"],
+        "frame_time_ms": float(ds["time"].attrs["frame_time"]),
+        "frame_time_source": ds.attrs["frame_time_source"],
+        "slice_order": ds.attrs["slice_order"],
+        "labelled_frames": labelled,
+        "phases": {str(i): phases[i] for i in labelled},
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people and programs."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# MERGED export.nifti: A cohort as an nnU-Net dataset (v2): a case for each labelled frame, in 3D.
+#
+#     imagesTr/Mouse4_frame00_0000.nii.gz  labelsTr/Mouse4_frame00.nii.gz   mice of train and validation
+#     imagesTs/...                         labelsTs/...                     mice of test
+#     dataset.json  splits_final.json
+#
+# nnU-Net makes folds of its own: copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed`` to
+# train on the cohort's split by mouse (fold 0). Its own folds would put frames of one mouse on both sides.
+
+
+FILE_ENDING = ".nii.gz"
+TEST, VALIDATION = "test", "validation"
+_DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
+
+
+def write_nnunet_dataset(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda _: None) -> Path:
+    """Write the labelled frames of ``cohort`` to the new folder ``path``, calling ``done`` with each mouse.
+
+    Raises ArgumentError (nnU-Net wants names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
+    to train on), CacheError (``path`` exists).
+    """
+    path = Path(path)
+    if not _DATASET_NAME.fullmatch(path.name):
+        raise ArgumentError(f"nnU-Net does not take {path.name!r}.", "Dataset, three digits, _ and a name",
+                            f"-o {path.with_name('Dataset130_MouseCMR')}")  # fmt: skip
+    cases: dict[str, list[str]] = {}
+    mice = []
+    with create_folder(path) as folder:
+        for part in ("imagesTr", "labelsTr"):
+            (folder / part).mkdir()
+        for mouse in cohort.mice:
+            ds = read_without_converting(cohort, mouse)
+            about = describe_mouse(ds)
+            mice.append(about)
+            end = "Ts" if about["split"] == TEST else "Tr"
+            for frame in about["labelled_frames"]:
+                case = f"{mouse}_frame{frame:02d}"
+                cases.setdefault(str(about["split"]), []).append(case)
+                one = ds.isel(frame=[frame])
+                (folder / f"images{end}").mkdir(exist_ok=True)
+                (folder / f"labels{end}").mkdir(exist_ok=True)
+                write_nifti_images(one, folder / f"images{end}" / f"{case}_0000{FILE_ENDING}")
+                write_nifti_labels(one[MASK].values, folder / f"labels{end}" / f"{case}{FILE_ENDING}", one)
+            done(mouse)
+        training = [c for split, names in cases.items() if split != TEST for c in names]
+        if not training:
+            raise UnlabelledError(
+                "No mouse to train on has a labelled frame.",
+                "mice of the splits train or validation",
+                "leave out --split",
+            )
+        write_json(folder / "dataset.json", _make_dataset_json(cohort, len(training), mice))
+        if VALIDATION in cases and len(cases[VALIDATION]) < len(training):
+            held = cases[VALIDATION]
+            split = {"train": [c for c in training if c not in set(held)], "val": held}
+            write_json(folder / "splits_final.json", [split])
+    return path
+
+
+def _make_dataset_json(cohort: Cohort, n_training: int, mice: list[dict[str, Any]]) -> dict[str, Any]:
+    manifest = cohort.source.manifest
+    synthetic = cohort.synthetic or any(m["synthetic"] for m in mice)
+    return {
+        "channel_names": {"0": "cine MRI"},
+        "labels": {meaning: int(label) for label, meaning in MEANINGS.items()},
+        "numTraining": n_training,
+        "file_ending": FILE_ENDING,
+        "name": ("SYNTHETIC " if synthetic else "") + manifest.name,
+        "description": manifest.title,
+        "reference": manifest.paper.get("doi", manifest.homepage),
+        "licence": manifest.licence,
+        "release": manifest.version,
+        "synthetic": synthetic,
+        "mice": {m["mouse"]: m for m in mice},
+    }
+
+
+def write_nifti_dataset(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda _: None) -> Path:
+    """Write ``cohort`` to the new folder ``path``, calling ``done`` with each mouse. CacheError if it exists."""
+    with create_folder(path) as folder:
+        for mouse in cohort.mice:
+            ds = read_without_converting(cohort, mouse)
+            about = describe_mouse(ds)
+            place = folder / mouse
+            place.mkdir()
+            write_nifti_images(ds, place / f"{mouse}_cine.nii.gz")
+            masks = {}
+            for frame in about["labelled_frames"]:
+                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask.nii.gz"
+                masks[str(frame)] = name
+                write_nifti_labels(ds[MASK].isel(frame=[frame]).values, place / name, ds)
+            write_json(place / f"{mouse}.json", {**about, "cine": f"{mouse}_cine.nii.gz", "masks": masks})
+            done(mouse)
+    return Path(path)

@@ -1,0 +1,285 @@
+"""What is published: one cohort under one name, with its facts, checked for honesty."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from mousecmr_data.adapters import huggingface
+from mousecmr_data.adapters.huggingface import Config
+from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, MissingExtraError
+from mousecmr_data.schema.manifest import Manifest
+
+SYNTHETIC_MARK = "SYNTHETIC"
+SYNTHETIC_BANNER = "SYNTHETIC DATA: computed by a phantom, not measured on animals."
+_SYNTHETIC_WORDS = ("synthetic", "phantom")
+
+
+@dataclass(frozen=True)
+class ReleaseMouse:
+    """A mouse in numbers."""
+
+    name: str
+    split: str
+    """"none" where it is in none."""
+    phenotype: str
+    slices: int
+    frames: int
+    labelled_frames: tuple[int, ...]
+    shape_yx: tuple[int, int]
+    voxel_size_mm: tuple[float, float, float]
+    """(z, y, x)."""
+    frame_time_ms: float
+    voxel_size_source: str
+    file: str
+    """Name of its file below the manifest's address; empty where there is none."""
+    checksum: str
+    """Published checksum of that file, with its kind; empty where there is none."""
+
+    @property
+    def images(self) -> int:
+        """Number of 2D images."""
+        return self.slices * self.frames
+
+
+@dataclass(frozen=True)
+class Release:
+    """A cohort as it is published, under ``name``."""
+
+    name: str
+    manifest: Manifest
+    mice: tuple[ReleaseMouse, ...]
+    split_scheme: str
+    synthetic: bool
+
+    @property
+    def title(self) -> str:
+        """The manifest's title; that of synthetic data begins with SYNTHETIC."""
+        title = self.manifest.title
+        return title if not self.synthetic or title.startswith(SYNTHETIC_MARK) else f"{SYNTHETIC_MARK}: {title}"
+
+    @property
+    def splits(self) -> Mapping[str, tuple[ReleaseMouse, ...]]:
+        """The mice of each split, in the scheme's order."""
+        order = [*(self.manifest.splits[self.split_scheme].mice if self.split_scheme else ()), "none"]
+        found = {split: tuple(m for m in self.mice if m.split == split) for split in order}
+        return {split: mice for split, mice in found.items() if mice}
+
+    @property
+    def whole(self) -> bool:
+        """Whether all mice of the manifest are in it."""
+        return len(self.mice) == len(self.manifest.files)
+
+
+def make_release(cohort: Cohort, name: str) -> Release:
+    """The edition of ``cohort`` called ``name``; reads no image.
+
+    Raises MissingDataError (no mouse), ManifestError (a mouse says that it is synthetic, the manifest that it
+    is not; or the reverse), ArgumentError (a synthetic cohort under a name that does not say so).
+    """
+    manifest = cohort.source.manifest
+    claimed = cohort.synthetic or manifest.synthetic
+    if claimed and not any(word in name.rpartition("/")[2].lower() for word in _SYNTHETIC_WORDS):
+        raise ArgumentError(
+            f"{manifest.name} is synthetic, the name {name!r} does not say so.",
+            "'synthetic' or 'phantom' in the name",
+            f"{name}-synthetic",
+        )
+    mice, synthetic = [], {}
+    for ds in cohort:
+        mouse = str(ds.attrs["mouse"])
+        synthetic[mouse] = bool(ds.attrs["synthetic"])
+        entry = manifest.files.get(mouse)
+        mice.append(
+            ReleaseMouse(
+                mouse,
+                str(ds.attrs["split"]),
+                str(ds.attrs["phenotype"]),
+                ds.sizes["slice"],
+                ds.sizes["frame"],
+                tuple(int(i) for i in ds["labelled"].values.nonzero()[0]),
+                (ds.sizes["y"], ds.sizes["x"]),
+                get_spacing(ds),
+                float(ds["time"].attrs["frame_time"]),
+                str(ds.attrs["voxel_size_source"]),
+                entry.path if entry else "",
+                _find_checksum(manifest, mouse),
+            )
+        )
+    if not mice:
+        raise MissingDataError("This cohort is empty: there is nothing to publish.", "at least one mouse")
+    strangers = [mouse for mouse, is_synthetic in synthetic.items() if is_synthetic != claimed]
+    if strangers:
+        raise ManifestError(
+            f"{strangers[0]} says that it is {'real' if claimed else 'SYNTHETIC'}, {manifest.name} that its mice are "
+            f"{'SYNTHETIC' if claimed else 'real'}.",
+            "real and synthetic mice in datasets of their own",
+            "in the manifest's dataset.toml: synthetic = true",
+        )
+    return Release(name, manifest, tuple(mice), cohort.split_scheme, claimed)
+
+
+def check_repo_id(text: str) -> str:
+    """``text`` if it can be the name of a dataset on a hub; else ArgumentError."""
+    part = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+    if not re.fullmatch(rf"{part}/{part}", text) or re.search(r"--|\.\.", text):
+        raise ArgumentError(f"{text!r} is no name of a dataset on a hub.", "ORG/NAME", "--repo-id my-lab/mouse-cines")
+    return text
+
+
+def _find_checksum(manifest: Manifest, mouse: str) -> str:
+    entry = manifest.files.get(mouse)
+    if entry is None:
+        return ""
+    if entry.sha256:
+        return f"sha256:{entry.sha256}"
+    return f"git-blob-sha1:{entry.git_blob_sha1}" if entry.git_blob_sha1 else ""
+
+
+# MERGED export.release: The licence an edition comes under: that of its manifest, and no other.
+
+
+_LICENSE_FOLDER = Path(__file__).parent / "licenses"
+_HUB_NAMES = {
+    "GPL-3.0": "gpl-3.0",
+    "CC0-1.0": "cc0-1.0",
+    "CC-BY-4.0": "cc-by-4.0",
+    "CC-BY-SA-4.0": "cc-by-sa-4.0",
+    "MIT": "mit",
+    "Apache-2.0": "apache-2.0",
+    "BSD-3-Clause": "bsd-3-clause",
+}
+"""Names of licences on the hub, by their SPDX name."""
+
+
+def make_license_text(edition: Release) -> str:
+    """The text of LICENSE: the licence itself where we have its text, else what it is called."""
+    name = edition.manifest.licence
+    path = _LICENSE_FOLDER / f"{name}.txt"
+    head = f"{edition.title}\nLicence of the data: {name}\n"
+    if path.is_file():
+        return f"{head}\n{path.read_text(encoding='utf-8')}"
+    return f"{head}Its text is not part of this folder: see {get_license_url(name) or edition.manifest.homepage or 'its owner'}.\n"
+
+
+def make_hub_license(name: str) -> dict[str, str]:
+    """The licence as the hub's metadata want it."""
+    if name in _HUB_NAMES:
+        return {"license": _HUB_NAMES[name]}
+    return {"license": "other", "license_name": "".join(c if c.isalnum() else "-" for c in name.lower())}
+
+
+def get_license_url(name: str) -> str:
+    """The page of a licence with an SPDX name; empty for others."""
+    return f"https://spdx.org/licenses/{name}.html" if name in _HUB_NAMES else ""
+
+
+# MERGED export.release: The Parquet files of an edition: which there are, and how one is written, whole or not at all.
+
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as e:
+    raise MissingExtraError.of("pyarrow", "huggingface") from e
+
+ROWS_PER_GROUP: dict[Config, int] = {"labelled": 32, "slices": 32, "cines": 1}
+"""Rows that a reader gets at once: 32 slices are about 4 MB, so that a stream starts soon."""
+MICE_PER_FILE: dict[Config, int] = {"labelled": 4, "slices": 4, "cines": 4}
+"""Mice a file: about 100 MB, so that what is broken off costs little."""
+_DICTIONARY_COLUMNS = ["mouse", "phase", "split", "phenotype"]
+"""Columns of few different texts: a dictionary pays."""
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A file to write."""
+
+    config: Config
+    split: str
+    """As ``datasets`` names it."""
+    path: str
+    """Below the folder, with forward slashes."""
+    mice: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file that was written."""
+
+    path: str
+    config: Config
+    split: str
+    mice: tuple[str, ...]
+    rows: int
+    bytes: int
+    memory: int
+    """Bytes of the rows in memory."""
+    sha256: str
+    identity: str
+    """What it was made from; see ``adapters.huggingface.identity``."""
+
+
+def plan_shards(edition: Release) -> list[ShardPlan]:
+    """The files of an edition, config by config and split by split."""
+    found = []
+    for config in huggingface.CONFIGS:
+        for split, mice in edition.splits.items():
+            names = [m.name for m in mice if _has_rows(m, config)]
+            groups = [tuple(names[i : i + MICE_PER_FILE[config]]) for i in range(0, len(names), MICE_PER_FILE[config])]
+            name = huggingface.make_split_name(split)
+            for i, group in enumerate(groups):
+                path = f"{config}/{name}-{i:05d}-of-{len(groups):05d}.parquet"
+                found.append(ShardPlan(config, name, path, group))
+    return found
+
+
+def write_shard(plan: ShardPlan, cohort: Cohort, folder: Path) -> Shard:
+    """Write the file of ``plan`` below ``folder``: temporary name, then renamed."""
+    identity = huggingface.compute_fingerprint(cohort, plan.config, plan.mice)
+    schema = huggingface.make_features(plan.config).arrow_schema  # says to ``datasets`` what the columns are
+    target = folder / plan.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.part")
+    rows = memory = 0
+    try:
+        with pq.ParquetWriter(
+            partial,
+            schema,
+            compression="zstd",
+            use_dictionary=[name for name in _DICTIONARY_COLUMNS if pa.types.is_string(schema.field(name).type)],
+            write_statistics=[name for name in schema.names if name not in ("image", "mask")],
+        ) as writer:
+            source = huggingface.generate_rows(plan.mice, cohort, plan.config)
+            for group in _group_rows(source, ROWS_PER_GROUP[plan.config]):
+                table = pa.Table.from_pylist(group, schema)
+                writer.write_table(table, row_group_size=len(group))
+                rows, memory = rows + len(group), memory + table.nbytes
+        sha256 = compute_sha256(partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    size = target.stat().st_size
+    return Shard(plan.path, plan.config, plan.split, plan.mice, rows, size, memory, sha256, identity)
+
+
+def compute_sha256(path: Path) -> str:
+    """The SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _has_rows(mouse: ReleaseMouse, config: Config) -> bool:
+    return config != "labelled" or bool(mouse.labelled_frames)
+
+
+def _group_rows(rows: Iterable[dict[str, object]], size: int) -> Iterator[list[dict[str, object]]]:
+    source = iter(rows)
+    while group := list(islice(source, size)):
+        yield group

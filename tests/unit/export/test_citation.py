@@ -1,0 +1,40 @@
+import re
+from pathlib import Path
+
+import yaml
+
+from mousecmr_data.export.citation import make_bibtex, make_cff
+from mousecmr_data.phantom.source import make_manifest as phantom
+from mousecmr_data.schema.manifest import load_manifest
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_citation_cff_is_what_the_script_makes() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert text == make_cff(load_manifest()), "python scripts/make_citation.py"
+    cff = yaml.safe_load(text)
+    assert cff["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= cff.keys()
+    assert cff["preferred-citation"]["doi"] == load_manifest().paper["doi"]
+    assert len(cff["preferred-citation"]["authors"]) == 10
+
+
+def test_bibtex_names_article_data_and_software() -> None:
+    entries = make_bibtex(load_manifest())
+    assert list(entries) == ["paper", "data", "software"]
+    for entry in entries.values():
+        assert entry.count("{") == entry.count("}")
+        assert re.match(r"@(article|misc)\{\w+,\n", entry)
+    assert "doi     = {10.1016/j.jocmr.2026.102706}" in entries["paper"]
+    assert "alphabetical order, as indexed" in entries["paper"]
+    assert load_manifest().version in entries["data"]
+    assert "GPL-3.0" in entries["data"]
+    assert "{MRI}" in entries["paper"], "BibTeX would make it lower case"
+
+
+def test_synthetic_data_are_cited_as_such() -> None:
+    entries = make_bibtex(phantom("phantom"))
+    assert "paper" not in entries
+    assert "SYNTHETIC" in entries["data"]
+    assert "Anderson" not in "".join(entries.values())
