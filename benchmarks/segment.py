@@ -32,8 +32,8 @@ from mousecmr_data.formats.nifti import write_nifti_images
 from mousecmr_data.inference.engines.cache import describe_processor
 from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS
-from mousecmr_data.web.options import SMALL, Options
-from mousecmr_data.web.server import create_app
+from mousecmr_data.web.app import create_app
+from mousecmr_data.web.config import SMALL_WEIGHTS, ServerConfig
 
 ARGS = ["--headless=new", "--no-sandbox", "--disable-gpu"]
 PATIENCE_MS = 600_000
@@ -41,7 +41,7 @@ PATIENCE_MS = 600_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--weights", default=SMALL)
+    parser.add_argument("--weights", default=SMALL_WEIGHTS)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path)
@@ -97,7 +97,9 @@ def page_times(args: argparse.Namespace, mouse: Path) -> list[tuple[float, float
 @contextmanager
 def served(args: argparse.Namespace) -> Iterator[str]:
     """The page's address; other weights than phantom-small pass for the published ones, under their own name."""
-    options = Options(weights=SMALL if args.weights == SMALL else PUBLISHED_WEIGHTS, cache=args.cache)
+    options = ServerConfig(
+        weights=SMALL_WEIGHTS if args.weights == SMALL_WEIGHTS else PUBLISHED_WEIGHTS, cache=args.cache
+    )
     app: Any = create_app(options)
     loaded = load_model(args.weights, engine=args.engine, cache=args.cache)
     app.state.desk.segmenters._loaded[options.weights] = loaded

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mousecmr_data.inference.predictor import load_model
-from mousecmr_data.web.options import Options
-from mousecmr_data.web.server import create_app
+from mousecmr_data.web.app import create_app
+from mousecmr_data.web.config import ServerConfig
 
 
 @contextmanager
-def page_app(options: Options) -> Iterator[Any]:
+def page_app(options: ServerConfig) -> Iterator[Any]:
     """The app, with phantom-small computed eagerly: loading an engine takes longer than a small mouse.
 
     gradio makes an event loop for every lock where none is running, and closes none: one is running here, in a

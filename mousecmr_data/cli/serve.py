@@ -34,10 +34,10 @@ def command(host: str, port: int, weights: str, upload_limit: int, browser: bool
 
     Nothing leaves the computer. Files are deleted when the page is closed. For research, not for clinical use.
     """
-    from mousecmr_data.web import server
-    from mousecmr_data.web.options import Options
+    from mousecmr_data.web.app import launch
+    from mousecmr_data.web.config import ServerConfig
 
-    chosen = Options(host, weights, upload_limit, cache=cache)
+    chosen = ServerConfig(host, weights, upload_limit, cache=cache)
 
     def opened(address: str) -> None:
         click.echo(f"The page is at {address}  (stop it with Ctrl-C)", err=True)
@@ -47,6 +47,6 @@ def command(host: str, port: int, weights: str, upload_limit: int, browser: bool
             webbrowser.open(address)
 
     try:
-        server.launch(chosen, port, opened=opened)
+        launch(chosen, port, opened=opened)
     except KeyboardInterrupt:
         click.echo("stopped", err=True)

@@ -17,26 +17,73 @@ from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.analysis import SegmentConfig
 from mousecmr_data.pipeline.batch import FLAGS_FILE, LOADING_TEXT, BatchEvent, load_predictor, segment_batch
-from mousecmr_data.web import view
-from mousecmr_data.web.pace import Pace, spoken
-from mousecmr_data.web.rooms import Room
+from mousecmr_data.web.sessions import Session
+from mousecmr_data.web.viewer import write_viewer
 
 if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
 
-Tell = Callable[[float, str], None]
+
+# MERGED web.job: How long a job will take: a first guess, then what the jobs before it took.
+
+
+FIRST_GUESS = {"mousecmr-9.4T-unet3plus": 0.08, "phantom-small": 0.02}
+"""Seconds a 2D slice on two processor cores, most in a window; measured on a shared machine, rounded up."""
+DEFAULT_GUESS = 0.08
+LOADING_SECONDS = {"mousecmr-9.4T-unet3plus": 12.0, "phantom-small": 5.0}
+"""Seconds until the weights are loaded and the first slice is done, once after the start."""
+WRITING_SECONDS = 0.01
+"""Seconds a slice for pictures and files."""
+NEWEST_SHARE = 0.5
+"""The newest job's share in the mean."""
+
+
+class TimeEstimator:
+    """Seconds a slice by weights; learns from every job."""
+
+    def __init__(self) -> None:
+        self._learnt: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def learn(self, weights: str, slices: int, seconds: float) -> None:
+        """A job of ``slices`` 2D slices took ``seconds``, without the loading of weights."""
+        if slices <= 0:
+            return
+        with self._lock:
+            before = self._learnt.get(weights, seconds / slices)
+            self._learnt[weights] = (1 - NEWEST_SHARE) * before + NEWEST_SHARE * seconds / slices
+
+    def expected(self, weights: str, slices: int) -> tuple[float, bool]:
+        """Seconds for ``slices``, and whether that is more than a guess."""
+        if weights in self._learnt:
+            return self._learnt[weights] * slices, True
+        return (FIRST_GUESS.get(weights, DEFAULT_GUESS) + WRITING_SECONDS) * slices + LOADING_SECONDS.get(
+            weights, LOADING_SECONDS["phantom-small"]
+        ), False
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as people say them: 8 s, 40 s, 3 min."""
+    if seconds < 20:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90:
+        return f"{10 * round(seconds / 10)} s"
+    return f"{max(2, round(seconds / 60))} min"
+
+
+ProgressReport = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and what is going on."""
-RESULTS, VIEWS, ZIP = "out", "view", "results.zip"
-PACKED = (".gz", ".webp", ".png", ".dcm")
+RESULTS_FOLDER, VIEWS_FOLDER, ZIP_FILE = "out", "view", "results.zip"
+COMPRESSED_SUFFIXES = (".gz", ".webp", ".png", ".dcm")
 """Files that are compressed already: a second time only costs time."""
 
 
-class PageLeft(BaseException):
+class SessionClosed(BaseException):
     """The page was closed while its job ran. Not an Exception: a failing mouse must not swallow it."""
 
 
 @dataclass
-class Outcome:
+class JobOutcome:
     """What the page shows."""
 
     mice: list[dict[str, Any]]
@@ -49,7 +96,7 @@ class Outcome:
     zip_bytes: int = 0
 
 
-class Segmenters:
+class PredictorCache:
     """Weights that were loaded, kept for the next job."""
 
     def __init__(self, cache: Path | None = None) -> None:
@@ -65,7 +112,9 @@ class Segmenters:
             return self._loaded[settings.weights]
 
 
-def run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
+def run_job(
+    room: Session, settings: SegmentConfig, segmenters: PredictorCache, pace: TimeEstimator, tell: ProgressReport
+) -> JobOutcome:
     """Segment what is in ``room``, show and pack it. What an earlier job left is removed first.
 
     Raises :class:`MissingDataError` where the weights cannot be had, and :class:`PageLeft` as soon as the page is
@@ -74,16 +123,18 @@ def run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace,
     with room.work():
         try:
             if room.left:
-                raise PageLeft
-            return _run(room, settings, segmenters, pace, tell)
+                raise SessionClosed
+            return _run_locked(room, settings, segmenters, pace, tell)
         finally:
             if room.left:
                 room.clear_away()
 
 
-def _run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace, tell: Tell) -> Outcome:
+def _run_locked(
+    room: Session, settings: SegmentConfig, segmenters: PredictorCache, pace: TimeEstimator, tell: ProgressReport
+) -> JobOutcome:
     start = time.perf_counter()
-    _forget(room)
+    _remove_old_results(room)
     tell(0.0, LOADING_TEXT)
     segmenter = segmenters.of(settings)
     loaded = time.perf_counter()
@@ -93,7 +144,7 @@ def _run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace
     def told(event: BatchEvent) -> None:
         nonlocal total, finished, slices
         if room.left:
-            raise PageLeft
+            raise SessionClosed
         if event.kind == "found":
             total = max(1, event.total)
         elif event.kind == "reading":
@@ -101,7 +152,7 @@ def _run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace
         elif event.kind == "slices":
             seconds = (time.perf_counter() - loaded) / max(1, slices + event.done) * (event.total - event.done)
             text = f"{event.name}: {event.done} of {event.total} slices"
-            rest = f", {spoken(seconds)} left" if total == 1 else f" (mouse {finished + 1} of {total})"
+            rest = f", {format_duration(seconds)} left" if total == 1 else f" (mouse {finished + 1} of {total})"
             if event.done >= event.total:
                 text, rest = f"{event.name}: all slices done, now measured, checked and drawn", ""
             tell((finished + 0.8 * event.done / max(1, event.total)) / total, text + rest)
@@ -109,23 +160,23 @@ def _run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace
             finished += 1
             if event.result is not None:
                 slices += event.total
-                made = view.write(event.result, room.folder / VIEWS, f"m{len(views)}")
+                made = write_viewer(event.result, room.folder / VIEWS_FOLDER, f"m{len(views)}")
                 room.views |= made.files
                 views.append(made.about)
 
     done = segment_batch(
-        room.inputs(), room.folder / RESULTS, settings, told=told, scratch=room.folder, segmenter=segmenter
+        room.inputs(), room.folder / RESULTS_FOLDER, settings, told=told, scratch=room.folder, segmenter=segmenter
     )
     tell(0.98, "Packing the results")
-    room.download = _packed(room.folder / RESULTS, room.folder / ZIP)
+    room.download = _pack_results(room.folder / RESULTS_FOLDER, room.folder / ZIP_FILE)
     seconds = time.perf_counter() - start
     pace.learn(settings.weights, slices, time.perf_counter() - loaded)
     if room.left:
-        raise PageLeft
+        raise SessionClosed
     table = done.mice.astype(object).where(done.mice.notna(), None)
-    return Outcome(
+    return JobOutcome(
         [{str(k): v for k, v in row.items()} for row in table.to_dict("records")],
-        pd.read_csv(room.folder / RESULTS / FLAGS_FILE, dtype={"frame": "Int64", "slice": "Int64"}),
+        pd.read_csv(room.folder / RESULTS_FOLDER / FLAGS_FILE, dtype={"frame": "Int64", "slice": "Int64"}),
         done.errors,
         views,
         seconds,
@@ -133,7 +184,7 @@ def _run(room: Room, settings: SegmentConfig, segmenters: Segmenters, pace: Pace
     )
 
 
-def _forget(room: Room) -> None:
+def _remove_old_results(room: Session) -> None:
     """Remove what an earlier job made; the uploads stay."""
     room.views, room.download = {}, None
     for inside in room.folder.iterdir():
@@ -143,10 +194,10 @@ def _forget(room: Room) -> None:
             shutil.rmtree(inside)
 
 
-def _packed(folder: Path, target: Path) -> Path:
+def _pack_results(folder: Path, target: Path) -> Path:
     """All of ``folder`` in one zip, in a folder of its own inside it."""
     with atomic_path(target) as partial, zipfile.ZipFile(partial, "w") as z:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            way = zipfile.ZIP_STORED if path.suffix in PACKED else zipfile.ZIP_DEFLATED
+            way = zipfile.ZIP_STORED if path.suffix in COMPRESSED_SUFFIXES else zipfile.ZIP_DEFLATED
             z.write(path, Path("mousecmr-results") / path.relative_to(folder), way, compresslevel=3)
     return target

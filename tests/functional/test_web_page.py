@@ -16,7 +16,7 @@ from bad_files import bomb, png
 from page_app import page_app
 from small_mouse import SLICES, write_small_mouse
 
-from mousecmr_data.web.options import Options
+from mousecmr_data.web.config import ServerConfig
 
 gradio = pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -40,7 +40,7 @@ def served(phantom_cache: Path) -> Iterator[tuple[str, Any]]:
     """The page's address and its desk."""
     import uvicorn
 
-    options = Options(weights="phantom-small", cache=phantom_cache)
+    options = ServerConfig(weights="phantom-small", cache=phantom_cache)
     with page_app(options) as app, socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

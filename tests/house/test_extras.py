@@ -10,13 +10,13 @@ CASES = {
     "torch": ("torch", "import mousecmr_data.adapters.torch"),
     "evaluation": (
         "pingouin",
-        "from mousecmr_data import evaluate as e; e.icc([[1, 2], [2, 3], [3, 5], [4, 4], [5, 6]])",
+        "from mousecmr_data.metrics.agreement import icc; icc([[1, 2], [2, 3], [3, 5], [4, 4], [5, 6]])",
     ),
     "dask": ("dask", "import mousecmr_data as m; m.load(mice=['Mouse5'], source='phantom', chunks={})['Mouse5']"),
     "huggingface": ("datasets", "import mousecmr_data.adapters.huggingface"),
     "onnx": ("onnxruntime", "import mousecmr_data.inference.engines.onnx"),
     "openvino": ("openvino", "import mousecmr_data.inference.engines.openvino"),
-    "web": ("gradio", "from mousecmr_data.web import server; server.create_app()"),
+    "web": ("gradio", "from mousecmr_data.web.app import create_app; create_app()"),
     "remote": ("fsspec", "import mousecmr_data as m; m.load(source='https://127.0.0.1:9/x.zarr')"),
 }
 

@@ -14,8 +14,8 @@ import pytest
 from layout_files import write as write_hdf5
 from page_app import page_app
 
-from mousecmr_data.web.door import COOKIE
-from mousecmr_data.web.options import MB, Options
+from mousecmr_data.web.config import MB, ServerConfig
+from mousecmr_data.web.middleware import COOKIE_NAME
 
 pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
 testclient = pytest.importorskip("starlette.testclient")
@@ -69,7 +69,7 @@ def fuzzed(rng: random.Random, folder: Path) -> tuple[str, bytes]:
 
 @pytest.fixture
 def client(phantom_cache: Path) -> Iterator[object]:
-    options = Options(weights="phantom-small", upload_mb=1, cache=phantom_cache)
+    options = ServerConfig(weights="phantom-small", upload_mb=1, cache=phantom_cache)
     with page_app(options) as app, testclient.TestClient(app) as made:
         yield made
 
@@ -80,7 +80,7 @@ def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
     results = 0
     for seed in range(COUNT):
         rng = random.Random(seed)
-        room = desk.rooms.open("session", client.cookies[COOKIE])
+        room = desk.rooms.open("session", client.cookies[COOKIE_NAME])
         for drop in range(rng.choice([1, 1, 2])):
             name, content = fuzzed(rng, tmp_path)
             path = rng.choice(["", "", "scan/", "../"]) + name

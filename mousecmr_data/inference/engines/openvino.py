@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import openvino
 import torch
 from safetensors.torch import load, save
 from torch import Tensor

@@ -7,10 +7,10 @@ import pytest
 from page_app import page_app
 
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.web.door import COOKIE
-from mousecmr_data.web.options import MB, Options
-from mousecmr_data.web.rooms import Room, Rooms
-from mousecmr_data.web.server import create_app, launch
+from mousecmr_data.web.app import create_app, launch
+from mousecmr_data.web.config import MB, ServerConfig
+from mousecmr_data.web.middleware import COOKIE_NAME
+from mousecmr_data.web.sessions import Session, SessionStore
 
 pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
 testclient = pytest.importorskip("starlette.testclient")
@@ -25,25 +25,25 @@ pytestmark = [  # gradio's and the test client's, not ours
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with page_app(Options(upload_mb=1)) as app, TestClient(app, raise_server_exceptions=False) as made:
+    with page_app(ServerConfig(upload_mb=1)) as app, TestClient(app, raise_server_exceptions=False) as made:
         yield made
 
 
 @pytest.fixture
-def rooms(client: TestClient) -> Rooms:
-    found: Rooms = client.app.state.desk.rooms  # type: ignore[attr-defined]
+def rooms(client: TestClient) -> SessionStore:
+    found: SessionStore = client.app.state.desk.rooms  # type: ignore[attr-defined]
     return found
 
 
 @pytest.fixture
-def room(client: TestClient, rooms: Rooms) -> Iterator[Room]:
+def room(client: TestClient, rooms: SessionStore) -> Iterator[Session]:
     client.cookies.clear()
     client.get("/")
-    yield rooms.open("session", client.cookies[COOKIE])
+    yield rooms.open("session", client.cookies[COOKIE_NAME])
     rooms.leave("session")
 
 
-def send(client: TestClient, room: Room, path: str, content: bytes) -> int:
+def send(client: TestClient, room: Session, path: str, content: bytes) -> int:
     return client.post(f"/mice/{room.token}/upload", params={"drop": 0, "path": path}, content=content).status_code
 
 
@@ -81,7 +81,7 @@ def test_other_names_for_this_computer_are_refused(client: TestClient) -> None:
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
-def test_upload_and_download_are_for_one_browser(client: TestClient, room: Room) -> None:
+def test_upload_and_download_are_for_one_browser(client: TestClient, room: Session) -> None:
     assert send(client, room, "scan/mouse.nii", b"images") == 204
     (inside,) = room.inputs()
     assert (inside / "mouse.nii").read_bytes() == b"images"
@@ -95,7 +95,7 @@ def test_upload_and_download_are_for_one_browser(client: TestClient, room: Room)
     assert {a.headers["cache-control"] for a in answers} == {"no-store"}
     assert client.get(f"/mice/{room.token}/view/..%2fin%2fscan").status_code == 404
     mine = dict(client.cookies)
-    for other in ({}, {COOKIE: "another"}):
+    for other in ({}, {COOKIE_NAME: "another"}):
         client.cookies.clear()
         client.cookies.update(other)
         assert [client.get(a).status_code for a in addresses] == [404, 404]
@@ -106,7 +106,7 @@ def test_upload_and_download_are_for_one_browser(client: TestClient, room: Room)
     assert [client.get(a).status_code for a in addresses] == [404, 404]
 
 
-def test_upload_limits_leave_nothing_behind(client: TestClient, room: Room) -> None:
+def test_upload_limits_leave_nothing_behind(client: TestClient, room: Session) -> None:
     assert send(client, room, "large.nii", bytes(MB + 1)) == 413
     assert send(client, room, "../out.nii", b"x") == 400
     assert [p for p in room.folder.rglob("*") if p.is_file()] == []
@@ -114,7 +114,7 @@ def test_upload_limits_leave_nothing_behind(client: TestClient, room: Room) -> N
     assert client.post(f"/mice/{room.token}/upload", content=b"x").status_code == 400
 
 
-def test_a_path_in_a_field_is_not_opened(client: TestClient, room: Room, tmp_path: Path) -> None:
+def test_a_path_in_a_field_is_not_opened(client: TestClient, room: Session, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
     value = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
@@ -132,7 +132,7 @@ def test_a_path_in_a_field_is_not_opened(client: TestClient, room: Room, tmp_pat
 
 def test_other_weights_are_not_offered() -> None:
     with pytest.raises(ArgumentError, match="no weights"):
-        create_app(Options(weights="/etc/passwd"))
+        create_app(ServerConfig(weights="/etc/passwd"))
 
 
 def test_a_port_that_is_taken_is_named() -> None:
@@ -141,4 +141,4 @@ def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ArgumentError, match=f"port {port}"):
-            launch(Options(), port)
+            launch(ServerConfig(), port)

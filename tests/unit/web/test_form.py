@@ -1,17 +1,17 @@
 import pytest
 
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.web.form import settings
-from mousecmr_data.web.pace import Pace, spoken
+from mousecmr_data.web.job import TimeEstimator, format_duration
+from mousecmr_data.web.service import parse_form
 
 
 def test_empty_fields_are_the_files_own() -> None:
-    s = settings("phantom-small", "", "", "")
+    s = parse_form("phantom-small", "", "", "")
     assert (s.weights, s.spacing, s.axes, s.frame_time_ms) == ("phantom-small", None, None, None)
 
 
 def test_fields_as_people_type_them() -> None:
-    s = settings("phantom-small", "1.0 × 0.1, 0.12", " XYZT ", "5")
+    s = parse_form("phantom-small", "1.0 × 0.1, 0.12", " XYZT ", "5")
     assert (s.spacing, s.axes, s.frame_time_ms) == ((1.0, 0.1, 0.12), "xyzt", 5.0)
 
 
@@ -31,11 +31,11 @@ def test_fields_as_people_type_them() -> None:
 )
 def test_other_values_are_refused_by_name(fields: tuple[object, ...], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
-        settings(*fields)
+        parse_form(*fields)
 
 
 def test_the_pace_is_a_guess_and_then_learnt() -> None:
-    pace = Pace()
+    pace = TimeEstimator()
     guessed, learnt = pace.expected("phantom-small", 100)
     assert guessed > 0
     assert not learnt
@@ -47,4 +47,4 @@ def test_the_pace_is_a_guess_and_then_learnt() -> None:
 
 
 def test_seconds_as_people_say_them() -> None:
-    assert [spoken(s) for s in (0.2, 7.6, 44, 89, 200)] == ["1 s", "8 s", "40 s", "90 s", "3 min"]
+    assert [format_duration(s) for s in (0.2, 7.6, 44, 89, 200)] == ["1 s", "8 s", "40 s", "90 s", "3 min"]

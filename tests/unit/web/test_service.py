@@ -12,28 +12,28 @@ from bad_files import bomb, png
 from small_mouse import SLICES, write_small_mouse
 
 from mousecmr_data.inference.predictor import load_model
-from mousecmr_data.web import words
-from mousecmr_data.web.desk import Desk
-from mousecmr_data.web.options import Options
-from mousecmr_data.web.rooms import Room, Rooms
+from mousecmr_data.web.config import ServerConfig
+from mousecmr_data.web.html import render_results, render_table
+from mousecmr_data.web.service import PageService
+from mousecmr_data.web.sessions import Session, SessionStore
 
 SMALL = ("phantom-small", "", "", "")
 
 
 @pytest.fixture
-def desk(phantom_cache: Path) -> Iterator[Desk]:
-    made = Desk(Options(cache=phantom_cache), Rooms())
+def desk(phantom_cache: Path) -> Iterator[PageService]:
+    made = PageService(ServerConfig(cache=phantom_cache), SessionStore())
     made.segmenters._loaded["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
     yield made
     made.rooms.close()
 
 
 @pytest.fixture
-def room(desk: Desk) -> Room:
+def room(desk: PageService) -> Session:
     return desk.rooms.open("session", "browser")
 
 
-def put(room: Room, name: str, content: bytes = b"") -> Path:
+def put(room: Session, name: str, content: bytes = b"") -> Path:
     target = room.place(0, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
@@ -44,7 +44,7 @@ def quiet(_: float, __: str) -> None:
     pass
 
 
-def test_a_job_from_look_to_zip(desk: Desk, room: Room, phantom_cache: Path) -> None:
+def test_a_job_from_look_to_zip(desk: PageService, room: Session, phantom_cache: Path) -> None:
     write_small_mouse(phantom_cache, put(room, "lab <b>mouse.nii.gz"))
     said = desk.look(room, *SMALL)
     assert f"{4 * SLICES} slices" in said
@@ -56,7 +56,7 @@ def test_a_job_from_look_to_zip(desk: Desk, room: Room, phantom_cache: Path) -> 
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert any("12 of 12 slices" in text or "all slices done" in text for _, text in told)
-    tables = words.results(outcome)
+    tables = render_results(outcome)
     assert "trained on synthetic mice only" in tables
     assert "For research, not for clinical use." in tables
     assert "a guess" not in desk.look(room, *SMALL)
@@ -73,7 +73,9 @@ def test_a_job_from_look_to_zip(desk: Desk, room: Room, phantom_cache: Path) -> 
     assert list(room.folder.iterdir()) == []
 
 
-def test_closing_the_page_ends_its_job_and_removes_everything(desk: Desk, room: Room, phantom_cache: Path) -> None:
+def test_closing_the_page_ends_its_job_and_removes_everything(
+    desk: PageService, room: Session, phantom_cache: Path
+) -> None:
     write_small_mouse(phantom_cache, put(room, "mouse.nii"))
     texts: list[str] = []
 
@@ -88,7 +90,7 @@ def test_closing_the_page_ends_its_job_and_removes_everything(desk: Desk, room: 
 
 
 def test_absent_weights_stop_with_both_ways_on(
-    desk: Desk, room: Room, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
+    desk: PageService, room: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     write_small_mouse(phantom_cache, put(room, "mouse.nii"))
@@ -99,7 +101,7 @@ def test_absent_weights_stop_with_both_ways_on(
     assert "choose phantom-small under Weights" in said
 
 
-def test_the_example_says_that_it_is_synthetic(desk: Desk, room: Room) -> None:
+def test_the_example_says_that_it_is_synthetic(desk: PageService, room: Session) -> None:
     put(room, "before.nii")
     said = desk.example(room, *SMALL)
     assert "SYNTHETIC" in said
@@ -107,11 +109,11 @@ def test_the_example_says_that_it_is_synthetic(desk: Desk, room: Room) -> None:
     assert len(room.inputs()) == 1
 
 
-def test_nothing_to_segment(desk: Desk, room: Room) -> None:
+def test_nothing_to_segment(desk: PageService, room: Session) -> None:
     assert "nothing to segment" in desk.segment(room, quiet, *SMALL)[0]
 
 
-def test_bad_files_get_plain_words(desk: Desk, room: Room) -> None:
+def test_bad_files_get_plain_words(desk: PageService, room: Session) -> None:
     put(room, "broken.zip", b"PK\x03\x04 and then nothing")
     assert bomb(room.place(0, "bomb.zip")).stat().st_size < 100_000
     put(room, "picture.nii", png())
@@ -127,10 +129,10 @@ def test_bad_files_get_plain_words(desk: Desk, room: Room) -> None:
 
 
 def test_an_unknown_error_is_a_number_in_the_log(
-    desk: Desk, room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    desk: PageService, room: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(room, "mouse.nii")
-    monkeypatch.setattr("mousecmr_data.web.check.check", lambda *_: 1 / 0)
+    monkeypatch.setattr("mousecmr_data.web.service.inspect_inputs", lambda *_: 1 / 0)
     said = desk.look(room, *SMALL)
     assert "ZeroDivision" not in said
     number = caplog.records[0].args
@@ -139,7 +141,7 @@ def test_an_unknown_error_is_a_number_in_the_log(
 
 
 def test_names_from_files_are_escaped() -> None:
-    table = words.table(["<i>"], [["<script>alert(1)</script>", np.nan, pd.NA, 1.25]])
+    table = render_table(["<i>"], [["<script>alert(1)</script>", np.nan, pd.NA, 1.25]])
     assert "<script>" not in table
     assert "&lt;i&gt;" in table
     assert table.count("–") == 2

@@ -12,7 +12,8 @@ from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.quality import Flag
 from mousecmr_data.schema.labels import COLOURS, Label
 from mousecmr_data.schema.variables import PREDICTED
-from mousecmr_data.web import view
+from mousecmr_data.web import viewer
+from mousecmr_data.web.viewer import INSIDE_ALPHA, write_viewer
 
 SIZES = PhysicalSizes((1.0, 0.1, 0.1), "made", 5.0, "made")
 
@@ -42,7 +43,7 @@ def tile(path: Path, about: dict[str, int], frame: int, mode: str) -> np.ndarray
 
 
 def test_frames_and_masks_lie_where_the_viewer_looks(tmp_path: Path) -> None:
-    made = view.write(result(), tmp_path, "m0")
+    made = write_viewer(result(), tmp_path, "m0")
     about = made.about
     assert (about["frames"], about["slices"], about["start"]) == (5, 2, {"frame": 0, "slice": 1})
     assert set(made.files) == {"m0-0.webp", "m0-0.png", "m0-1.webp", "m0-1.png"}
@@ -52,9 +53,9 @@ def test_frames_and_masks_lie_where_the_viewer_looks(tmp_path: Path) -> None:
     masks = tile(made.files["m0-1.png"], about, 3, "RGBA")
     assert masks[0, 0].tolist()[3] == 0
     assert masks[8, 10].tolist() == [*colour(Label.MYOCARDIUM), 255]
-    assert masks[10, 20].tolist() == [*colour(Label.MYOCARDIUM), view.INSIDE_ALPHA]
+    assert masks[10, 20].tolist() == [*colour(Label.MYOCARDIUM), INSIDE_ALPHA]
     assert masks[12, 16].tolist() == [*colour(Label.BLOOD_POOL), 255]
-    assert masks[13, 20].tolist() == [*colour(Label.BLOOD_POOL), view.INSIDE_ALPHA]
+    assert masks[13, 20].tolist() == [*colour(Label.BLOOD_POOL), INSIDE_ALPHA]
     assert not tile(made.files["m0-0.png"], about, 3, "RGBA").any()
 
 
@@ -63,7 +64,7 @@ def colour(label: Label) -> list[int]:
 
 
 def test_what_the_viewer_is_told_is_json(tmp_path: Path) -> None:
-    about = json.loads(json.dumps(view.write(result(), tmp_path, "m0").about, allow_nan=False))
+    about = json.loads(json.dumps(write_viewer(result(), tmp_path, "m0").about, allow_nan=False))
     assert about["smoothed_ul"][0] is None
     assert about["flags"] == [{"frame": 1, "slice": 1, "flag": "at_edge", "message": "cut"}]
     assert about["time_ms"] == [0, 5, 10, 15, 20]
@@ -73,8 +74,8 @@ def test_what_the_viewer_is_told_is_json(tmp_path: Path) -> None:
 
 
 def test_huge_pictures_are_shown_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view, "MAX_PIXELS", 5 * 20 * 20)
-    made = view.write(result(), tmp_path, "m0")
+    monkeypatch.setattr(viewer, "MAX_PIXELS", 5 * 20 * 20)
+    made = write_viewer(result(), tmp_path, "m0")
     assert (made.about["shrunk"], made.about["height"], made.about["pixel_mm"]) == (2, 20, pytest.approx(0.2))
     assert tile(made.files["m0-1.png"], made.about, 0, "RGBA")[5, 10, 3] > 0
 
@@ -82,4 +83,4 @@ def test_huge_pictures_are_shown_smaller(tmp_path: Path, monkeypatch: pytest.Mon
 def test_one_frame_is_a_picture_too(tmp_path: Path) -> None:
     one = result(1)
     assert isinstance(one.ds, xr.Dataset)
-    assert view.write(one, tmp_path, "m0").about["columns"] == 1
+    assert write_viewer(one, tmp_path, "m0").about["columns"] == 1

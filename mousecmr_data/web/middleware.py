@@ -12,8 +12,8 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "mousecmr_page"
-OPEN = (
+COOKIE_NAME = "mousecmr_page"
+ALLOWED_PATHS = (
     "/config",
     "/theme.css",
     "/favicon.ico",
@@ -27,9 +27,9 @@ OPEN = (
     "/gradio_api/reset",
 )
 """Paths of Gradio's that the page needs..."""
-BELOW = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/mice/")
+ALLOWED_PREFIXES = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/mice/")
 """... and folders of paths, the last of which are our own."""
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'"
@@ -37,7 +37,7 @@ POLICY = (
 """The browser itself refuses whatever is not from this server. Gradio's page needs inline scripts and ``eval``."""
 
 
-class Door:
+class AccessMiddleware:
     """ASGI middleware around the whole app."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -48,38 +48,38 @@ class Door:
             await self.app(scope, receive, send)
             return
         path = scope.get("path", "")
-        if scope["type"] != "http" or not (path in ("", "/", *OPEN) or path.startswith(BELOW)):
-            await _not_found(send, scope["type"])
+        if scope["type"] != "http" or not (path in ("", "/", *ALLOWED_PATHS) or path.startswith(ALLOWED_PREFIXES)):
+            await _send_not_found(send, scope["type"])
             return
         headers = Headers(scope=scope)
-        fresh = path in ("", "/") and not owner_in(headers.get("cookie", ""))
+        fresh = path in ("", "/") and not read_owner(headers.get("cookie", ""))
         secure = scope.get("scheme") == "https" or headers.get("x-forwarded-proto", "").startswith("https")
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
-                out["Content-Security-Policy"] = POLICY
+                out["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
                 out["X-Content-Type-Options"] = "nosniff"
                 out["Referrer-Policy"] = "no-referrer"
                 if fresh:
                     # In a Space the page is a frame of another site: only such a cookie comes back from there.
                     where = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Strict"
-                    out.append("Set-Cookie", f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; {where}")
+                    out.append("Set-Cookie", f"{COOKIE_NAME}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; {where}")
             await send(message)
 
         await self.app(scope, receive, marked)
 
 
-def owner_in(cookies: str) -> str:
+def read_owner(cookies: str) -> str:
     """The browser's name in a ``Cookie`` header; empty where there is none."""
     try:
-        found = SimpleCookie(cookies).get(COOKIE)
+        found = SimpleCookie(cookies).get(COOKIE_NAME)
     except CookieError:
         return ""
     return found.value if found else ""
 
 
-async def _not_found(send: Send, kind: str) -> None:
+async def _send_not_found(send: Send, kind: str) -> None:
     if kind == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return

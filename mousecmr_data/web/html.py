@@ -13,15 +13,14 @@ from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.analysis import RESEARCH_ONLY
 from mousecmr_data.pipeline.quality import FLAGS
-from mousecmr_data.web.check import Seen
-from mousecmr_data.web.job import Outcome
-from mousecmr_data.web.pace import spoken
+from mousecmr_data.web.job import JobOutcome, format_duration
+from mousecmr_data.web.sessions import InspectedScan
 
-GONE = "The connection to this page was lost, and its files were deleted."
-RELOAD = "reload the page, and drop them again"
-FLAG_ROWS = 40
+SESSION_LOST = "The connection to this page was lost, and its files were deleted."
+RELOAD_HINT = "reload the page, and drop them again"
+MAX_FLAG_ROWS = 40
 """Rows of the table of flags on the page; the file has all."""
-OPEN_ROWS = 12
+MAX_OPEN_ROWS = 12
 """Up to so many are shown unasked."""
 COLUMNS = {
     "mouse": "mouse",
@@ -39,7 +38,7 @@ COLUMNS = {
 """Columns of the table of mice, by their names in mice.csv."""
 
 
-def head(local: bool) -> str:
+def render_head(local: bool) -> str:
     """The heading."""
     where = (
         "Files stay on this computer and are deleted when you close the page."
@@ -52,7 +51,7 @@ def head(local: bool) -> str:
     )
 
 
-def error(e: MouseCMRError, name: str = "", hint: str = "") -> str:
+def render_error(e: MouseCMRError, name: str = "", hint: str = "") -> str:
     """A refusal: what was found, what was expected, what to do."""
     who = f"<b>{escape(name)}</b>: " if name and not e.found.startswith(name) else ""
     rest = "".join(
@@ -63,12 +62,12 @@ def error(e: MouseCMRError, name: str = "", hint: str = "") -> str:
     return f'<div class="m-box m-bad" role="alert"><p>{who}{escape(e.found)}</p>{rest}</div>'
 
 
-def refusal(found: str, next_step: str = "") -> str:
+def render_refusal(found: str, next_step: str = "") -> str:
     """A refusal that no error of the library stands for."""
-    return error(MouseCMRError(found, next_step=next_step or None))
+    return render_error(MouseCMRError(found, next_step=next_step or None))
 
 
-def hint_for(e: MouseCMRError, weights: str) -> str:
+def make_hint(e: MouseCMRError, weights: str) -> str:
     """The way on that the page itself offers, where the error names an option of the command line."""
     text = str(e)
     if "--weights" in text and weights != "phantom-small":
@@ -81,7 +80,7 @@ def hint_for(e: MouseCMRError, weights: str) -> str:
     return f"fill in {' or '.join(fields)} under “When the files are wrong or say nothing”." if fields else ""
 
 
-def seen(mice: Sequence[Seen], seconds: float, learnt: bool, weights: str) -> str:
+def render_inspected(mice: Sequence[InspectedScan], seconds: float, learnt: bool, weights: str) -> str:
     """What was uploaded: a row a mouse, and how long it will take."""
     if not mice:
         return ""
@@ -101,60 +100,60 @@ def seen(mice: Sequence[Seen], seconds: float, learnt: bool, weights: str) -> st
             for m in good
         ]
         heads = ["mouse", "format", "size", "frames × slices", "pixels", "voxel z × y × x mm", "frame time"]
-        parts.append(table(heads, rows))
+        parts.append(render_table(heads, rows))
         images = sum(m.images for m in good)
         guess = "" if learnt else " (a guess, until the first job is done)"
         what = "1 mouse" if len(good) == 1 else f"{len(good)} mice"
         parts.append(
             f'<p class="m-expected"><b>{what}, {images:,} slices, {format_bytes(sum(m.bytes for m in good))}: '
-            f"about {spoken(seconds)}</b> with {escape(weights)}{guess}.</p>"
+            f"about {format_duration(seconds)}</b> with {escape(weights)}{guess}.</p>"
         )
-    parts += [error(m.error, m.name, hint_for(m.error, weights)) for m in bad if m.error]
+    parts += [render_error(m.error, m.name, make_hint(m.error, weights)) for m in bad if m.error]
     return f'<div class="m-seen">{"".join(parts)}</div>'
 
 
-def finished(o: Outcome) -> str:
+def render_finished(o: JobOutcome) -> str:
     """The line below the button when a job is done."""
     good = sum(r["status"] != "failed" for r in o.mice)
-    failed = [error(e, name, hint_for(e, "")) for name, e in o.errors.items()]
+    failed = [render_error(e, name, make_hint(e, "")) for name, e in o.errors.items()]
     if not good:
         return "".join(failed)
     what = "1 mouse" if len(o.mice) == 1 else f"{good} of {len(o.mice)} mice"
     return f'<p class="m-done">{what} in {o.seconds:.1f} s.</p>{"".join(failed)}'
 
 
-def results(o: Outcome) -> str:
+def render_results(o: JobOutcome) -> str:
     """The tables: numbers of the mice, and the flags, under the sentences that mark them."""
     good = [r for r in o.mice if r["status"] != "failed"]
     if not good:
         return ""
     marks = "".join(f"<li>{escape(m)}</li>" for m in dict.fromkeys(r["marks"] for r in good))
-    mice = table(list(COLUMNS.values()), [[r.get(c) for c in COLUMNS] for r in good])
-    every = _by_place(o.flags)
-    rows = every[:FLAG_ROWS]
+    mice = render_table(list(COLUMNS.values()), [[r.get(c) for c in COLUMNS] for r in good])
+    every = _group_flags(o.flags)
+    rows = every[:MAX_FLAG_ROWS]
     more = len(every) - len(rows)
     flags = (
-        table(["mouse", "slice", "frames", "flag", "what was seen (first)"], rows, FLAGS)
+        render_table(["mouse", "slice", "frames", "flag", "what was seen (first)"], rows, FLAGS)
         + (f"<p>{more} more are in flags.csv.</p>" if more > 0 else "")
         if rows
         else "<p>None was raised. That does not mean that everything is right: look at the masks.</p>"
     )
     return (
         f'<ul class="m-marks">{marks}</ul><h3>Numbers</h3>{mice}'
-        f"<details {'open' if len(rows) <= OPEN_ROWS else ''}><summary>Flags: what to look at ({len(every)})</summary>"
+        f"<details {'open' if len(rows) <= MAX_OPEN_ROWS else ''}><summary>Flags: what to look at ({len(every)})</summary>"
         f"{flags}</details>"
     )
 
 
-def _by_place(flags: pd.DataFrame) -> list[list[Any]]:
+def _group_flags(flags: pd.DataFrame) -> list[list[Any]]:
     """A row for each mouse, slice and flag, in the order they come: frames as ranges, what was seen in the first."""
     return [
-        [mouse, place, _ranges(rows["frame"].dropna().astype(int).tolist()), flag, rows["message"].iloc[0]]
+        [mouse, place, _format_ranges(rows["frame"].dropna().astype(int).tolist()), flag, rows["message"].iloc[0]]
         for (mouse, place, flag), rows in flags.groupby(["mouse", "slice", "flag"], sort=False, dropna=False)
     ]
 
 
-def _ranges(frames: Sequence[int]) -> str | None:
+def _format_ranges(frames: Sequence[int]) -> str | None:
     """0, 1, 2, 5 as "0–2, 5"; None where there are none."""
     runs: list[list[int]] = []
     for frame in sorted(frames):
@@ -165,14 +164,14 @@ def _ranges(frames: Sequence[int]) -> str | None:
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs) or None
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], titles: dict[str, str] | None = None) -> str:
+def render_table(heads: Sequence[str], rows: Sequence[Sequence[Any]], titles: dict[str, str] | None = None) -> str:
     """A table; numbers to the right, missing ones as a dash. ``titles``: explanations of words in it."""
     head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join(f"<tr>{''.join(_cell(v, titles or {}) for v in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_render_cell(v, titles or {}) for v in row)}</tr>" for row in rows)
     return f'<div class="m-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(value: Any, titles: dict[str, str]) -> str:
+def _render_cell(value: Any, titles: dict[str, str]) -> str:
     missing = value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "nan")
     if missing:
         return "<td>–</td>"

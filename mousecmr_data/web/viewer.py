@@ -26,18 +26,18 @@ INSIDE_ALPHA = 50
 WEBP_QUALITY = 88
 PALETTE = [0, 0, 0] + [int(c[k : k + 2], 16) for c in COLOURS.values() for _ in range(2) for k in (1, 3, 5)]
 """Nothing; then of each label the colour of its inside and of its outline."""
-ALPHA = bytes([0, *(INSIDE_ALPHA, 255) * len(COLOURS)])
+PALETTE_ALPHA = bytes([0, *(INSIDE_ALPHA, 255) * len(COLOURS)])
 
 
 @dataclass(frozen=True)
-class View:
+class ViewerData:
     """What the viewer is told (JSON), and the files that it may fetch, by name."""
 
     about: dict[str, Any]
     files: dict[str, Path]
 
 
-def write(result: AnalysisResult, folder: Path, prefix: str) -> View:
+def write_viewer(result: AnalysisResult, folder: Path, prefix: str) -> ViewerData:
     """Write the pictures of ``result`` to ``folder``, named ``prefix``-slice; returns what the viewer needs.
 
     Frames lie in a grid, row by row. Grey values run from the 0.5th to the 99.7th percentile of the cine, as in the
@@ -59,14 +59,14 @@ def write(result: AnalysisResult, folder: Path, prefix: str) -> View:
         grey = (np.clip((part - low) / max(float(high - low), 1e-6), 0, 1) * 255).astype(np.uint8)
         cine, masks = f"{prefix}-{k}.webp", f"{prefix}-{k}.png"
         files |= {cine: folder / cine, masks: folder / masks}
-        Image.fromarray(_grid(grey, columns)).save(files[cine], quality=WEBP_QUALITY, method=0)
-        drawn = Image.fromarray(_grid(_drawn(labels[:, k, ::step, ::step]), columns)).convert("P")
+        Image.fromarray(_tile(grey, columns)).save(files[cine], quality=WEBP_QUALITY, method=0)
+        drawn = Image.fromarray(_tile(_draw_masks(labels[:, k, ::step, ::step]), columns)).convert("P")
         drawn.putpalette(PALETTE)
-        drawn.save(files[masks], transparency=ALPHA, compress_level=3)
-    return View({**_about(result, step), "columns": columns, "prefix": prefix}, files)
+        drawn.save(files[masks], transparency=PALETTE_ALPHA, compress_level=3)
+    return ViewerData({**_describe_result(result, step), "columns": columns, "prefix": prefix}, files)
 
 
-def _about(result: AnalysisResult, step: int) -> dict[str, Any]:
+def _describe_result(result: AnalysisResult, step: int) -> dict[str, Any]:
     ds, frames = result.ds, result.frames
     dz, dy, dx = get_spacing(ds)
     labels = ds[PREDICTED].transpose(*DIMS).values
@@ -93,7 +93,7 @@ def _about(result: AnalysisResult, step: int) -> dict[str, Any]:
             for f in result.flags
             if f.level != "mouse"
         ],
-        "start": _start(result),
+        "start": _choose_start(result),
         "weights": result.mouse["weights"],
         "synthetic": bool(ds.attrs.get("synthetic")),
         "marks": list(result.marks),
@@ -103,14 +103,14 @@ def _about(result: AnalysisResult, step: int) -> dict[str, Any]:
     return made
 
 
-def _start(result: AnalysisResult) -> dict[str, int]:
+def _choose_start(result: AnalysisResult) -> dict[str, int]:
     """Where the viewer opens: end-diastole, the slice with most of the heart."""
     frame = result.mouse["ed_frame"] or 0
     areas = np.count_nonzero(result.ds[PREDICTED].values[frame], axis=(1, 2))
     return {"frame": int(frame), "slice": int(np.argmax(areas))}
 
 
-def _grid(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+def _tile(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     """Tiles (n, y, x) as one picture, row by row; what is left over stays zero."""
     n, n_y, n_x = tiles.shape
     page = np.zeros((-(-n // columns) * n_y, min(columns, n) * n_x), np.uint8)
@@ -120,7 +120,7 @@ def _grid(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     return page
 
 
-def _drawn(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _draw_masks(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Masks (n, y, x) as palette entries: of each label its inside and its outline, nothing elsewhere."""
     out = np.zeros_like(labels)
     cross = ndimage.generate_binary_structure(2, 1)[None]

@@ -7,28 +7,87 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mousecmr_data._utils.progress import format_bytes
-from mousecmr_data.errors import ArgumentError, FileLayoutError
+from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES
-from mousecmr_data.web.check import Seen
+from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
+from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.read import read_scan
+from mousecmr_data.pipeline.analysis import SegmentConfig
+from mousecmr_data.pipeline.batch import collect_inputs
+
+# MERGED web.sessions: What was uploaded, before anything is computed: mice, sizes, expected time, and what cannot be read.
+
+
+@dataclass(frozen=True)
+class InspectedScan:
+    """A mouse that was looked at."""
+
+    name: str
+    kind: str = ""
+    bytes: int = 0
+    frames: int = 0
+    slices: int = 0
+    shape_yx: tuple[int, int] = (0, 0)
+    voxel_mm: tuple[float, float, float] | None = None
+    """(z, y, x)."""
+    frame_ms: float | None = None
+    """None: not known."""
+    synthetic: bool = False
+    error: MouseCMRError | None = None
+
+    @property
+    def images(self) -> int:
+        """2D slices to segment."""
+        return self.frames * self.slices
+
+
+def inspect_inputs(inputs: Sequence[Path], settings: SegmentConfig, scratch: Path) -> list[InspectedScan]:
+    """The mice in ``inputs``, each read by the very readers that the job uses, with its error where it has one."""
+    if not inputs:
+        return []
+    with collect_inputs(inputs, scratch) as (found, refused):
+        return [*(_inspect_scan(f, settings) for f in found), *(InspectedScan(r.name, error=r.error) for r in refused)]
+
+
+def _inspect_scan(one: FoundScan, settings: SegmentConfig) -> InspectedScan:
+    try:
+        ds = read_scan(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
+    except MouseCMRError as e:
+        return InspectedScan(one.name, one.kind, one.size, error=e)
+    sizes = ds.sizes
+    return InspectedScan(
+        one.name,
+        one.kind,
+        one.size,
+        sizes["frame"],
+        sizes["slice"],
+        (sizes["y"], sizes["x"]),
+        get_spacing(ds),
+        float(ds["time"].attrs["frame_time"]) if ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True) else None,
+        bool(ds.attrs.get("synthetic")),
+    )
+
 
 TOKEN_BYTES = 32
 MAX_DEPTH, MAX_NAME = 20, 200
 """Of the paths in a folder that is dropped: folders in folders, and bytes of a name."""
-FILES, ZIPS = "upload", "archives"
+FILES_PREFIX, ARCHIVES_PREFIX = "upload", "archives"
 """The beginning of a drop's folder, and of that of the archives in it."""
-PREFIX, ALIVE = "mousecmr-page-", "alive"
+FOLDER_PREFIX, ALIVE_LOCK = "mousecmr-page-", "alive"
 """Of the folder of a server, and the lock in it that the system lets go when the server dies."""
-YOUNG_SECONDS = 60
+MIN_AGE_SECONDS = 60
 
 
 @dataclass
-class Room:
+class Session:
     """The files of one open page. ``token`` is the way in; ``owner`` the browser that may use it."""
 
     folder: Path
@@ -37,7 +96,7 @@ class Room:
     views: dict[str, Path] = field(default_factory=dict)
     """What the page may show: files by the name they are asked for."""
     download: Path | None = None
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[InspectedScan] = field(default_factory=list)
     """What the uploads hold, as far as they were looked at."""
     used: float = field(default_factory=time.monotonic)
     _left: threading.Event = field(default_factory=threading.Event)
@@ -67,9 +126,9 @@ class Room:
     def inputs(self) -> list[Path]:
         """What a job is given: archives each alone; of each drop else the one thing in it, or its folder."""
         found = []
-        for drop in sorted(self.uploads.glob("*"), key=_order):
+        for drop in sorted(self.uploads.glob("*"), key=_drop_order):
             inside = sorted(drop.iterdir())
-            found += inside if len(inside) == 1 or drop.name.startswith(ZIPS) else [drop] if inside else []
+            found += inside if len(inside) == 1 or drop.name.startswith(ARCHIVES_PREFIX) else [drop] if inside else []
         return found
 
     def place(self, drop: int, path: str) -> Path:
@@ -82,7 +141,7 @@ class Room:
         if bad:
             raise FileLayoutError(f"The file name {path[:80]!r} cannot be used.", "plain names of files and folders")
         alone = len(parts) == 1 and path.lower().endswith(".zip")  # one that is broken must not stop the rest
-        return self.uploads.joinpath(f"{ZIPS if alone else FILES}_{drop + 1}", *parts)
+        return self.uploads.joinpath(f"{ARCHIVES_PREFIX if alone else FILES_PREFIX}_{drop + 1}", *parts)
 
     def admit(self, size: int, limit: int, new: bool = False) -> None:
         """Count ``size`` more bytes; raises :class:`ArgumentError` beyond ``limit``, or beyond ``MAX_FILES``."""
@@ -122,21 +181,23 @@ class Room:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Rooms:
+class SessionStore:
     """All open rooms, below one private folder that is removed at the end."""
 
     def __init__(self, kept_seconds: float = 12 * 3600) -> None:
-        self.folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
+        self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
         self.kept_seconds = kept_seconds
-        self._alive = FileLock(self.folder / ALIVE, thread_local=False)  # each visitor may come in a thread of its own
-        self._by_session: dict[str, Room] = {}
-        self._by_token: dict[str, Room] = {}
+        self._alive = FileLock(
+            self.folder / ALIVE_LOCK, thread_local=False
+        )  # each visitor may come in a thread of its own
+        self._by_session: dict[str, Session] = {}
+        self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._by_token)
 
-    def open(self, session: str, owner: str) -> Room:
+    def open(self, session: str, owner: str) -> Session:
         """A new room for a page; a room that the session had is left."""
         self.leave(session)
         with self._lock:
@@ -145,17 +206,17 @@ class Rooms:
                 self.folder.mkdir(exist_ok=True)  # gradio, whose own files lie in it too, may have made it
                 self.folder.chmod(0o700)  # only its owner can read it
                 self._alive.acquire()
-        room = Room(Path(tempfile.mkdtemp(dir=self.folder)), owner)
+        room = Session(Path(tempfile.mkdtemp(dir=self.folder)), owner)
         with self._lock:
             self._by_session[session] = room
             self._by_token[room.token] = room
         return room
 
-    def of(self, session: str, owner: str) -> Room | None:
+    def of(self, session: str, owner: str) -> Session | None:
         """The room of a page, for its own browser."""
         return self._mine(self._by_session.get(session), owner)
 
-    def by_token(self, token: str, owner: str) -> Room | None:
+    def by_token(self, token: str, owner: str) -> Session | None:
         """The room that a link names, for its own browser."""
         return self._mine(self._by_token.get(token), owner)
 
@@ -183,14 +244,14 @@ class Rooms:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
-    def _mine(room: Room | None, owner: str) -> Room | None:
+    def _mine(room: Session | None, owner: str) -> Session | None:
         if room is None or room.left or not secrets.compare_digest(room.owner, owner):
             return None
         room.used = time.monotonic()
         return room
 
 
-def _order(drop: Path) -> tuple[int, str]:
+def _drop_order(drop: Path) -> tuple[int, str]:
     """As they were dropped."""
     name, _, number = drop.name.rpartition("_")
     return int(number), name
@@ -198,10 +259,10 @@ def _order(drop: Path) -> tuple[int, str]:
 
 def remove_abandoned() -> None:
     """Remove what servers left that were killed: their folders are there, but nobody holds the lock."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         try:
-            if time.time() - folder.stat().st_mtime > YOUNG_SECONDS:
-                with FileLock(folder / ALIVE, timeout=0):
+            if time.time() - folder.stat().st_mtime > MIN_AGE_SECONDS:
+                with FileLock(folder / ALIVE_LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
         except (Timeout, OSError):
             continue

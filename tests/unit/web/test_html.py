@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from mousecmr_data.web import words
-from mousecmr_data.web.job import Outcome
+from mousecmr_data.web.html import render_results
+from mousecmr_data.web.job import JobOutcome
 
 
 def test_a_flag_that_stands_in_many_frames_is_one_line() -> None:
@@ -14,7 +14,7 @@ def test_a_flag_that_stands_in_many_frames_is_one_line() -> None:
         ("m", "mouse", None, None, "dark_blood", "d", ""),
     ]
     flags = pd.DataFrame(rows, columns=columns).astype({"frame": "Int64", "slice": "Int64"})
-    said = words.results(Outcome([{"mouse": "m", "status": "done", "marks": "mark"}], flags, {}))
+    said = render_results(JobOutcome([{"mouse": "m", "status": "done", "marks": "mark"}], flags, {}))
     assert "what to look at (3)" in said
     assert "<td>0–2, 5</td>" in said
     assert said.count("islands_removed") == 2

@@ -9,12 +9,12 @@ from pathlib import Path
 from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS
 
 HOST, PORT = "127.0.0.1", 7860
-SMALL = "phantom-small"
+SMALL_WEIGHTS = "phantom-small"
 MB = 1024**2
 
 
 @dataclass(frozen=True)
-class Options:
+class ServerConfig:
     """How the page behaves."""
 
     host: str = HOST
