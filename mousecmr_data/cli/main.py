@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-import mousecmr_data
+from mousecmr_data._version import __version__
 from mousecmr_data.errors import MouseCMRError
 
 _NOT_VERBS = {"main", "options", "output"}
@@ -38,7 +38,7 @@ class Verbs(click.Group):
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(mousecmr_data.__version__, package_name="mousecmr-data", prog_name="mousecmr")
+@click.version_option(__version__, package_name="mousecmr-data", prog_name="mousecmr")
 def main() -> None:
     """Mouse cardiac MRI: get, trust, load and measure the first open dataset.
 

@@ -20,7 +20,7 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
-from mousecmr_data import __version__
+from mousecmr_data._version import __version__
 from mousecmr_data.download.errors import NotFoundError, PermanentError, TransientError
 from mousecmr_data.download.retry import RetryPolicy, parse_retry_after
 from mousecmr_data.download.sources import get_hub_url, list_mirrors, redact_url

@@ -6,6 +6,7 @@ compared, and parts of one split merged. docs/evaluation.md describes each key. 
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
@@ -17,6 +18,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from mousecmr_data._version import __version__
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -122,9 +126,10 @@ class Evaluation:
         return target
 
     def _repr_html_(self) -> str:
-        from mousecmr_data.evaluation.tables import tabulate_overlap
-
-        return tabulate_overlap(self)._repr_html_()  # type: ignore[operator,no-any-return]
+        """Mean Dice by structure and phase, for notebooks."""
+        scores = pd.DataFrame([asdict(f) for m in self.mice for f in m.frames])
+        means = scores.pivot_table(index="structure", columns="phase", values="dice").round(3)
+        return f"<p>{html.escape(repr(self))}, mean Dice:</p>{means.to_html()}"
 
     def __repr__(self) -> str:
         kind = "SYNTHETIC " if self.synthetic else ""
@@ -198,10 +203,8 @@ def find_differing_policies(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[
 
 def list_versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    import mousecmr_data
-
     packages = {name: metadata.version(name) for name in ("numpy", "scipy", "pandas", "xarray")}
-    return {"mousecmr-data": mousecmr_data.__version__, "python": platform.python_version(), **packages}
+    return {"mousecmr-data": __version__, "python": platform.python_version(), **packages}
 
 
 def _parse_mouse(table: dict[str, Any]) -> MouseScore:

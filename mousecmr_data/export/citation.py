@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-import mousecmr_data
+from mousecmr_data._version import __version__
 from mousecmr_data.phantom import COHORTS as PHANTOMS
 from mousecmr_data.schema.manifest import Manifest
 
@@ -38,7 +38,7 @@ def get_software() -> Software:
     pages = dict(line.split(", ", 1) for line in about.get_all("Project-URL") or ())
     return Software(
         "mousecmr-data",
-        mousecmr_data.__version__,
+        __version__,
         about["Summary"],
         about["License-Expression"] or "BSD-3-Clause",
         about["Author"] or "The mousecmr-data developers",

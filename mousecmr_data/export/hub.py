@@ -12,9 +12,9 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 
-import mousecmr_data
 from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._version import __version__
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.download.cache import get_cache_root
@@ -160,7 +160,7 @@ def _make_provenance(edition: Release, written: list[Shard]) -> dict[str, Any]:
     manifest = edition.manifest
     return {
         "format": FOLDER_FORMAT,
-        "made_by": f"mousecmr-data {mousecmr_data.__version__}",
+        "made_by": f"mousecmr-data {__version__}",
         "name": edition.name,
         "synthetic": edition.synthetic,
         "source": manifest.name,

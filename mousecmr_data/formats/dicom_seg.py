@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-import mousecmr_data
 from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._version import __version__
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.formats.build import suppress_warnings
 from mousecmr_data.formats.dicom import DicomPlane, load_dicom, sort_planes
@@ -73,7 +73,7 @@ def _make_segmentation(
             instance_number=1,
             manufacturer="mousecmr-data",
             manufacturer_model_name="mousecmr segment",
-            software_versions=mousecmr_data.__version__,
+            software_versions=__version__,
             device_serial_number="0",
             pixel_measures=hd.PixelMeasuresSequence(first.spacing, z, z),
             plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.orientation),
@@ -93,7 +93,7 @@ def _describe_segment(label: Label, by: str) -> Any:
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=by[:64],
-            version=mousecmr_data.__version__,
+            version=__version__,
             family=hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
         ),
     )

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mousecmr_data.inference.engines import Engine
+from mousecmr_data.inference.engines.roi_network import ContextNetwork, FieldNetwork, RoiNetwork, WindowNetwork
 from mousecmr_data.inference.grid import PixelGrid, argmax_labels, make_training_grid
 from mousecmr_data.inference.preprocessing import normalize_min_max
-from mousecmr_data.inference.roi_network import ContextNetwork, FieldNetwork, RoiNetwork, WindowNetwork
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-import mousecmr_data
 from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._version import __version__
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.archive import unpack_archive
 from mousecmr_data.formats.discover import FoundScan, clean_name, find_scans, make_unique
@@ -232,7 +232,7 @@ def _segment_one(
 ) -> tuple[dict[str, Any], BatchEvent]:
     """The row of a mouse, from an earlier run or done now, and what to tell of it."""
     place = folder / one.name
-    made_of = [digest, settings.table(), weights["sha256"], mousecmr_data.__version__]
+    made_of = [digest, settings.table(), weights["sha256"], __version__]
     key = hashlib.sha256(json.dumps(made_of, default=str).encode()).hexdigest()
     record = read_record(place)
     if record and record["key"] == key:
@@ -318,7 +318,7 @@ def _hash_files(paths: Sequence[Path]) -> str:
 
 
 def _list_versions() -> dict[str, str]:
-    found = {"mousecmr-data": mousecmr_data.__version__, "python": platform.python_version()}
+    found = {"mousecmr-data": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from mousecmr_data import __version__
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data._version import __version__
 from mousecmr_data.dataset.hdf5 import open_mouse_file
 from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError, MouseCMRError
 from mousecmr_data.inference.predictor import Predictor, list_models, load_model

@@ -8,6 +8,8 @@ loader = torch.utils.data.DataLoader(huggingface.torch_samples(data), batch_size
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from mousecmr_data.errors import MissingExtraError
 
 try:
@@ -28,7 +30,10 @@ from mousecmr_data.adapters.huggingface.features import (
     make_features,
     make_rows,
 )
-from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, collate, numpy_samples, torch_samples
+from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, numpy_samples
+
+if TYPE_CHECKING:
+    from mousecmr_data.adapters.huggingface.torch import collate, torch_samples
 
 __all__ = [
     "ABOUT",
@@ -49,3 +54,12 @@ __all__ = [
     "numpy_samples",
     "torch_samples",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs PyTorch on first use."""
+    if name in ("collate", "torch_samples"):
+        from mousecmr_data.adapters.huggingface import torch
+
+        return getattr(torch, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

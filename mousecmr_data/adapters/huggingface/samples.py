@@ -7,7 +7,7 @@ copied once, from where the file is mapped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import numpy as np
@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 
 from mousecmr_data.adapters.huggingface.features import decode_nifti, decode_tiff
 from mousecmr_data.dataset.memmap import UNLABELLED
-from mousecmr_data.errors import ArgumentError, MissingExtraError
+from mousecmr_data.errors import ArgumentError
 from mousecmr_data.schema.variables import IMAGE, MASK
-
-if TYPE_CHECKING:
-    import torch
 
 Sample = dict[str, Any]
 Views = tuple[NDArray[Any], NDArray[Any] | None]
@@ -83,29 +80,6 @@ def numpy_samples(data: datasets.Dataset | datasets.IterableDataset) -> NumpySam
     (labelled frame, slice, y, x). Samples that were shuffled, selected or sharded stay so.
     """
     return NumpyStream(data) if isinstance(data, datasets.IterableDataset) else NumpySamples(data)
-
-
-def collate(samples: Sequence[Any]) -> Sample:
-    """One dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``: faster than the default, which
-    copies each batch once more, and cines of different sizes stay lists."""
-    try:
-        from mousecmr_data.adapters.huggingface.torch import collate_tensors
-    except ImportError as e:
-        raise MissingExtraError.of("torch", "torch") from e
-    return collate_tensors(samples)
-
-
-def torch_samples(data: datasets.Dataset | datasets.IterableDataset, dtype: torch.dtype | None = None) -> Any:
-    """The same as a PyTorch dataset, to be given to a ``DataLoader``: tensors (1, y, x), ``spacing`` a tensor.
-
-    ``dtype`` of the images: float32 by default, since PyTorch can do little with uint16 (no maximum, no
-    sorting); ``torch.uint16`` keeps it. Masks are uint8. A stream becomes a ``torch.utils.data.IterableDataset``.
-    """
-    try:
-        from mousecmr_data.adapters.huggingface.torch import wrap_samples
-    except ImportError as e:
-        raise MissingExtraError.of("torch", "torch") from e
-    return wrap_samples(numpy_samples(data), dtype)
 
 
 def decode_row(image: Any, mask: Any) -> Views:

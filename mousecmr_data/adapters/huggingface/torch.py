@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import datasets
 import numpy as np
-import torch
-from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, Sample
+from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, Sample, numpy_samples
 from mousecmr_data.dataset.memmap import UNLABELLED
-from mousecmr_data.errors import ArgumentError
+from mousecmr_data.errors import ArgumentError, MissingExtraError
 from mousecmr_data.schema.variables import IMAGE, MASK
+
+try:
+    import torch
+    from torch.utils.data import Dataset, IterableDataset, default_collate
+except ImportError as e:
+    raise MissingExtraError.of("torch", "torch") from e
 
 _NUMPY = {
     torch.float32: np.float32,
@@ -72,11 +77,19 @@ class TorchStream(IterableDataset[Sample]):
         return (to_tensors(sample, self.dtype) for sample in self.source)
 
 
-def wrap_samples(source: NumpySamples | NumpyStream, dtype: torch.dtype | None) -> TorchSamples | TorchStream:
-    """The PyTorch dataset of ``source``."""
+def torch_samples(
+    data: datasets.Dataset | datasets.IterableDataset, dtype: torch.dtype | None = None
+) -> TorchSamples | TorchStream:
+    """The samples of :func:`numpy_samples` as a PyTorch dataset for a ``DataLoader``: tensors (1, y, x).
+
+    ``dtype`` of the images: float32 by default, since PyTorch can do little with uint16 (no maximum, no sorting);
+    ``torch.uint16`` keeps it. Masks are uint8, ``spacing`` is a tensor. A stream becomes a
+    ``torch.utils.data.IterableDataset``.
+    """
     dtype = dtype or torch.float32
     if dtype not in _NUMPY:
         raise ArgumentError(f"dtype={dtype}.", f"one of {', '.join(map(str, _NUMPY))}", "torch_samples(data)")
+    source = numpy_samples(data)
     return TorchSamples(source, dtype) if isinstance(source, NumpySamples) else TorchStream(source, dtype)
 
 
@@ -89,8 +102,11 @@ def to_tensors(sample: Sample, dtype: torch.dtype) -> Sample:
     }
 
 
-def collate_tensors(samples: Sequence[Any]) -> Sample:
-    """One dictionary of a batch; see :func:`samples.collate`."""
+def collate(samples: Sequence[Any]) -> Sample:
+    """One dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``.
+
+    Faster than the default, which copies each batch once more. Cines of different sizes stay lists.
+    """
     out: Sample = {}
     for name in samples[0]:
         values = [sample[name] for sample in samples]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mousecmr_data import __version__
+from mousecmr_data._version import __version__
 from mousecmr_data.download.cache import get_cache_root
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")

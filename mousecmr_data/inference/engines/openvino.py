@@ -19,7 +19,7 @@ from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibrati
 from mousecmr_data.inference.engines.cache import get_cache_path, hash_tensors, write_cache_file
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network, round_to_bfloat16
-from mousecmr_data.inference.roi_network import RoiNetwork
+from mousecmr_data.inference.engines.roi_network import RoiNetwork
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 try:

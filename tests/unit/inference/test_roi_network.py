@@ -6,8 +6,8 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.inference.engines.fused import FusedNetwork  # noqa: E402
 from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network  # noqa: E402
+from mousecmr_data.inference.engines.roi_network import N_POINTS, ContextNetwork, FieldNetwork, WindowNetwork  # noqa: E402
 from mousecmr_data.inference.roi import Box  # noqa: E402
-from mousecmr_data.inference.roi_network import N_POINTS, ContextNetwork, FieldNetwork, WindowNetwork  # noqa: E402
 from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
 
 FIELD = Box(0, 0, 160, 160)
