@@ -97,12 +97,12 @@ def conversion(cohort: Cohort, cache: Path) -> None:
     print("\nConversion of 4 mice, one process")
     print(f"  speed, of reading the source + compressing      {statistics.median(rounds[1:]):.2f}")
     print(f"  size on disk, of raw                            {stored / raw:.3f}")
-    fill_layout_cache(cohort, jobs=os.cpu_count() or 1)
+    fill_layout_cache(cohort, workers=os.cpu_count() or 1)
 
 
 def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
     """One random labelled slice, and one whole cine."""
-    from mousecmr_data.adapters.torch import dataset
+    from mousecmr_data.adapters.torch import make_dataset
 
     mouse = cohort.mice[0]
     with h5py.File(cohort.source.file(mouse)) as f:
@@ -124,7 +124,7 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
 
         return read
 
-    data = dataset(cohort, dtype=None)
+    data = make_dataset(cohort, dtype=None)
     of_mouse = np.flatnonzero(data.index.mouse == 0)
     samples = rng.choice(of_mouse, len(picks)).tolist()
     compare(

@@ -1,6 +1,6 @@
 """Download over loopback, checksums included, against curl: same files, same host, same parallelism.
 
-    python benchmarks/download.py [--files 16] [--megabytes 40] [--jobs 4] [--rounds 5] [--folder DIR]
+    python benchmarks/download.py [--files 16] [--megabytes 40] [--workers 4] [--rounds 5] [--folder DIR]
 
 Both sides run in this one run, taking turns; the medians and their ratio are printed. The host is a
 process of its own (plain files over HTTP/1.1, sendfile). curl checks nothing and leaves its
@@ -75,16 +75,16 @@ def make(folder: Path, count: int, size: int) -> list[FileEntry]:
     return entries
 
 
-def with_curl(curl: str, url: str, entries: list[FileEntry], place: Path, jobs: int) -> tuple[float, float]:
+def with_curl(curl: str, url: str, entries: list[FileEntry], place: Path, workers: int) -> tuple[float, float]:
     """Seconds of curl alone, and with its files flushed to disk, as ours are."""
     place.mkdir()
     words = [w for e in entries for w in ("-o", str(place / Path(e.path).name), f"{url}/{e.path}")]
     start = time.perf_counter()
     subprocess.run(
-        [curl, "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-max", str(jobs), *words], check=True
+        [curl, "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-max", str(workers), *words], check=True
     )
     arrived = time.perf_counter() - start
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         list(pool.map(flush, place.iterdir()))
     return arrived, time.perf_counter() - start
 
@@ -94,9 +94,9 @@ def flush(path: Path) -> None:
         os.fsync(f.fileno())
 
 
-def with_us(manifest: Manifest, place: Path, jobs: int) -> float:
+def with_us(manifest: Manifest, place: Path, workers: int) -> float:
     start = time.perf_counter()
-    fetch_paths(manifest, cache=place, jobs=jobs, progress=False)
+    fetch_paths(manifest, cache=place, workers=workers, progress=False)
     return time.perf_counter() - start
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=16)
     parser.add_argument("--megabytes", type=int, default=40)
-    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to put source and targets (e.g. a RAM disk)")
     parser.add_argument("--json", action="store_true")
@@ -130,8 +130,8 @@ def main() -> None:
                 )
                 theirs, ours = [], []
                 for n in range(options.rounds + 1):  # the first round warms both up and is not counted
-                    theirs.append(with_curl(curl, url, entries, root / f"curl{n}", options.jobs))
-                    ours.append(with_us(manifest, root / f"ours{n}", options.jobs))
+                    theirs.append(with_curl(curl, url, entries, root / f"curl{n}", options.workers))
+                    ours.append(with_us(manifest, root / f"ours{n}", options.workers))
                     shutil.rmtree(root / f"curl{n}")
                     shutil.rmtree(root / f"ours{n}")
             finally:
@@ -146,7 +146,7 @@ def main() -> None:
         print(json.dumps({"MB_per_s": rates, "ratio": round(raw / own, 2), "ratio_flushed": round(flushed / own, 2)}))
         return
     print(
-        f"{options.files} files of {options.megabytes} MB, {options.jobs} at a time, {options.rounds} rounds, medians"
+        f"{options.files} files of {options.megabytes} MB, {options.workers} at a time, {options.rounds} rounds, medians"
     )
     for name, seconds, note in (
         (f"curl {version}", raw, "nothing checked, nothing flushed"),

@@ -1,6 +1,6 @@
 """Scoring a whole cohort: time and memory of ``evaluate.score`` on predictions that are files.
 
-    python benchmarks/evaluation.py [--mice 130] [--jobs 2] [--cache DIR]
+    python benchmarks/evaluation.py [--mice 130] [--workers 2] [--cache DIR]
 
 Phantom mice; the predictions are whole cines (HDF5, gzip), the truth moved by two pixels. The claim: 130 mice in
 under 60 s on 2 cores, under 1.5 GB. Memory is the sum of the peaks of this process and of its workers.
@@ -29,7 +29,7 @@ from mousecmr_data.phantom.source import PhantomSource, make_files
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--mice", type=int, default=130)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -39,19 +39,19 @@ def main() -> None:
         make_files(PhantomSource("phantom", cache), cohort.mice, os.cpu_count() or 1)
         folder = Path(scratch) / "predictions"
         folder.mkdir()
-        for ds in cohort:
+        for ds in cohort.values():
             write(ds, folder / f"{ds.attrs['mouse']}.h5")
         machine = platform.processor() or platform.machine()
         print(f"{machine}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
         for policies in (EvaluationConfig(), EvaluationConfig("volume-curve", "paper")):
             watch = Memory()
             begin, cpu = time.perf_counter(), processor_seconds()
-            found = evaluate(folder, cohort, policies, jobs=args.jobs)
+            found = evaluate(folder, cohort, policies, workers=args.workers)
             scored, used = time.perf_counter() - begin, processor_seconds() - cpu
             tabulate_agreement(found), tabulate_overlap(found)
             total = time.perf_counter() - begin
             print(
-                f"{len(found.mice)} mice, {policies.phases}/{policies.postprocessing}, {args.jobs} processes: "
+                f"{len(found.mice)} mice, {policies.phases}/{policies.postprocessing}, {args.workers} processes: "
                 f"{scored:.1f} s scored, {total:.1f} s with tables; {used:.1f} s of processor time; "
                 f"peak {watch.stop():.2f} GB"
             )

@@ -124,9 +124,9 @@ def whole_cine(cohort: str, mouse: str) -> xr.Dataset:
     return build_dataset(image, None, (), sizes, {})
 
 
-def seconds(segmenter: Any, ds: xr.Dataset, **how: Any) -> tuple[float, xr.Dataset]:
+def seconds(predictor: Any, ds: xr.Dataset, **how: Any) -> tuple[float, xr.Dataset]:
     start = time.perf_counter()
-    done = segmenter.segment(ds, batch_size=SLICES, **how)
+    done = predictor.segment(ds, batch_size=SLICES, **how)
     return time.perf_counter() - start, done
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.errors import MissingDataError, UnknownNameError
 from mousecmr_data.phantom import COHORTS as PHANTOMS
 from mousecmr_data.schema.manifest import DEFAULT_DATASET, Manifest, load_manifest, read_manifest
@@ -38,7 +39,7 @@ def load(
     layout_cache: bool = True,
     chunks: Mapping[str, int] | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    jobs: int = 4,
+    workers: int = 4,
     progress: bool | None = None,
 ) -> Cohort:
     """A cohort of mice, downloaded and verified where needed; no pixel is read.
@@ -93,7 +94,7 @@ def load(
     groups = read_phenotypes(phenotypes, place.manifest)
     if isinstance(place, FileSource):  # phantoms are made when a mouse is opened; a store has them all
         if download:
-            fetch(names, source=source, cache=cache, jobs=jobs, progress=progress)
+            fetch(names, source=source, cache=cache, workers=workers, progress=progress)
         else:
             _require(place, names)
     opener: Opener = place if isinstance(place, ZarrSource) else FileOpener(place, None)
@@ -115,7 +116,7 @@ def fetch(
     *,
     source: Path_ = DEFAULT_DATASET,
     cache: Path_ | None = None,
-    jobs: int = 4,
+    workers: int = 4,
     progress: bool | None = None,
 ) -> dict[str, Path]:
     """Download what is missing of ``mice`` (None: all), verified; returns the path of each file.
@@ -136,7 +137,7 @@ def fetch(
 
     _files_only(place, source)
     root = None if cache is None else Path(cache)
-    return fetch_files(place.manifest, names, cache=root, jobs=jobs, progress=progress)
+    return fetch_files(place.manifest, names, cache=root, workers=workers, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,13 @@ def verify(
     cache: Path_ | None = None,
     repair: bool = False,
     content: bool = True,
-    jobs: int = 4,
-    done: Callable[[Checked], None] | None = None,
+    workers: int = 4,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Checked, ...]:
     """Hash the files of ``mice`` (None: all) again and audit their content; trusts no earlier check.
 
     ``repair`` fetches what is missing or damaged, and only that. ``content`` also reads each file whole:
-    shapes, types, labels, frame numbers, the ED/ES rule. ``done`` is called with each result.
+    shapes, types, labels, frame numbers, the ED/ES rule. ``progress`` is called with 1 after each file.
     """
     from mousecmr_data.dataset.validation import validate_file
 
@@ -191,14 +192,14 @@ def verify(
 
         _files_only(place, source)
         root = None if cache is None else Path(cache)
-        results = verify_files(place.manifest, mice, cache=root, repair=repair, jobs=jobs)
+        results = verify_files(place.manifest, mice, cache=root, repair=repair, workers=workers)
         found = [Checked(r.mouse, r.path, str(r.verdict), r.detail, ()) for r in results]
     checked = []
     for one in found:
         sound = content and one.mouse and not one.trouble
         checked.append(replace(one, problems=validate_file(one.path, place.manifest.stack)) if sound else one)
-        if done:
-            done(checked[-1])
+        if progress:
+            progress(1)
     return tuple(checked)
 
 
@@ -207,14 +208,14 @@ def open_mouse(
     *,
     source: Path_ = DEFAULT_DATASET,
     cache: Path_ | None = None,
-    voxel_size_mm: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
 ) -> xr.Dataset:
     """Open one mouse as a lazy dataset: a file of the dataset's layout, or a mouse of ``source`` by name.
 
     The dataset has ``image`` uint16 and ``mask`` uint8 (frame, slice, y, x), ``time`` in ms, ``z``,
     ``y``, ``x`` in mm, ``labelled`` and ``phase``; no pixel is read before it is used. For a file,
-    ``voxel_size_mm`` (z, y, x) and ``frame_time_ms`` take precedence over the file's own attributes and
+    ``spacing`` (z, y, x) and ``frame_time_ms`` take precedence over the file's own attributes and
     over the article's constants; the attributes ``voxel_size_source`` and ``frame_time_source`` say which
     it was.
     """
@@ -222,8 +223,8 @@ def open_mouse(
 
     path = Path(path_or_name)
     if path.suffix or path.is_file() or len(path.parts) > 1:
-        return open_mouse_file(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms)
-    if voxel_size_mm is not None or frame_time_ms is not None:
+        return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
+    if spacing is not None or frame_time_ms is not None:
         raise UnknownNameError(
             f"Sizes were given for {str(path)!r}, which is no file.", "sizes belong to a file", "give its path"
         )

@@ -54,7 +54,7 @@ Source = dict[str, tuple[np.ndarray, np.ndarray]]
 
 def source(cohort: Cohort) -> Source:
     """All pixels of the source files."""
-    return {ds.attrs["mouse"]: (ds["image"].values, ds["mask"].values) for ds in cohort}
+    return {ds.attrs["mouse"]: (ds["image"].values, ds["mask"].values) for ds in cohort.values()}
 
 
 def plane(source: Source, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:

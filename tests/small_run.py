@@ -53,7 +53,7 @@ def run(folder: Path, epochs: int = 4, replicas: int = 1, pause: float = 0.0) ->
     folder.mkdir(parents=True, exist_ok=True)
     resume = (folder / "last.safetensors").exists()
     data = slices()
-    return fit(config(epochs, replicas), data, data, folder, resume=resume, tell=lambda _: time.sleep(pause))
+    return fit(config(epochs, replicas), data, data, folder, resume=resume, on_epoch=lambda _: time.sleep(pause))
 
 
 if __name__ == "__main__":

@@ -1,68 +1,167 @@
-"""Files that are written whole or not at all."""
+"""Write files and folders whole or not at all: temporary name, fsync, rename, readable by all (0644, 0755).
+
+A write that fails leaves the target as it was and no temporary file. A process that is killed can leave one, whose
+name begins with ``.part-``; :func:`remove_leftovers` removes it. Errors of the disk become
+:class:`~mousecmr_data.errors.CacheError` with what to do.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from os import PathLike
 from pathlib import Path
 
 from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import CacheError
 
-# MERGED _utils.atomic: The disk's own troubles, as errors that say what to do.
-
-
+PART = ".part-"
+"""Beginning of temporary names."""
+TOKEN_BYTES = 4
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
-def find_existing_parent(folder: Path) -> Path:
-    """The folder, or its nearest ancestor that exists."""
-    return next(p for p in (folder, *folder.parents) if p.exists())
+@contextmanager
+def atomic_path(path: str | PathLike[str], *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path with the same ending beside ``path``; rename it when the block ends without an error.
+
+    ``durable``: sync to the disk before and after, so that the file survives a power cut.
+    """
+    target = Path(path)
+    partial = _make_temporary_name(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.chmod(0o644)
+        if durable:
+            _fsync_file(partial)
+        partial.replace(target)
+        if durable:
+            fsync_folder(target.parent)
+    except OSError as e:
+        raise translate_os_error(e, target) from e
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | PathLike[str], data: bytes) -> Path:
+    """Write ``data`` to ``path`` and return it."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(data)
+    return Path(path)
+
+
+def write_text(path: str | PathLike[str], text: str) -> Path:
+    """Write ``text`` to ``path`` in UTF-8, line endings as they are, and return it."""
+    return write_bytes(path, text.encode())
+
+
+@contextmanager
+def atomic_folder(path: str | PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new temporary folder beside ``path``; rename it when the block ends without an error.
+
+    With ``overwrite`` an older folder is replaced: moved aside first, since a folder cannot be replaced in one step,
+    so that at any moment there is the old one, none, or the new one. Else :class:`CacheError` where ``path`` exists.
+    """
+    target = Path(path).absolute()
+    if target.exists() and not overwrite:
+        raise make_exists_error(target)
+    partial = _make_temporary_name(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        replace_folder(partial, target)
+    except OSError as e:
+        raise translate_os_error(e, target) from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_folder(partial: Path, target: Path) -> None:
+    """Sync the folder ``partial`` to disk and rename it to ``target``; an older folder there is moved aside first."""
+    for file in partial.rglob("*"):
+        if file.is_file():
+            _fsync_file(file)
+    partial.chmod(0o755)
+    old = _make_temporary_name(target)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    fsync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left while they wrote ``name`` in ``folder``, or anything there.
+
+    The caller holds a lock: nobody else writes it.
+    """
+    for leftover in folder.glob(f"{PART}{'?' * 2 * TOKEN_BYTES}-{escape(name) if name else '*'}"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable, where the system has a way to say so."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def get_free_bytes(folder: Path) -> int:
-    """Bytes that are free where ``folder`` is, or would be."""
-    return shutil.disk_usage(find_existing_parent(folder)).free
+    """Return the bytes that are free where ``folder`` is, or would be."""
+    return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
 
 
 def make_disk_full_error(target: Path, needed: int | None = None) -> CacheError:
-    """The error of a disk that cannot hold ``target``."""
+    """Make the error of a disk that cannot hold ``target``."""
     room = f"{format_bytes(needed)} needed, " if needed else ""
     return CacheError(
         f"The disk is full: {target.name} does not fit into {target.parent}.",
         f"{room}{format_bytes(get_free_bytes(target.parent))} free",
-        "free some space, or choose another disk: export MOUSECMR_CACHE=/path/with/space",
+        "free some space, or choose a folder on another disk (for the cache: export MOUSECMR_CACHE=/path/with/space)",
     )
 
 
+def make_exists_error(target: Path) -> CacheError:
+    """Make the error of a path where something is already."""
+    return CacheError(f"{target} exists.", "a path where nothing is", f"choose another path, or: rm -r {target}")
+
+
 def translate_os_error(error: OSError, target: Path) -> OSError:
-    """The error to raise for an OSError met while writing ``target``; itself where it is none of these."""
+    """Return the error to raise for an OSError met while writing ``target``; itself where it is about other files."""
+    if isinstance(error, CacheError):
+        return error
+    if error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(target.parent):
+        return error
     if error.errno in DISK_FULL:
         return make_disk_full_error(target)
-    if error.errno in NOT_WRITABLE and not isinstance(error, CacheError):
+    if error.errno in NOT_WRITABLE:
         return CacheError(
             f"The folder {target.parent} cannot be written ({error.strerror}).",
             "a folder you may write to",
-            "export MOUSECMR_CACHE=/a/folder/of/yours",
+            "choose another folder (for the cache: export MOUSECMR_CACHE=/a/folder/of/yours)",
         )
     return error
 
 
-@contextmanager
-def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
-    """A temporary path with the same ending beside ``path``, renamed to it when the block ends well."""
-    target = Path(path)
-    partial = target.with_name(f".{os.getpid()}.part.{target.name}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(target)
-    except OSError as e:
-        raise translate_os_error(e, target) from e
-    finally:
-        partial.unlink(missing_ok=True)
+def _make_temporary_name(target: Path) -> Path:
+    return target.with_name(f"{PART}{secrets.token_hex(TOKEN_BYTES)}-{target.name}")
+
+
+def _fsync_file(path: Path) -> None:
+    with path.open("rb+") as f:
+        os.fsync(f.fileno())

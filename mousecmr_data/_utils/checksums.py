@@ -1,11 +1,16 @@
-"""Checksums of a stream: SHA-256, and git's blob SHA-1, which starts with the size."""
+"""Checksums of files, streams and arrays: SHA-256, and git's blob SHA-1, which starts with the size."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mousecmr_data.schema.manifest import FileEntry
 
@@ -62,6 +67,33 @@ def compute_checksums(path: Path, check: Callable[[], None] = lambda: None) -> C
             digest.update(data)
             check()
     return digest.sums() or compute_checksums(path, check)  # the file grew or shrank under our hands: once more
+
+
+def compute_sha256(path: str | PathLike[str]) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of the names and contents of several files; of one file its content's alone."""
+    if len(paths) == 1:
+        return compute_sha256(paths[0])
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(CHUNK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_arrays(*arrays: NDArray[Any]) -> str:
+    """Return the SHA-256 of the shape of the first array and the bytes of all."""
+    digest = hashlib.sha256(str(tuple(arrays[0].shape)).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def describe_mismatch(sums: Checksums, entry: FileEntry) -> str:

@@ -19,10 +19,10 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def hold_lock(folder: Path, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def hold_lock(folder: Path, name: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock of ``name`` (a path below ``folder``). OSError where the folder cannot be written.
 
-    ``waiting`` is called every so often while another process holds it, and may raise to give up.
+    ``on_wait`` is called every so often while another process holds it, and may raise to give up.
     """
     locks = folder / LOCKS
     locks.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def hold_lock(folder: Path, name: str, waiting: Callable[[], None] = lambda: Non
             held.acquire(timeout=0.5, poll_interval=POLL_SECONDS)
             break
         except Timeout:
-            waiting()
+            on_wait()
     try:
         yield
     finally:

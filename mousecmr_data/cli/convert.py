@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write a new store here, to keep or share. Default: fill the layout cache that load() uses.",
 )
-@click.option("--jobs", type=click.IntRange(1, 64), help="Processes. Default: one a processor core.")
+@options.processes(None)
 @options.as_json
 def command(
     mice: tuple[str, ...],
@@ -44,7 +44,7 @@ def command(
     split: str | None,
     kind: str,
     path: Path | None,
-    jobs: int | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Convert MICE (all if none is named) to Zarr v3: a group a mouse, arrays (frame, slice, y, x).
@@ -55,21 +55,21 @@ def command(
     from mousecmr_data import api
     from mousecmr_data.dataset.cohort import fill_layout_cache, write_store
 
-    if kind != "zarr" and (path is None or jobs is not None):
-        raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --jobs.")
+    if kind != "zarr" and (path is None or workers is not None):
+        raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --workers.")
     cohort = api.load(split, mice=mice or None, source=source, cache=cache)
     if kind != "zarr":
         assert path is not None  # noqa: S101 (asked for above)
         _export(cohort, kind, path, as_json)
         return
     with output.progress(f"converting {cohort.source.name}", len(cohort)) as advance:
-        workers = jobs or os.cpu_count() or 1
+        workers = workers or os.cpu_count() or 1
         if path:
             folder = write_store(cohort, path, workers, lambda _: advance(1))
         else:
             folder = fill_layout_cache(cohort, workers, lambda _: advance(1))
     stored = sum(f.stat().st_size for m in cohort.mice for f in (folder / m).rglob("*") if f.is_file())
-    raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort)
+    raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort.values())
     if as_json:
         output.print_json(
             {"store": folder, "mice": cohort.mice, "synthetic": cohort.synthetic, "bytes": stored, "raw_bytes": raw}

@@ -34,7 +34,7 @@ def command(folder: Path, per_group: int, segment: int, cache: Path | None) -> N
     output.warn_synthetic(True)
     cohort = api.load(split="train", source="phantom", cache=cache)
     click.echo(f'mousecmr_data.load(split="train", source="phantom")  →  {cohort!r}')
-    few = cohort.select(cohort.table.groupby("phenotype").head(per_group).index)
+    few = cohort.select(cohort.to_dataframe().groupby("phenotype").head(per_group).index)
     test = api.load(split="test", source="phantom", cache=cache)
     test = test.select(test.mice[:segment])
     _make([*few.mice, *test.mice], cache)
@@ -66,7 +66,7 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
 
     with output.progress("measuring", len(cohort)) as advance:
         rows = []
-        for ds in cohort:
+        for ds in cohort.values():
             rows.append({"group": ds.attrs["phenotype"], **measure(ds).summary()})
             advance(1)
     measures = pd.DataFrame(rows)
@@ -99,12 +99,12 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     from mousecmr_data.metrics.volumes import measure
     from mousecmr_data.plotting import write_movie
 
-    segmenter = load_model("phantom-small")
+    predictor = load_model("phantom-small")
     rows, written = [], []
     total = sum(s.n_frames * s.n_slices for s in map(cohort.source.summary, cohort.mice))
     with output.progress(f"segmenting {len(cohort)} test mice, image by image", total) as advance:
-        for ds in cohort:
-            found = segmenter.segment(ds, progress=advance)
+        for ds in cohort.values():
+            found = predictor.segment(ds, progress=advance)
             dice, truth, ours = score_frames(found), measure(ds), measure(found, mask="predicted")
             means = (float(dice[c].mean()) for c in ("dice_myocardium", "dice_blood_pool"))
             rows.append([truth.mouse, *(f"{m:.3f}" for m in means), truth.ef_percent, ours.ef_percent])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True),
     help="HDF5 file or folder of files with the experts' masks, instead of --source.",
 )
-@options.voxel_size
+@options.spacing
 @click.option("--phenotypes", type=click.Path(path_type=Path), help="CSV with the columns mouse, phenotype.")
 @click.option(
     "--phases",
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--report", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write the HTML report here."
 )
-@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
+@options.processes(1)
 @options.as_json
 def command(
     predictions: Path,
@@ -64,7 +65,7 @@ def command(
     split: str,
     split_scheme: str,
     truth: Path | None,
-    voxel_size: tuple[float, float, float] | None,
+    spacing: tuple[float, float, float] | None,
     phenotypes: Path | None,
     phases: Any,
     postprocessing: Any,
@@ -73,7 +74,7 @@ def command(
     observer: Path | None,
     result: Path | None,
     folder: Path | None,
-    jobs: int,
+    workers: int,
     as_json: bool,
 ) -> None:
     """Score PREDICTIONS: a folder of NIfTI or HDF5 files named for their mice, a file, or a Zarr store.
@@ -87,14 +88,14 @@ def command(
 
     mice: Any
     if truth:
-        mice = {str(d.attrs["mouse"]): d for d in (api.open_mouse(p, voxel_size_mm=voxel_size) for p in _files(truth))}
+        mice = {str(d.attrs["mouse"]): d for d in (api.open_mouse(p, spacing=spacing) for p in _files(truth))}
     else:
         chosen = None if split == "all" else split
         mice = api.load(chosen, source=source, split_scheme=split_scheme, phenotypes=phenotypes, cache=cache)
 
     def scored(given: Path, policies: EvaluationConfig) -> Evaluation:
         with output.progress(f"scoring {given.name}", len(mice)) as advance:
-            return evaluate(given, mice, policies, strict=not go_on, jobs=jobs, progress=advance)
+            return evaluate(given, mice, policies, strict=not go_on, workers=workers, progress=advance)
 
     first = scored(predictions, EvaluationConfig(phases, postprocessing, empty))
     second = (
@@ -141,7 +142,7 @@ def _show(evaluation: Evaluation) -> None:
     output.warn_synthetic(evaluation.synthetic)
     for p in evaluation.problems:
         click.secho(f"{p.mouse} ({p.kind}): {p.text}", fg="yellow", err=True)
-    mark = f" {output.SYNTHETIC}" if evaluation.synthetic else ""
+    mark = f" {SYNTHETIC_DATA}" if evaluation.synthetic else ""
     shown = [format_overlap(evaluation)]
     measures = tabulate_agreement(evaluation)
     if measures["n"].max() > 1:

@@ -38,9 +38,9 @@ def command(weights: str, path: Path | None, size: tuple[int, int], cache: Path 
     from mousecmr_data.inference.engines.onnx import write_onnx
     from mousecmr_data.inference.predictor import load_model
 
-    segmenter = load_model(weights, device="cpu", engine="eager", cache=cache)
-    origin = segmenter.origin
-    written = write_onnx(segmenter.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
+    predictor = load_model(weights, device="cpu", engine="eager", cache=cache)
+    origin = predictor.origin
+    written = write_onnx(predictor.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
     if as_json:
         output.print_json({"written": written, "weights": origin.name, "synthetic_training": origin.synthetic_training})
         return

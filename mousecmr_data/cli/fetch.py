@@ -14,7 +14,7 @@ from mousecmr_data.cli import options, output
 @click.argument("mice", nargs=-1)
 @options.source
 @options.cache
-@options.jobs
+@options.workers
 @click.option("--weights", is_flag=True, help="The published network's weights too.")
 @click.option("--check-upstream", is_flag=True, help="Only ask whether the pinned files still answer (HEAD).")
 @options.as_json
@@ -24,7 +24,7 @@ def command(
     mice: tuple[str, ...],
     source: str,
     cache: Path | None,
-    jobs: int,
+    workers: int,
     weights: bool,
     check_upstream: bool,
     as_json: bool,
@@ -41,7 +41,7 @@ def command(
     if check_upstream:
         from mousecmr_data.download import verify
 
-        answers = verify.check_upstream(manifest, mice or None, jobs=jobs)
+        answers = verify.check_upstream(manifest, mice or None, workers=workers)
         silent = [a for a in answers if not a.answers]
         if as_json:
             output.print_json([asdict(a) for a in answers])
@@ -55,7 +55,7 @@ def command(
     if source in COHORTS:
         done = FetchResult(api.fetch(mice or None, source=source, cache=cache))
     else:
-        done = fetch_files(manifest, mice or None, cache=cache, jobs=jobs)
+        done = fetch_files(manifest, mice or None, cache=cache, workers=workers)
         if weights:
             for name in manifest.weights:
                 done.paths[name] = fetch_weights(manifest, name, cache=cache)

@@ -28,7 +28,7 @@ def command() -> None:
 @click.option("--title", default="", help="A line that says what it is.")
 @click.option("--licence", default="not stated", show_default=True, help="Licence of the data.")
 @click.option("--synthetic", is_flag=True, help="The images are synthetic.")
-@options.voxel_size
+@options.spacing
 @click.option("--frame-time", type=float, help="Milliseconds from frame to frame, where the files do not say.")
 @click.option("--field-strength", type=float, help="Tesla; names the cohort in `mousecmr reproduce`.")
 @click.option(
@@ -43,7 +43,7 @@ def create(
     title: str,
     licence: str,
     synthetic: bool,
-    voxel_size: tuple[float, float, float] | None,
+    spacing: tuple[float, float, float] | None,
     frame_time: float | None,
     field_strength: float | None,
     splits: Path | None,
@@ -57,7 +57,7 @@ def create(
 
     target = folder or files.absolute().with_name(f"{files.absolute().name}-manifest")
     about = DatasetInfo(
-        name or derive_name(files), version, title, licence, synthetic, voxel_size, frame_time, field_strength
+        name or derive_name(files), version, title, licence, synthetic, spacing, frame_time, field_strength
     )
     manifest = create_manifest(files, target, about, splits=_splits(splits))
     if as_json:

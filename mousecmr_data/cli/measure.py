@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
 
@@ -13,14 +14,14 @@ from mousecmr_data.cli import options, output
 @click.argument("mice", nargs=-1, required=True)
 @options.source
 @options.cache
-@options.voxel_size
+@options.spacing
 @click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Also write the frames' rows here.")
 @options.as_json
 def command(
     mice: tuple[str, ...],
     source: str,
     cache: Path | None,
-    voxel_size: tuple[float, float, float] | None,
+    spacing: tuple[float, float, float] | None,
     csv: Path | None,
     as_json: bool,
 ) -> None:
@@ -30,7 +31,7 @@ def command(
     from mousecmr_data import api
     from mousecmr_data.metrics.volumes import measure
 
-    results = [measure(api.open_mouse(m, source=source, cache=cache, voxel_size_mm=voxel_size)) for m in mice]
+    results = [measure(api.open_mouse(m, source=source, cache=cache, spacing=spacing)) for m in mice]
     frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
     if csv:
         frames[["mouse", *frames.columns.drop("mouse")]].to_csv(csv, index=False)
@@ -38,7 +39,7 @@ def command(
         output.print_json([{**r.summary(), "frames": r.frames.to_dict("records")} for r in results])
         return
     output.warn_synthetic(any(r.synthetic for r in results))
-    marked = output.SYNTHETIC if any(r.synthetic for r in results) else None
+    marked = SYNTHETIC_DATA if any(r.synthetic for r in results) else None
     output.print_table(
         ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "mass ES mg"],
         [[r.mouse, r.edv_ul, r.esv_ul, r.sv_ul, r.ef_percent, r.mass_ed_mg, r.mass_es_mg] for r in results],

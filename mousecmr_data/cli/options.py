@@ -20,9 +20,11 @@ source = click.option(
     show_default=True,
     help="mousecmr-130, a phantom (phantom, phantom-7T, phantom-11.7T), or a manifest folder.",
 )
-jobs = click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Parallel transfers.")
-voxel_size = click.option(
-    "--voxel-size",
+workers = click.option(
+    "--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Parallel transfers."
+)
+spacing = click.option(
+    "--spacing",
     type=(float, float, float),
     metavar="Z Y X",
     help="Voxel size in mm, where the file does not say and the article's 1.0 0.1 0.1 is wrong.",
@@ -42,17 +44,28 @@ engine = click.option(
     "openvino, openvino-int8 or cuda.",
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-batch = click.option(
-    "--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="2D slices at a time."
+batch_size = click.option(
+    "--batch-size", type=click.IntRange(1, 1024), default=16, show_default=True, help="2D slices computed at a time."
+)
+region = click.option(
+    "--region",
+    type=click.Choice(["auto", "full"]),
+    default="auto",
+    show_default=True,
+    help="auto: most frames in a window around the heart only, where that is safe. Several times faster.",
+)
+weights = click.option(
+    "--weights",
+    default="mousecmr-9.4T-unet3plus",
+    show_default=True,
+    help="The authors' published weights (fetched once), phantom-small (in the package, trained on synthetic mice "
+    "only), or a weights file. Nothing stands in for weights that cannot be had.",
 )
 
 
-def region(default: str) -> Callable[[Any], Any]:
-    """The option --region; what a verb does unasked is its own."""
+def processes(default: int | None) -> Callable[[Any], Any]:
+    """Make the option --workers of commands that work in processes; None is one per processor core."""
+    text = "Processes, one mouse each." if default else "Processes, one mouse each. Default: one per processor core."
     return click.option(
-        "--region",
-        type=click.Choice(["full", "auto"]),
-        default=default,
-        show_default=True,
-        help="auto: most frames in a window around the heart only, where that is safe. Several times faster.",
+        "--workers", type=click.IntRange(1, 256), default=default, show_default=default is not None, help=text
     )

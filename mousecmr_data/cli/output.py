@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,12 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-SYNTHETIC = "SYNTHETIC DATA: made by the phantom, not measured on mice."
+from mousecmr_data._utils.json import dump_json
+from mousecmr_data._utils.notices import SYNTHETIC_DATA
 
 
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON; NaN becomes null, paths and other objects their text."""
-    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+    click.echo(dump_json(value), nl=False)
 
 
 def print_table(
@@ -46,7 +45,7 @@ def console() -> Console:
 def warn_synthetic(synthetic: bool) -> None:
     """Say so, on standard error, when what was shown is synthetic."""
     if synthetic:
-        click.secho(SYNTHETIC, fg="yellow", err=True)
+        click.secho(SYNTHETIC_DATA, fg="yellow", err=True)
 
 
 def _cell(value: Any) -> str:
@@ -55,22 +54,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     return str(value).replace("[", r"\[")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(v) for v in value]
-    if hasattr(value, "item") and not isinstance(value, str):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    return str(value)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.phantom import COHORTS
 
@@ -15,11 +16,11 @@ from mousecmr_data.phantom import COHORTS
 @click.argument("mice", nargs=-1)
 @click.option("--cohort", type=click.Choice(COHORTS), default="phantom", show_default=True, help="Which cohort.")
 @click.option("--list", "listing", is_flag=True, help="Only list the plans; nothing is made.")
-@click.option("--jobs", type=click.IntRange(1, 64), help="Processes. Default: one a processor core.")
+@options.processes(None)
 @options.cache
 @options.as_json
 def command(
-    mice: tuple[str, ...], cohort: str, listing: bool, jobs: int | None, cache: Path | None, as_json: bool
+    mice: tuple[str, ...], cohort: str, listing: bool, workers: int | None, cache: Path | None, as_json: bool
 ) -> None:
     """Make the files of synthetic MICE (Mouse1 Mouse2 ...; all if none is named) in the cache.
 
@@ -35,7 +36,7 @@ def command(
         with output.progress(f"making {cohort}", len(names)) as advance:
             ready = sum(source.file(m).exists() for m in names)
             advance(ready)
-            make_files(source, names, jobs or os.cpu_count() or 1, lambda _: advance(1))
+            make_files(source, names, workers or os.cpu_count() or 1, lambda _: advance(1))
     plans = [source.summary(m) for m in names]
     if as_json:
         output.print_json(
@@ -63,7 +64,7 @@ def command(
                 [p.mouse, p.phenotype, p.n_slices, p.n_frames, p.ed_frame, p.es_frame, len(p.labelled_frames)]
                 for p in plans
             ],
-            title=output.SYNTHETIC,
+            title=SYNTHETIC_DATA,
         )
     else:
         click.echo(f"{len(names)} mice in {source.file(names[0]).parent}")

@@ -1,4 +1,4 @@
-"""``mousecmr predict``: segment mice, or a whole cohort, with a network."""
+"""``mousecmr predict``: segment mice, or a whole cohort, into HDF5 files of the dataset's layout."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_WEIGHTS
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 
 if TYPE_CHECKING:
-    from mousecmr_data.pipeline.predict import MiceProtocol, PredictResult
-
-SYNTHETIC_TRAINING = "These weights were trained on synthetic mice only. For research, not for clinical use."
+    from mousecmr_data.pipeline.batch import BatchEvent, MiceProtocol, PredictResult
 
 
 @click.command()
 @click.argument("mice", nargs=-1)
-@click.option(
-    "--weights",
-    required=True,
-    help="mousecmr-9.4T-unet3plus (the authors', fetched), phantom-small (ships with the package, trained on "
-    "synthetic mice only), or a weights file. Never chosen for you.",
-)
+@options.weights
 @click.option(
     "-o",
     "--output",
@@ -38,15 +32,15 @@ SYNTHETIC_TRAINING = "These weights were trained on synthetic mice only. For res
 @click.option("--split", help="Only the mice of this split: train, validation or test.")
 @options.postprocessing
 @options.engine
-@options.region("full")
+@options.region
 @options.device
-@options.batch
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes, a mouse each.")
+@options.batch_size
+@options.processes(1)
 @click.option("--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead.")
-@click.option("--redo", is_flag=True, help="Segment again what was segmented with other settings.")
+@click.option("--overwrite", is_flag=True, help="Segment again what was segmented with other settings.")
 @options.source
 @options.cache
-@options.voxel_size
+@options.spacing
 @options.as_json
 def command(
     mice: tuple[str, ...],
@@ -57,13 +51,13 @@ def command(
     engine: str,
     region: Any,
     device: str,
-    batch: int,
+    batch_size: int,
     workers: int,
     scheduler: str | None,
-    redo: bool,
+    overwrite: bool,
     source: str,
     cache: Path | None,
-    voxel_size: tuple[float, float, float] | None,
+    spacing: tuple[float, float, float] | None,
     as_json: bool,
 ) -> None:
     """Segment every frame of MICE: names (Mouse4) or HDF5 files of the dataset's layout; all of a source or a
@@ -73,52 +67,52 @@ def command(
     Where a mouse has expert masks, the overlap (Dice) with them is shown. `mousecmr measure` and
     `mousecmr show` take the files that this writes.
     """
-    from mousecmr_data.pipeline.predict import PredictConfig, get_predictor, predict_cohort
+    from mousecmr_data.pipeline.batch import load_predictor, predict_cohort
+    from mousecmr_data.pipeline.config import PredictConfig
 
-    how = PredictConfig(
-        weights, engine, region, postprocessing, device, batch_size=batch, cache=None if cache is None else str(cache)
-    )
-    origin = get_predictor(how, how.sha256()).origin
-    chosen = _chosen(mice, split, source, cache, voxel_size)
-    every = [name for group in chosen for name in group.mice]
-    made: list[PredictResult] = []
-    with _client(scheduler) as client, output.progress("segmenting", len(every)) as advance:
-        for group in chosen:
-            so_far = 0.0
+    config = PredictConfig(
+        weights=weights, engine=engine, region=region, postprocessing=postprocessing, device=device,
+        batch_size=batch_size, cache=cache,
+    )  # fmt: skip
+    origin = load_predictor(config)[0].origin
+    groups = _select_mice(mice, split, source, cache, spacing)
+    results: list[PredictResult] = []
+    with (
+        _open_client(scheduler) as client,
+        output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance,
+    ):
+        done = 0.0
 
-            def share(part: float) -> None:
-                nonlocal so_far
-                so_far += part
-                advance(part)
+        def progress(event: BatchEvent) -> None:
+            nonlocal done
+            share = event.done / event.total if event.kind == "slices" else 1.0
+            advance(share - done)
+            done = share if event.kind == "slices" else 0.0
 
-            def whole(_: str) -> None:
-                nonlocal so_far
-                advance(1.0 - so_far)
-                so_far = 0.0
-
-            made += predict_cohort(
-                group, folder, how, redo=redo, workers=workers, client=client, done=whole, progress=share
+        for group in groups:
+            results += predict_cohort(
+                group, folder, config, overwrite=overwrite, workers=workers, client=client, progress=progress
             )
-    failed = [m for m in made if m.state == "failed"]
-    rows = [row for m in made for row in m.dice]
-    synthetic = any(m.synthetic for m in made)
+    failed = [r for r in results if r.error]
+    rows = [row for r in results for row in r.dice]
+    synthetic = any(r.synthetic for r in results)
     if as_json:
         about = {"weights": origin.name, "trained_on": origin.trained_on, "limits": origin.limits}
-        written = [m.path for m in made if m.path]
-        each = [{k: v for k, v in vars(m).items() if k not in ("dice", "synthetic")} for m in made]
+        written = [r.path for r in results if r.path]
+        each = [{k: v for k, v in vars(r).items() if k not in ("dice", "synthetic")} for r in results]
         output.print_json({**about, "synthetic": synthetic, "written": written, "dice": rows, "mice": each})
     else:
         output.warn_synthetic(synthetic)
         if origin.synthetic_training:
-            click.secho(SYNTHETIC_TRAINING, fg="yellow", err=True)
-        _report(made, rows)
+            click.secho(f"{SYNTHETIC_WEIGHTS} {RESEARCH_ONLY}", fg="yellow", err=True)
+        _print_results(results, rows)
     if failed:
-        listed = "\n".join(f"{m.mouse}: {m.error}" for m in failed)
-        done = f"the others are in {folder}" if len(failed) < len(made) else "nothing was segmented"
-        raise click.ClickException(f"{len(failed)} of {len(made)} mice failed; {done}.\n{listed}")
+        listed = "\n".join(f"{r.mouse}: {r.error}" for r in failed)
+        rest = f"the others are in {folder}" if len(failed) < len(results) else "nothing was segmented"
+        raise click.ClickException(f"{len(failed)} of {len(results)} mice failed; {rest}.\n{listed}")
 
 
-def _report(made: list[PredictResult], rows: list[dict[str, Any]]) -> None:
+def _print_results(results: list[PredictResult], rows: list[dict[str, Any]]) -> None:
     if rows:
         click.echo("Dice overlap with the masks of the labelled frames:")
         output.print_table(
@@ -128,39 +122,39 @@ def _report(made: list[PredictResult], rows: list[dict[str, Any]]) -> None:
                 for r in rows
             ],
         )
-    for m in made:
-        if m.region.get("region_reason"):
-            click.echo(f"{m.mouse}: whole field, since {m.region['region_reason']}")
-    for m in made:
-        if m.path:
-            click.echo(f"{'written' if m.state == 'segmented' else 'as before'}: {m.path}")
+    for r in results:
+        if r.region.get("region_reason"):
+            click.echo(f"{r.mouse}: whole field, since {r.region['region_reason']}")
+    for r in results:
+        if r.path:
+            click.echo(f"{'written' if r.status == 'done' else 'as before'}: {r.path}")
 
 
-def _chosen(
+def _select_mice(
     mice: tuple[str, ...],
     split: str | None,
     source: str,
     cache: Path | None,
-    voxel_size: tuple[float, float, float] | None,
+    spacing: tuple[float, float, float] | None,
 ) -> list[MiceProtocol]:
     """What was named: mice of the source, and files."""
     from mousecmr_data import api
-    from mousecmr_data.pipeline.predict import HDF5Files
+    from mousecmr_data.pipeline.batch import HDF5Files
 
     paths = tuple(m for m in mice if Path(m).suffix or Path(m).is_file() or len(Path(m).parts) > 1)
     names = [m for m in mice if m not in paths]
-    if voxel_size and not paths:
+    if spacing and not paths:
         raise ArgumentError("A voxel size was given, but no file.", "sizes belong to a file", "give its path")
-    chosen: list[MiceProtocol] = []
+    groups: list[MiceProtocol] = []
     if names or not paths:
-        chosen.append(api.load(split, mice=names or None, source=source, cache=cache))
+        groups.append(api.load(split, mice=names or None, source=source, cache=cache))
     if paths:
-        chosen.append(HDF5Files(tuple(dict.fromkeys(paths)), voxel_size))
-    return chosen
+        groups.append(HDF5Files(tuple(dict.fromkeys(paths)), spacing))
+    return groups
 
 
 @contextmanager
-def _client(address: str | None) -> Iterator[Any]:
+def _open_client(address: str | None) -> Iterator[Any]:
     """A client of the dask scheduler at ``address``; None without one."""
     if address is None:
         yield None

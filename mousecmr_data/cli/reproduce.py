@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
 
@@ -161,7 +162,7 @@ def _show(result: Any, limit: int | None) -> None:
     from mousecmr_data.evaluation.timing import TIMES_NOTE
 
     output.warn_synthetic(result.synthetic)
-    mark = f"  {output.SYNTHETIC}" if result.synthetic else ""
+    mark = f"  {SYNTHETIC_DATA}" if result.synthetic else ""
     click.echo(f"weights: {result.name}; trained on: {result.trained_on}")
     for cohort in result.rows:
         table = format_rows(result, cohort)

@@ -25,13 +25,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the results. Mice that are done there already, with the same settings, are left as they are.",
 )
-@click.option(
-    "--weights",
-    default="mousecmr-9.4T-unet3plus",
-    show_default=True,
-    help="The authors' published weights (fetched once), phantom-small (in the package, trained on synthetic mice "
-    "only), or a weights file. Nothing stands in for weights that cannot be had.",
-)
+@options.weights
 @click.option(
     "--spacing",
     type=(float, float, float),
@@ -45,10 +39,11 @@ if TYPE_CHECKING:
 @click.option("--frame-time", type=click.FloatRange(0, min_open=True), help="Milliseconds between frames.")
 @options.postprocessing
 @options.engine
-@options.region("auto")
+@options.region
 @options.device
-@options.batch
+@options.batch_size
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Movie, montage and curve.")
+@options.processes(1)
 @options.cache
 @options.as_json
 def command(
@@ -62,8 +57,9 @@ def command(
     engine: str,
     region: Any,
     device: str,
-    batch: int,
+    batch_size: int,
     pictures: bool,
+    workers: int,
     cache: Path | None,
     as_json: bool,
 ) -> None:
@@ -73,46 +69,48 @@ def command(
     dataset's layout. Each mouse gets a folder; tables over all of them are beside it. One mouse that cannot be
     read does not stop the rest. For research, not for clinical use.
     """
-    from mousecmr_data.pipeline.analysis import SegmentConfig
     from mousecmr_data.pipeline.batch import segment_batch
+    from mousecmr_data.pipeline.config import SegmentConfig
 
-    settings = SegmentConfig(
-        weights, spacing, axes, frame_time, postprocessing, engine, device, batch, region, pictures
-    )
-    with _watching() as told:
-        done = segment_batch(inputs, folder, settings, told=told, cache=cache)
-    table = done.mice.astype(object).where(done.mice.notna(), None)
+    config = SegmentConfig(
+        weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time, postprocessing=postprocessing,
+        engine=engine, device=device, batch_size=batch_size, region=region, pictures=pictures,
+        cache=cache,
+    )  # fmt: skip
+    with _show_progress() as progress:
+        result = segment_batch(inputs, folder, config, workers=workers, progress=progress)
+    table = result.mice.astype(object).where(result.mice.notna(), None)
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     if as_json:
         output.print_json({"folder": folder, "mice": rows})
     else:
-        _show(rows, folder)
-    if done.errors:
-        for name, error in done.errors.items():
+        _print_rows(rows, folder)
+    if result.errors:
+        for name, error in result.errors.items():
             click.secho(f"{name}: {error}", fg="red", err=True)
         raise SystemExit(1)
 
 
 @contextmanager
-def _watching() -> Iterator[Callable[[BatchEvent], None]]:
-    """A line and a bar a mouse on standard error; yields the function that is told."""
+def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
+    """Show one line and one bar per mouse on standard error."""
     from mousecmr_data.pipeline.batch import LOADING_TEXT
 
     with ExitStack() as bars:
         advance: list[Callable[[int], None]] = []
-        so_far = 0
+        shown = 0
 
-        def told(event: BatchEvent) -> None:
-            nonlocal so_far
+        def progress(event: BatchEvent) -> None:
+            nonlocal shown
             if event.kind == "slices":
                 if not advance:
                     advance.append(bars.enter_context(output.progress(event.name, event.total)))
-                advance[0](event.done - so_far)
-                so_far = event.done
+                advance[0](event.done - shown)
+                shown = event.done
                 return
             bars.pop_all().close()
             advance.clear()
-            so_far = 0
+            shown = 0
             if event.kind == "loading":
                 click.echo(LOADING_TEXT, err=True)
             if event.kind == "reading":
@@ -120,10 +118,10 @@ def _watching() -> Iterator[Callable[[BatchEvent], None]]:
             if event.kind == "as before":
                 click.echo(f"{event.name}: done before, left as it is", err=True)
 
-        yield told
+        yield progress
 
 
-def _show(rows: list[dict[str, Any]], folder: Path) -> None:
+def _print_rows(rows: list[dict[str, Any]], folder: Path) -> None:
     good = [r for r in rows if r["status"] != "failed"]
     for mark in dict.fromkeys(r["marks"] for r in good):
         click.secho(mark, fg="yellow", err=True)

@@ -13,7 +13,7 @@ from mousecmr_data.cli import options, output
 @click.argument("mouse")
 @options.source
 @options.cache
-@options.voxel_size
+@options.spacing
 @click.option(
     "-o",
     "--output",
@@ -27,7 +27,7 @@ def command(
     mouse: str,
     source: str,
     cache: Path | None,
-    voxel_size: tuple[float, float, float] | None,
+    spacing: tuple[float, float, float] | None,
     folder: Path,
     as_json: bool,
 ) -> None:
@@ -35,7 +35,7 @@ def command(
     from mousecmr_data import api
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
 
-    ds = api.open_mouse(mouse, source=source, cache=cache, voxel_size_mm=voxel_size)
+    ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing)
     name = str(ds.attrs["mouse"])
     written = [save_figure(plot_montage(ds), folder / f"{name}_montage.png")]
     if ds["labelled"].any():

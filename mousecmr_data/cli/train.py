@@ -76,12 +76,12 @@ def command(
     if first and not as_json:
         output.warn_synthetic(cohorts[0].synthetic)
 
-    def tell(row: dict[str, float]) -> None:
+    def print_epoch(row: dict[str, float]) -> None:
         dice = f"Dice myocardium {row['dice_myocardium']:.3f} blood pool {row['dice_blood_pool']:.3f}"
         losses = f"loss {row['loss']:.4f}  validation {row['validation_loss']:.4f}"
         click.echo(f"epoch {row['epoch']:.0f}/{config.epochs}  {losses}  {dice}  {row['seconds']:.0f} s")
 
-    train(cohorts[0], cohorts[1], folder, config, tell=None if as_json else tell)
+    train(cohorts[0], cohorts[1], folder, config, on_epoch=None if as_json else print_epoch)
     if not first:
         return
     if as_json:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("mice", nargs=-1)
 @options.source
 @options.cache
-@options.jobs
+@options.workers
 @click.option("--repair", is_flag=True, help="Fetch again what is missing or damaged, and only that.")
 @click.option("--content/--no-content", default=True, help="Also read each file and audit what is in it.")
 @options.as_json
@@ -29,7 +29,7 @@ def command(
     mice: tuple[str, ...],
     source: str,
     cache: Path | None,
-    jobs: int,
+    workers: int,
     repair: bool,
     content: bool,
     as_json: bool,
@@ -49,8 +49,8 @@ def command(
             cache=cache,
             repair=repair,
             content=content,
-            jobs=jobs,
-            done=lambda _: advance(1),
+            workers=workers,
+            progress=advance,
         )
     bad = [r for r in rows if r.trouble]
     if as_json:

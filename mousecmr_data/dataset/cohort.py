@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data.dataset.samples import Frames, build_slices
 from mousecmr_data.dataset.source import FileOpener, Opener, Source
 from mousecmr_data.dataset.zarr_store import create_store, write_mouse
@@ -34,28 +35,28 @@ if TYPE_CHECKING:
 
 # MERGED dataset.cohort: Cohorts become stores: the layout cache filled ahead of time, or a new store to keep and share.
 
-DoneCallback = Callable[[str], None]
 
-
-def write_store(cohort: Cohort, path: str | PathLike[str], jobs: int = 1, done: DoneCallback | None = None) -> Path:
-    """Write ``cohort`` to a new store at ``path`` in ``jobs`` processes, calling ``done`` with each name.
+def write_store(
+    cohort: Cohort, path: str | PathLike[str], workers: int = 1, progress: ProgressCallback | None = None
+) -> Path:
+    """Write ``cohort`` to a new store at ``path`` in ``workers`` processes, calling ``progress`` with 1 after each mouse.
 
     More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
     """
     if isinstance(cohort.opener, FileOpener):  # or each mouse would be converted twice
         cohort = cohort.with_opener(replace(cohort.opener, layouts=None))
     with create_store(path, cohort.split_scheme) as (folder, rows):
-        found = map_in_processes(partial(_write_one, cohort, folder), cohort.mice, jobs, done)
+        found = map_in_processes(partial(_write_one, cohort, folder), cohort.mice, workers, count_results(progress))
         rows.update({name: found[name] for name in cohort.mice})
     return Path(path)
 
 
-def fill_layout_cache(cohort: Cohort, jobs: int = 1, done: DoneCallback | None = None) -> Path:
+def fill_layout_cache(cohort: Cohort, workers: int = 1, progress: ProgressCallback | None = None) -> Path:
     """Convert every mouse of ``cohort`` into its layout cache; returns the cache's folder."""
     opener = cohort.opener
     if not isinstance(opener, FileOpener) or opener.layouts is None:
         raise CacheError("This cohort has no layout cache.", "a cohort of files", "load(layout_cache=True)")
-    map_in_processes(partial(_fill_one, cohort), cohort.mice, jobs, done)
+    map_in_processes(partial(_fill_one, cohort), cohort.mice, workers, count_results(progress))
     return opener.layouts.folder
 
 
@@ -80,12 +81,15 @@ class CohortMember:
     phenotype: str
 
 
-class Cohort:
-    """Mice of one source, in order. Made by :func:`mousecmr_data.load`.
+class Cohort(Mapping[str, xr.Dataset]):
+    """Mice of one source, in order: a mapping from names to datasets. Made by :func:`mousecmr_data.load`.
 
-    ``len(cohort)``, ``for ds in cohort`` (one dataset a mouse), ``cohort["Mouse4"]``, ``"Mouse4" in
-    cohort``. Opening is lazy: a mouse's pixels are read when they are used. Cohorts pickle.
+    ``for name in cohort``, ``for ds in cohort.values()``, ``cohort["Mouse4"]``, ``"Mouse4" in cohort``, ``len(cohort)``,
+    ``dict(cohort)``. Opening is lazy: a mouse's pixels are read when they are used. Cohorts pickle.
     """
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __init__(
         self,
@@ -126,11 +130,11 @@ class Cohort:
     def __contains__(self, name: object) -> bool:
         return name in self._members
 
-    def __iter__(self) -> Iterator[xr.Dataset]:
-        return (self[name] for name in self._members)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
 
     def __getitem__(self, name: str) -> xr.Dataset:
-        """The dataset of one mouse; see ``dataset.model`` for what it holds."""
+        """Open one mouse; see :mod:`mousecmr_data.dataset.model` for what its dataset holds."""
         member = self._members[resolve_name(name, self._members)]
         self.source.ready([name])
         ds = self.opener.dataset(name, {"split": member.split or "none", "phenotype": member.phenotype})
@@ -146,9 +150,8 @@ class Cohort:
         """The same mice, opened in another way."""
         return Cohort(self.source, list(self._members.values()), opener, self.split_scheme, self.chunks)
 
-    @property
-    def table(self) -> pd.DataFrame:
-        """A row a mouse, indexed by its name.
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return one row per mouse, indexed by its name.
 
         Columns: slices, frames, labelled_frames (tuple of 0-based numbers), ed_frame, es_frame
         (missing without a pair), split, phenotype, synthetic, file, checksum (state of the file). Reads
@@ -177,9 +180,8 @@ class Cohort:
             raise MissingDataError("This cohort is empty: there is no table.", "at least one mouse")
         return pd.DataFrame(rows).set_index("mouse").astype({"ed_frame": "Int64", "es_frame": "Int64"})
 
-    @property
-    def tree(self) -> xr.DataTree:
-        """All mice as one tree, a node a mouse, pixels still on disk."""
+    def to_datatree(self) -> xr.DataTree:
+        """Return all mice as one tree, one node per mouse, pixels still on disk."""
         self.source.ready(self._members)
         tree = xr.DataTree.from_dict({name: self[name] for name in self._members})
         tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=self.synthetic)
@@ -191,7 +193,7 @@ class Cohort:
         ``frames``: "labelled" (default), "all", or phases such as ["ED", "ES"].
         """
         self.source.ready(self._members)
-        return build_slices(self, frames)
+        return build_slices(self.values(), frames)
 
     def folds(self, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
         """``k`` pairs (train, validation) by mouse; see :func:`dataset.cohort.make_folds`."""
@@ -212,6 +214,16 @@ class Cohort:
         return (
             f"<Cohort of {len(self)} {kind}mice from {self.source.name} {self.source.version[:12]}; "
             f"split{'s'[: len(splits) != 1]}: {', '.join(splits)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return counts by split and phenotype and the names, for notebooks; reads no file."""
+        counts = pd.crosstab(pd.Series(self.phenotypes, name="phenotype"), pd.Series(self.splits, name="split"))
+        names = html.escape(", ".join(self._members))
+        return (
+            f"<p>{html.escape(repr(self).strip('<>'))}</p>{counts.to_html() if len(self) else ''}"
+            f"<details><summary>{len(self)} names</summary>{names}</details>"
+            "<p><code>cohort['NAME']</code> opens one mouse, <code>cohort.to_dataframe()</code> lists all.</p>"
         )
 
 

@@ -258,7 +258,7 @@ def read_parts(
     source: str | None = None,
     version: str = "not stated",
     manifest: Manifest | None = None,
-    voxel_size_mm: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
 ) -> MouseParts:
     """Look at a file's outline; no pixel is read. Parameters as for ``open_file``."""
@@ -270,7 +270,7 @@ def read_parts(
         HDF5Array(path, IMAGES, shape, "uint16"),
         HDF5Array(path, MASKS, shape, "uint8") if outline.has_masks else None,
         outline.labelled_frames,
-        resolve_sizes(own, voxel_size_mm, frame_time_ms, manifest),
+        resolve_sizes(own, spacing, frame_time_ms, manifest),
         {
             "mouse": mouse or str(own.get(ATTR_MOUSE, Path(path).stem)),
             "source": source or str(own.get(ATTR_SOURCE, Path(path).name)),
@@ -285,13 +285,13 @@ def read_parts(
 def open_mouse_file(
     path: str | Path,
     *,
-    voxel_size_mm: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
 ) -> xr.Dataset:
     """Open one mouse; no pixel is read until asked for.
 
-    ``voxel_size_mm`` (z, y, x) and ``frame_time_ms`` override what the file or the manifest says.
+    ``spacing`` (z, y, x) and ``frame_time_ms`` override what the file or the manifest says.
     Attributes of the result: mouse, source, version, split, phenotype (or "not published"),
     synthetic, slice_order, voxel_size_source, frame_time_source.
     """
-    return read_parts(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms).dataset()
+    return read_parts(path, spacing=spacing, frame_time_ms=frame_time_ms).dataset()

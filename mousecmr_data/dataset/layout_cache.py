@@ -8,7 +8,6 @@ cache cannot be written, the file is read instead.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from xarray.core import indexing
 
+from mousecmr_data._utils.atomic import remove_leftovers
+from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.dataset.hdf5 import MouseParts
 from mousecmr_data.dataset.lazy import Key, LazyArray
@@ -70,8 +71,7 @@ class LayoutCache:
         with hold_lock(self.folder, mouse):
             found = self.row(mouse, file)
             if found is None:
-                for leftover in self.folder.glob(f".{mouse}.*"):  # of a process that was killed: we hold the lock
-                    shutil.rmtree(leftover, ignore_errors=True)
+                remove_leftovers(self.folder, mouse)
                 found = write_mouse(self.folder, mouse, parts().dataset(), _describe_source(file))
             if self.rows().get(mouse) != found:
                 with hold_lock(self.folder, "the index"):  # no mouse is called so
@@ -152,7 +152,7 @@ def _load_index(path: Path, mtime_ns: int, size: int) -> dict[str, MouseEntry]:
 
 def _describe_source(file: Path) -> dict[str, Any]:
     stat = file.stat()
-    return {"sha256": _sha256(file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return {"sha256": compute_sha256(file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def _is_made_from(row: MouseEntry, file: Path) -> bool:
@@ -162,9 +162,4 @@ def _is_made_from(row: MouseEntry, file: Path) -> bool:
         return False
     if (row.source.get("size"), row.source.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):
         return True
-    return row.source.get("size") == stat.st_size and row.source.get("sha256") == _sha256(file)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    return row.source.get("size") == stat.st_size and row.source.get("sha256") == compute_sha256(file)

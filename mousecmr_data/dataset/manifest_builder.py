@@ -6,15 +6,15 @@ import csv
 import io
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mousecmr_data._utils.atomic import atomic_folder, make_exists_error
 from mousecmr_data._utils.checksums import compute_checksums
+from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.hdf5 import read_header
-from mousecmr_data.errors import ArgumentError, CacheError, ManifestError, MissingDataError, UnitsError
+from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, UnitsError
 from mousecmr_data.schema.manifest import Manifest, read_manifest
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE
 
@@ -42,7 +42,7 @@ def create_manifest(
     about: DatasetInfo,
     *,
     splits: Mapping[str, Sequence[str]] | None = None,
-    done: Callable[[str], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Manifest:
     """Write a manifest of all HDF5 files below ``files`` to the new folder ``folder``, whole or not at all.
 
@@ -54,21 +54,19 @@ def create_manifest(
     if not paths:
         raise MissingDataError(f"There is no HDF5 file below {root}.", f"files of the dataset's layout ({SUFFIXES[0]})")
     if target.exists():
-        raise CacheError(f"{target} exists.", "a folder that is not there yet", f"rm -r {target}")
+        raise make_exists_error(target)
     rows = []
     for path in paths:
         _check_sizes_known(path, about)
         sums = compute_checksums(path)
         relative = path.relative_to(root).as_posix()
         rows.append([path.stem, relative, sums.git_blob_sha1, sums.sha256, str(sums.size)])
-        if done:
-            done(path.stem)
+        if progress:
+            progress(1)
     names = [row[0] for row in rows]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ManifestError(f"Several files are called {twice[0]}.", "a name of its own for each mouse")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with atomic_folder(target) as partial:
         (partial / "dataset.toml").write_text(_format_dataset_toml(root, about), encoding="utf-8")
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
@@ -77,10 +75,6 @@ def create_manifest(
             lists = "\n".join(f"{_quote(k)} = {json.dumps(list(v))}" for k, v in splits.items())
             (partial / "splits.toml").write_text(f'[own]\ndescription = "given by the user"\n{lists}\n', "utf-8")
         read_manifest(partial)  # says what is wrong with it, before it is there
-        partial.chmod(0o755)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return read_manifest(target)
 
 
@@ -95,7 +89,7 @@ def derive_name(folder: Path) -> str:
 def _check_sizes_known(path: Path, about: DatasetInfo) -> None:
     own = read_header(path).attrs
     wanted = {
-        "voxel size": (ATTR_VOXEL_SIZE, about.voxel_size_mm, "--voxel-size 1.0 0.1 0.1"),
+        "voxel size": (ATTR_VOXEL_SIZE, about.voxel_size_mm, "--spacing 1.0 0.1 0.1"),
         "frame time": (ATTR_FRAME_TIME, about.frame_time_ms, "--frame-time 5.0"),
     }
     for what, (attribute, given, option) in wanted.items():

@@ -8,8 +8,6 @@ that says which, and what they were made from. Uncompressed: a random slice cost
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.source import FileOpener
@@ -65,8 +64,7 @@ def make_frame_files(cohort: Cohort, mouse: str, every_frame: bool, root: Path |
             found = _read_frame_files(folder / name, origin)
             if found:
                 return found
-            for leftover in folder.glob(f".{name}.*"):  # of a process that was killed: we hold the lock
-                shutil.rmtree(leftover, ignore_errors=True)
+            remove_leftovers(folder, name)
             return _write_frame_files(ds, folder, name, every_frame, origin)
     except MouseCMRError:
         raise
@@ -74,7 +72,7 @@ def make_frame_files(cohort: Cohort, mouse: str, every_frame: bool, root: Path |
         raise CacheError(
             f"The planes of {mouse} cannot be written to {folder}: {e.strerror or e}.",
             "a folder to write to, with room for 0.2 MB a slice",
-            "dataset(..., cache=FOLDER)  or  dataset(..., mode='memory')",
+            "make_dataset(..., cache=FOLDER)  or  make_dataset(..., mode='memory')",
         ) from e
 
 
@@ -130,17 +128,10 @@ def _write_frame_files(
     ds: xr.Dataset, folder: Path, name: str, every_frame: bool, origin: dict[str, Any]
 ) -> FrameFiles:
     frames = np.arange(ds.sizes["frame"]) if every_frame else np.flatnonzero(ds["labelled"].values)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
-    try:
+    planes = FrameFiles(folder / name, tuple(frames.tolist()))
+    with atomic_folder(folder / name, overwrite=True) as partial:
         np.save(partial / "image.npy", ds[IMAGE].isel(frame=frames).values)
         np.save(partial / "mask.npy", read_masks(ds, frames))
-        planes = FrameFiles(folder / name, tuple(frames.tolist()))
         text = json.dumps({"origin": origin, "frames": planes.frames})
         (partial / "planes.json").write_text(text, encoding="utf-8")
-        partial.chmod(0o755)
-        shutil.rmtree(folder / name, ignore_errors=True)
-        partial.rename(folder / name)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return planes

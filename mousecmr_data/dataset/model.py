@@ -21,7 +21,7 @@ from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
 from mousecmr_data.errors import UnitsError
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.manifest import Manifest, load_manifest
-from mousecmr_data.schema.phases import ED, ES, INFLOW, UNKNOWN, UNLABELLED
+from mousecmr_data.schema.phases import ED, ES, INFLOW, PHASE_DTYPE, UNKNOWN, UNLABELLED
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK
 
 # MERGED dataset.model: Which frame is end-diastole, which end-systole: the annotators' rule.
@@ -35,8 +35,6 @@ from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIM
 
 MIN_COMPONENT_PIXELS = 50
 """Pixels of the smallest 2D component that counts (source: the authors' code)."""
-
-PHASE_DTYPE = np.dtype("<U10")
 
 
 def needs_masks(labelled_frames: Sequence[int]) -> bool:
@@ -108,7 +106,7 @@ def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_
 # MERGED dataset.model: The voxel size of a dataset, read from its coordinates and never assumed.
 
 
-_SPACING_HINT = "open_mouse(path, voxel_size_mm=(1.0, 0.1, 0.1))  gives it in mm, as (z, y, x)"
+_SPACING_HINT = "open_mouse(path, spacing=(1.0, 0.1, 0.1))  gives it in mm, as (z, y, x)"
 
 
 def get_spacing(ds: xr.Dataset | xr.DataArray) -> tuple[float, float, float]:
@@ -180,7 +178,7 @@ class PhysicalSizes:
 
 def resolve_sizes(
     attrs: dict[str, Any],
-    voxel_size_mm: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
     manifest: Manifest | None = None,
 ) -> PhysicalSizes:
@@ -188,22 +186,22 @@ def resolve_sizes(
     facts = (manifest or load_manifest()).acquisition
     if not {"slice_thickness", "pixel_spacing", "frame_time"} <= facts.keys():
         facts = {**load_manifest().acquisition, **facts}
-    if voxel_size_mm is not None:
-        voxel, voxel_source = voxel_size_mm, FROM_ARGUMENT
+    if spacing is not None:
+        voxel, voxel_source = spacing, FROM_ARGUMENT
     elif ATTR_VOXEL_SIZE in attrs:
         voxel, voxel_source = attrs[ATTR_VOXEL_SIZE], FROM_FILE
     else:
-        thickness, spacing = facts["slice_thickness"], facts["pixel_spacing"]
-        in_plane = spacing.value if isinstance(spacing.value, list | tuple) else (spacing.value, spacing.value)
+        thickness, pixel = facts["slice_thickness"], facts["pixel_spacing"]
+        in_plane = pixel.value if isinstance(pixel.value, list | tuple) else (pixel.value, pixel.value)
         voxel = (thickness.value, *in_plane)
-        voxel_source = f"not in the file; {spacing.source}; slices: {thickness.source}"
+        voxel_source = f"not in the file; {pixel.source}; slices: {thickness.source}"
     if frame_time_ms is not None:
         frame_time, time_source = frame_time_ms, FROM_ARGUMENT
     elif ATTR_FRAME_TIME in attrs:
         frame_time, time_source = attrs[ATTR_FRAME_TIME], FROM_FILE
     else:
         frame_time, time_source = facts["frame_time"].value, f"not in the file; {facts['frame_time'].source}"
-    z, y, x = _check_positive(voxel, 3, "voxel size (z, y, x) in mm", "voxel_size_mm=(1.0, 0.1, 0.1)")
+    z, y, x = _check_positive(voxel, 3, "voxel size (z, y, x) in mm", "spacing=(1.0, 0.1, 0.1)")
     (t,) = _check_positive([frame_time], 1, "frame time in ms", "frame_time_ms=5.0")
     return PhysicalSizes((z, y, x), voxel_source, t, time_source)
 

@@ -129,5 +129,5 @@ def _check_same_grid(first: xr.Dataset, ds: xr.Dataset) -> None:
             f"{first.attrs['mouse']} has {first.sizes['y']} x {first.sizes['x']} pixels of another size or number "
             f"than {ds.attrs['mouse']} with {ds.sizes['y']} x {ds.sizes['x']}.",
             "mice on one pixel grid",
-            "take the mice one by one: for ds in cohort: ...",
+            "take the mice one by one: for ds in cohort.values(): ...",
         )

@@ -20,7 +20,7 @@ class MouseBackend(BackendEntrypoint):
     open_dataset_parameters: ClassVar[tuple[Any, ...] | None] = (
         "filename_or_obj",
         "drop_variables",
-        "voxel_size_mm",
+        "spacing",
         "frame_time_ms",
     )
 
@@ -29,11 +29,11 @@ class MouseBackend(BackendEntrypoint):
         filename_or_obj: Any,
         *,
         drop_variables: str | Iterable[str] | None = None,
-        voxel_size_mm: Sequence[float] | None = None,
+        spacing: Sequence[float] | None = None,
         frame_time_ms: float | None = None,
     ) -> xr.Dataset:
         """See :func:`mousecmr_data.open_mouse`."""
         path = Path(os.fspath(filename_or_obj))
-        dataset = open_mouse_file(path, voxel_size_mm=voxel_size_mm, frame_time_ms=frame_time_ms)
+        dataset = open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
         names = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         return dataset.drop_vars(names, errors="ignore")

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +35,11 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
+from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers, write_text
 from mousecmr_data.dataset.lazy import Key, LazyArray
-from mousecmr_data.dataset.model import FROM_FILE, PHASE_DTYPE, PhysicalSizes, build_dataset, get_spacing
+from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
+from mousecmr_data.schema.phases import PHASE_DTYPE
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK
 
 # MERGED dataset.zarr_store: The data file of one array of a local store: read by frames, decoded on every core.
@@ -318,20 +318,15 @@ def create_store(path: str | PathLike[str], split_scheme: str = "") -> Iterator[
             "pack it afterwards: cd mice.zarr && zip -0 -r ../mice.zip .",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{target.name}.partial"
     lock = FileLock(target.parent / f".{target.name}.lock")
     with lock:
         try:
-            if target.exists():
-                raise CacheError(f"{target} exists.", "a path where nothing is", f"rm -r {target}")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            rows: dict[str, MouseEntry] = {}
-            yield partial, rows
-            write_index(partial, rows, split_scheme)
-            partial.rename(target)
+            remove_leftovers(target.parent, target.name)
+            with atomic_folder(target) as partial:
+                rows: dict[str, MouseEntry] = {}
+                yield partial, rows
+                write_index(partial, rows, split_scheme)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
             Path(lock.lock_file).unlink(missing_ok=True)
 
 
@@ -340,9 +335,7 @@ def write_mouse(folder: Path, name: str, ds: xr.Dataset, source: Mapping[str, An
 
     The row also stands in the group's attributes, so that an index can be made again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
-    try:
+    with atomic_folder(folder / name, overwrite=True) as partial:
         group = zarr.create_group(partial, zarr_format=3, attributes=dict(ds.attrs))
         stored = {}
         for variable in (IMAGE, MASK):
@@ -354,11 +347,6 @@ def write_mouse(folder: Path, name: str, ds: xr.Dataset, source: Mapping[str, An
         with warnings.catch_warnings():  # it is not of the v3 specification yet; readers that know it save requests
             warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata")
             zarr.consolidate_metadata(partial)
-        partial.chmod(0o755)
-        _replace_folder(partial, folder / name)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return row
 
 
@@ -376,11 +364,7 @@ def write_index(folder: Path, rows: Mapping[str, MouseEntry], split_scheme: str 
             },
         }
     )
-    handle, partial = tempfile.mkstemp(prefix=f".{INDEX_FILE}.", dir=folder)
-    with os.fdopen(handle, "w", encoding="utf-8") as f:
-        f.write(text)
-    Path(partial).chmod(0o644)
-    Path(partial).replace(folder / INDEX_FILE)
+    write_text(folder / INDEX_FILE, text)
 
 
 def parse_entry(attributes: Mapping[str, Any]) -> MouseEntry:
@@ -436,15 +420,3 @@ def _write_array(group: zarr.Group, name: str, data: xr.DataArray) -> None:
         config={"write_empty_chunks": True},  # so that what is missing is known to be lost
     )
     array[...] = data.values
-
-
-def _replace_folder(partial: Path, target: Path) -> None:
-    """Put ``partial`` in the place of ``target``. A folder cannot be replaced in one step: the old one is
-    first moved aside, so that at any moment there is the old mouse, none, or the new one."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        target.rename(old / "old")
-        partial.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.rename(target)

@@ -15,11 +15,10 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mousecmr_data._utils.atomic import get_free_bytes, translate_os_error
+from mousecmr_data._utils.atomic import atomic_path, get_free_bytes, translate_os_error
 from mousecmr_data._utils.checksums import CHUNK_BYTES, Checksums, RunningChecksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.progress import format_bytes
@@ -184,19 +183,14 @@ def create_bundle(
             "files that were fetched",
             "mousecmr fetch, or name the mice to pack: mousecmr bundle create FILE Mouse1 Mouse2",
         )
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            about = {"format": BUNDLE_FORMAT, "name": manifest.name, "version": manifest.version}
-            archive.writestr(_make_member_info(BUNDLE_INFO), json.dumps(about, indent=1))
-            rows = [(e, _pack_member(archive, name, p, e)) for name, p, e in members]
-            archive.writestr(_make_member_info(FILES_CSV), _format_rows(rows))
-        temporary.replace(target)
-    except OSError as e:
-        raise translate_os_error(e, target) from e
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with (
+        atomic_path(target) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        about = {"format": BUNDLE_FORMAT, "name": manifest.name, "version": manifest.version}
+        archive.writestr(_make_member_info(BUNDLE_INFO), json.dumps(about, indent=1))
+        rows = [(e, _pack_member(archive, name, p, e)) for name, p, e in members]
+        archive.writestr(_make_member_info(FILES_CSV), _format_rows(rows))
     return target
 
 

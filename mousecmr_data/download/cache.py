@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from pooch import os_cache
 
 from mousecmr_data._utils.checksums import Checksums
+from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
@@ -106,22 +107,10 @@ def update_lockfile(folder: Path, stamps: Mapping[str, LockEntry], forget: Itera
             for path in forget:
                 merged.pop(path, None)
             table = {"format": LOCKFILE_FORMAT, "files": {p: asdict(merged[p]) for p in sorted(merged)}}
-            write_text(folder / LOCKFILE, json.dumps(table, indent=1) + "\n")
+            write_json(folder / LOCKFILE, table)
     except OSError:
         return False
     return True
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that readers see the old or the new text, never a half of it.
-
-    The caller holds a lock, so the temporary name can be a fixed one: a killed process leaves at most
-    one, and the next writer takes it over.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(path)
 
 
 # MERGED download.cache: What a cache knows of each file, in the columns of a manifest's ``files.csv``.

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from mousecmr_data._utils.atomic import get_free_bytes, make_disk_full_error
+from mousecmr_data._utils.atomic import fsync_folder, get_free_bytes, make_disk_full_error
 from mousecmr_data._utils.checksums import (
     CHUNK_BYTES,
     Checksums,
@@ -30,8 +30,8 @@ from mousecmr_data._utils.checksums import (
     compute_checksums,
     describe_mismatch,
 )
+from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, format_bytes
-from mousecmr_data.download.cache import write_text
 from mousecmr_data.download.errors import Cancelled, ChecksumMismatch, TransientError
 from mousecmr_data.download.http import HttpClient, Response
 from mousecmr_data.download.retry import HostLimiter, RetryPolicy, retry
@@ -107,7 +107,7 @@ class PartialFile:
 
     def note(self, origin: PartialInfo) -> None:
         """Note where the rest of the content comes from."""
-        write_text(self._info_path, json.dumps(asdict(origin)) + "\n")
+        write_json(self._info_path, asdict(origin))
 
     def deliver(self, path: str | Path) -> None:
         """Move the verified content to ``path`` (in the same folder), safe on disk and readable by all."""
@@ -132,16 +132,6 @@ class PartialFile:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system has a way to say so."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 RECEIVE_BYTES = 1 << 18
 """Most bytes taken from the network at once; what has arrived is written at once, however little."""
 PROGRESS_BYTES = 1 << 16
@@ -159,14 +149,14 @@ class ResumingDownloader:
         entry: FileEntry,
         partial: PartialFile,
         web: HttpClient,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         hosts: HostLimiter,
-        watch: ProgressListener,
+        progress: ProgressListener,
         stop: threading.Event,
     ) -> None:
         self.entry, self.partial = entry, partial
-        self._web, self._patience, self._hosts = web, patience, hosts
-        self._watch, self._stop = watch, stop
+        self._web, self._retry_policy, self._hosts = web, retry_policy, hosts
+        self._progress, self._stop = progress, stop
         self.sums: Checksums | None = None
         self._told = 0.0
         self._furthest = 0
@@ -180,7 +170,7 @@ class ResumingDownloader:
         self.sums = retry(
             lambda: self._transfer(url),
             url,
-            self._patience,
+            self._retry_policy,
             self._hosts,
             self._stop,
             self._report_wait,
@@ -194,7 +184,7 @@ class ResumingDownloader:
         return self._furthest >= before + PROGRESS_BYTES
 
     def _report_wait(self, text: str) -> None:
-        self._watch(ProgressEvent("wait", self.entry.mouse, self.partial.length(), self.entry.size, text))
+        self._progress(ProgressEvent("wait", self.entry.mouse, self.partial.length(), self.entry.size, text))
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
@@ -298,7 +288,7 @@ class ResumingDownloader:
     def _report_bytes(self, done: int, total: int | None, now: bool = False) -> None:
         if now or time.monotonic() - self._told > 0.1:
             self._told = time.monotonic()
-            self._watch(ProgressEvent("bytes", self.entry.mouse, done, total))
+            self._progress(ProgressEvent("bytes", self.entry.mouse, done, total))
 
     def _diagnose(self, sums: Checksums) -> str:
         with self.partial.content.open("rb") as f:

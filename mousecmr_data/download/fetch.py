@@ -79,12 +79,12 @@ class FetchFailure:
 class Fetcher:
     """Obtains the files of one run. ``check`` and ``obtain`` may be called from several threads."""
 
-    def __init__(self, patience: RetryPolicy, watch: ProgressListener, stop: threading.Event) -> None:
+    def __init__(self, retry_policy: RetryPolicy, progress: ProgressListener, stop: threading.Event) -> None:
         self.good: set[str] = set()
         self.downloaded: list[str] = []
         self.notes: list[str] = []
         self.failed: list[FetchFailure] = []
-        self._patience, self._watch, self._stop = patience, watch, stop
+        self._retry_policy, self._progress, self._stop = retry_policy, progress, stop
         self._hosts = HostLimiter()
         self._full: OSError | None = None
         self._here = threading.local()
@@ -97,10 +97,10 @@ class Fetcher:
         name = task.entry.mouse
         try:
             stat = task.path.stat()
-            self._watch(ProgressEvent("start", name, total=stat.st_size))
-            self._watch(ProgressEvent("bytes", name, 0, stat.st_size))
+            self._progress(ProgressEvent("start", name, total=stat.st_size))
+            self._progress(ProgressEvent("bytes", name, 0, stat.st_size))
             sums = compute_checksums(task.path, self._check_stop)
-            self._watch(ProgressEvent("done", name, stat.st_size, stat.st_size))
+            self._progress(ProgressEvent("done", name, stat.st_size, stat.st_size))
         except OSError:
             return  # gone, or unreadable: obtain() will say so
         if not sums.match(task.entry):
@@ -130,7 +130,7 @@ class Fetcher:
         if self._full is not None:
             self._add_failure(FetchFailure(task.entry, "not tried: the disk is full", "disk"))
             return
-        self._watch(ProgressEvent("start", name, total=task.entry.size))
+        self._progress(ProgressEvent("start", name, total=task.entry.size))
         try:
             with hold_lock(task.folder, task.entry.path, lambda: self._wait_for_other(name)):
                 self._fetch_locked(task)
@@ -165,10 +165,10 @@ class Fetcher:
 
     def _try_sources(self, task: FetchTask, partial: PartialFile) -> None:
         if not hasattr(self._here, "web"):
-            self._here.web = HttpClient(self._patience)
+            self._here.web = HttpClient(self._retry_policy)
             self._webs.append(self._here.web)
         download = ResumingDownloader(
-            task.entry, partial, self._here.web, self._patience, self._hosts, self._watch, self._stop
+            task.entry, partial, self._here.web, self._retry_policy, self._hosts, self._progress, self._stop
         )
         reasons: list[TransferError] = []
         for source in task.sources:
@@ -199,20 +199,20 @@ class Fetcher:
             update_lockfile(task.folder, {task.entry.path: stamp})
         self.good.add(task.entry.mouse)
         size = task.path.stat().st_size
-        self._watch(ProgressEvent("done", task.entry.mouse, size, size))
+        self._progress(ProgressEvent("done", task.entry.mouse, size, size))
 
     def _add_failure(self, failure: FetchFailure) -> None:
         self.failed.append(failure)
-        self._watch(ProgressEvent("failed", failure.entry.mouse, text=failure.reason))
+        self._progress(ProgressEvent("failed", failure.entry.mouse, text=failure.reason))
 
     def _add_note(self, name: str, text: str) -> None:
         self.notes.append(text)
         log.warning("%s", text)
-        self._watch(ProgressEvent("note", name, text=text))
+        self._progress(ProgressEvent("note", name, text=text))
 
     def _wait_for_other(self, name: str) -> None:
         self._check_stop()
-        self._watch(ProgressEvent("wait", name, text="another process is downloading it"))
+        self._progress(ProgressEvent("wait", name, text="another process is downloading it"))
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
@@ -353,17 +353,17 @@ def fetch_paths(
     mice: Iterable[str] | str | None = None,
     *,
     cache: str | Path | None = None,
-    jobs: int = DEFAULT_WORKERS,
+    workers: int = DEFAULT_WORKERS,
     progress: ProgressOption = None,
     offline: bool | None = None,
-    patience: RetryPolicy = DEFAULT_RETRY_POLICY,
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
 ) -> dict[str, Path]:
     """The path of each mouse's verified file; downloads what is missing.
 
     Parameters are those of :func:`fetch_report`, which also tells what was done.
     """
     return fetch_files(
-        manifest, mice, cache=cache, jobs=jobs, progress=progress, offline=offline, patience=patience
+        manifest, mice, cache=cache, workers=workers, progress=progress, offline=offline, retry_policy=retry_policy
     ).paths
 
 
@@ -372,14 +372,14 @@ def fetch_files(
     mice: Iterable[str] | str | None = None,
     *,
     cache: str | Path | None = None,
-    jobs: int = DEFAULT_WORKERS,
+    workers: int = DEFAULT_WORKERS,
     progress: ProgressOption = None,
     offline: bool | None = None,
-    patience: RetryPolicy = DEFAULT_RETRY_POLICY,
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
 ) -> FetchResult:
     """Fetch ``mice`` (all where None) of ``manifest``.
 
-    ``jobs``: transfers at a time. ``progress``: None shows bars on a terminal when it takes a while,
+    ``workers``: transfers at a time. ``progress``: None shows bars on a terminal when it takes a while,
     True always, False never, a callable gets each :class:`~mousecmr_data._utils.progress.ProgressEvent`.
     ``offline``: no network traffic (default: ``MOUSECMR_OFFLINE``).
 
@@ -393,7 +393,7 @@ def fetch_files(
         FetchTask(folder, entry, list_sources(manifest, entry, barred))
         for entry in select_entries(manifest, mice).values()
     ]
-    return _run_tasks(tasks, f"{manifest.name} {manifest.version[:12]}", jobs, progress, barred, patience)
+    return _run_tasks(tasks, f"{manifest.name} {manifest.version[:12]}", workers, progress, barred, retry_policy)
 
 
 def fetch_weights(
@@ -403,7 +403,7 @@ def fetch_weights(
     cache: str | Path | None = None,
     progress: ProgressOption = None,
     offline: bool | None = None,
-    patience: RetryPolicy = DEFAULT_RETRY_POLICY,
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
 ) -> Path:
     """The path of the weights file ``name`` (the manifest's first where None); downloads it if missing."""
     known = manifest.weights
@@ -420,11 +420,11 @@ def fetch_weights(
         make_weights_entry(weights),
         list_sources(manifest, weights, barred),
     )
-    return _run_tasks([task], f"weights {weights.name}", 1, progress, barred, patience).paths[weights.name]
+    return _run_tasks([task], f"weights {weights.name}", 1, progress, barred, retry_policy).paths[weights.name]
 
 
 def _run_tasks(
-    tasks: list[FetchTask], title: str, jobs: int, progress: ProgressOption, barred: bool, patience: RetryPolicy
+    tasks: list[FetchTask], title: str, workers: int, progress: ProgressOption, barred: bool, retry_policy: RetryPolicy
 ) -> FetchResult:
     paths = {t.entry.mouse: t.path for t in tasks}
     entries = {t.entry.mouse: t.entry for t in tasks}
@@ -434,13 +434,13 @@ def _run_tasks(
         return FetchResult(paths)
     stop = threading.Event()
     with open_progress(progress) as tell:
-        obtainer = Fetcher(patience, tell, stop)
+        obtainer = Fetcher(retry_policy, tell, stop)
         here = [t for t in missing if t.path.is_file()]
         if here:
             size = sum(t.path.stat().st_size for t in here)
             text = f"{title}: {len(here)} files are here without a stamp; hashing {format_bytes(size)}."
             tell(ProgressEvent("plan", total=size, text=text))
-        run_in_threads(obtainer.check, here, jobs, stop)
+        run_in_threads(obtainer.check, here, workers, stop)
         obtainer.settle()
         wanted = [t for t in missing if t.entry.mouse not in obtainer.good]
         if wanted:
@@ -448,7 +448,7 @@ def _run_tasks(
                 raise make_missing_error(title, [t.entry for t in wanted], wanted[0].folder, barred)
             plan = plan_download(title, wanted)
             tell(ProgressEvent("plan", total=plan.total, text=plan.text))
-            run_in_threads(obtainer.obtain, wanted, jobs, stop)
+            run_in_threads(obtainer.obtain, wanted, workers, stop)
             obtainer.close()
         tell(ProgressEvent("end"))
     if obtainer.failed:

@@ -107,8 +107,8 @@ class _BearerAuth(requests.auth.AuthBase):
 class HttpClient:
     """A connection pool. One per thread."""
 
-    def __init__(self, patience: RetryPolicy) -> None:
-        self._patience = patience
+    def __init__(self, retry_policy: RetryPolicy) -> None:
+        self._retry_policy = retry_policy
         self._session = requests.Session()
         self._session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
 
@@ -127,7 +127,7 @@ class HttpClient:
         if offset and validator:
             headers["If-Range"] = validator
         secret, home = find_token(url), get_origin(url)
-        for _ in range(self._patience.redirects + 1):
+        for _ in range(self._retry_policy.redirects + 1):
             answer = self._request(method, url, headers, secret)
             if answer.status not in REDIRECT_STATUSES:
                 return self._check_status(answer, url, bool(offset))
@@ -137,7 +137,7 @@ class HttpClient:
                 raise PermanentError(f"redirected to {redact_url(url)}, which is not an address to download from")
             if get_origin(url) != home:
                 secret = None  # and it does not come back, should the way lead home again
-        raise PermanentError(f"redirected more than {self._patience.redirects} times (a redirect loop?)")
+        raise PermanentError(f"redirected more than {self._retry_policy.redirects} times (a redirect loop?)")
 
     def _request(self, method: str, url: str, headers: Mapping[str, str], secret: str | None) -> Response:
         try:
@@ -146,12 +146,12 @@ class HttpClient:
                 url,
                 headers=dict(headers),
                 auth=_BearerAuth(secret) if secret else None,
-                timeout=(self._patience.connect, self._patience.stall),
+                timeout=(self._retry_policy.connect, self._retry_policy.stall),
                 allow_redirects=False,
                 stream=True,
             )
         except requests.RequestException as e:
-            raise _classify_error(e, url, self._patience) from None
+            raise _classify_error(e, url, self._retry_policy) from None
         raw: Any = response.raw
         encoded = "content-encoding" in response.headers
 
@@ -160,7 +160,7 @@ class HttpClient:
                 # What has arrived, not a full buffer: what is not on disk is lost when the process dies.
                 return bytes(raw.read1(size, decode_content=encoded))
             except (urllib3.exceptions.HTTPError, OSError) as e:
-                raise _classify_error(e, url, self._patience) from None
+                raise _classify_error(e, url, self._retry_policy) from None
 
         return Response(response.status_code, {k.lower(): v for k, v in response.headers.items()}, read, response.close)
 
@@ -203,16 +203,16 @@ def _open_local_file(url: str, offset: int) -> Response:
     return Response(206, span, read, f.close)
 
 
-def _classify_error(error: Exception, url: str, patience: RetryPolicy) -> TransientError | PermanentError:
+def _classify_error(error: Exception, url: str, retry_policy: RetryPolicy) -> TransientError | PermanentError:
     """A reason in our own words."""
     host = urlsplit(url).hostname or redact_url(url)
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return TransientError(f"{host} did not answer within {patience.connect:g} s", reached=False)
+        return TransientError(f"{host} did not answer within {retry_policy.connect:g} s", reached=False)
     if isinstance(error, requests.exceptions.SSLError) or "CertificateError" in words:
         return PermanentError(f"the TLS certificate of {host} could not be verified")
     if re.search(r"timed? ?out", words, re.IGNORECASE):
-        return TransientError(f"{host} fell silent for {patience.stall:g} s")
+        return TransientError(f"{host} fell silent for {retry_policy.stall:g} s")
     if isinstance(error, requests.exceptions.ProxyError):
         return TransientError("the proxy could not be reached", reached=False)
     if re.search(r"NameResolution|getaddrinfo|Name or service not known", words):

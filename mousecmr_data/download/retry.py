@@ -94,15 +94,15 @@ Result = TypeVar("Result")
 def retry(
     attempt: Callable[[], Result],
     url: str,
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
     hosts: HostLimiter,
     stop: threading.Event,
-    waiting: Callable[[str], None] = lambda _: None,
+    on_wait: Callable[[str], None] = lambda _: None,
     headway: Callable[[], bool] = lambda: False,
 ) -> Result:
     """The result of ``attempt``, which asks ``url``.
 
-    ``waiting`` is told why and how long before each wait. ``headway`` says whether the last attempt got
+    ``on_wait`` is told why and how long before each wait. ``headway`` says whether the last attempt got
     further than any before it; then its failure counts as the first. Raises Lasting when patience ends.
     """
     host = urlsplit(url).netloc
@@ -116,19 +116,19 @@ def retry(
             return attempt()
         except TransientError as e:
             failures = 1 if headway() else failures + 1
-            if e.wait is not None and e.wait > patience.asked:
+            if e.wait is not None and e.wait > retry_policy.asked:
                 reason = f"{e}; it asks to come back in {e.wait:.0f} s"
                 hosts.give_up(host, reason)
                 raise PermanentError(reason) from e
-            if failures >= patience.attempts:
+            if failures >= retry_policy.attempts:
                 if not e.reached:
                     hosts.give_up(host, str(e))
                 raise PermanentError(f"{e} ({failures} tries)") from e
-            wait = patience.backoff(failures)
+            wait = retry_policy.backoff(failures)
             if e.wait is not None:
                 hosts.hold(host, e.wait)
                 wait = max(wait, e.wait)
-            waiting(f"{e}; trying again in {wait:.1f} s")
+            on_wait(f"{e}; trying again in {wait:.1f} s")
             _sleep(wait, stop)
 
 

@@ -50,9 +50,9 @@ def check_upstream(
     manifest: Manifest,
     mice: Iterable[str] | str | None = None,
     *,
-    jobs: int = 4,
+    workers: int = 4,
     offline: bool | None = None,
-    patience: RetryPolicy = DEFAULT_RETRY_POLICY,
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
 ) -> tuple[UpstreamStatus, ...]:
     """Ask the pinned URL (never a mirror) of each mouse, and of the weights where all mice are asked."""
     if is_offline(offline):
@@ -65,10 +65,10 @@ def check_upstream(
 
     def one(number: int) -> None:
         if not hasattr(here, "web"):
-            here.web = HttpClient(patience)
-        results[number] = _check_url(manifest, items[number], here.web, patience, hosts, stop)
+            here.web = HttpClient(retry_policy)
+        results[number] = _check_url(manifest, items[number], here.web, retry_policy, hosts, stop)
 
-    run_in_threads(one, range(len(items)), jobs, stop)
+    run_in_threads(one, range(len(items)), workers, stop)
     return tuple(results[n] for n in range(len(items)))
 
 
@@ -76,7 +76,7 @@ def _check_url(
     manifest: Manifest,
     item: FileEntry | Weights,
     web: HttpClient,
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
     hosts: HostLimiter,
     stop: threading.Event,
 ) -> UpstreamStatus:
@@ -91,7 +91,7 @@ def _check_url(
             return int(length) if length.isdigit() else None
 
     try:
-        size = retry(attempt, url, patience, hosts, stop)
+        size = retry(attempt, url, retry_policy, hosts, stop)
     except TransferError as e:
         return UpstreamStatus(name, redact_url(url), False, None, str(e))
     trouble = f"{size:,} bytes instead of {item.size:,}" if size and item.size and size != item.size else ""
@@ -137,9 +137,9 @@ def verify_files(
     *,
     cache: str | Path | None = None,
     repair: bool = False,
-    jobs: int = min(4, os.cpu_count() or 1),
+    workers: int = min(4, os.cpu_count() or 1),
     progress: ProgressOption = None,
-    patience: RetryPolicy = DEFAULT_RETRY_POLICY,
+    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
 ) -> tuple[VerifyResult, ...]:
     """A verdict for each of ``mice`` (all where None, and then for unknown files in the folder too).
 
@@ -149,7 +149,7 @@ def verify_files(
     """
     folder = get_dataset_folder(manifest, cache)
     entries = select_entries(manifest, mice)
-    verdicts = _hash_files(manifest, folder, entries, jobs, progress)
+    verdicts = _hash_files(manifest, folder, entries, workers, progress)
     stamps = {entries[v.mouse].path: v.stamp for v in verdicts if v.mouse and v.stamp and not v.trouble}
     bad = [v for v in verdicts if v.trouble and v.mouse]
     if folder.is_dir():
@@ -159,7 +159,7 @@ def verify_files(
     if not repair or not bad:
         return tuple(verdicts)
     names = [v.mouse for v in bad if v.mouse]
-    fetch_files(manifest, names, cache=cache, jobs=jobs, progress=progress, patience=patience)
+    fetch_files(manifest, names, cache=cache, workers=workers, progress=progress, retry_policy=retry_policy)
     return tuple(_make_repaired_result(v, entries, folder) if v.trouble else v for v in verdicts)
 
 
@@ -175,7 +175,7 @@ def _make_repaired_result(was: VerifyResult, entries: dict[str, FileEntry], fold
 
 
 def _hash_files(
-    manifest: Manifest, folder: Path, entries: dict[str, FileEntry], jobs: int, progress: ProgressOption
+    manifest: Manifest, folder: Path, entries: dict[str, FileEntry], workers: int, progress: ProgressOption
 ) -> list[VerifyResult]:
     results: dict[str, VerifyResult] = {}
     others = _list_known_checksums(manifest, folder)
@@ -207,7 +207,7 @@ def _hash_files(
         tell(
             ProgressEvent("plan", total=total, text=f"Hashing {len(sizes)} files, {format_bytes(total)}, in {folder}.")
         )
-        run_in_threads(one, entries, jobs, stop)
+        run_in_threads(one, entries, workers, stop)
         tell(ProgressEvent("end"))
     return [results[name] for name in entries]
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mousecmr_data._utils.atomic import write_bytes, write_text
+from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
 
-SYNTHETIC_DATA = "SYNTHETIC DATA: made by the phantom, not measured on mice."
-RESEARCH_ONLY = "For research, not for clinical use."
 DPI = 150
 
 
@@ -78,13 +78,9 @@ class ReportPage:
         }
         pictures = {stem: _make_data_url(drawn[stem, "png"], "png") for stem, _ in drawn}
         html = template.render(page=self, pictures=pictures, synthetic=SYNTHETIC_DATA, purpose=RESEARCH_ONLY)
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        page = folder / name
-        page.write_text(html, encoding="utf-8")
-        written = [page]
+        written = [write_text(folder / name, html)]
         for (stem, ending), picture in drawn.items():
-            written.append(folder / "figures" / f"{stem}.{ending}")
-            written[-1].write_bytes(picture)
+            written.append(write_bytes(folder / "figures" / f"{stem}.{ending}", picture))
         for section in self.sections:
             for table in section.tables:
                 written += _write_table(table, folder / "tables", self.synthetic)
@@ -118,16 +114,12 @@ def list_records(table: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    csv, tex = folder / f"{table.name}.csv", folder / f"{table.name}.tex"
     full = table.shown if table.full is None else table.full
-    (full.assign(synthetic=True) if synthetic else full).to_csv(csv, index=not isinstance(full.index, pd.RangeIndex))
+    csv = (full.assign(synthetic=True) if synthetic else full).to_csv(index=not isinstance(full.index, pd.RangeIndex))
     caption = f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}"
     escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
-    tex.write_text(
-        escaped.to_latex(index=False, caption=_escape_latex(caption), label=f"tab:{table.name}"), encoding="utf-8"
-    )
-    return [csv, tex]
+    tex = escaped.to_latex(index=False, caption=_escape_latex(caption), label=f"tab:{table.name}")
+    return [write_text(folder / f"{table.name}.csv", csv), write_text(folder / f"{table.name}.tex", tex)]
 
 
 _SIGNS = {"±": r"$\pm$", "µ": r"\textmu{}", "−": "$-$", "×": r"$\times$", "ρ": r"$\rho$", "–": "--", "≥": r"$\geq$"}

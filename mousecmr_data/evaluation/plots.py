@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.notices import mark_title
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluation.html import format_number
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions
@@ -86,7 +87,7 @@ def plot_overlays(evaluation: Evaluation, mice: Mapping[str, Any] | Any, predict
                     if (mask > level).any():
                         ax.contour(mask, [level], colors=[colour], linewidths=0.9, linestyles=style)
         axes[0].set_ylabel(words, color="white", fontsize=7.5)
-    mark = "SYNTHETIC mice: " if evaluation.synthetic else ""
+    mark = mark_title("", evaluation.synthetic)
     figure.text(0.01, 1 - 0.12 / figure.get_size_inches()[1], f"{mark}best, median and worst mean Dice; solid: "
                 "predicted, dotted: ground truth", color="white", fontsize=10, va="top")  # fmt: skip
     for i, (label, colour) in enumerate(COLOURS.items()):
@@ -294,7 +295,7 @@ def _remove_spines(axes: Axes) -> None:
 
 
 def _make_title(evaluation: Evaluation, words: str) -> str:
-    mark = "SYNTHETIC mice: " if evaluation.synthetic else ""
+    mark = mark_title("", evaluation.synthetic)
     return f"{mark}{words} (n = {len(evaluation.mice)})"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mousecmr_data._utils.notices import mark_title
 from mousecmr_data.evaluation.html import (
     ReportPage,
     ReportSection,
@@ -90,7 +91,7 @@ def write_report(
         sections.append(ReportSection("Groups", (), both, _select_figures(figures, "groups")))
     if observer is not None:
         theirs = tabulate_agreement(observer)
-        drawn = plot_observers(measures, theirs, "SYNTHETIC mice: " if evaluation.synthetic else "")
+        drawn = plot_observers(measures, theirs, mark_title("", evaluation.synthetic))
         shown = [_format_observers((evaluation, observer), (measures, theirs))]
         sections.append(
             ReportSection("A second observer", _OBSERVER_TEXT, shown, {"observers": (drawn, CAPTIONS["observers"])})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from mousecmr_data._utils.json import write_json
 from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluation.html import ReportPage, ReportSection, ReportTable, format_interval, format_number
 from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
@@ -398,7 +398,7 @@ def write_reproduction(r: Reproduction, folder: str | Path) -> list[Path]:
             name = f"{cohort}_{policies.phases}_{policies.postprocessing}.json".replace(" ", "-")
             written.append(evaluation.write(folder / "results" / name))
     path = folder / "reproduction.json"
-    path.write_text(json.dumps(make_document(r), indent=1, ensure_ascii=False, default=str), encoding="utf-8")
+    write_json(path, make_document(r))
     return [*written, path]
 
 

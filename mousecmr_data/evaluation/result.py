@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from mousecmr_data._utils.json import write_json
 from mousecmr_data._version import __version__
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
@@ -115,15 +115,7 @@ class Evaluation:
 
     def write(self, path: str | PathLike[str]) -> Path:
         """Write the result file, whole or not at all."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            partial.write_text(json.dumps(self.document(), indent=1, ensure_ascii=False), encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-        return target
+        return write_json(path, self.document())
 
     def _repr_html_(self) -> str:
         """Mean Dice by structure and phase, for notebooks."""

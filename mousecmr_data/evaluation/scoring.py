@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data._utils.checksums import hash_arrays
+from mousecmr_data._utils.parallel import count_results, map_in_processes
+from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import (
     ArgumentError,
@@ -28,9 +29,9 @@ from mousecmr_data.evaluation.predictions import Prediction, Predictions, open_p
 from mousecmr_data.evaluation.result import MEASURES, Evaluation, FrameScore, MouseScore, Problem, list_versions
 from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy, compute_surface_distances, dice, dice_by_class
 from mousecmr_data.metrics.postprocessing import RULES, PostprocessingRule, postprocess
-from mousecmr_data.metrics.volumes import Measures, analyze_curve, measure
+from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
-from mousecmr_data.schema.phases import ED, ES, UNLABELLED
+from mousecmr_data.schema.phases import ED, ES
 from mousecmr_data.schema.variables import DIMS, MASK, NOT_PUBLISHED, PREDICTED
 
 # MERGED evaluation.scoring: The choices behind a number, each by its name. They stand in every result file.
@@ -40,8 +41,8 @@ PhaseRule = Literal["annotated", "volume-curve"]
 
 PHASE_RULES: dict[str, str] = {
     "annotated": "ED and ES of the prediction are the frames that the annotators marked",
-    "volume-curve": "ED and ES of the prediction are the maximum and the minimum of its own volume curve (the rule of "
-    "the authors' web application); overlap and distances are still of the annotated frames",
+    "volume-curve": "ED and ES of the prediction are the largest and the smallest blood pool on its own smoothed volume "
+    "curve, as in mousecmr segment; overlap and distances are still of the annotated frames",
 }
 
 DEFINITIONS: dict[str, str] = {
@@ -140,7 +141,7 @@ def load_truth(ds: xr.Dataset) -> xr.Dataset:
     return few.load()
 
 
-def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: EvaluationConfig) -> MouseScore:
+def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig) -> MouseScore:
     """Score ``prediction`` of the mouse ``ds`` (a dataset of the cine model; its images are not read).
 
     Raises :class:`~mousecmr_data.errors.PredictionError` where shape or frames do not fit, and under the policy
@@ -159,16 +160,16 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: EvaluationConf
     given = labels[[frames.index(n) for n in numbers]]
     doubt = find_orientation_error(given[0], truth[MASK].values[0])
     if whole:  # the curve needs every frame
-        labels = np.stack([postprocess(labels[frames.index(n)], policies.postprocessing) for n in ds["frame"].values])
+        labels = np.stack([postprocess(labels[frames.index(n)], config.postprocessing) for n in ds["frame"].values])
         ours = labels[np.flatnonzero(ds["labelled"].values)]
     else:
-        ours = np.stack([postprocess(stack, policies.postprocessing) for stack in given])
+        ours = np.stack([postprocess(stack, config.postprocessing) for stack in given])
     size = get_spacing(ds)
     seen = truth.assign({PREDICTED: (DIMS, ours)})
     theirs, at_frames = measure(truth), measure(seen, mask=PREDICTED)
     found = at_frames
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * float(np.prod(size)) if whole else None
-    if policies.phases == "volume-curve":
+    if config.phases == "volume-curve":
         if volumes is None:
             raise PredictionError(
                 f"{who}: {len(frames)} of {ds.sizes['frame']} frames were predicted.",
@@ -185,9 +186,9 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, policies: EvaluationConf
         synthetic=bool(ds.attrs.get("synthetic", False)),
         voxel_size_mm=size,
         voxel_size_source=theirs.voxel_size_source,
-        truth_sha256=hash_labels(truth[MASK].values),
-        prediction_sha256=hash_labels(prediction.labels),
-        frames=tuple(_score_frames(truth, ours, at_frames, policies, size)),
+        truth_sha256=hash_arrays(truth[MASK].values.astype(np.uint8)),
+        prediction_sha256=hash_arrays(prediction.labels.astype(np.uint8)),
+        frames=tuple(_score_frames(truth, ours, at_frames, config, size)),
         truth=_collect_measures(theirs),
         predicted=_collect_measures(found),
         curve=asdict(analyze_curve(volumes, step)) if volumes is not None and volumes.size > 1 else None,
@@ -219,13 +220,6 @@ def match_frames(prediction: Prediction, ds: xr.Dataset) -> list[int]:
     )
 
 
-def hash_labels(labels: Labels) -> str:
-    """SHA-256 of the shape and the bytes of a mask (frame, slice, y, x) uint8: the same in every file format."""
-    digest = hashlib.sha256(str(tuple(labels.shape)).encode())
-    digest.update(np.ascontiguousarray(labels, np.uint8).data)
-    return digest.hexdigest()
-
-
 def _guess_axis_order(shape: tuple[int, ...], expected: tuple[int, ...]) -> list[str]:
     left = list(zip(DIMS, expected, strict=True))
     names = []
@@ -236,7 +230,7 @@ def _guess_axis_order(shape: tuple[int, ...], expected: tuple[int, ...]) -> list
 
 
 def _score_frames(
-    truth: xr.Dataset, ours: Labels, at_frames: Measures, policies: EvaluationConfig, size: tuple[float, float, float]
+    truth: xr.Dataset, ours: Labels, at_frames: Measures, config: EvaluationConfig, size: tuple[float, float, float]
 ) -> list[FrameScore]:
     rows = []
     voxel_ul = float(np.prod(size))
@@ -244,7 +238,7 @@ def _score_frames(
         row = at_frames.frames.iloc[k]
         for label in FOREGROUND:
             a, b = ours[k] == label, theirs == label
-            apart = compute_surface_distances(a, b, size, empty=policies.empty)
+            apart = compute_surface_distances(a, b, size, empty=config.empty)
             rows.append(
                 FrameScore(
                     frame=int(row["frame"]),
@@ -261,14 +255,10 @@ def _score_frames(
 
 
 def _assign_phases_by_curve(ds: xr.Dataset, labels: Labels, volumes: NDArray[np.float64]) -> xr.Dataset:
-    """Predicted masks at the maximum and the minimum of the volume curve, named ED and ES (ties: the earliest)."""
-    phase = np.full(len(volumes), UNLABELLED, "<U10")
-    ed, es = int(np.argmax(volumes)), int(np.argmin(volumes))
-    phase[ed], phase[es] = ED, ES
-    known = np.zeros(len(volumes), bool)
-    known[[ed, es]] = True
-    bare = ds.drop_vars(list(ds.data_vars))
-    return bare.assign({PREDICTED: (DIMS, labels)}).assign_coords(labelled=("frame", known), phase=("frame", phase))
+    """Return the predicted masks with ED and ES named by their volume curve."""
+    phases = make_phases(volumes)
+    bare = ds.drop_vars(list(ds.data_vars)).assign({PREDICTED: (DIMS, labels)})
+    return bare.assign_coords(labelled=("frame", np.isin(phases, [ED, ES])), phase=("frame", phases))
 
 
 def _collect_measures(m: Measures) -> dict[str, float]:
@@ -281,12 +271,12 @@ MAX_PROBLEMS = 12
 
 def evaluate(
     predictions: Any,
-    mice: Iterable[xr.Dataset],
-    policies: EvaluationConfig | None = None,
+    mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
+    config: EvaluationConfig | None = None,
     *,
     strict: bool = True,
     name: str | None = None,
-    jobs: int = 1,
+    workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Score ``predictions`` of ``mice``.
@@ -311,13 +301,13 @@ def evaluate(
     Raises :class:`~mousecmr_data.errors.PredictionError`.
     """
     found = open_predictions(predictions, name)
-    policies = policies or EvaluationConfig()
+    config = config or EvaluationConfig()
     truth = _Truth.of(mice)
     if not truth.names:
         raise UnlabelledError("There is no mouse to score.", "a cohort of at least one mouse")
     alone = len(truth.names) == 1
-    work = partial(_evaluate_mouse, truth, found, policies, alone)
-    outcomes = map_in_processes(work, truth.names, jobs, (lambda _: progress(1)) if progress else None)
+    work = partial(_evaluate_mouse, truth, found, config, alone)
+    outcomes = map_in_processes(work, truth.names, workers, count_results(progress))
     scores = [s for m in truth.names if (s := outcomes[m][0])]
     problems = [p for m in truth.names for p in outcomes[m][1]]
     strangers = _find_unused(found, truth.names) if not alone else []
@@ -330,7 +320,7 @@ def evaluate(
     return Evaluation(
         name=name or found.name,
         truth=truth.about,
-        policies=policies.table(),
+        policies=config.table(),
         versions=list_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         mice=tuple(scores),
@@ -348,9 +338,9 @@ class _Truth:
     about: Mapping[str, Any]
 
     @classmethod
-    def of(cls, mice: Iterable[xr.Dataset]) -> _Truth:
-        if hasattr(mice, "source"):  # a cohort
-            return cls(mice, list(mice.mice), describe_cohort(mice))  # type: ignore[attr-defined]
+    def of(cls, mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset]) -> _Truth:
+        if isinstance(mice, Cohort):
+            return cls(mice, list(mice), describe_cohort(mice))
         by_name: dict[str, xr.Dataset] = {}
         for ds in mice.values() if isinstance(mice, Mapping) else mice:
             if by_name.setdefault(str(ds.attrs.get("mouse", "mouse")), ds) is not ds:
@@ -360,7 +350,7 @@ class _Truth:
         return cls(by_name, list(by_name), {**about, "split_scheme": "", "caveat": "", "mice": len(by_name)})
 
 
-def describe_cohort(mice: Any) -> dict[str, Any]:
+def describe_cohort(mice: Cohort) -> dict[str, Any]:
     """Where a cohort comes from, for a result's ``truth``."""
     scheme = mice.source.manifest.splits.get(mice.split_scheme)
     return {
@@ -374,7 +364,7 @@ def describe_cohort(mice: Any) -> dict[str, Any]:
 
 
 def _evaluate_mouse(
-    truth: _Truth, found: Predictions, policies: EvaluationConfig, alone: bool, mouse: str
+    truth: _Truth, found: Predictions, config: EvaluationConfig, alone: bool, mouse: str
 ) -> tuple[MouseScore | None, list[Problem]]:
     """The score of one mouse, or what is wrong; both where the score is in doubt."""
     ds = truth.mice[mouse]
@@ -382,7 +372,7 @@ def _evaluate_mouse(
         key = found.find(mouse, alone)
         if key is None:
             return None, [Problem(mouse, "missing", f"no prediction in {found.name}")]
-        scored = score_mouse(ds, found.read(key), policies)
+        scored = score_mouse(ds, found.read(key), config)
     except UnlabelledError as e:
         return None, [Problem(mouse, "unlabelled", e.found)]
     except LabelError as e:

@@ -9,10 +9,11 @@ from typing import Any
 import datasets
 import yaml
 
+from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
 from mousecmr_data.export.citation import make_bibtex
-from mousecmr_data.export.release import SYNTHETIC_BANNER, Release, Shard, make_hub_license
+from mousecmr_data.export.release import Release, Shard, make_hub_license
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.manifest import ArriveItem, Manifest
 from mousecmr_data.schema.variables import NOT_PUBLISHED
@@ -58,7 +59,7 @@ def render_participants_sidecar(edition: Release) -> str:
             about[name]["Description"] = f"{about[name]['Description']} ({note})"
         about["group"]["Description"] = "Group of the mouse; 'n/a': which mouse is in which group is not published"
     note = "In the manner of BIDS' participants table; compliance with BIDS is not claimed."
-    head = {"GeneratedBy": f"{SYNTHETIC_BANNER} {note}" if edition.synthetic else note}
+    head = {"GeneratedBy": f"{SYNTHETIC_DATA} {note}" if edition.synthetic else note}
     return json.dumps({**head, **about}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -90,7 +91,7 @@ def render_datasheet(edition: Release) -> str:
     """The text of DATASHEET.md."""
     parts = [f"# Datasheet: {edition.title}"]
     if edition.synthetic:
-        parts.append(f"> **{SYNTHETIC_BANNER}** There are no animals to report on.")
+        parts.append(f"> **{SYNTHETIC_DATA}** There are no animals to report on.")
     parts += [
         _write_composition(edition),
         _write_animals(edition),
@@ -139,7 +140,7 @@ def _write_composition(edition: Release) -> str:
 def _write_animals(edition: Release) -> str:
     head = "## Animals and study (ARRIVE 2.0)"
     if edition.synthetic:
-        return f"{head}\n\nNot applicable: no animal was involved. {SYNTHETIC_BANNER}"
+        return f"{head}\n\nNot applicable: no animal was involved. {SYNTHETIC_DATA}"
     rows = list_arrive_rows(edition.manifest)
     if not rows:
         return f"{head}\n\n{NOT_PUBLISHED.capitalize()}: the manifest `{edition.manifest.name}` says nothing of them."
@@ -260,7 +261,7 @@ def _write_title(edition: Release, written: Sequence[Shard]) -> str:  # noqa: AR
     part = "" if edition.whole else f" This is a part: {len(edition.mice)} of {len(manifest.files)} mice."
     lines = [f"# {edition.title}", ""]
     if edition.synthetic:
-        lines += [f"> **{SYNTHETIC_BANNER}** No number computed on them says anything about animals.", ""]
+        lines += [f"> **{SYNTHETIC_DATA}** No number computed on them says anything about animals.", ""]
     kind = "synthetic mice" if edition.synthetic else "mice"
     expert = "the phantom's own geometry as masks" if edition.synthetic else "expert masks"
     lines += [
@@ -271,7 +272,7 @@ def _write_title(edition: Release, written: Sequence[Shard]) -> str:  # noqa: AR
         "",
         "**A frame that nobody segmented has no mask.** It is null, never zeros: unlabelled is not background.",
         "",
-        "For research, not for clinical use.",
+        RESEARCH_ONLY,
     ]
     return "\n".join(lines)
 
@@ -290,7 +291,7 @@ arrays = data.with_format("numpy", dtype=None)  # keeps uint16 and uint8; withou
 ```
 
 `load_dataset(..., streaming=True)` reads rows as they are needed. With `pip install 'mousecmr-data[huggingface]'`,
-`mousecmr_data.adapters.huggingface.torch_samples(data)` gives PyTorch tensors several times faster."""
+`mousecmr_data.adapters.huggingface.make_torch_samples(data)` gives PyTorch tensors several times faster."""
 
 
 def _write_configs(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001

@@ -9,10 +9,11 @@ from typing import Any
 import datasets
 from huggingface_hub import constants
 
+from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Column, Config
 from mousecmr_data.export.card import TAGS, make_release_bibtex
-from mousecmr_data.export.release import SYNTHETIC_BANNER, Release, Shard, get_license_url
+from mousecmr_data.export.release import Release, Shard, get_license_url
 
 REPOSITORY = "repo"
 """The file object that all others lie in: ``mlcroissant.Dataset(..., mapping={"repo": folder})`` reads a folder."""
@@ -59,7 +60,7 @@ def describe_release(edition: Release, written: Sequence[Shard]) -> dict[str, An
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": edition.title,
-        "description": f"{SYNTHETIC_BANNER} {about}" if edition.synthetic else about,
+        "description": f"{SYNTHETIC_DATA} {about}" if edition.synthetic else about,
         "conformsTo": CONFORMS_TO,
         "license": get_license_url(manifest.licence) or manifest.licence,
         "url": home,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,11 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 
-from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data._utils.atomic import replace_folder, translate_os_error, write_text
+from mousecmr_data._utils.checksums import compute_sha256
+from mousecmr_data._utils.json import dump_json, write_json
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._version import __version__
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort
@@ -32,7 +33,6 @@ from mousecmr_data.export.release import (
     Shard,
     ShardPlan,
     check_repo_id,
-    compute_sha256,
     make_license_text,
     make_release,
     plan_shards,
@@ -47,12 +47,12 @@ _STATE_FILE = ".state.json"
 
 
 def build_folder(
-    cohort: Cohort, name: str, folder: str | Path, done: Callable[[ShardPlan], None] = lambda _: None
+    cohort: Cohort, name: str, folder: str | Path, progress: ProgressCallback = lambda _: None
 ) -> tuple[Release, Path]:
     """Build the edition of ``cohort`` called ``name`` (ORG/NAME) in ``folder``; returns both.
 
     Files that an earlier, broken-off run finished are taken over if they are what would be written now, and an
-    edition that is complete already is left as it is. ``done`` is called with each Parquet file that is ready.
+    edition that is complete already is left as it is. ``progress`` is called with 1 for each Parquet file that is ready.
 
     Raises what :func:`export.release.make_release` raises, and CacheError where ``folder`` holds something else or cannot
     be written.
@@ -62,18 +62,18 @@ def build_folder(
     wanted = plan_shards(edition)
     with hold_lock(get_cache_root() / "publish", str(target)):
         if _is_complete(target, edition, cohort, wanted):
-            for plan in wanted:
-                done(plan)
+            for _ in wanted:
+                progress(1)
             return edition, target
         _check_target(target)
         partial = target.with_name(f".{target.name}.partial")
         try:
             partial.mkdir(parents=True, exist_ok=True)
-            written = _write_shards(wanted, cohort, partial, done)
+            written = _write_shards(wanted, cohort, partial, progress)
             _write_documents(edition, written, partial)
             _write_sums(partial)
             (partial / _STATE_FILE).unlink()
-            _replace_folder(partial, target)
+            replace_folder(partial, target)
         except OSError as e:
             raise translate_os_error(e, target) from e
     return edition, target
@@ -98,9 +98,7 @@ def check_folder(folder: str | Path) -> dict[str, str]:
     return sums
 
 
-def _write_shards(
-    wanted: list[ShardPlan], cohort: Cohort, partial: Path, done: Callable[[ShardPlan], None]
-) -> list[Shard]:
+def _write_shards(wanted: list[ShardPlan], cohort: Cohort, partial: Path, progress: ProgressCallback) -> list[Shard]:
     state = partial / _STATE_FILE
     ready = _read_state(state)
     written = []
@@ -109,10 +107,8 @@ def _write_shards(
         if shard is None or not _is_current(shard, plan, cohort, partial):
             shard = write_shard(plan, cohort, partial)
         written.append(shard)
-        temporary = state.with_name(f"{_STATE_FILE}.part")
-        temporary.write_text(json.dumps([asdict(s) for s in written]), encoding="utf-8")
-        temporary.replace(state)
-        done(plan)
+        write_json(state, [asdict(s) for s in written])
+        progress(1)
     keep = {s.path for s in written} | {_STATE_FILE}
     for file in [p for p in partial.rglob("*") if p.is_file()]:  # of an edition with other files
         if file.relative_to(partial).as_posix() not in keep:
@@ -149,10 +145,10 @@ def _write_documents(edition: Release, written: list[Shard], folder: Path) -> No
         "participants.json": render_participants_sidecar(edition),
         "CITATION.bib": make_release_bibtex(edition),
         "LICENSE": make_license_text(edition),
-        PROVENANCE_FILE: json.dumps(_make_provenance(edition, written), indent=1, ensure_ascii=False) + "\n",
+        PROVENANCE_FILE: dump_json(_make_provenance(edition, written)),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        write_text(folder / name, text)
 
 
 def _make_provenance(edition: Release, written: list[Shard]) -> dict[str, Any]:
@@ -176,7 +172,7 @@ def _make_provenance(edition: Release, written: list[Shard]) -> dict[str, Any]:
 def _write_sums(folder: Path) -> None:
     paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     lines = [f"{compute_sha256(folder / p)}  {p}\n" for p in paths if p not in (_STATE_FILE, SUMS_FILE)]
-    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8", newline="\n")
+    write_text(folder / SUMS_FILE, "".join(lines))
 
 
 def _is_complete(target: Path, edition: Release, cohort: Cohort, wanted: list[ShardPlan]) -> bool:
@@ -198,16 +194,6 @@ def _check_target(target: Path) -> None:
         raise CacheError(
             f"{target} holds something that mousecmr publish did not make.", "a new folder", "-o ANOTHER/FOLDER"
         )
-
-
-def _replace_folder(partial: Path, target: Path) -> None:
-    """Rename the new edition to its place; the older one goes when the new one is there."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # MERGED export.hub: A built folder to a hub: one commit, so that the dataset there is the old one or the new one, never a mixture.

@@ -9,52 +9,23 @@ A frame that nobody segmented has no mask file: zeros would say "background".
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data._utils.atomic import atomic_folder
+from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.memmap import read_without_converting
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import ArgumentError, CacheError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, UnlabelledError
 from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import MASK
-
-# MERGED export.nifti: What the exports share: a folder that appears whole, and what a mouse's sidecar says.
-
-
-@contextmanager
-def create_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``path`` when the block ends; nothing stays behind if it fails.
-
-    Raises CacheError if ``path`` exists or cannot be made.
-    """
-    target = Path(path).absolute()
-    if target.exists():
-        raise CacheError(f"{target} exists.", "a path where nothing is", f"rm -r {target}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as e:
-        raise translate_os_error(e, target) from e
-    try:
-        yield partial
-        partial.chmod(0o755)
-        partial.rename(target)
-    except OSError as e:
-        raise translate_os_error(e, target) from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def describe_mouse(ds: xr.Dataset) -> dict[str, Any]:
@@ -78,11 +49,6 @@ def describe_mouse(ds: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 # MERGED export.nifti: A cohort as an nnU-Net dataset (v2): a case for each labelled frame, in 3D.
 #
 #     imagesTr/Mouse4_frame00_0000.nii.gz  labelsTr/Mouse4_frame00.nii.gz   mice of train and validation
@@ -98,8 +64,8 @@ TEST, VALIDATION = "test", "validation"
 _DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 
 
-def write_nnunet_dataset(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda _: None) -> Path:
-    """Write the labelled frames of ``cohort`` to the new folder ``path``, calling ``done`` with each mouse.
+def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
+    """Write the labelled frames of ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse.
 
     Raises ArgumentError (nnU-Net wants names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
     to train on), CacheError (``path`` exists).
@@ -110,7 +76,7 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, done: Callable[[str],
                             f"-o {path.with_name('Dataset130_MouseCMR')}")  # fmt: skip
     cases: dict[str, list[str]] = {}
     mice = []
-    with create_folder(path) as folder:
+    with atomic_folder(path) as folder:
         for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir()
         for mouse in cohort.mice:
@@ -126,7 +92,7 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, done: Callable[[str],
                 (folder / f"labels{end}").mkdir(exist_ok=True)
                 write_nifti_images(one, folder / f"images{end}" / f"{case}_0000{FILE_ENDING}")
                 write_nifti_labels(one[MASK].values, folder / f"labels{end}" / f"{case}{FILE_ENDING}", one)
-            done(mouse)
+            progress(1)
         training = [c for split, names in cases.items() if split != TEST for c in names]
         if not training:
             raise UnlabelledError(
@@ -160,9 +126,9 @@ def _make_dataset_json(cohort: Cohort, n_training: int, mice: list[dict[str, Any
     }
 
 
-def write_nifti_dataset(cohort: Cohort, path: str | Path, done: Callable[[str], None] = lambda _: None) -> Path:
-    """Write ``cohort`` to the new folder ``path``, calling ``done`` with each mouse. CacheError if it exists."""
-    with create_folder(path) as folder:
+def write_nifti_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
+    """Write ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse. CacheError if it exists."""
+    with atomic_folder(path) as folder:
         for mouse in cohort.mice:
             ds = read_without_converting(cohort, mouse)
             about = describe_mouse(ds)
@@ -175,5 +141,5 @@ def write_nifti_dataset(cohort: Cohort, path: str | Path, done: Callable[[str], 
                 masks[str(frame)] = name
                 write_nifti_labels(ds[MASK].isel(frame=[frame]).values, place / name, ds)
             write_json(place / f"{mouse}.json", {**about, "cine": f"{mouse}_cine.nii.gz", "masks": masks})
-            done(mouse)
+            progress(1)
     return Path(path)

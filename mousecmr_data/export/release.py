@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.checksums import compute_sha256
+from mousecmr_data._utils.notices import SYNTHETIC
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
 from mousecmr_data.dataset.cohort import Cohort
@@ -16,8 +18,6 @@ from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, MissingExtraError
 from mousecmr_data.schema.manifest import Manifest
 
-SYNTHETIC_MARK = "SYNTHETIC"
-SYNTHETIC_BANNER = "SYNTHETIC DATA: computed by a phantom, not measured on animals."
 _SYNTHETIC_WORDS = ("synthetic", "phantom")
 
 
@@ -62,7 +62,7 @@ class Release:
     def title(self) -> str:
         """The manifest's title; that of synthetic data begins with SYNTHETIC."""
         title = self.manifest.title
-        return title if not self.synthetic or title.startswith(SYNTHETIC_MARK) else f"{SYNTHETIC_MARK}: {title}"
+        return title if not self.synthetic or title.startswith(SYNTHETIC) else f"{SYNTHETIC}: {title}"
 
     @property
     def splits(self) -> Mapping[str, tuple[ReleaseMouse, ...]]:
@@ -92,7 +92,7 @@ def make_release(cohort: Cohort, name: str) -> Release:
             f"{name}-synthetic",
         )
     mice, synthetic = [], {}
-    for ds in cohort:
+    for ds in cohort.values():
         mouse = str(ds.attrs["mouse"])
         synthetic[mouse] = bool(ds.attrs["synthetic"])
         entry = manifest.files.get(mouse)
@@ -245,34 +245,24 @@ def write_shard(plan: ShardPlan, cohort: Cohort, folder: Path) -> Shard:
     identity = huggingface.compute_fingerprint(cohort, plan.config, plan.mice)
     schema = huggingface.make_features(plan.config).arrow_schema  # says to ``datasets`` what the columns are
     target = folder / plan.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.part")
     rows = memory = 0
-    try:
-        with pq.ParquetWriter(
+    with (
+        atomic_path(target) as partial,
+        pq.ParquetWriter(
             partial,
             schema,
             compression="zstd",
             use_dictionary=[name for name in _DICTIONARY_COLUMNS if pa.types.is_string(schema.field(name).type)],
             write_statistics=[name for name in schema.names if name not in ("image", "mask")],
-        ) as writer:
-            source = huggingface.generate_rows(plan.mice, cohort, plan.config)
-            for group in _group_rows(source, ROWS_PER_GROUP[plan.config]):
-                table = pa.Table.from_pylist(group, schema)
-                writer.write_table(table, row_group_size=len(group))
-                rows, memory = rows + len(group), memory + table.nbytes
-        sha256 = compute_sha256(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    size = target.stat().st_size
+        ) as writer,
+    ):
+        source = huggingface.generate_rows(plan.mice, cohort, plan.config)
+        for group in _group_rows(source, ROWS_PER_GROUP[plan.config]):
+            table = pa.Table.from_pylist(group, schema)
+            writer.write_table(table, row_group_size=len(group))
+            rows, memory = rows + len(group), memory + table.nbytes
+    size, sha256 = target.stat().st_size, compute_sha256(target)
     return Shard(plan.path, plan.config, plan.split, plan.mice, rows, size, memory, sha256, identity)
-
-
-def compute_sha256(path: Path) -> str:
-    """The SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _has_rows(mouse: ReleaseMouse, config: Config) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.notices import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, suppress_warnings
 from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes
@@ -106,7 +107,7 @@ def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], flo
             array, letters = array[..., None], letters + c
     triggered = used == TRIGGERED
     ms = float(np.atleast_1d(repetition)[0]) if triggered and repetition is not None else None
-    return array, letters, LPS_TO_RAS @ affine, ms, "SYNTHETIC" in comment
+    return array, letters, LPS_TO_RAS @ affine, ms, is_marked_synthetic(comment)
 
 
 def _name_axes(path: Path, kinds: list[str], shape: tuple[int, ...]) -> tuple[str, str]:

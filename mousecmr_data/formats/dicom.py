@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.notices import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError, UnitsError
 from mousecmr_data.formats.build import SPACING_HINT, build_scan, check_array_size, convert_pixels, suppress_warnings
 from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes
@@ -271,7 +272,7 @@ def read_dicom(
         mouse=first.path.parent.name or first.path.stem,
         source=f"{len(paths)} DICOM file{'s'[: len(paths) > 1]}",
         format="DICOM",
-        synthetic="SYNTHETIC" in str(header.get("ImageComments", "")),
+        synthetic=is_marked_synthetic(str(header.get("ImageComments", ""))),
         **({"heart_rate_bpm": rate} if rate else {}),
     )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mousecmr_data.errors import FileLayoutError, MissingDataError
-from mousecmr_data.formats.archive import MAX_FILES
+from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
 
 FormatName = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
 
@@ -145,3 +147,66 @@ def make_unique(names: Iterable[str]) -> list[str]:
         seen[name.lower()] = seen.get(name.lower(), 0) + 1
         out.append(name if seen[name.lower()] == 1 else f"{name}_{seen[name.lower()]}")
     return out
+
+
+# Inputs of a job: files, folders and archives.
+
+
+@dataclass(frozen=True)
+class RefusedInput:
+    """An input, or an archive in one, that could not even be looked into."""
+
+    name: str
+    error: MouseCMRError
+    path: Path
+
+
+@contextmanager
+def collect_inputs(
+    inputs: Sequence[Path], scratch: Path | None = None
+) -> Iterator[tuple[list[FoundScan], list[RefusedInput]]]:
+    """The mice in ``inputs`` (files, folders, zip archives; archives in folders too), and what was refused.
+
+    Archives are unpacked into a folder below ``scratch`` (default: the system's place for temporary files),
+    which is removed at the end of the block.
+    """
+    with tempfile.TemporaryDirectory(prefix="mousecmr-", dir=scratch) as place:
+        every = [one for k, path in enumerate(inputs) for one in _find_in_path(path, Path(place) / str(k))]
+        named = [replace(one, name=n) for one, n in zip(every, make_unique(o.name for o in every), strict=True)]
+        refused = [replace(r, error=rename_in_error(r.error, scratch)) for r in named if isinstance(r, RefusedInput)]
+        yield [f for f in named if isinstance(f, FoundScan)], refused
+
+
+def hide_temporary_paths(text: str, folder: Path | None = None) -> str:
+    """``text`` with a user's own names in place of where archives were unpacked, or uploads lie, below ``folder``
+    (default: the system's place for temporary files)."""
+    inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
+    return re.sub(re.escape(str(folder or tempfile.gettempdir())) + inner, "", text)
+
+
+def rename_in_error(error: MouseCMRError, folder: Path | None = None) -> MouseCMRError:
+    """``error`` with all its sentences as :func:`without_folder` says them."""
+    rest = (text and hide_temporary_paths(text, folder) for text in (error.expected, error.next_step))
+    return type(error)(hide_temporary_paths(error.found, folder), *rest)
+
+
+def _find_in_path(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInput]:
+    if not path.is_dir():
+        yield from _try_find(path, scratch)
+        return
+    inner = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
+    outside = list(_try_find(path, scratch))
+    if not inner or isinstance(outside[0], FoundScan):
+        yield from outside
+    for k, one in enumerate(inner):
+        yield from _try_find(one, scratch / str(k))
+
+
+def _try_find(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInput]:
+    """The mice in a file, in a folder outside its archives, or in an archive, which keeps its name where it is
+    unpacked: a mouse alone in it is called so."""
+    try:
+        packed = path.suffix.lower() == ".zip" and not path.is_dir()
+        yield from find_scans(unpack_archive(path, scratch / path.name) if packed else path)
+    except MouseCMRError as e:
+        yield RefusedInput(clean_name(path.name), e, path)

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.notices import SYNTHETIC, is_marked_synthetic
 from mousecmr_data.errors import (
     ArgumentError,
     FileLayoutError,
@@ -46,7 +47,6 @@ except ImportError as e:
 
 nib: Any = nibabel
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-SYNTHETIC_MARK = "SYNTHETIC"
 """In a header's description: the images are of the phantom."""
 ORIENTED_CODES = (1, 3, 4)
 """Codes of a form that says how the animal lay: scanner, Talairach, MNI. 0 (none) and 2 (aligned; what nibabel
@@ -93,7 +93,7 @@ def read_nifti(
         mouse=strip_suffix(path),
         source=path.name,
         format="NIfTI",
-        synthetic=SYNTHETIC_MARK in str(header["descrip"].item().decode("latin-1")),
+        synthetic=is_marked_synthetic(str(header["descrip"].item().decode("latin-1"))),
     )
 
 
@@ -241,7 +241,7 @@ def _write_nifti(array: NDArray[Any], path: str | PathLike[str], grid: FileGrid,
     image.header.set_xyzt_units(grid.space_unit, grid.time_unit)
     if data.ndim == 4:
         image.header["pixdim"][4] = grid.time_step
-    image.header["descrip"] = (words + (f" {SYNTHETIC_MARK}" if synthetic else ""))[:79].encode("latin-1", "replace")
+    image.header["descrip"] = (words + (f" {SYNTHETIC}" if synthetic else ""))[:79].encode("latin-1", "replace")
     with atomic_path(path) as partial:
         nib.save(image, partial)
     return path

@@ -48,7 +48,7 @@ def _nifti(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -
 def _hdf5(paths: Sequence[Path], spacing: Any, axes: Any, frame_time_ms: Any) -> xr.Dataset:  # noqa: ARG001
     from mousecmr_data.dataset.hdf5 import open_mouse_file
 
-    ds = open_mouse_file(paths[0], voxel_size_mm=spacing, frame_time_ms=frame_time_ms).load()
+    ds = open_mouse_file(paths[0], spacing=spacing, frame_time_ms=frame_time_ms).load()
     check_spacing(paths[0].name, get_spacing(ds))
     assumed = [
         f"The {what} is {ds.attrs[attr]}."

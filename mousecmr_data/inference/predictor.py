@@ -7,13 +7,12 @@ ever stands in for weights that cannot be had.
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.download.cache import get_weights_folder
 from mousecmr_data.download.fetch import fetch_weights
@@ -36,20 +36,17 @@ from mousecmr_data.errors import (
 from mousecmr_data.inference.engines import Engine, make_engine
 from mousecmr_data.inference.grid import argmax_labels, make_training_grid
 from mousecmr_data.inference.preprocessing import normalize_min_max
-from mousecmr_data.inference.roi import RoiPredictor
+from mousecmr_data.inference.roi import DEFAULT_REGION, RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
 from mousecmr_data.models.keras import read_keras_weights
-from mousecmr_data.models.safetensors import read_weights, write_weights
+from mousecmr_data.models.safetensors import hash_tensors, read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
 from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
 
 # MERGED inference.predictor: A network with its weights, applied to whole mice.
-
-
-REGION_MODES = ("full", "auto")
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Predictor:
         ds: xr.Dataset,
         *,
         postprocessing: PostprocessingRule = "paper",
-        region: Literal["full", "auto"] = "full",
+        region: RegionMode = DEFAULT_REGION,
         batch_size: int = 16,
         progress: Callable[[int], None] | None = None,
         unprocessed: bool = False,
@@ -96,8 +93,8 @@ class Predictor:
         """
         if IMAGE not in ds or set(ds[IMAGE].dims) != set(DIMS):
             raise FileLayoutError(f"There is no variable {IMAGE!r} of {DIMS}.", "a dataset of the cine model")
-        if region not in REGION_MODES:
-            raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, REGION_MODES)))
+        if region not in get_args(RegionMode):
+            raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, get_args(RegionMode))))
         images = ds[IMAGE].transpose(*DIMS)
         n_frames, n_slices, *_ = images.shape
         spacing = get_spacing(ds)[1:] if images.size else (0.1, 0.1)
@@ -168,8 +165,8 @@ class Predictor:
 
 
 def score_model(
-    segmenter: Predictor,
-    mice: Iterable[xr.Dataset],
+    predictor: Predictor,
+    mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
     *,
     postprocessing: PostprocessingRule = "paper",
     progress: Callable[[int], None] | None = None,
@@ -179,9 +176,9 @@ def score_model(
     ``progress`` is called with 1 after each mouse.
     """
     tables = []
-    for ds in mice:
+    for ds in mice.values() if isinstance(mice, Mapping) else mice:
         labelled = ds.isel(frame=np.flatnonzero(ds["labelled"].values))
-        tables.append(score_frames(segmenter.segment(labelled, postprocessing=postprocessing)))
+        tables.append(score_frames(predictor.segment(labelled, postprocessing=postprocessing, region="full")))
         if progress:
             progress(1)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SCORE_COLUMNS))
@@ -290,7 +287,7 @@ def _read_shipped_cards() -> dict[str, ModelCard]:
 
 def _load_shipped(card: ModelCard) -> UNet3Plus:
     path = SHIPPED_FOLDER / card.weights.path
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    found = compute_sha256(path) if path.is_file() else "no file"
     if found != card.weights.sha256:
         raise ChecksumError(
             f"{path} has the SHA-256 {found}.", card.weights.sha256, "pip install --force-reinstall mousecmr-data"
@@ -321,7 +318,7 @@ def _load_fetched(
     network = read_keras_weights(source)
     if network.channels != entry.channels or network.classes != len(entry.classes):
         raise FileLayoutError(f"{source} has the channels {network.channels}.", f"{entry.channels}")
-    about = {"name": entry.name, "source_sha256": entry.sha256, "content": _hash_content(network.state_dict())}
+    about = {"name": entry.name, "source_sha256": entry.sha256, "content": hash_tensors(network.state_dict())}
     write_weights(converted, network, about)
     return network
 
@@ -332,14 +329,5 @@ def _load_converted(path: Path, entry: Weights) -> UNet3Plus | None:
         network, about = _load_network(path)
     except FileLayoutError:
         return None
-    sound = about.get("source_sha256") == entry.sha256 and about.get("content") == _hash_content(network.state_dict())
+    sound = about.get("source_sha256") == entry.sha256 and about.get("content") == hash_tensors(network.state_dict())
     return network if sound else None
-
-
-def _hash_content(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the tensors."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().to("cpu", torch.float32).contiguous().numpy().data)
-    return digest.hexdigest()

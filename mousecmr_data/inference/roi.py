@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ from mousecmr_data.schema.labels import Label
 
 # MERGED inference.roi: Where the heart is: a window of the training grid, the same for every slice and frame of a mouse.
 
+
+RegionMode = Literal["full", "auto"]
+"""Every frame whole; or most in a window around the heart, where that is safe."""
+DEFAULT_REGION: RegionMode = "auto"
 
 MARGIN_PIXELS = 8
 """Pixels (0.1 mm) that the first window leaves around the heart of the key frame, at the least."""

@@ -20,7 +20,7 @@ from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, LabelError, UnlabelledError
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.manifest import load_manifest
-from mousecmr_data.schema.phases import ED, ES
+from mousecmr_data.schema.phases import ED, ES, PHASE_DTYPE, UNLABELLED
 from mousecmr_data.schema.variables import DIMS, MASK
 
 # MERGED metrics.volumes: A mouse's volume over the heart beat: heart rate, peak ejection rate, peak filling rate.
@@ -28,12 +28,41 @@ from mousecmr_data.schema.variables import DIMS, MASK
 # Definitions: the peak ejection rate is the steepest fall of the volume between end-diastole and end-systole, the
 # peak filling rate its steepest rise after end-systole, both in µL/s, and divided by EDV in EDV/s (Bonow et al.,
 # Circulation 1981;64:315-323; on CMR: Maceira et al., J Cardiovasc Magn Reson 2006;8:417-426). The slope is that of
-# a parabola fitted to five frames by least squares (Savitzky & Golay, Anal Chem 1964;36:1627-1639). End-diastole and
-# end-systole are the curve's maximum and minimum. The heart rate takes the cine for one whole beat: with prospective
-# triggering the end of diastole may be missing, and the true rate is then lower.
-
+# a parabola fitted to five frames by least squares (Savitzky & Golay, Anal Chem 1964;36:1627-1639). The heart rate
+# takes the cine for one whole beat: with prospective triggering the end of diastole may be missing, and the true rate
+# is then lower.
 
 FITTED_FRAMES = 5
+ED_TIE = 0.02
+"""ED is the earliest frame whose smoothed volume is within this share of the largest: diastole is flat at its end, and
+the trigger comes at ED."""
+
+
+def smooth_curve(volumes_ul: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return volumes (frame,) smoothed by a parabola through :data:`FITTED_FRAMES`; shorter curves as they are."""
+    volumes = np.asarray(volumes_ul, float)
+    return savgol_filter(volumes, FITTED_FRAMES, 2) if volumes.size >= FITTED_FRAMES else volumes
+
+
+def find_ed_es(volumes_ul: Sequence[float] | NDArray[np.float64]) -> tuple[int, int] | None:
+    """Return the frames of end-diastole and end-systole on a curve of blood pool volumes (frame,).
+
+    ED is the largest (see :data:`ED_TIE`) and ES the smallest volume on the smoothed curve, so that one frame with a
+    bad mask does not decide. None where there are fewer than two frames, or no blood pool.
+    """
+    smoothed = smooth_curve(volumes_ul)
+    if smoothed.size < 2 or np.max(volumes_ul) <= 0:
+        return None
+    return int(np.argmax(smoothed >= (1 - ED_TIE) * smoothed.max())), int(np.argmin(smoothed))
+
+
+def make_phases(volumes_ul: Sequence[float] | NDArray[np.float64]) -> NDArray[np.str_]:
+    """Return the phase of each frame (frame,): ED and ES by :func:`find_ed_es`, else UNLABELLED."""
+    phases = np.full(len(volumes_ul), UNLABELLED, PHASE_DTYPE)
+    if found := find_ed_es(volumes_ul):
+        ed, es = found
+        phases[es], phases[ed] = ES, ED
+    return phases
 
 
 @dataclass(frozen=True)
@@ -57,7 +86,7 @@ class VolumeCurve:
 def analyze_curve(volumes_ul: Sequence[float] | NDArray[np.float64], frame_time_ms: float) -> VolumeCurve:
     """The curve of volumes (frame,) in µL, a frame every ``frame_time_ms``. Rates need five frames or more."""
     volumes = np.asarray(volumes_ul, float)
-    ed, es = int(np.argmax(volumes)), int(np.argmin(volumes))
+    ed, es = find_ed_es(volumes) or (0, 0)
     ejection = filling = np.nan
     if volumes.size >= FITTED_FRAMES:
         slope = savgol_filter(volumes, FITTED_FRAMES, 2, deriv=1, delta=frame_time_ms / 1000)

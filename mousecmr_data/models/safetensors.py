@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.models.unet3plus import UNet3Plus
 
@@ -20,28 +21,9 @@ _KEY = "mousecmr"
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
     """Write ``tensors`` and ``about`` (anything JSON holds); the file appears whole or not at all."""
-    return _write_bytes(
+    return write_bytes(
         path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {_KEY: json.dumps(about)})
     )
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file, whole or not at all."""
-    return _write_bytes(path, text.encode())
-
-
-def _write_bytes(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -71,3 +53,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state dict (float32) and the header of a file of :func:`save_weights`."""
     tensors, about = read_tensors(path)
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, about
+
+
+def hash_tensors(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors, as float32."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().to("cpu").float().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.phantom.grid import DrawnGrid, compute_slice_depths, make_grid
 from mousecmr_data.phantom.heart import (
     HeartSlice,
@@ -199,35 +198,26 @@ def write_phantom(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 def write_rendering(plan: Plan, rendering: Rendering, path: str | os.PathLike[str]) -> None:
     """Write what was rendered already; see :func:`write`."""
-    target = Path(path)
     masks = np.zeros_like(rendering.truth)
     labelled = list(plan.labelled_frames)
     masks[labelled] = rendering.truth[labelled]
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.create_dataset(IMAGES, data=_to_file_order(rendering.image))
-            rows, columns, _, _ = stored = _to_file_order(masks).shape
-            file.create_dataset(
-                MASKS,
-                data=_to_file_order(masks),
-                chunks=(rows, columns, 1, stored[3]),
-                compression="gzip",
-                compression_opts=1,
-            )
-            file.create_dataset(FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))
-            file.attrs[ATTR_MOUSE] = plan.mouse
-            file.attrs[ATTR_SOURCE] = plan.cohort
-            file.attrs[ATTR_SYNTHETIC] = True
-            file.attrs[ATTR_PHENOTYPE] = plan.phenotype
-            file.attrs[ATTR_VOXEL_SIZE] = np.asarray(plan.voxel_size_mm, np.float64)
-            file.attrs[ATTR_FRAME_TIME] = float(plan.frame_time_ms)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+        file.create_dataset(IMAGES, data=_to_file_order(rendering.image))
+        rows, columns, _, frames = _to_file_order(masks).shape
+        file.create_dataset(
+            MASKS,
+            data=_to_file_order(masks),
+            chunks=(rows, columns, 1, frames),
+            compression="gzip",
+            compression_opts=1,
+        )
+        file.create_dataset(FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))
+        file.attrs[ATTR_MOUSE] = plan.mouse
+        file.attrs[ATTR_SOURCE] = plan.cohort
+        file.attrs[ATTR_SYNTHETIC] = True
+        file.attrs[ATTR_PHENOTYPE] = plan.phenotype
+        file.attrs[ATTR_VOXEL_SIZE] = np.asarray(plan.voxel_size_mm, np.float64)
+        file.attrs[ATTR_FRAME_TIME] = float(plan.frame_time_ms)
 
 
 def _to_file_order(array: np.ndarray) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data.download.cache import get_file_path
 from mousecmr_data.phantom.plan import VERSION, Plan
 from mousecmr_data.phantom.rendering import write_phantom
@@ -143,17 +143,17 @@ class PhantomSource:
 def make_files(
     source: PhantomSource,
     mice: Iterable[str],
-    jobs: int = 1,
-    done: Callable[[str], None] | None = None,
+    workers: int = 1,
+    progress: ProgressCallback | None = None,
 ) -> None:
-    """Make the missing files of ``mice`` in ``jobs`` processes, calling ``done`` with each name.
+    """Make the missing files of ``mice`` in ``workers`` processes, calling ``progress`` with 1 after each mouse.
 
     More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
     """
     missing = [m for m in mice if not source.file(m).exists()]
     for mouse in missing[:1]:
         source.file(mouse).parent.mkdir(parents=True, exist_ok=True)
-    map_in_processes(partial(_make_file, source), missing, jobs, done)
+    map_in_processes(partial(_make_file, source), missing, workers, count_results(progress))
 
 
 def _make_file(source: PhantomSource, mouse: str) -> None:

@@ -1,6 +1,6 @@
-from .analysis import AnalysisResult, SegmentConfig, analyze
-from .batch import segment_batch
-from .predict import PredictConfig, predict_cohort
+from .analysis import AnalysisResult, analyze
+from .batch import predict_cohort, segment_batch
+from .config import PredictConfig, SegmentConfig
 
 __all__ = [
     "AnalysisResult",

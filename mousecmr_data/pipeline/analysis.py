@@ -4,74 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.signal import savgol_filter
 
+from mousecmr_data._utils.notices import list_notices
 from mousecmr_data.errors import FileLayoutError, UnitsError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES, SPACING_HINT
-from mousecmr_data.metrics.postprocessing import PostprocessingRule
-from mousecmr_data.metrics.volumes import FITTED_FRAMES, Measures, analyze_curve, measure
+from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure, smooth_curve
+from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.pipeline.quality import IMPOSSIBLE_UL, Flag, check_curve, check_function, check_images, check_masks
 from mousecmr_data.schema.labels import Label
-from mousecmr_data.schema.phases import ED, ES, UNKNOWN, UNLABELLED
+from mousecmr_data.schema.phases import ED, ES, UNKNOWN
 from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, PREDICTED, UNPROCESSED
 
 if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
 
 
-# MERGED pipeline.analysis: What a segmentation job is asked to do, and the words that mark its results.
-
-
-PUBLISHED_WEIGHTS = "mousecmr-9.4T-unet3plus"
-"""The authors' published weights: the default, for which nothing ever stands in."""
-RESEARCH_ONLY = "For research, not for clinical use."
-SYNTHETIC_WEIGHTS = "Masks by weights that were trained on synthetic mice only."
-SYNTHETIC_IMAGES = "SYNTHETIC images: made by the phantom, not measured on mice."
-
-
-@dataclass(frozen=True)
-class SegmentConfig:
-    """A job. Sizes that are None are the file's own."""
-
-    weights: str = PUBLISHED_WEIGHTS
-    """A name of ``baseline.cards()``, or a weights file's path."""
-    spacing: tuple[float, float, float] | None = None
-    """(z, y, x) in mm."""
-    axes: str | None = None
-    """NIfTI only: a letter an axis of the file (x column, y row, z slice, t frame)."""
-    frame_time_ms: float | None = None
-    postprocessing: PostprocessingRule = "paper"
-    engine: str = "auto"
-    device: str = "auto"
-    batch_size: int = 16
-    region: Literal["full", "auto"] = "auto"
-    """"auto" computes most frames in a window around the heart where that is safe; what the network would mark
-    outside it is then seen in two frames only, and flagged there. "full": every frame whole."""
-    pictures: bool = True
-    """Movie, montage and curve; needs matplotlib."""
-    dicom_seg: bool = True
-    """Also a DICOM SEG object, for DICOM input; needs highdicom."""
-
-    def table(self) -> dict[str, Any]:
-        """By name, for JSON."""
-        return asdict(self)
-
-
-def list_notices(synthetic_training: bool, synthetic_images: bool) -> tuple[str, ...]:
-    """The sentences that go with every result."""
-    said = (SYNTHETIC_WEIGHTS,) * synthetic_training + (SYNTHETIC_IMAGES,) * synthetic_images
-    return (*said, RESEARCH_ONLY)
-
-
-ED_TIE = 0.02
-"""ED is the earliest frame whose smoothed volume is within this share of the largest: diastole is flat at its end, and
-the trigger comes at ED."""
 TABLE_DIGITS = 4
 """Decimals in the tables."""
 ATTR_HEART_RATE = "heart_rate_bpm"
@@ -99,32 +52,32 @@ class AnalysisResult:
 
 def analyze(
     ds: xr.Dataset,
-    segmenter: Predictor,
-    settings: SegmentConfig | None = None,
+    predictor: Predictor,
+    config: SegmentConfig | None = None,
     progress: Callable[[int], None] | None = None,
     name: str | None = None,
 ) -> AnalysisResult:
     """Segment every frame of ``ds`` (the cine model), measure, and raise flags.
 
-    ED and ES are the largest (see ``ED_TIE``) and the smallest blood pool on the smoothed curve (a parabola through
-    five frames); volumes are counted on the masks themselves. ``progress`` is called with the number of 2D slices
+    ED and ES are those of :func:`~mousecmr_data.metrics.volumes.find_ed_es`; volumes are counted on the masks
+    themselves. ``progress`` is called with the number of 2D slices
     done. Masks that ``ds`` has already are left out of the result.
 
     Raises :class:`~mousecmr_data.errors.UnitsError` where the ventricle would be larger than any mouse's, and
     :class:`~mousecmr_data.errors.FileLayoutError` where there is no image.
     """
-    settings = settings or SegmentConfig()
+    config = config or SegmentConfig()
     if not ds[IMAGE].size:
         raise FileLayoutError(f"There is no image: {dict(ds[IMAGE].sizes)}.", "a frame and a slice, at least")
     start = time.perf_counter()
     who = name or str(ds.attrs.get("mouse", "mouse"))
     ds = ds.drop_vars(MASK, errors="ignore")
     ds = ds.assign({IMAGE: (DIMS, ds[IMAGE].transpose(*DIMS).values)})
-    made = segmenter.segment(
+    made = predictor.segment(
         ds,
-        postprocessing=settings.postprocessing,
-        batch_size=settings.batch_size,
-        region=settings.region,
+        postprocessing=config.postprocessing,
+        batch_size=config.batch_size,
+        region=config.region,
         progress=progress,
         unprocessed=True,
     )
@@ -141,12 +94,8 @@ def analyze(
             f"at most {IMPOSSIBLE_UL:g} µL",
             SPACING_HINT,
         )
-    smoothed = savgol_filter(volumes, FITTED_FRAMES, 2) if volumes.size >= FITTED_FRAMES else volumes
-    phase = np.full(len(labels), UNLABELLED, dtype="<U10")
-    if volumes.size > 1 and volumes.max() > 0:
-        phase[int(np.argmin(smoothed))] = ES
-        phase[int(np.argmax(smoothed >= (1 - ED_TIE) * smoothed.max()))] = ED
-    elif volumes.size == 1:
+    smoothed, phase = smooth_curve(volumes), make_phases(volumes)
+    if volumes.size == 1:
         phase[0] = UNKNOWN
     made = made.assign_coords(phase=("frame", phase))
     m = measure(made, mask=PREDICTED)

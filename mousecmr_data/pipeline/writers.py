@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,12 +13,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data._utils.atomic import atomic_folder, atomic_path, write_text
+from mousecmr_data._utils.json import write_json
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.formats.nifti import write_nifti_labels
-from mousecmr_data.pipeline.analysis import AnalysisResult, SegmentConfig
+from mousecmr_data.pipeline.analysis import AnalysisResult
+from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.plotting import make_title, plot_montage, save_figure, write_movie
 from mousecmr_data.schema.labels import COLOURS, Label
 from mousecmr_data.schema.phases import ED, ES
@@ -116,31 +115,25 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
     the masks, what they were trained on, and whether the images are synthetic; ``attrs`` are added to these.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     predicted = ds[PREDICTED].transpose(*DIMS)
     arrays = {IMAGES: ds[IMAGE].transpose(*DIMS).values, MASKS: predicted.values}
     to_file = [MODEL_TO_FILE.index(k) for k in range(len(DIMS))]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(partial, "w") as f:
-            for name, array in arrays.items():
-                stored = np.ascontiguousarray(array.transpose(to_file))
-                rows, columns, _, frames = stored.shape
-                f.create_dataset(name, data=stored, chunks=(rows, columns, 1, frames), compression="gzip", shuffle=True)
-            f.create_dataset(FRAMES_WITH_ROI, data=np.arange(predicted.sizes["frame"]))
-            f.attrs[ATTR_MOUSE] = str(ds.attrs.get("mouse", path.stem))
-            f.attrs[ATTR_SOURCE] = str(ds.attrs.get("source", "not stated"))
-            f.attrs[ATTR_SYNTHETIC] = bool(ds.attrs.get("synthetic", False))
-            f.attrs[ATTR_PHENOTYPE] = str(ds.attrs.get("phenotype", NOT_PUBLISHED))
-            f.attrs[ATTR_VOXEL_SIZE] = np.asarray(get_spacing(ds))
-            if ds.sizes["frame"] > 1 and "time" in ds.coords:
-                f.attrs[ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
-            f.attrs[ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
-            f.attrs[ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
-            f.attrs.update(attrs or {})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_path(path) as partial, h5py.File(partial, "w") as f:
+        for name, array in arrays.items():
+            stored = np.ascontiguousarray(array.transpose(to_file))
+            rows, columns, _, frames = stored.shape
+            f.create_dataset(name, data=stored, chunks=(rows, columns, 1, frames), compression="gzip", shuffle=True)
+        f.create_dataset(FRAMES_WITH_ROI, data=np.arange(predicted.sizes["frame"]))
+        f.attrs[ATTR_MOUSE] = str(ds.attrs.get("mouse", path.stem))
+        f.attrs[ATTR_SOURCE] = str(ds.attrs.get("source", "not stated"))
+        f.attrs[ATTR_SYNTHETIC] = bool(ds.attrs.get("synthetic", False))
+        f.attrs[ATTR_PHENOTYPE] = str(ds.attrs.get("phenotype", NOT_PUBLISHED))
+        f.attrs[ATTR_VOXEL_SIZE] = np.asarray(get_spacing(ds))
+        if ds.sizes["frame"] > 1 and "time" in ds.coords:
+            f.attrs[ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
+        f.attrs[ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
+        f.attrs[ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
+        f.attrs.update(attrs or {})
     return path
 
 
@@ -155,18 +148,15 @@ OUTDATED_FILE = "OUTDATED.txt"
 
 
 def write_result(
-    result: AnalysisResult, folder: Path, settings: SegmentConfig, found: FoundScan | None = None, key: str = ""
+    result: AnalysisResult, folder: Path, config: SegmentConfig, found: FoundScan | None = None, key: str = ""
 ) -> list[Path]:
     """Write masks, tables and pictures of ``result`` to ``folder``, in place of what was there.
 
     Masks are NIfTI on the grid of the input; of DICOM input (``found``) also DICOM SEG objects, one a frame.
     ``key`` is kept in the record, so that a later run knows what this folder was made of. Returns the files.
     """
-    partial = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        notes = _write_files(result, partial, settings, found)
+    with atomic_folder(folder, overwrite=True) as partial:
+        notes = _write_files(result, partial, config, found)
         record = {
             "key": key,
             "mouse": {**result.mouse, "notes": notes},
@@ -175,14 +165,7 @@ def write_result(
             "network": result.ds[PREDICTED].attrs,
             "seconds": round(result.seconds, 3),
         }
-        write_json(record, partial / RECORD_FILE)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    except OSError as e:
-        raise translate_os_error(e, folder) from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_json(partial / RECORD_FILE, record)
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
@@ -192,17 +175,17 @@ def mark_outdated(folder: Path, error: MouseCMRError) -> None:
         return
     text = f"These files are of an earlier run. A later one, of other bytes or with other settings, failed:\n{error}\n"
     with suppress(OSError):  # the failure itself stands in the tables
-        (folder / OUTDATED_FILE).write_text(text, encoding="utf-8")
+        write_text(folder / OUTDATED_FILE, text)
 
 
-def _write_files(result: AnalysisResult, folder: Path, settings: SegmentConfig, found: FoundScan | None) -> list[str]:
+def _write_files(result: AnalysisResult, folder: Path, config: SegmentConfig, found: FoundScan | None) -> list[str]:
     """Write all but the record; returns what could not be."""
     masks = result.ds[PREDICTED]
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     by = f"{masks.attrs['weights']}{trained}; research only"
     write_nifti_labels(masks.values, folder / MASKS_FILE, result.ds, by)
     notes = []
-    if settings.dicom_seg and found is not None and found.kind == "DICOM":
+    if config.dicom_seg and found is not None and found.kind == "DICOM":
         try:
             from mousecmr_data.formats.dicom_seg import write_dicom_seg
 
@@ -211,27 +194,9 @@ def _write_files(result: AnalysisResult, folder: Path, settings: SegmentConfig, 
             notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
     result.frames.to_csv(folder / FRAMES_FILE, index=False)
     result.slices.to_csv(folder / SLICES_FILE, index=False)
-    if settings.pictures:
+    if config.pictures:
         draw_pictures(result, folder)
     return notes
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write ``value`` as JSON; what is not finite becomes null."""
-    path.write_text(json.dumps(to_json_value(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def to_json_value(value: Any) -> Any:
-    """``value`` as JSON can hold it."""
-    if isinstance(value, dict):
-        return {str(k): to_json_value(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json_value(v) for v in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

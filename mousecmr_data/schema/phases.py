@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
+PHASE_DTYPE = np.dtype("<U10")
+
 Phase = Literal["ED", "ES", "inflow", "unlabelled", "unknown"]
 
 ED: Phase = "ED"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mousecmr_data.adapters.torch import dataset
+from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.checksums import hash_arrays
+from mousecmr_data._utils.parallel import ProgressCallback
+from mousecmr_data.adapters.torch import make_dataset
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.inference.grid import make_training_grid
 from mousecmr_data.inference.preprocessing import normalize_min_max, normalize_to_uint8
@@ -40,10 +42,7 @@ class SliceData:
 
     def checksum(self) -> str:
         """SHA-256 of shape and content: which data a run was trained on."""
-        digest = hashlib.sha256(str(self.image.shape).encode())
-        for array in (self.image, self.label):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        return hash_arrays(self.image, self.label)
 
 
 # MERGED training.data: The labelled slices of a cohort, on the training grid.
@@ -51,7 +50,7 @@ class SliceData:
 
 def collect_slices(cohort: Cohort) -> SliceData:
     """Every 2D slice of every labelled frame of ``cohort``, resampled where its pixels are not 0.1 mm."""
-    samples = dataset(cohort, "slices", frames="labelled", mode="memory")
+    samples = make_dataset(cohort, "slices", frames="labelled", mode="memory")
     grid = make_training_grid()
     images, labels = [], []
     for number in range(len(samples)):
@@ -155,7 +154,7 @@ def render_slices(
     *,
     any_scanner: float = 0.0,
     cache: Path | None = None,
-    done: Callable[[int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> SliceData:
     """Slices of ``mice`` invented mice, the same for the same arguments; kept as .npy below ``cache``.
 
@@ -175,16 +174,13 @@ def render_slices(
         shape = (-1, *made.image.shape[-2:])
         images.append(normalize_to_uint8(made.image.reshape(shape)))
         labels.append(made.truth.reshape(shape))
-        if done:
-            done(1)
+        if progress:
+            progress(1)
     pool = SliceData(np.concatenate(images), np.concatenate(labels))
     if files:
-        files[0].parent.mkdir(parents=True, exist_ok=True)
         for file, array in zip(files, (pool.image, pool.label), strict=True):
-            partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-            with partial.open("wb") as f:
-                np.save(f, array)
-            partial.replace(file)
+            with atomic_path(file) as partial:
+                np.save(partial, array)
     return pool
 
 

@@ -18,11 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mousecmr_data._utils.atomic import write_text
+from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.notices import RESEARCH_ONLY
+from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnknownNameError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
 from mousecmr_data.models.device import select_device
-from mousecmr_data.models.safetensors import read_weights, write_text, write_weights
+from mousecmr_data.models.safetensors import read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import COHORTS, make_plans
 from mousecmr_data.schema.labels import Label
@@ -94,14 +98,14 @@ def fit(
     folder: Path,
     *,
     resume: bool = False,
-    tell: EpochCallback | None = None,
+    on_epoch: EpochCallback | None = None,
     about: Mapping[str, Any] | None = None,
     initial: Mapping[str, Tensor] | None = None,
 ) -> tuple[UNet3Plus, TrainingProgress]:
     """Train a network as ``config`` says and leave checkpoints and curves in ``folder``.
 
     Returns the network with the best validation loss and the run's progress. With ``resume``, goes on
-    after the last whole epoch; what comes out is what an unbroken run gives. ``tell`` gets each epoch's
+    after the last whole epoch; what comes out is what an unbroken run gives. ``on_epoch`` gets each epoch's
     row of the curve; ``about`` goes into the header of the weights. ``initial`` is a state
     dict to start from.
     """
@@ -139,8 +143,8 @@ def fit(
         if processes.first:
             save_checkpoint(folder, model, optimizer, progress, config)
             write_curves(folder, progress.curve)
-            if tell:
-                tell(row)
+            if on_epoch:
+                on_epoch(row)
     processes.leave()
     best, _ = read_weights(folder / BEST_FILE)
     model.load_state_dict(best)
@@ -224,8 +228,8 @@ def train(
     folder: str | Path,
     config: TrainConfig | None = None,
     *,
-    tell: Callable[[dict[str, float]], None] | None = None,
-    made: Callable[[int], None] | None = None,
+    on_epoch: EpochCallback | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Predictor:
     """Train on ``training``, stop early by ``validation``, leave everything in ``folder``.
 
@@ -233,14 +237,14 @@ def train(
     mice, checksums of the data), ``curves.csv`` and ``.png``, ``best.safetensors`` (what
     :func:`mousecmr_data.training.load` takes) and ``last.safetensors`` (the whole state). Where the folder
     holds a run with the same configuration and data, that run goes on after its last whole epoch.
-    ``tell`` gets each epoch's numbers, ``made`` is called for each invented mouse that was rendered.
+    ``on_epoch`` gets each epoch's numbers, ``progress`` is called with 1 for each synthetic mouse that was rendered.
     """
     config, folder = config or TrainConfig(), Path(folder)
     if overlap := sorted(set(training.mice) & set(validation.mice)):
         raise UnknownNameError(f"{overlap[0]} is in both cohorts.", "training and validation mice that differ")
     slices = (
-        _load_slices(training, config, config.pool_mice, made),
-        _load_slices(validation, config, config.validation_mice, made),
+        _load_slices(training, config, config.pool_mice, progress),
+        _load_slices(validation, config, config.validation_mice, progress),
     )
     about = _describe_run(config, training, validation, slices)
     resume = _prepare_folder(folder, config, about)
@@ -251,14 +255,14 @@ def train(
             for key, value in values.items():
                 board.add_scalar(key, value, int(values["epoch"]))
             board.flush()
-        if tell:
-            tell(values)
+        if on_epoch:
+            on_epoch(values)
 
     initial = load_model(config.initial, device="cpu", engine="eager").network.state_dict() if config.initial else None
     origin = _make_weights_info(config, training)
-    network, progress = fit(config, *slices, folder, resume=resume, tell=row, about=origin, initial=initial)
+    network, outcome = fit(config, *slices, folder, resume=resume, on_epoch=row, about=origin, initial=initial)
     if int(os.environ.get("RANK", "0")) == 0:
-        _write_outcome(folder, config, about, progress)
+        _write_outcome(folder, config, about, outcome)
     return Predictor(network, WeightsInfo(**origin), config.device)
 
 
@@ -278,7 +282,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, made: Callable[[int], None] | None) -> SliceData:
+def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, progress: ProgressCallback | None) -> SliceData:
     if not config.pool_mice:
         return collect_slices(cohort)
     name = cohort.source.name
@@ -288,7 +292,7 @@ def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, made: Callable[
     cache = cohort.source.file(cohort.mice[0]).parent / "pools"
     # Validation mice come from other plans, so the same seed does not give the same mice.
     chosen = {m: every[m] for m in cohort.mice}
-    return render_slices(chosen, mice, config.seed, any_scanner=config.any_scanner, cache=cache, done=made)
+    return render_slices(chosen, mice, config.seed, any_scanner=config.any_scanner, cache=cache, progress=progress)
 
 
 def _make_weights_info(config: TrainConfig, training: Cohort) -> dict[str, Any]:
@@ -297,9 +301,7 @@ def _make_weights_info(config: TrainConfig, training: Cohort) -> dict[str, Any]:
     return {
         "name": config.recipe,
         "trained_on": f"{kind} {source.name} {source.version[:12]}",
-        "limits": "Synthetic training only; research use."
-        if training.synthetic
-        else "Research use, not for clinical use.",
+        "limits": "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY,
         "synthetic_training": training.synthetic,
     }
 
@@ -344,7 +346,7 @@ def _prepare_folder(folder: Path, config: TrainConfig, about: dict[str, Any]) ->
         return True
     if int(os.environ.get("RANK", "0")) == 0:
         write_text(folder / CONFIG_FILE, config.to_json())
-        write_text(folder / RUN_FILE, json.dumps(about, indent=2))
+        write_json(folder / RUN_FILE, about)
     return False
 
 
@@ -356,7 +358,7 @@ def _write_outcome(folder: Path, config: TrainConfig, about: dict[str, Any], pro
         "best_validation_loss": progress.best_loss,
         "seconds": sum(row["seconds"] for row in progress.curve),
     }
-    write_text(folder / RUN_FILE, json.dumps({**about, "outcome": outcome}, indent=2))
+    write_json(folder / RUN_FILE, {**about, "outcome": outcome})
 
 
 def _open_tensorboard(folder: Path) -> Any:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data._utils.atomic import atomic_path, translate_os_error
 from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
 from mousecmr_data.web.config import PORT, ServerConfig
 from mousecmr_data.web.middleware import read_owner
@@ -82,12 +82,10 @@ def _send_file(path: Path | None, filename: str | None = None) -> Response:
 
 async def _receive_upload(request: Request, room: Session, target: Path, limit: int) -> None:
     """Write the body to ``target``, whole or not at all; raises :class:`ArgumentError` beyond the limit."""
-    partial = target.with_name(f".{target.name}.part")
-    await run_in_threadpool(target.parent.mkdir, parents=True, exist_ok=True)
     room.admit(0, limit, new=True)
     written, buffer = 0, bytearray()
     try:
-        with partial.open("wb") as out:
+        with atomic_path(target, durable=False) as partial, partial.open("wb") as out:
             async for chunk in request.stream():
                 written += len(chunk)
                 room.admit(len(chunk), limit)
@@ -96,9 +94,7 @@ async def _receive_upload(request: Request, room: Session, target: Path, limit: 
                     await run_in_threadpool(out.write, bytes(buffer))
                     buffer.clear()
             out.write(buffer)
-        partial.replace(target)
     except BaseException:
-        partial.unlink(missing_ok=True)
         room.give_back(written)
         raise
     finally:
@@ -157,7 +153,7 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.router.routes += make_routes(rooms, options.upload_bytes)
     app.state.desk = desk
-    blocks = build_page(desk).queue(max_size=options.waiting)
+    blocks = build_page(desk).queue(max_size=options.max_queue)
     gr.mount_gradio_app(
         app, blocks, path="/", theme=make_theme(), css=read_static("page.css"), show_error=False, footer_links=[],
         run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False, mcp_server=False, max_file_size=1,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS
+from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS
 
 HOST, PORT = "127.0.0.1", 7860
 SMALL_WEIGHTS = "phantom-small"
@@ -22,7 +22,7 @@ class ServerConfig:
     """The choice that is set when the page opens; both are offered."""
     upload_mb: int = 2000
     """The most that one visitor's files may have in all."""
-    waiting: int = 10
+    max_queue: int = 10
     """Jobs that may wait; further ones are asked to come later."""
     kept_hours: float = 12.0
     """Files of a page that nobody used for so long are deleted, should its end have been missed."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.pipeline.analysis import RESEARCH_ONLY
 from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.web.job import JobOutcome, format_duration
 from mousecmr_data.web.sessions import InspectedScan

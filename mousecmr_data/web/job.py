@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.locks import LOCKS
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.pipeline.analysis import SegmentConfig
-from mousecmr_data.pipeline.batch import FLAGS_FILE, LOADING_TEXT, BatchEvent, load_predictor, segment_batch
+from mousecmr_data.pipeline.batch import FLAGS_FILE, LOADING_TEXT, BatchEvent, SegmentResult, segment_batch
+from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.web.sessions import Session
 from mousecmr_data.web.viewer import write_viewer
 
@@ -96,26 +97,10 @@ class JobOutcome:
     zip_bytes: int = 0
 
 
-class PredictorCache:
-    """Weights that were loaded, kept for the next job."""
-
-    def __init__(self, cache: Path | None = None) -> None:
-        self.cache = cache
-        self._loaded: dict[str, Predictor] = {}
-        self._lock = threading.Lock()
-
-    def of(self, settings: SegmentConfig) -> Predictor:
-        """The segmenter for ``settings``; raises :class:`MissingDataError` where the weights cannot be had."""
-        with self._lock:
-            if settings.weights not in self._loaded:
-                self._loaded[settings.weights] = load_predictor(settings, self.cache)
-            return self._loaded[settings.weights]
-
-
 def run_job(
-    room: Session, settings: SegmentConfig, segmenters: PredictorCache, pace: TimeEstimator, tell: ProgressReport
+    room: Session, config: SegmentConfig, load: Callable[[], Predictor], pace: TimeEstimator, report: ProgressReport
 ) -> JobOutcome:
-    """Segment what is in ``room``, show and pack it. What an earlier job left is removed first.
+    """Segment what is in ``room`` with the predictor that ``load`` returns, show and pack it. What an earlier job left is removed first.
 
     Raises :class:`MissingDataError` where the weights cannot be had, and :class:`PageLeft` as soon as the page is
     closed; the room is then removed.
@@ -124,53 +109,53 @@ def run_job(
         try:
             if room.left:
                 raise SessionClosed
-            return _run_locked(room, settings, segmenters, pace, tell)
+            return _run_locked(room, config, load, pace, report)
         finally:
             if room.left:
                 room.clear_away()
 
 
 def _run_locked(
-    room: Session, settings: SegmentConfig, segmenters: PredictorCache, pace: TimeEstimator, tell: ProgressReport
+    room: Session, config: SegmentConfig, load: Callable[[], Predictor], pace: TimeEstimator, report: ProgressReport
 ) -> JobOutcome:
     start = time.perf_counter()
     _remove_old_results(room)
-    tell(0.0, LOADING_TEXT)
-    segmenter = segmenters.of(settings)
+    report(0.0, LOADING_TEXT)
+    predictor = load()
     loaded = time.perf_counter()
     views: list[dict[str, Any]] = []
     total, finished, slices = 1, 0, 0
 
-    def told(event: BatchEvent) -> None:
+    def follow(event: BatchEvent) -> None:
         nonlocal total, finished, slices
         if room.left:
             raise SessionClosed
         if event.kind == "found":
             total = max(1, event.total)
         elif event.kind == "reading":
-            tell(finished / total, f"{event.name}: reading")
+            report(finished / total, f"{event.name}: reading")
         elif event.kind == "slices":
             seconds = (time.perf_counter() - loaded) / max(1, slices + event.done) * (event.total - event.done)
             text = f"{event.name}: {event.done} of {event.total} slices"
             rest = f", {format_duration(seconds)} left" if total == 1 else f" (mouse {finished + 1} of {total})"
             if event.done >= event.total:
                 text, rest = f"{event.name}: all slices done, now measured, checked and drawn", ""
-            tell((finished + 0.8 * event.done / max(1, event.total)) / total, text + rest)
+            report((finished + 0.8 * event.done / max(1, event.total)) / total, text + rest)
         elif event.kind in ("done", "failed"):
             finished += 1
-            if event.result is not None:
-                slices += event.total
-                made = write_viewer(event.result, room.folder / VIEWS_FOLDER, f"m{len(views)}")
+            if isinstance(event.result, SegmentResult) and (analysis := event.result.analysis):
+                slices += analysis.ds.sizes["frame"] * analysis.ds.sizes["slice"]
+                made = write_viewer(analysis, room.folder / VIEWS_FOLDER, f"m{len(views)}")
                 room.views |= made.files
                 views.append(made.about)
 
     done = segment_batch(
-        room.inputs(), room.folder / RESULTS_FOLDER, settings, told=told, scratch=room.folder, segmenter=segmenter
+        room.inputs(), room.folder / RESULTS_FOLDER, config, progress=follow, scratch=room.folder, predictor=predictor
     )
-    tell(0.98, "Packing the results")
+    report(0.98, "Packing the results")
     room.download = _pack_results(room.folder / RESULTS_FOLDER, room.folder / ZIP_FILE)
     seconds = time.perf_counter() - start
-    pace.learn(settings.weights, slices, time.perf_counter() - loaded)
+    pace.learn(config.weights, slices, time.perf_counter() - loaded)
     if room.left:
         raise SessionClosed
     table = done.mice.astype(object).where(done.mice.notna(), None)
@@ -197,7 +182,7 @@ def _remove_old_results(room: Session) -> None:
 def _pack_results(folder: Path, target: Path) -> Path:
     """All of ``folder`` in one zip, in a folder of its own inside it."""
     with atomic_path(target) as partial, zipfile.ZipFile(partial, "w") as z:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and LOCKS not in p.parts):
             way = zipfile.ZIP_STORED if path.suffix in COMPRESSED_SUFFIXES else zipfile.ZIP_DEFLATED
             z.write(path, Path("mousecmr-results") / path.relative_to(folder), way, compresslevel=3)
     return target

@@ -10,16 +10,19 @@ import logging
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mousecmr_data.errors import ArgumentError, MouseCMRError
-from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS, SegmentConfig
-from mousecmr_data.pipeline.batch import hide_temporary_paths
+from mousecmr_data.formats.discover import hide_temporary_paths
+from mousecmr_data.inference.predictor import Predictor, load_model
+from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS, SegmentConfig
 from mousecmr_data.web.config import SMALL_WEIGHTS, ServerConfig
 from mousecmr_data.web.html import make_hint, render_error, render_finished, render_inspected, render_refusal
-from mousecmr_data.web.job import JobOutcome, PredictorCache, ProgressReport, SessionClosed, TimeEstimator, run_job
+from mousecmr_data.web.job import JobOutcome, ProgressReport, SessionClosed, TimeEstimator, run_job
 from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 # MERGED web.service: What was typed into the page's fields, as settings of a job.
@@ -43,7 +46,7 @@ def parse_form(weights: object, spacing: object, axes: object, frame_time: objec
     if letters and not re.fullmatch("[xyzt]{2,4}", letters):
         raise ArgumentError(f"The axes are {letters[:60]!r}.", "a letter an axis: x, y, z, t, e.g. xyzt")
     size = (sizes[0], sizes[1], sizes[2]) if sizes else None
-    return SegmentConfig(str(weights), size, letters, times[0] if times else None)
+    return SegmentConfig(weights=str(weights), spacing=size, axes=letters, frame_time_ms=times[0] if times else None)
 
 
 def _parse_numbers(text: object) -> list[float]:
@@ -67,22 +70,31 @@ class PageService:
 
     options: ServerConfig
     rooms: SessionStore
-    segmenters: PredictorCache = field(init=False)
+    predictors: dict[str, Predictor] = field(default_factory=dict)
+    """Loaded before, by the name of their weights."""
     pace: TimeEstimator = field(default_factory=TimeEstimator)
 
-    def __post_init__(self) -> None:
-        self.segmenters = PredictorCache(self.options.cache)
+    _loading: threading.Lock = field(default_factory=threading.Lock)
+
+    def get_predictor(self, config: SegmentConfig) -> Predictor:
+        """Return the predictor for ``config``; raises :class:`MissingDataError` where the weights cannot be had."""
+        with self._loading:
+            if config.weights not in self.predictors:
+                self.predictors[config.weights] = load_model(
+                    config.weights, device=config.device, engine=config.engine, cache=self.options.cache
+                )
+            return self.predictors[config.weights]
 
     def look(self, room: Session, *fields: object) -> str:
         """Read what lies in the room, and say it."""
 
         def looked() -> str:
-            settings = parse_form(*fields)
+            config = parse_form(*fields)
             with room.work():
                 if room.left:
                     return ""
-                room.seen = inspect_inputs(room.inputs(), settings, room.folder)
-            return self.said(room, str(settings.weights))
+                room.seen = inspect_inputs(room.inputs(), config, room.folder)
+            return self.said(room, str(config.weights))
 
         return hide_temporary_paths(_run_safely(looked), room.folder)
 
@@ -114,20 +126,20 @@ class PageService:
         with room.work():
             room.empty()
 
-    def segment(self, room: Session, tell: ProgressReport, *fields: object) -> tuple[str, JobOutcome | None]:
+    def segment(self, room: Session, report: ProgressReport, *fields: object) -> tuple[str, JobOutcome | None]:
         """Do the job; what to say, and the outcome where there is one."""
         found: list[JobOutcome] = []
 
         def done() -> str:
-            settings = parse_form(*fields)
+            config = parse_form(*fields)
             if not room.inputs():
                 return render_refusal("There is nothing to segment yet.", "drop files above, or load the example")
             try:
-                found.append(run_job(room, settings, self.segmenters, self.pace, tell))
+                found.append(run_job(room, config, partial(self.get_predictor, config), self.pace, report))
             except SessionClosed:
                 return ""
             except MouseCMRError as e:
-                return render_error(e, hint=make_hint(e, settings.weights))
+                return render_error(e, hint=make_hint(e, config.weights))
             return render_finished(found[0])
 
         return hide_temporary_paths(_run_safely(done), room.folder), found[0] if found else None

@@ -18,10 +18,9 @@ from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
-from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.discover import FoundScan, collect_inputs
 from mousecmr_data.formats.read import read_scan
-from mousecmr_data.pipeline.analysis import SegmentConfig
-from mousecmr_data.pipeline.batch import collect_inputs
+from mousecmr_data.pipeline.config import SegmentConfig
 
 # MERGED web.sessions: What was uploaded, before anything is computed: mice, sizes, expected time, and what cannot be read.
 
@@ -49,17 +48,17 @@ class InspectedScan:
         return self.frames * self.slices
 
 
-def inspect_inputs(inputs: Sequence[Path], settings: SegmentConfig, scratch: Path) -> list[InspectedScan]:
+def inspect_inputs(inputs: Sequence[Path], config: SegmentConfig, scratch: Path) -> list[InspectedScan]:
     """The mice in ``inputs``, each read by the very readers that the job uses, with its error where it has one."""
     if not inputs:
         return []
     with collect_inputs(inputs, scratch) as (found, refused):
-        return [*(_inspect_scan(f, settings) for f in found), *(InspectedScan(r.name, error=r.error) for r in refused)]
+        return [*(_inspect_scan(f, config) for f in found), *(InspectedScan(r.name, error=r.error) for r in refused)]
 
 
-def _inspect_scan(one: FoundScan, settings: SegmentConfig) -> InspectedScan:
+def _inspect_scan(one: FoundScan, config: SegmentConfig) -> InspectedScan:
     try:
-        ds = read_scan(one, spacing=settings.spacing, axes=settings.axes, frame_time_ms=settings.frame_time_ms)
+        ds = read_scan(one, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
     except MouseCMRError as e:
         return InspectedScan(one.name, one.kind, one.size, error=e)
     sizes = ds.sizes

@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.progress import format_bytes
-from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS, RESEARCH_ONLY
+from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS
 from mousecmr_data.web.config import SMALL_WEIGHTS
 from mousecmr_data.web.html import RELOAD_HINT, SESSION_LOST, render_head, render_refusal, render_results
 from mousecmr_data.web.middleware import COOKIE_NAME
@@ -76,10 +77,10 @@ class Callbacks:
         if room is None:
             return render_refusal(SESSION_LOST, RELOAD_HINT), *EMPTY_RESULTS
 
-        def tell(share: float, text: str) -> None:
+        def report(share: float, text: str) -> None:
             progress(share, desc=text)
 
-        said, outcome = self.desk.segment(room, tell, weights, spacing, axes, time)
+        said, outcome = self.desk.segment(room, report, weights, spacing, axes, time)
         if outcome is None or not outcome.views:
             return said, *EMPTY_RESULTS
         link = f"mice/{room.token}/results.zip"

@@ -60,8 +60,8 @@ def test_the_published_recipe_takes_a_cohorts_labelled_slices(tmp_path: Path, ph
     mice = mousecmr_data.load(source="phantom", cache=phantom_cache)
     values = {"channels": (2, 2, 2, 2, 2), "epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "device": "cpu"}
     config = update_config(get_recipe("published"), values)
-    segmenter = train(mice.select(["Mouse4"]), mice.select(["Mouse5"]), tmp_path, config)
-    assert "predicted" in segmenter.segment(mice["Mouse5"].isel(frame=[0]))
+    predictor = train(mice.select(["Mouse4"]), mice.select(["Mouse5"]), tmp_path, config)
+    assert "predicted" in predictor.segment(mice["Mouse5"].isel(frame=[0]))
     with pytest.raises(KeyError, match="both cohorts"):
         train(mice.select(["Mouse4"]), mice.select(["Mouse4"]), tmp_path / "b", config)
 

@@ -67,7 +67,7 @@ def test_info(tmp_path: Path) -> None:
         (("measure", "nothing.h5"), "no file nothing.h5"),
         (("measure", "Mouse131"), "no mouse 'Mouse131'"),
         (("measure", "Mouse4", "--source", "nowhere"), "no source 'nowhere'"),
-        (("show", "Mouse4", "--source", "phantom", "--voxel-size", "1", "1", "1"), "which is no file"),
+        (("show", "Mouse4", "--source", "phantom", "--spacing", "1", "1", "1"), "which is no file"),
         (("phantom", "mouse4"), "did you mean 'Mouse4'"),
         (("info", "--source", "nowhere"), "no source 'nowhere'"),
     ],
@@ -79,7 +79,7 @@ def test_wrong_input_is_named(arguments: tuple[str, ...], message: str, monkeypa
 
 def test_the_published_layout_of_voxels_can_be_overridden(real_mouse: Path) -> None:
     (one,) = json.loads(run("measure", real_mouse, "--json").stdout)
-    (two,) = json.loads(run("measure", real_mouse, "--voxel-size", 2, 0.1, 0.1, "--json").stdout)
+    (two,) = json.loads(run("measure", real_mouse, "--spacing", 2, 0.1, 0.1, "--json").stdout)
     ratio = two["frames"][0]["blood_pool_ul"] / one["frames"][0]["blood_pool_ul"]
     assert ratio == pytest.approx(2)
     assert two["voxel_size_source"] == "given by the caller"

@@ -153,7 +153,7 @@ def test_check_upstream_notices_another_size_and_a_busy_host(host: Host) -> None
     tiny = manifest(FILES, host.template, sizes=True)
     other = replace(tiny, files=tiny.files | {"Mouse1": replace(tiny.files["Mouse1"], size=7)})
     host.fail_always("Data/Mouse3.h5", faults.status(503))
-    answers = check_upstream(other, patience=QUICK)
+    answers = check_upstream(other, retry_policy=QUICK)
     assert [a.answers for a in answers] == [False, True, False]
     assert answers[0].trouble == "5,001 bytes instead of 7"
     assert answers[2].trouble == "HTTP 503 from 127.0.0.1 (4 tries)"
@@ -169,7 +169,7 @@ def test_weights_and_the_pointer_that_stands_for_them(tmp_path: Path) -> None:
         tiny = replace(manifest(FILES), weights={"net": weights})
         host.fail("ModelWeights/net.h5", faults.instead(faults.POINTER, "text/plain"))
         with pytest.raises(ChecksumError, match="Git LFS pointer"):
-            fetch_weights(tiny, "net", cache=tmp_path, progress=False, patience=QUICK)
+            fetch_weights(tiny, "net", cache=tmp_path, progress=False, retry_policy=QUICK)
         path = fetch_weights(tiny, cache=tmp_path, progress=False)
         assert path == tmp_path / "weights" / "net" / sha256[:12] / "net.h5"
         assert path.read_bytes() == NETWORK

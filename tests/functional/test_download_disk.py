@@ -57,7 +57,7 @@ def test_a_disk_that_fills_up_midway(tmp_path: Path, monkeypatch: pytest.MonkeyP
         before = everything(tmp_path)
         monkeypatch.setattr(downloader, "_write_all", failing)
         with pytest.raises(CacheError, match="The disk is full: Mouse1") as e:
-            fetch_paths(tiny, cache=tmp_path, progress=False, jobs=1)
+            fetch_paths(tiny, cache=tmp_path, progress=False, workers=1)
         assert "Mouse3, Mouse4: not tried: the disk is full" in str(e.value)
         assert "MOUSECMR_CACHE=" in str(e.value)
         assert everything(tmp_path) == before, "the disk is as it was"
@@ -74,7 +74,7 @@ def test_a_small_disk(lengths: bool, small_disk: Path) -> None:
         before = everything(small_disk)
         free = shutil.disk_usage(small_disk).free
         with pytest.raises(CacheError, match="The disk is full") as e:
-            fetch_paths(tiny, cache=small_disk, progress=False, jobs=1)
+            fetch_paths(tiny, cache=small_disk, progress=False, workers=1)
         assert leftovers(small_disk) == []
         now = everything(small_disk)
         assert {k: v for k, v in now.items() if k.endswith(("Mouse1.h5", "Mouse2.h5"))}.items() <= before.items()

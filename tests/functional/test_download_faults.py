@@ -59,7 +59,7 @@ def test_survived(name: str, sizes: bool, tmp_path: Path) -> None:
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template, sizes=sizes)
         host.fail(VICTIM, *SURVIVED[name])
-        done = fetch_files(tiny, cache=tmp_path, progress=False, patience=QUICK)
+        done = fetch_files(tiny, cache=tmp_path, progress=False, retry_policy=QUICK)
         assert not host.faults[VICTIM], "the fault was served"
         assert len(host.gets(VICTIM)) >= len(SURVIVED[name])
     assert {p: done.paths[Path(p).stem].read_bytes() for p in FILES} == FILES
@@ -74,11 +74,11 @@ def test_failed_with_a_clear_error_and_an_untouched_cache(
     fault, kind, message = FAILED[name]
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template)
-        fetch_files(tiny, ["Mouse2"], cache=tmp_path, progress=False, patience=QUICK)
+        fetch_files(tiny, ["Mouse2"], cache=tmp_path, progress=False, retry_policy=QUICK)
         before = everything(tmp_path)
         host.fail_always(VICTIM, fault)
         with pytest.raises(kind, match="Mouse1") as e:
-            fetch_files(tiny, cache=tmp_path, progress=False, patience=QUICK)
+            fetch_files(tiny, cache=tmp_path, progress=False, retry_policy=QUICK)
         assert re.search(message, str(e.value)), str(e.value)
         assert type(e.value) is kind
         assert "Next: " in str(e.value), "the error says what to type"
@@ -87,7 +87,7 @@ def test_failed_with_a_clear_error_and_an_untouched_cache(
         assert {Path(p).name for p in leftovers(tmp_path)} <= {".Mouse1.h5.part"}
 
         del host.always[VICTIM]  # the host is well again: nothing that was left does harm
-        done = fetch_files(tiny, cache=tmp_path, progress=False, patience=QUICK)
+        done = fetch_files(tiny, cache=tmp_path, progress=False, retry_policy=QUICK)
     assert done.paths["Mouse1"].read_bytes() == FILES[VICTIM]
     assert leftovers(tmp_path) == []
 
@@ -96,7 +96,7 @@ def test_truncated_without_length_is_resumed_where_the_size_is_known(tmp_path: P
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template, sizes=True)
         host.fail(VICTIM, faults.truncated_without_length)
-        paths = fetch_files(tiny, ["Mouse1"], cache=tmp_path, progress=False, patience=QUICK).paths
+        paths = fetch_files(tiny, ["Mouse1"], cache=tmp_path, progress=False, retry_policy=QUICK).paths
         assert paths["Mouse1"].read_bytes() == FILES[VICTIM]
         assert host.gets(VICTIM)[1].headers["range"] == f"bytes={len(FILES[VICTIM]) // 2}-"
         assert host.sent[VICTIM] == len(FILES[VICTIM])
@@ -109,9 +109,9 @@ def test_retry_after_is_waited_for_and_shown(tmp_path: Path) -> None:
         fetch_files(
             manifest(FILES, host.template),
             cache=tmp_path,
-            jobs=1,
+            workers=1,
             progress=lambda e: waits.append(e.text) if e.kind == "wait" else None,
-            patience=QUICK,
+            retry_policy=QUICK,
         )
         first, again, other = host.requests
     assert again.moment - first.moment >= 0.99
@@ -128,9 +128,9 @@ def test_an_unreachable_host_is_not_tried_anew_for_each_file(tmp_path: Path) -> 
         fetch_files(
             manifest(many, gone),
             cache=tmp_path,
-            jobs=1,
+            workers=1,
             progress=lambda e: waits.append(e.text) if e.kind == "wait" else None,
-            patience=QUICK,
+            retry_policy=QUICK,
         )
     assert len(waits) == QUICK.attempts - 1, "30 files, one trial"
     assert "None of 30 files" in str(e.value)
@@ -143,7 +143,7 @@ def test_one_bad_file_does_not_lose_the_others(tmp_path: Path) -> None:
         host.fail_always("Data/Mouse3.h5", faults.status(404))
         host.fail_always("Data/Mouse5.h5", faults.flipped_byte)
         with pytest.raises(DownloadError) as e:
-            fetch_files(manifest(many, host.template), cache=tmp_path, progress=False, patience=QUICK)
+            fetch_files(manifest(many, host.template), cache=tmp_path, progress=False, retry_policy=QUICK)
     text = str(e.value)
     assert "2 of 8 files" in text
     assert "Mouse3: HTTP 404" in text
@@ -154,7 +154,7 @@ def test_one_bad_file_does_not_lose_the_others(tmp_path: Path) -> None:
 def test_connections_are_used_again(tmp_path: Path) -> None:
     many = bodies(20, 1000)
     with Host(many) as host:
-        fetch_files(manifest(many, host.template), cache=tmp_path, jobs=2, progress=False)
+        fetch_files(manifest(many, host.template), cache=tmp_path, workers=2, progress=False)
         assert len(host.gets()) == 20
         assert host.connections <= 2
 

@@ -147,7 +147,7 @@ def test_secrets_are_never_shown_or_stored(
         monkeypatch.setenv("MOUSECMR_TOKEN", SECRET + "\n")
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url.replace("//", f"//user:{SECRET}@"))
         with caplog.at_level("DEBUG"), pytest.raises(DownloadError) as e:
-            fetch_paths(manifest(FILES), cache=tmp_path, progress=lambda e: said.append(repr(e)), patience=QUICK)
+            fetch_paths(manifest(FILES), cache=tmp_path, progress=lambda e: said.append(repr(e)), retry_policy=QUICK)
         used = {r.headers.get("authorization") for r in mirror.requests}
     assert used == {f"Bearer {SECRET}"}, "the token was sent"
     chain = [str(x) for x in (e.value, e.value.__cause__, e.value.__context__) if x is not None]

@@ -25,7 +25,7 @@ def interrupted(host: Host, cache: Path, *, sizes: bool = False) -> None:
     """A run that ended in the middle of the file."""
     host.fail(PATH, faults.truncated)
     with pytest.raises(DownloadError, match="ended the transfer early"):
-        fetch_paths(manifest(FILES, host.template, sizes=sizes), cache=cache, progress=False, patience=ONCE)
+        fetch_paths(manifest(FILES, host.template, sizes=sizes), cache=cache, progress=False, retry_policy=ONCE)
 
 
 def test_the_rest_is_asked_for_with_a_range_and_a_validator(tmp_path: Path) -> None:
@@ -80,7 +80,9 @@ def test_damage_to_the_partial_file_is_found_and_the_file_fetched_whole(sizes: b
         interrupted(host, tmp_path, sizes=sizes)
         content = next(tmp_path.rglob("content"))
         content.write_bytes(bytes(len(content.read_bytes())))
-        paths = fetch_paths(manifest(FILES, host.template, sizes=sizes), cache=tmp_path, progress=False, patience=QUICK)
+        paths = fetch_paths(
+            manifest(FILES, host.template, sizes=sizes), cache=tmp_path, progress=False, retry_policy=QUICK
+        )
     assert paths["Mouse1"].read_bytes() == BODY
 
 
@@ -90,7 +92,7 @@ def test_a_partial_file_of_full_length(extra: int, tmp_path: Path) -> None:
         interrupted(host, tmp_path)
         next(tmp_path.rglob("content")).write_bytes(BODY + bytes(extra))
         asked = len(host.requests)
-        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, patience=QUICK)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, retry_policy=QUICK)
         assert len(host.requests) == asked + (1 if extra else 0), "a complete file needs no request"
     assert paths["Mouse1"].read_bytes() == BODY
 
@@ -100,7 +102,7 @@ def test_a_partial_file_of_full_length_whose_size_nobody_noted(tmp_path: Path) -
         interrupted(host, tmp_path)
         next(tmp_path.rglob("content")).write_bytes(BODY)
         next(tmp_path.rglob("origin.json")).write_text("{ broken")
-        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, patience=QUICK)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, retry_policy=QUICK)
     assert paths["Mouse1"].read_bytes() == BODY
 
 
@@ -124,7 +126,7 @@ def test_another_mirror_goes_on_with_what_the_first_sent(tmp_path: Path, monkeyp
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{first.url} {second.url}")
         first.fail(PATH, faults.truncated)
         first.fail_always(PATH, faults.status(500))
-        fetch_paths(manifest(FILES), cache=tmp_path, progress=False, patience=QUICK)
+        fetch_paths(manifest(FILES), cache=tmp_path, progress=False, retry_policy=QUICK)
         assert second.sent[PATH] == len(BODY) - len(BODY) // 2
         assert "if-range" not in second.gets()[0].headers, "an ETag says nothing on another host"
 

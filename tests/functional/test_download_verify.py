@@ -86,7 +86,7 @@ def test_a_repair_that_fails_loses_nothing_and_shows_nothing_corrupt(
     for path in FILES:
         host.fail_always(path, faults.status(503))
     with pytest.raises(DownloadError, match="set aside"):
-        verify_files(tiny, ["Mouse1"], cache=tmp_path, repair=True, progress=False, patience=QUICK)
+        verify_files(tiny, ["Mouse1"], cache=tmp_path, repair=True, progress=False, retry_policy=QUICK)
     data = next(tmp_path.rglob("Mouse6.h5")).parent.parent.parent / "0123456789ab" / "Data"
     assert not (data / "Mouse1.h5").exists()
     aside = data / ".Mouse1.h5.corrupt"

@@ -73,7 +73,7 @@ def test_a_manifest_assumes_no_voxel_size(tmp_path: Path) -> None:
     from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 
     layout_files.write(tmp_path / "f" / "B.h5")
-    with pytest.raises(UnitsError, match=r"does not say its voxel size[\s\S]*--voxel-size"):
+    with pytest.raises(UnitsError, match=r"does not say its voxel size[\s\S]*--spacing"):
         create_manifest(tmp_path / "f", tmp_path / "m", DatasetInfo("b"))
     about = DatasetInfo("b", voxel_size_mm=(0.8, 0.2, 0.2), frame_time_ms=7.0)
     with pytest.raises(ManifestError, match="is not in files"):
@@ -93,7 +93,7 @@ def test_evaluate_report_compare_and_merge(mice: Path, tmp_path: Path) -> None:
     assert "LV myocardium" in shown and "second observer" in shown and "EDV (µL)" in shown
     page = (tmp_path / "r" / "report.html").read_text()
     assert "A second observer" in page and "Best, median, worst" in page
-    run("evaluate", two, *where, "-o", tmp_path / "2.json", "--jobs", "2")
+    run("evaluate", two, *where, "-o", tmp_path / "2.json", "--workers", "2")
     table = json.loads(run("compare", tmp_path / "2.json", tmp_path / "1.json", "--json", "--csv", tmp_path / "c.csv"))
     dice = next(r for r in table["table"] if (r["what"], r["structure"], r["phase"]) == ("Dice", "both", "ED and ES"))
     assert dice["difference"] > 0 and dice["n"] == 4

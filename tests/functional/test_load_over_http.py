@@ -57,7 +57,7 @@ def test_load_downloads_verifies_and_loads(
         cohort = md.load(split="train")
         assert sorted({r.path for r in host.gets()}) == ["Data/Mouse1.h5", "Data/Mouse2.h5"]
         assert cohort.mice == ("Mouse1", "Mouse2")
-        assert set(cohort.table["checksum"]) == {"verified"}
+        assert set(cohort.to_dataframe()["checksum"]) == {"verified"}
         ds = cohort["Mouse1"]
         assert ds.attrs["synthetic"] is True, "the files say so themselves"
         assert ds.image.shape[2:] == (256, 256)

@@ -14,9 +14,10 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.cli.main import main
 from mousecmr_data.errors import CacheError
-from mousecmr_data.pipeline.predict import HDF5Files, PredictConfig, predict_cohort
+from mousecmr_data.pipeline.batch import HDF5Files, predict_cohort
+from mousecmr_data.pipeline.config import PredictConfig
 
-HOW = PredictConfig("phantom-small", engine="eager", device="cpu")
+HOW = PredictConfig(weights="phantom-small", engine="eager", device="cpu")
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -54,12 +55,12 @@ def test_a_failing_mouse_does_not_stop_the_rest_and_a_rerun_does_only_what_is_mi
     assert sorted(p.name for p in out.glob("*.h5")) == ["A.h5", "C.h5"]
     Path(mice[1]).write_bytes(good)
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.h5")}
-    (out / ".A.h5.123.part").write_bytes(b"of a run that was killed")
+    (out / ".part-0123abcd-A.h5").write_bytes(b"of a run that was killed")
     found = json.loads(run(*mice, "-o", str(out), "--json"))
-    assert [m["state"] for m in found["mice"]] == ["as before", "segmented", "as before"]
+    assert [m["status"] for m in found["mice"]] == ["as before", "done", "as before"]
     assert len(found["dice"]) == 3
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert list(out.glob(".*.part")) == []
+    assert list(out.glob(".part-*")) == []
 
 
 def test_each_file_says_how_it_was_made_and_others_are_not_mixed_in(mice: list[str], tmp_path: Path) -> None:
@@ -73,12 +74,12 @@ def test_each_file_says_how_it_was_made_and_others_are_not_mixed_in(mice: list[s
     assert len(settings["weights_sha256"]) == len(came_from["sha256"]) == 64
     text = run(*mice, "-o", str(out), "--postprocessing", "none", code=1)
     assert "'postprocessing': 'paper'" in text
-    assert "--redo" in text
+    assert "--overwrite" in text
     assert sorted(masks(out)) == ["A.h5"], "nothing was begun"
     with h5py.File(mice[0], "r+") as f:
         f["Images"][0, 0, 0, 0] = 7
     assert "another file" in run(mice[0], "-o", str(out), code=1)
-    assert "written" in run(*mice, "-o", str(out), "--postprocessing", "none", "--redo")
+    assert "written" in run(*mice, "-o", str(out), "--postprocessing", "none", "--overwrite")
     assert sorted(masks(out)) == ["A.h5", "B.h5", "C.h5"]
 
 
@@ -94,11 +95,12 @@ def test_one_run_at_a_time_writes_to_a_folder(mice: list[str], tmp_path: Path) -
 def test_spread_over_processes_and_a_cluster_the_masks_are_the_same(mice: list[str], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     some = HDF5Files((*mice[:2], str(tmp_path / "gone.h5")))
-    ready: list[str] = []
-    one = predict_cohort(some, tmp_path / "one", HOW, done=ready.append)
-    assert ready == list(some.mice)
-    assert [m.state for m in one] == ["segmented", "segmented", "failed"]
-    assert "gone.h5" in one[2].error
+    ready: list[tuple[str, str]] = []
+    one = predict_cohort(some, tmp_path / "one", HOW, progress=lambda e: ready.append((e.kind, e.name)))
+    assert [name for kind, name in ready if kind in ("done", "failed")] == ["A", "B", some.mice[2]]
+    assert {kind for kind, _ in ready} == {"slices", "done", "failed"}
+    assert [m.status for m in one] == ["done", "done", "failed"]
+    assert "gone.h5" in str(one[2].error)
     many = predict_cohort(some, tmp_path / "many", HOW, workers=2)
     with (
         distributed.LocalCluster(
@@ -110,6 +112,6 @@ def test_spread_over_processes_and_a_cluster_the_masks_are_the_same(mice: list[s
     expected = masks(tmp_path / "one")
     assert len(expected) == 2
     for made, folder in ((many, "many"), (spread, "spread")):
-        assert [m.state for m in made] == [m.state for m in one]
+        assert [m.status for m in made] == [m.status for m in one]
         found = masks(tmp_path / folder)
         assert all(np.array_equal(found[name], expected[name]) for name in expected)

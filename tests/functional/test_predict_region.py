@@ -15,7 +15,7 @@ from mousecmr_data.metrics.overlap import dice_by_class
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> Predictor:
+def predictor() -> Predictor:
     return load_model("phantom-small", device="cpu", engine="exact")
 
 
@@ -27,8 +27,8 @@ def mouse(phantom_cache: Path) -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def whole(segmenter: Predictor, mouse: xr.Dataset) -> np.ndarray:
-    return segmenter.segment(mouse)["predicted"].values
+def whole(predictor: Predictor, mouse: xr.Dataset) -> np.ndarray:
+    return predictor.segment(mouse)["predicted"].values
 
 
 def ejection_fraction(labels: np.ndarray) -> float:
@@ -38,13 +38,13 @@ def ejection_fraction(labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("engine", ["exact", "openvino", "openvino-int8"])
 def test_a_window_gives_the_whole_fields_answer(
-    segmenter: Predictor, mouse: xr.Dataset, whole: np.ndarray, engine: str, phantom_cache: Path
+    predictor: Predictor, mouse: xr.Dataset, whole: np.ndarray, engine: str, phantom_cache: Path
 ) -> None:
     done: list[int] = []
     if engine.startswith("openvino"):
         pytest.importorskip("openvino", reason="the extra openvino is not installed")
-        segmenter = load_model("phantom-small", device="cpu", engine=engine, cache=phantom_cache)
-    made = segmenter.segment(mouse, region="auto", progress=done.append)["predicted"]
+        predictor = load_model("phantom-small", device="cpu", engine=engine, cache=phantom_cache)
+    made = predictor.segment(mouse, region="auto", progress=done.append)["predicted"]
     assert made.attrs["region"] == "window"
     _, _, rows, columns = made.attrs["region_window"]
     assert rows * columns <= 0.4 * 256 * 256
@@ -55,44 +55,44 @@ def test_a_window_gives_the_whole_fields_answer(
     assert abs(ejection_fraction(made.values) - ejection_fraction(whole)) <= 1.0
 
 
-def test_other_pixels_are_brought_back(segmenter: Predictor, mouse: xr.Dataset) -> None:
+def test_other_pixels_are_brought_back(predictor: Predictor, mouse: xr.Dataset) -> None:
     coarse = mouse.isel(y=slice(None, None, 2), x=slice(None, None, 2), slice=slice(0, 4))
-    made = segmenter.segment(coarse, region="auto")["predicted"]
+    made = predictor.segment(coarse, region="auto")["predicted"]
     assert made.attrs["region"] == "window"
-    expected = segmenter.segment(coarse)["predicted"]
+    expected = predictor.segment(coarse)["predicted"]
     assert min(dice_by_class(made.values, expected.values).values()) >= 0.99
 
 
-def test_a_heart_at_the_border_is_computed_whole(segmenter: Predictor, mouse: xr.Dataset) -> None:
+def test_a_heart_at_the_border_is_computed_whole(predictor: Predictor, mouse: xr.Dataset) -> None:
     part = mouse.isel(slice=slice(0, 4))
     _, rows, _ = np.nonzero(part["mask"].values[0])
     image = np.roll(part["image"].values, 10 - rows.max(), axis=2)  # only the lower part of the heart is left
     image[:, :, 130:] = image.min()
     cut = part.assign(image=(part["image"].dims, image))
-    made = segmenter.segment(cut, region="auto")["predicted"]
+    made = predictor.segment(cut, region="auto")["predicted"]
     assert made.attrs["region"] == "whole field"
     assert "region_window" not in made.attrs
     assert "border" in made.attrs["region_reason"] or "no heart" in made.attrs["region_reason"]
-    assert np.array_equal(made, segmenter.segment(cut)["predicted"])
+    assert np.array_equal(made, predictor.segment(cut)["predicted"])
 
 
 def test_without_a_heart_or_with_few_frames_the_field_is_computed_whole(
-    segmenter: Predictor, mouse: xr.Dataset
+    predictor: Predictor, mouse: xr.Dataset
 ) -> None:
     part = mouse.isel(slice=slice(0, 2), frame=slice(0, 6))
     noise = np.random.default_rng(0).integers(0, 4000, part["image"].shape).astype(np.uint16)
     empty = part.assign(image=(part["image"].dims, noise))
-    made = segmenter.segment(empty, region="auto")["predicted"]
+    made = predictor.segment(empty, region="auto")["predicted"]
     assert made.attrs["region_reason"] == "no heart was found (frame 0)"
-    assert np.array_equal(made, segmenter.segment(empty)["predicted"])
+    assert np.array_equal(made, predictor.segment(empty)["predicted"])
     alike = mouse.isel(frame=[0] * 7)
     done: list[int] = []
-    made = segmenter.segment(alike, region="auto", progress=done.append)["predicted"]
+    made = predictor.segment(alike, region="auto", progress=done.append)["predicted"]
     assert sum(done) == 7 * alike.sizes["slice"]
     assert min(dice_by_class(made.values[3], made.values[0]).values()) >= 0.99
-    none = segmenter.segment(part.isel(frame=[]), region="auto")["predicted"]
+    none = predictor.segment(part.isel(frame=[]), region="auto")["predicted"]
     assert none.shape[0] == 0
-    few = segmenter.segment(part.isel(frame=slice(0, 2)), region="auto")["predicted"]
+    few = predictor.segment(part.isel(frame=slice(0, 2)), region="auto")["predicted"]
     assert few.attrs["region_reason"] == "too few frames: 2"
     with pytest.raises(ArgumentError, match="'auto'"):
-        segmenter.segment(part, region="heart")  # type: ignore[arg-type]
+        predictor.segment(part, region="heart")  # type: ignore[arg-type]

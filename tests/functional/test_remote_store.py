@@ -46,7 +46,7 @@ def test_everything_over_http_equals_the_folder(host: Host, folder: Path) -> Non
     for a, b in zip(remote, local, strict=True):
         assert a.load().identical(b.load())
         assert md.measure(a) == md.measure(b)
-    assert set(remote.table["checksum"]) == {"remote store"}
+    assert set(remote.to_dataframe()["checksum"]) == {"remote store"}
 
 
 def test_an_address_without_a_store_is_named(host: Host) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import mousecmr_data
 from mousecmr_data.formats.nifti import read_nifti_labels
-from mousecmr_data.pipeline.analysis import SegmentConfig
 from mousecmr_data.pipeline.batch import BatchResult, segment_batch
+from mousecmr_data.pipeline.config import SegmentConfig
 
 nib: Any = nibabel
 N_FRAMES, SLICES = 2, slice(3, 5)

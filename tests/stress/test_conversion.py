@@ -63,14 +63,14 @@ def duration(source: Path, *arguments: str) -> float:
 def test_killed_while_filling_the_cache(source: Path, tmp_path: Path) -> None:
     plain = md.load(source=source, layout_cache=False)
     folder = tmp_path / "cache" / "layouts" / "zarr-1" / "lab" / "1"
-    whole = duration(source, "--jobs", "2")
+    whole = duration(source, "--workers", "2")
     rng = random.Random(1)
     for i in range(KILLS):
         for mouse in rng.sample(sorted(MICE), 2):  # the next one has work to do
             plain.source.file(mouse).touch()
             with plain.source.file(mouse).open("ab") as f:
                 f.write(b"\0")  # HDF5 does not mind; the store must notice
-        process = start(source, "--jobs", "1" if i % 2 else "2")
+        process = start(source, "--workers", "1" if i % 2 else "2")
         time.sleep(rng.uniform(0.3, 1.0) * whole)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -91,7 +91,7 @@ def test_killed_while_writing_a_store(source: Path, tmp_path: Path) -> None:
     for i in range(KILLS):
         if target.exists():
             target.rename(tmp_path / f"done{i}.zarr")
-        process = start(source, "-o", str(target), "--jobs", "1" if i % 2 else "2")
+        process = start(source, "-o", str(target), "--workers", "1" if i % 2 else "2")
         time.sleep(rng.uniform(0.4, 1.05) * whole)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -107,7 +107,7 @@ def test_killed_while_writing_a_store(source: Path, tmp_path: Path) -> None:
 def test_two_converters_at_once(source: Path, tmp_path: Path) -> None:
     plain = md.load(source=source, layout_cache=False)
     for i in range(max(1, KILLS // 10)):
-        pair = [start(source, "--jobs", "2") for _ in range(2)]
+        pair = [start(source, "--workers", "2") for _ in range(2)]
         assert [finish(p) for p in pair] == [0, 0]
         check(md.load(source=source), plain)
         target = str(tmp_path / f"pair{i}.zarr")

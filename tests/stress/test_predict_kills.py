@@ -72,4 +72,4 @@ def test_kills_at_any_moment_lose_a_mouse_at_most(tmp_path: Path) -> None:
     assert sorted(found) == sorted(expected)
     assert all(np.array_equal(found[name], expected[name]) for name in found)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert list(out.glob(".*.part")) == []
+    assert list(out.glob(".part-*")) == []

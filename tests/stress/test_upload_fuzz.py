@@ -12,8 +12,8 @@ import scanner_files as scanner
 from layout_files import write as write_hdf5
 
 from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.formats.discover import collect_inputs
 from mousecmr_data.formats.read import read_scan
-from mousecmr_data.pipeline.batch import collect_inputs
 
 UPLOADS = 4000 if os.environ.get("MOUSECMR_STRESS") else 200
 SEED = int(os.environ.get("MOUSECMR_SEED", "1"))

@@ -20,14 +20,14 @@ ROWS_FORMAT = 1
 
 
 @overload
-def dataset(
+def make_dataset(
     cohort: Cohort, config: Config = "labelled", *, streaming: Literal[False] = False, cache: str | Path | None = None
 ) -> datasets.Dataset: ...
 @overload
-def dataset(
+def make_dataset(
     cohort: Cohort, config: Config = "labelled", *, streaming: Literal[True], cache: str | Path | None = None
 ) -> datasets.IterableDataset: ...
-def dataset(
+def make_dataset(
     cohort: Cohort,
     config: Config = "labelled",
     *,
@@ -50,7 +50,7 @@ def dataset(
     Raises ArgumentError (no such table), UnlabelledError (the table would be empty).
     """
     config = check_config(config)
-    names = [str(ds.attrs["mouse"]) for ds in cohort if count_rows(ds, config)]
+    names = [name for name, ds in cohort.items() if count_rows(ds, config)]
     if not names:
         raise UnlabelledError(f"No mouse has a row in {config!r}.", "a cohort with labelled frames", "config='slices'")
     features = make_features(config)

@@ -25,7 +25,7 @@ READ_DTYPES: dict[torch.dtype | None, type[np.generic]] = {torch.float32: np.flo
 """What images are read as; for other types they are read as uint16, and PyTorch converts."""
 
 
-def dataset(
+def make_dataset(
     cohort: Cohort,
     kind: Kind = "slices",
     *,
@@ -65,7 +65,7 @@ def dataset(
         )
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise ArgumentError(
-            f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "dataset(..., dtype=torch.float32)"
+            f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "make_dataset(..., dtype=torch.float32)"
         )
     frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
     if len(cohort) == 0:
@@ -74,7 +74,7 @@ def dataset(
     chosen: list[NDArray[np.intp]] = []
     spacing: list[tuple[float, float, float]] = []
     synthetic: list[bool] = []
-    for number, ds in enumerate(cohort):
+    for number, ds in enumerate(cohort.values()):
         spacing.append(get_spacing(ds))
         synthetic.append(bool(ds.attrs["synthetic"]))
         at = select_frames(ds, frames)

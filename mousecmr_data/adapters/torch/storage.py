@@ -39,7 +39,7 @@ class MemoryStorage:
     """Everything in memory: the fastest, for what fits."""
 
     def __init__(self, cohort: Cohort, chosen: Sequence[NDArray[np.intp]]) -> None:
-        shapes = [(at.size, *ds[IMAGE].shape[1:]) for ds, at in zip(cohort, chosen, strict=True)]
+        shapes = [(at.size, *ds[IMAGE].shape[1:]) for ds, at in zip(cohort.values(), chosen, strict=True)]
         self.arrays, self._flat = _allocate(shapes)
         for mouse, at, (image, mask) in zip(cohort.mice, chosen, self.arrays, strict=True):
             ds = read_without_converting(cohort, mouse)

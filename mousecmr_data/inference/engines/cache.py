@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from torch import Tensor
-
+from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data._version import __version__
 from mousecmr_data.download.cache import get_cache_root
 
@@ -20,15 +19,6 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "am
 
 ARITHMETIC_VERSION = 2
 """Changes whenever engines compute otherwise than before, within a release too."""
-
-
-def hash_tensors(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of named tensors."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().to("cpu").float().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 @lru_cache(1)
@@ -53,12 +43,5 @@ def get_cache_path(of: Mapping[str, object], kind: str, cache: str | Path | None
 
 def write_cache_file(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all. A cache that cannot be written costs time, nothing else."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError:
-        return
-    finally:
-        partial.unlink(missing_ok=True)
+    with suppress(OSError):
+        write_bytes(path, data)

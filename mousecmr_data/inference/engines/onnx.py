@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,11 +14,13 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
+from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
 from mousecmr_data.inference.engines.auto import EXACT
 from mousecmr_data.inference.engines.base import EagerEngine
-from mousecmr_data.inference.engines.cache import get_cache_path, hash_tensors, write_cache_file
+from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
 from mousecmr_data.inference.engines.fused import FusedNetwork
+from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 
 try:
@@ -89,14 +90,7 @@ def write_onnx(
                 f"The exported network's logits differ by {worst:.1e} from the network's.",
                 f"{EXACT.logit:.0e} at most; nothing was written",
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, data)
 
 
 def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path | None = None) -> onnx.ModelProto:

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibration_slices
-from mousecmr_data.inference.engines.cache import get_cache_path, hash_tensors, write_cache_file
+from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network, round_to_bfloat16
 from mousecmr_data.inference.engines.roi_network import RoiNetwork
+from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 try:

@@ -26,7 +26,7 @@ def test_a_cohort_is_a_container(source: Path) -> None:
     assert cohort.mice == ("A", "B", "C")
     assert "A" in cohort
     assert "D" not in cohort
-    assert [ds.attrs["mouse"] for ds in cohort] == ["A", "B", "C"]
+    assert [ds.attrs["mouse"] for ds in cohort.values()] == ["A", "B", "C"]
     assert cohort["B"].sizes["slice"] == 4
     assert "3 mice" in repr(cohort)
     again = pickle.loads(pickle.dumps(cohort))
@@ -50,7 +50,7 @@ def test_splits(source: Path) -> None:
 
 
 def test_table(source: Path) -> None:
-    table = md.load(source=source).table
+    table = md.load(source=source).to_dataframe()
     assert table.index.tolist() == ["A", "B", "C"]
     assert table.loc["B", ["slices", "frames", "ed_frame", "es_frame", "split"]].tolist() == [4, 5, 0, 2, "train"]
     assert table.loc["B", "labelled_frames"] == (0, 1, 2, 3)
@@ -61,7 +61,7 @@ def test_table(source: Path) -> None:
 
 
 def test_tree(source: Path) -> None:
-    tree = md.load(source=source).tree
+    tree = md.load(source=source).to_datatree()
     assert list(tree.children) == ["A", "B", "C"]
     assert tree["B"].to_dataset().identical(md.load(source=source)["B"])
 
@@ -75,7 +75,7 @@ def test_slices_equal_the_stacks(source: Path, frames: object, n: int) -> None:
     assert samples.sizes == {"sample": n, "y": 24, "x": 20}
     image, mask = samples.image.values, samples.mask.values
     assert image.dtype == np.uint16
-    stacks = {ds.attrs["mouse"]: ds.load() for ds in cohort}
+    stacks = {ds.attrs["mouse"]: ds.load() for ds in cohort.values()}
     for i in range(n):
         s = samples.isel(sample=i)
         stack = stacks[str(s.mouse.values)].sel(frame=int(s.frame), slice=int(s.slice))
@@ -112,7 +112,7 @@ def test_phenotypes(source: Path, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "groups.csv", index=False)
     for given in (tmp_path / "groups.csv", table, table.set_index("mouse"), {"A": "control", "B": "sham"}):
         cohort = md.load(source=source, phenotypes=given)
-        assert cohort.table["phenotype"].tolist() == ["control", "sham", "not published"]
+        assert cohort.to_dataframe()["phenotype"].tolist() == ["control", "sham", "not published"]
         assert cohort["A"].attrs["phenotype"] == "control"
     with pytest.raises(UnknownNameError, match="'Z'"):
         md.load(source=source, phenotypes={"Z": "control"})
@@ -144,7 +144,7 @@ def test_to_zarr(source: Path, tmp_path: Path) -> None:
     path = cohort.to_zarr(tmp_path / "store.zarr")
     group = zarr.open_group(path, mode="r")
     assert sorted(group.group_keys()) == ["A", "B", "C"]
-    for ds in cohort:
+    for ds in cohort.values():
         name = ds.attrs["mouse"]
         np.testing.assert_array_equal(group[f"{name}/image"][:], ds.image)
         np.testing.assert_array_equal(group[f"{name}/mask"][:], ds["mask"])
@@ -188,4 +188,4 @@ def test_selection(source: Path) -> None:
     assert cohort.select("B").mice == ("B",)
     assert cohort.select(["C", "A", "C"]).mice == ("C", "A")
     with pytest.raises(MissingDataError, match="empty"):
-        _ = md.load(mice=[], source=source).table
+        _ = md.load(mice=[], source=source).to_dataframe()

@@ -184,7 +184,7 @@ def test_a_file_cut_short_is_an_error_when_read(tmp_path: Path) -> None:
 
 def test_xarray_engine(tmp_path: Path) -> None:
     path = write(tmp_path / "m.h5")
-    ds = xr.open_dataset(path, engine="mousecmr", drop_variables="mask", voxel_size_mm=(0.5, 0.2, 0.2))
+    ds = xr.open_dataset(path, engine="mousecmr", drop_variables="mask", spacing=(0.5, 0.2, 0.2))
     assert set(ds.data_vars) == {"image"}
     assert ds.x.values[1] == pytest.approx(0.2)
     assert ds.attrs["voxel_size_source"] == "given by the caller"

@@ -26,9 +26,9 @@ def test_retry_after_as_a_date() -> None:
 
 
 def test_backoff_doubles_up_to_a_ceiling_with_jitter() -> None:
-    patience = RetryPolicy(base=1.0, ceiling=8.0)
+    retry_policy = RetryPolicy(base=1.0, ceiling=8.0)
     for failures, longest in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (50, 8)):
-        waits = {patience.backoff(failures) for _ in range(50)}
+        waits = {retry_policy.backoff(failures) for _ in range(50)}
         assert len(waits) > 1
         assert longest / 2 <= min(waits)
         assert max(waits) <= longest
@@ -73,10 +73,10 @@ def test_a_wait_asked_for_holds_for_the_host() -> None:
     _, attempt = attempts(TransientError("429", wait=0.2), "done")
     said: dict[str, float] = {}
 
-    def waiting(text: str) -> None:
+    def on_wait(text: str) -> None:
         said[text] = hosts.pause("host.example.org")
 
-    assert retry(attempt, URL, FAST, hosts, threading.Event(), waiting) == "done"  # type: ignore[arg-type]
+    assert retry(attempt, URL, FAST, hosts, threading.Event(), on_wait) == "done"  # type: ignore[arg-type]
     assert list(said) == ["429; trying again in 0.2 s"]
     assert 0.1 < said["429; trying again in 0.2 s"] <= 0.2, "all who ask this host wait"
     hosts.hold("a.org", 5.0)

@@ -94,16 +94,18 @@ def test_policies_are_named_and_applied() -> None:
     assert clean.mice[0].prediction_sha256 == dirty.mice[0].prediction_sha256, "the checksum is of what was given"
 
 
-def test_the_volume_curve_rule_takes_the_predictions_own_extremes() -> None:
+def test_the_volume_curve_rule_takes_the_smoothed_curve_of_the_prediction() -> None:
     mice = cohort(1)
-    labels = np.array(shifted(mice, 0)["M0"])
-    labels[2][labels[2] == 2] = 1  # the prediction's smallest volume is now in frame 2, not in the annotated 3
-    labels[2][0, 18, 24] = 2
-    annotated, by_curve = (
-        evaluate({"M0": labels}, mice.values(), EvaluationConfig(p)).mice[0]
-        for p in ("annotated", "volume-curve")  # type: ignore[arg-type]
-    )
-    assert annotated.predicted["esv_ul"] == annotated.truth["esv_ul"]
-    assert by_curve.predicted["esv_ul"] == pytest.approx(0.01)
-    assert by_curve.predicted["edv_ul"] == by_curve.truth["edv_ul"]
-    assert by_curve.frames == annotated.frames, "overlap is of the annotated frames"
+    late = np.roll(shifted(mice, 0)["M0"], 1, axis=0)  # the prediction's beat is one frame late: ES is frame 4
+    torn = np.array(shifted(mice, 0)["M0"])
+    torn[2][torn[2] == 2] = 1  # one frame has lost its blood pool: it must not become ES
+    torn[2][0, 18, 24] = 2
+    for labels, es in ((late, 4), (torn, 3)):
+        annotated, by_curve = (
+            evaluate({"M0": labels}, mice.values(), EvaluationConfig(p)).mice[0]
+            for p in ("annotated", "volume-curve")  # type: ignore[arg-type]
+        )
+        volumes = (labels == 2).sum(axis=(1, 2, 3)) * 0.01
+        assert annotated.predicted["esv_ul"] == pytest.approx(volumes[3])
+        assert by_curve.predicted["esv_ul"] == pytest.approx(volumes[es])
+        assert by_curve.frames == annotated.frames, "overlap is of the annotated frames"

@@ -15,9 +15,8 @@ from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats import archive
 from mousecmr_data.formats.archive import MAX_DEPTH, unpack_archive
 from mousecmr_data.formats.build import check_order, find_oddities
-from mousecmr_data.formats.discover import clean_name, find_scans, make_unique
+from mousecmr_data.formats.discover import clean_name, collect_inputs, find_scans, make_unique
 from mousecmr_data.formats.read import read_scan
-from mousecmr_data.pipeline.batch import collect_inputs
 
 Images = NDArray[np.uint16]
 

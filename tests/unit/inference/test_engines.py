@@ -171,6 +171,6 @@ def test_unknown_engines_and_missing_compilers_are_named(monkeypatch: pytest.Mon
 
 
 def test_segmenting_says_which_engine_it_was() -> None:
-    segmenter = load_model("phantom-small", device="cpu", engine="exact")
+    predictor = load_model("phantom-small", device="cpu", engine="exact")
     ds = open_mouse("Mouse6", source="phantom").isel(frame=[0], slice=[4])
-    assert segmenter.segment(ds)["predicted"].attrs["engine"] == "exact"
+    assert predictor.segment(ds)["predicted"].attrs["engine"] == "exact"

@@ -47,9 +47,9 @@ def test_phantom_small_ships_and_loads() -> None:
     entry = list_models()["phantom-small"].weights
     path = SHIPPED_FOLDER / entry.path
     assert path.stat().st_size == entry.size <= 4_000_000
-    segmenter = load_model("phantom-small", device="cpu")
-    assert segmenter.network.channels == entry.channels
-    assert segmenter.origin.synthetic_training
+    predictor = load_model("phantom-small", device="cpu")
+    assert predictor.network.channels == entry.channels
+    assert predictor.origin.synthetic_training
 
 
 def test_damaged_shipped_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ class Threshold(UNet3Plus):
         return [torch.cat([0.3 - x, 0.25 - (x - 0.5).abs(), x - 0.7], 1) * 50]
 
 
-def segmenter() -> Predictor:
+def predictor() -> Predictor:
     return Predictor(Threshold((2, 2, 2, 2, 2)), WeightsInfo("threshold", "nothing", "none", True), "cpu")
 
 
@@ -41,7 +41,7 @@ def mouse(n: int = 256, mm: float = 0.1, frames: int = 3, slices: int = 2) -> xr
 def test_every_frame_gets_labels_on_the_datasets_own_pixels() -> None:
     ds = mouse()
     done: list[int] = []
-    out = segmenter().segment(ds, progress=done.append)
+    out = predictor().segment(ds, progress=done.append)
     assert out["predicted"].dims == ("frame", "slice", "y", "x")
     assert out["predicted"].dtype == np.uint8
     assert sum(done) == 6
@@ -55,7 +55,7 @@ def test_every_frame_gets_labels_on_the_datasets_own_pixels() -> None:
 @pytest.mark.parametrize(("n", "mm"), [(128, 0.2), (192, 0.156), (320, 0.08), (100, 0.1)])
 def test_the_result_does_not_depend_on_the_pixels(n: int, mm: float) -> None:
     ds = mouse(n, mm, frames=1, slices=1)
-    s = segmenter()
+    s = predictor()
     out = s.segment(ds, postprocessing="none")
     truth, found = ds["mask"].values, out["predicted"].values
     for label in (1, 2):
@@ -68,7 +68,7 @@ def test_each_slice_is_normalised_alone_and_a_flat_one_is_zeros() -> None:
     ds = mouse(frames=1, slices=3)
     ds["image"].values[0, 1] //= 10
     ds["image"].values[0, 2] = 77
-    s = segmenter()
+    s = predictor()
     out = s.segment(ds)
     assert float(s.network.seen[2].abs().max()) == 0.0
     assert s.network.seen.amax((1, 2, 3)).tolist() == [1.0, 1.0, 0.0]
@@ -87,6 +87,6 @@ def test_batches_do_not_matter(batch_size: int) -> None:
 
 def test_other_datasets_are_refused() -> None:
     with pytest.raises(FileLayoutError, match="image"):
-        segmenter().segment(mouse().rename(image="picture"))
+        predictor().segment(mouse().rename(image="picture"))
     with pytest.raises(UnitsError):
-        segmenter().segment(mouse().drop_vars("x"))
+        predictor().segment(mouse().drop_vars("x"))

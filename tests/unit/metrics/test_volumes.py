@@ -11,7 +11,7 @@ from mousecmr_data.errors import LabelError, UnitsError, UnlabelledError
 
 @pytest.fixture
 def ds(tmp_path: Path) -> xr.Dataset:
-    return md.open_mouse(write(tmp_path / "m.h5"), voxel_size_mm=(1.0, 0.1, 0.1))
+    return md.open_mouse(write(tmp_path / "m.h5"), spacing=(1.0, 0.1, 0.1))
 
 
 def test_definitions(ds: xr.Dataset) -> None:
@@ -30,8 +30,8 @@ def test_definitions(ds: xr.Dataset) -> None:
 
 def test_volumes_scale_with_the_voxel(tmp_path: Path) -> None:
     path = write(tmp_path / "m.h5")
-    small = md.measure(md.open_mouse(path, voxel_size_mm=(1.0, 0.1, 0.1)))
-    large = md.measure(md.open_mouse(path, voxel_size_mm=(0.5, 0.2, 0.3)))
+    small = md.measure(md.open_mouse(path, spacing=(1.0, 0.1, 0.1)))
+    large = md.measure(md.open_mouse(path, spacing=(0.5, 0.2, 0.3)))
     assert large.edv_ul == pytest.approx(3 * small.edv_ul)
     assert large.ef_percent == pytest.approx(small.ef_percent)
 
@@ -85,7 +85,7 @@ def test_voxel_sizes_are_never_assumed(ds: xr.Dataset) -> None:
 @pytest.mark.parametrize("size", [(1.0, 0.1), (1.0, 0.1, 0.0), (1, "a", 1), (np.nan, 0.1, 0.1), 3])
 def test_nonsense_sizes_are_refused(tmp_path: Path, size: object) -> None:
     with pytest.raises(UnitsError, match="voxel size"):
-        md.open_mouse(write(tmp_path / "m.h5"), voxel_size_mm=size)  # type: ignore[arg-type]
+        md.open_mouse(write(tmp_path / "m.h5"), spacing=size)  # type: ignore[arg-type]
 
 
 def test_strange_labels_in_memory_are_refused(ds: xr.Dataset) -> None:

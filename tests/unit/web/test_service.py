@@ -23,7 +23,7 @@ SMALL = ("phantom-small", "", "", "")
 @pytest.fixture
 def desk(phantom_cache: Path) -> Iterator[PageService]:
     made = PageService(ServerConfig(cache=phantom_cache), SessionStore())
-    made.segmenters._loaded["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
+    made.predictors["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
     yield made
     made.rooms.close()
 

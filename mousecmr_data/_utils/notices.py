@@ -1,0 +1,26 @@
+"""The sentences that mark synthetic data and research use: their only owner."""
+
+from __future__ import annotations
+
+SYNTHETIC = "SYNTHETIC"
+"""The word that every name, title and header of synthetic data carries."""
+SYNTHETIC_DATA = "SYNTHETIC DATA: made by the phantom, not measured on mice."
+SYNTHETIC_IMAGES = "SYNTHETIC images: made by the phantom, not measured on mice."
+SYNTHETIC_WEIGHTS = "Masks by weights that were trained on synthetic mice only."
+RESEARCH_ONLY = "For research, not for clinical use."
+
+
+def list_notices(synthetic_training: bool, synthetic_images: bool) -> tuple[str, ...]:
+    """Return the sentences that go with every segmentation: tables, pictures, files."""
+    notices = (SYNTHETIC_WEIGHTS,) * synthetic_training + (SYNTHETIC_IMAGES,) * synthetic_images
+    return (*notices, RESEARCH_ONLY)
+
+
+def mark_title(title: str, synthetic: bool) -> str:
+    """Return ``title``, beginning with SYNTHETIC where the data are."""
+    return f"{SYNTHETIC} mice: {title}" if synthetic else title
+
+
+def is_marked_synthetic(text: str) -> bool:
+    """Return whether a file's description or comment says that its images are synthetic."""
+    return SYNTHETIC in text

@@ -1,0 +1,123 @@
+"""How many files of the package a value crosses on four ways: python scripts/walks.py [--list] [--json]
+
+Each way is run once under ``sys.setprofile``, after all modules were imported. A file counts when one of its functions
+runs; a crossing is a call from one file of the package into another. Exit status 1 where a way is longer than its
+limit. The mice are synthetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pkgutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LIMITS = {
+    "name to pixels": 12,
+    "URL to verified file": 14,
+    "DICOM folder to masks and CSV": 40,
+    "prediction folder to report": 30,
+}
+"""Most files that each way may enter."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="name the files")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["MOUSECMR_CACHE"] = str(Path(scratch) / "cache")
+        found = {name: count_files(way) for name, way in prepare_ways(Path(scratch)).items()}
+    if args.json:
+        print(json.dumps({k: {"files": sorted(v), "crossings": n, "limit": LIMITS[k]} for k, (v, n) in found.items()}))
+    else:
+        for name, (files, crossings) in found.items():
+            print(f"{name}: {len(files)} files (at most {LIMITS[name]}), {crossings} crossings")
+            if args.list:
+                print("  " + "\n  ".join(sorted(files)))
+    sys.exit(any(len(files) > LIMITS[name] for name, (files, _) in found.items()))
+
+
+def count_files(way: Callable[[], object]) -> tuple[set[str], int]:
+    """Run ``way``: the package's files whose functions ran, and the calls from one of them into another."""
+    package = str(ROOT / "mousecmr_data") + os.sep
+    files: set[str] = set()
+    crossings = 0
+
+    def watch(frame: FrameType, event: str, _argument: Any) -> None:
+        nonlocal crossings
+        name = frame.f_code.co_filename
+        if event != "call" or not name.startswith(package) or frame.f_code.co_name == "<module>":
+            return
+        files.add(name.removeprefix(package))
+        caller = frame.f_back.f_code.co_filename if frame.f_back else ""
+        crossings += caller.startswith(package) and caller != name
+
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    try:
+        way()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return files, crossings
+
+
+def prepare_ways(scratch: Path) -> dict[str, Callable[[], object]]:
+    """Make what the ways start from, import everything, and return the ways by name."""
+    import mousecmr_data
+    from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
+
+    for module in pkgutil.walk_packages(mousecmr_data.__path__, "mousecmr_data."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    sys.path.insert(0, str(ROOT / "tests"))
+    scanner_files = import_module("scanner_files")
+
+    phantom = mousecmr_data.fetch(["Mouse6"], source="phantom", progress=False)["Mouse6"]
+    files = scratch / "files"
+    files.mkdir()
+    (files / "Mouse6.h5").write_bytes(phantom.read_bytes())
+    manifest = scratch / "manifest"
+    create_manifest(files, manifest, DatasetInfo("walks", synthetic=True), splits={"test": ["Mouse6"]})
+    mousecmr_data.fetch(source=manifest, progress=False)
+    truth = mousecmr_data.open_mouse("Mouse6", source=manifest)
+    few = truth.isel(frame=slice(0, 8))
+    scanner_files.dicom_classic(few["image"].values, scratch / "dicom")
+    predicted = scratch / "predicted"
+    predicted.mkdir()
+    (predicted / "Mouse6.h5").write_bytes(phantom.read_bytes())
+
+    def read_pixels() -> object:
+        return mousecmr_data.open_mouse("Mouse6", source=manifest)["image"][0, 0].values
+
+    def download() -> object:
+        return mousecmr_data.fetch(["Mouse6"], source=manifest, cache=scratch / "elsewhere", progress=False)
+
+    def segment() -> object:
+        return mousecmr_data.segment(
+            scratch / "dicom", scratch / "results", weights="phantom-small", pictures=False, dicom_seg=False
+        )
+
+    def evaluate() -> object:
+        from mousecmr_data.evaluation import write_report
+
+        cohort = mousecmr_data.load("test", source=manifest)
+        result = mousecmr_data.evaluate(predicted, cohort)
+        return write_report(result, scratch / "report", mice=cohort, predictions=predicted)
+
+    return dict(zip(LIMITS, (read_pixels, download, segment, evaluate), strict=True))
+
+
+if __name__ == "__main__":
+    main()
