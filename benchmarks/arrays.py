@@ -81,7 +81,7 @@ def conversion(cohort: Cohort, cache: Path) -> None:
 
     def bound() -> None:
         for mouse in few.mice:
-            with h5py.File(few.source.file(mouse)) as f:
+            with h5py.File(few.source.get_path(mouse)) as f:
                 for name in ("Images", "Masks"):
                     for frame in np.ascontiguousarray(f[name][()].transpose(3, 2, 0, 1)):
                         codec.encode(frame)
@@ -105,7 +105,7 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
     from mousecmr_data.adapters.torch import make_dataset
 
     mouse = cohort.mice[0]
-    with h5py.File(cohort.source.file(mouse)) as f:
+    with h5py.File(cohort.source.get_path(mouse)) as f:
         images, masks = f["Images"][()], f["Masks"][()]
         frames = f["Frames_with_ROI"][()]
     for name, storage in (("contiguous", {}), ("gzip", {"compression": "gzip", "chunks": True})):
@@ -157,7 +157,7 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
 
 def opening(cohort: Cohort, rounds: int) -> None:
     """Opening a converted cohort of 130: the rows of the mice that are there, repeated to 130."""
-    cache = cohort.source.file(cohort.mice[0]).parents[2]
+    cache = cohort.source.get_path(cohort.mice[0]).parents[2]
 
     def opened() -> int:
         fresh = mousecmr_data.load(source="phantom", cache=cache).select(cohort.mice)

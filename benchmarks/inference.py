@@ -256,8 +256,8 @@ def benchmark(args: argparse.Namespace, scratch: Path) -> None:
         logits, limits = torch.load(scratch / f"{name}.pt"), GATE_LIMITS[name.split()[0]]
         for ours, theirs in zip(logits, reference, strict=True):
             a = compare_logits(ours, theirs)
-            found[name].setdefault("gate", []).append({**vars(a), "within": a.within(limits)})
-            print(f"  {name:24} {'within' if a.within(limits) else 'BEYOND'} its gate: {a}")
+            found[name].setdefault("gate", []).append({**vars(a), "within": a.passes(limits)})
+            print(f"  {name:24} {'within' if a.passes(limits) else 'BEYOND'} its gate: {a}")
     if args.json:
         args.json.write_text(json.dumps({"engines": found, "arithmetic": arithmetic}, indent=1), encoding="utf-8")
 

@@ -154,8 +154,8 @@ def labelled(cohort: Cohort) -> list[tuple[str, int, int]]:
     return [
         (mouse, frame, position)
         for mouse in cohort.mice
-        for frame in cohort.source.summary(mouse).labelled_frames
-        for position in range(cohort.source.summary(mouse).n_slices)
+        for frame in cohort.source.summarize(mouse).labelled_frames
+        for position in range(cohort.source.summarize(mouse).n_slices)
     ]
 
 
@@ -193,7 +193,7 @@ class Plain:
 
     def __init__(self, cohort: Cohort, dtype: Any = None) -> None:
         self.index, self.dtype = labelled(cohort), dtype
-        self.files = {m: h5py.File(cohort.source.file(m)) for m in cohort.mice}
+        self.files = {m: h5py.File(cohort.source.get_path(m)) for m in cohort.mice}
 
     def __len__(self) -> int:
         return len(self.index)

@@ -102,7 +102,7 @@ def served(args: argparse.Namespace) -> Iterator[str]:
     )
     app: Any = create_app(options)
     loaded = load_model(args.weights, engine=args.engine, cache=args.cache)
-    app.state.desk.predictors[options.weights] = loaded
+    app.state.service.predictors[options.weights] = loaded
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

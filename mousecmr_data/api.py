@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.errors import MissingDataError, UnknownNameError
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
     from mousecmr_data.dataset.source import Source
 
-Path_ = str | PathLike[str]
+PathLike: TypeAlias = str | os.PathLike[str]
 
 SPLIT_SCHEME = "upstream-notebook"
 """The default split; a manifest of one's own without it has its first one as the default."""
@@ -31,11 +30,11 @@ def load(
     split: str | None = None,
     *,
     mice: Iterable[str] | None = None,
-    source: Path_ = DEFAULT_DATASET,
+    source: PathLike = DEFAULT_DATASET,
     split_scheme: str = SPLIT_SCHEME,
-    phenotypes: Path_ | pd.DataFrame | Mapping[str, str | None] | None = None,
+    phenotypes: PathLike | pd.DataFrame | Mapping[str, str | None] | None = None,
     download: bool = True,
-    cache: Path_ | None = None,
+    cache: PathLike | None = None,
     layout_cache: bool = True,
     chunks: Mapping[str, int] | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -85,7 +84,7 @@ def load(
     from mousecmr_data.dataset.source import FileOpener, FileSource, Opener, ZarrSource
     from mousecmr_data.download.cache import get_cache_root
 
-    place = origin(source, cache, storage_options)
+    place = resolve_source(source, cache, storage_options)
     usable = [name for name, scheme in place.manifest.splits.items() if scheme.mice]
     if split_scheme == SPLIT_SCHEME and split_scheme not in usable and usable:
         split_scheme = usable[0]  # of a manifest or store of one's own
@@ -96,7 +95,7 @@ def load(
         if download:
             fetch(names, source=source, cache=cache, workers=workers, progress=progress)
         else:
-            _require(place, names)
+            _check_present(place, names)
     opener: Opener = place if isinstance(place, ZarrSource) else FileOpener(place, None)
     if layout_cache and isinstance(opener, FileOpener):
         folder = (
@@ -107,15 +106,15 @@ def load(
             / place.version[:12]
         )
         opener = FileOpener(place, LayoutCache(folder))
-    members = [CohortMember(n, assigned.get(n), groups.get(n, place.phenotype(n))) for n in names]
+    members = [CohortMember(n, assigned.get(n), groups.get(n, place.get_phenotype(n))) for n in names]
     return Cohort(place, members, opener, split_scheme if assigned else "", chunks)
 
 
 def fetch(
     mice: Iterable[str] | None = None,
     *,
-    source: Path_ = DEFAULT_DATASET,
-    cache: Path_ | None = None,
+    source: PathLike = DEFAULT_DATASET,
+    cache: PathLike | None = None,
     workers: int = 4,
     progress: bool | None = None,
 ) -> dict[str, Path]:
@@ -124,15 +123,15 @@ def fetch(
     For a phantom, the files are made instead. See ``docs/download.md`` for mirrors, resuming and
     working offline.
     """
-    place = origin(source, cache)
+    place = resolve_source(source, cache)
     names = None if mice is None else [mice] if isinstance(mice, str) else list(mice)
     if source in PHANTOMS:
         from mousecmr_data.dataset.cohort import resolve_name
 
         every = place.manifest.files
         chosen = list(every) if names is None else [resolve_name(n, every) for n in names]
-        place.ready(chosen)
-        return {name: place.file(name) for name in chosen}
+        place.prepare(chosen)
+        return {name: place.get_path(name) for name in chosen}
     from mousecmr_data.download.fetch import fetch_paths as fetch_files
 
     _files_only(place, source)
@@ -141,7 +140,7 @@ def fetch(
 
 
 @dataclass(frozen=True)
-class Checked:
+class VerifiedFile:
     """What :func:`verify` found of one file."""
 
     mouse: str | None
@@ -154,7 +153,7 @@ class Checked:
     """Problems of the content, a sentence each."""
 
     @property
-    def trouble(self) -> bool:
+    def has_problem(self) -> bool:
         """Whether something has to be done. A file that nobody knows harms nobody."""
         return bool(self.problems) or self.bytes not in ("ok", "made here", "unknown")
 
@@ -162,13 +161,13 @@ class Checked:
 def verify(
     mice: Iterable[str] | None = None,
     *,
-    source: Path_ = DEFAULT_DATASET,
-    cache: Path_ | None = None,
+    source: PathLike = DEFAULT_DATASET,
+    cache: PathLike | None = None,
     repair: bool = False,
     content: bool = True,
     workers: int = 4,
     progress: ProgressCallback | None = None,
-) -> tuple[Checked, ...]:
+) -> tuple[VerifiedFile, ...]:
     """Hash the files of ``mice`` (None: all) again and audit their content; trusts no earlier check.
 
     ``repair`` fetches what is missing or damaged, and only that. ``content`` also reads each file whole:
@@ -176,27 +175,27 @@ def verify(
     """
     from mousecmr_data.dataset.validation import validate_file
 
-    place = origin(source, cache)
+    place = resolve_source(source, cache)
     if source in PHANTOMS:
         from mousecmr_data.download.cache import select_entries
 
         names = list(select_entries(place.manifest, mice))
-        made = [n for n in names if place.file(n).exists()]
+        made = [n for n in names if place.get_path(n).exists()]
         if repair:  # there is nothing to hold a made file against but its content
-            for bad in [n for n in made if validate_file(place.file(n), place.manifest.stack)]:
-                place.file(bad).unlink()
-            place.ready(made)
-        found = [Checked(n, place.file(n), place.states([n])[n], "", ()) for n in made]
+            for bad in [n for n in made if validate_file(place.get_path(n), place.manifest.stack)]:
+                place.get_path(bad).unlink()
+            place.prepare(made)
+        found = [VerifiedFile(n, place.get_path(n), place.get_statuses([n])[n], "", ()) for n in made]
     else:
         from mousecmr_data.download.verify import verify_files
 
         _files_only(place, source)
         root = None if cache is None else Path(cache)
         results = verify_files(place.manifest, mice, cache=root, repair=repair, workers=workers)
-        found = [Checked(r.mouse, r.path, str(r.verdict), r.detail, ()) for r in results]
+        found = [VerifiedFile(r.mouse, r.path, str(r.verdict), r.detail, ()) for r in results]
     checked = []
     for one in found:
-        sound = content and one.mouse and not one.trouble
+        sound = content and one.mouse and not one.has_problem
         checked.append(replace(one, problems=validate_file(one.path, place.manifest.stack)) if sound else one)
         if progress:
             progress(1)
@@ -204,10 +203,10 @@ def verify(
 
 
 def open_mouse(
-    path_or_name: Path_,
+    path_or_name: PathLike,
     *,
-    source: Path_ = DEFAULT_DATASET,
-    cache: Path_ | None = None,
+    source: PathLike = DEFAULT_DATASET,
+    cache: PathLike | None = None,
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
 ) -> xr.Dataset:
@@ -231,7 +230,7 @@ def open_mouse(
     return load(mice=[str(path_or_name)], source=source, cache=cache)[str(path_or_name)]
 
 
-def resolve(source: Path_) -> Manifest:
+def resolve_manifest(source: PathLike) -> Manifest:
     """The manifest of a source: of a phantom, the embedded one, or one read from a folder."""
     if source in PHANTOMS:
         from mousecmr_data.phantom.source import make_manifest
@@ -252,9 +251,9 @@ def resolve(source: Path_) -> Manifest:
     )
 
 
-def origin(
-    source: Path_ = DEFAULT_DATASET,
-    cache: Path_ | None = None,
+def resolve_source(
+    source: PathLike = DEFAULT_DATASET,
+    cache: PathLike | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
     """The source object behind a source's name."""
@@ -270,15 +269,15 @@ def origin(
         return ZarrSource(os.fspath(source), StorageOptions(storage_options or {}))
     from mousecmr_data.dataset.source import FileSource
 
-    return FileSource(resolve(source), root)
+    return FileSource(resolve_manifest(source), root)
 
 
-def _is_store(source: Path_) -> bool:
+def _is_store(source: PathLike) -> bool:
     text = os.fspath(source)
     return "://" in text or text.endswith((".zarr", ".zip")) or (Path(text) / "zarr.json").is_file()
 
 
-def _files_only(place: Source, source: Path_) -> None:
+def _files_only(place: Source, source: PathLike) -> None:
     from mousecmr_data.dataset.source import ZarrSource
 
     if isinstance(place, ZarrSource):
@@ -289,12 +288,12 @@ def _files_only(place: Source, source: Path_) -> None:
         )
 
 
-def _require(source: Source, mice: Sequence[str]) -> None:
-    missing = [m for m in mice if not source.file(m).exists()]
+def _check_present(source: Source, mice: Sequence[str]) -> None:
+    missing = [m for m in mice if not source.get_path(m).exists()]
     if missing:
         some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise MissingDataError(
-            f"{len(missing)} of {len(mice)} files are missing in {source.file(missing[0]).parent}: {some}.",
+            f"{len(missing)} of {len(mice)} files are missing in {source.get_path(missing[0]).parent}: {some}.",
             "files that were fetched",
             "mousecmr fetch  (or load(download=True))",
         )

@@ -87,7 +87,7 @@ class MissingExtraError(MouseCMRError, ImportError):
     """An optional dependency is not installed; the message names the exact ``pip install``."""
 
     @classmethod
-    def of(cls, module: str, extra: str) -> MissingExtraError:
+    def from_module(cls, module: str, extra: str) -> MissingExtraError:
         """The error for a missing ``module`` that the extra ``extra`` installs."""
         return cls(
             f"The Python package {module!r} is not installed.",

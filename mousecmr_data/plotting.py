@@ -140,7 +140,7 @@ def create_figure(**options: Any) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as e:
-        raise MissingExtraError.of("matplotlib", "evaluation") from e
+        raise MissingExtraError.from_module("matplotlib", "evaluation") from e
     return Figure(**options)
 
 
@@ -196,7 +196,7 @@ def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, not
     try:
         import matplotlib  # noqa: F401 (brings Pillow and a font with it)
     except ImportError as e:
-        raise MissingExtraError.of("matplotlib", "evaluation") from e
+        raise MissingExtraError.from_module("matplotlib", "evaluation") from e
     if mask not in ds:
         raise UnlabelledError(f"{ds.attrs.get('mouse', 'This mouse')} has no variable {mask!r}.", "masks to draw")
     images = ds[IMAGE].transpose(*DIMS).values

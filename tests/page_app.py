@@ -26,5 +26,5 @@ def page_app(options: ServerConfig) -> Iterator[Any]:
 
     with ThreadPoolExecutor(1) as thread:
         app = thread.submit(asyncio.run, made()).result()
-    app.state.desk.predictors["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
+    app.state.service.predictors["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
     yield app

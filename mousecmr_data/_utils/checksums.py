@@ -25,7 +25,7 @@ class Checksums:
     sha256: str
     git_blob_sha1: str
 
-    def match(self, entry: FileEntry) -> bool:
+    def matches(self, entry: FileEntry) -> bool:
         """Whether these are the bytes that the manifest names: every checksum it knows, and the size."""
         if entry.sha256 is None and entry.git_blob_sha1 is None:
             return False  # a phantom's file: nobody can say what its bytes should be
@@ -52,7 +52,7 @@ class RunningChecksums:
         if self._git is not None:
             self._git.update(data)
 
-    def sums(self) -> Checksums | None:
+    def finish(self) -> Checksums | None:
         """The checksums, or None where the size was not known or turned out otherwise: hash from disk."""
         if self._git is None or self.length != self.size:
             return None
@@ -66,7 +66,7 @@ def compute_checksums(path: Path, check: Callable[[], None] = lambda: None) -> C
         while data := f.read(CHUNK_BYTES):
             digest.update(data)
             check()
-    return digest.sums() or compute_checksums(path, check)  # the file grew or shrank under our hands: once more
+    return digest.finish() or compute_checksums(path, check)  # the file grew or shrank under our hands: once more
 
 
 def compute_sha256(path: str | PathLike[str]) -> str:

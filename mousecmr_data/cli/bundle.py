@@ -26,7 +26,7 @@ def create(file: Path, mice: tuple[str, ...], source: str, cache: Path | None, w
     from mousecmr_data import api
     from mousecmr_data.download.bundle import create_bundle
 
-    manifest = api.resolve(source)
+    manifest = api.resolve_manifest(source)
     path = create_bundle(manifest, mice or None, file, cache, weights=manifest.weights if weights else ())
     size = path.stat().st_size
     if as_json:
@@ -46,7 +46,7 @@ def import_(file: Path, source: str | None, cache: Path | None, as_json: bool) -
     from mousecmr_data import api
     from mousecmr_data.download.bundle import import_bundle
 
-    done = import_bundle(file, cache, manifest=None if source is None else api.resolve(source))
+    done = import_bundle(file, cache, manifest=None if source is None else api.resolve_manifest(source))
     if as_json:
         output.print_json({"dataset": done.dataset, "paths": done.paths, "new": done.new})
     else:

@@ -19,7 +19,7 @@ def command(what: tuple[str, ...], source: str, cff: bool, as_json: bool) -> Non
     from mousecmr_data import api
     from mousecmr_data.export.citation import make_bibtex, make_cff
 
-    manifest = api.resolve(source)
+    manifest = api.resolve_manifest(source)
     entries = {k: v for k, v in make_bibtex(manifest).items() if not what or k in what}
     if cff:
         entries = {"cff": make_cff(manifest)}

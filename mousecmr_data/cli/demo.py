@@ -50,7 +50,7 @@ def _make(mice: list[str], cache: Path | None) -> None:
     from mousecmr_data.phantom.source import PhantomSource, make_files
 
     source = PhantomSource("phantom", cache)
-    missing = [m for m in mice if not source.file(m).exists()]
+    missing = [m for m in mice if not source.get_path(m).exists()]
     if missing:
         with output.progress(f"making {len(missing)} synthetic mice", len(missing)) as advance:
             make_files(source, missing, os.cpu_count() or 1, lambda _: advance(1))
@@ -67,7 +67,7 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
     with output.progress("measuring", len(cohort)) as advance:
         rows = []
         for ds in cohort.values():
-            rows.append({"group": ds.attrs["phenotype"], **measure(ds).summary()})
+            rows.append({"group": ds.attrs["phenotype"], **measure(ds).to_dict()})
             advance(1)
     measures = pd.DataFrame(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
 
     predictor = load_model("phantom-small")
     rows, written = [], []
-    total = sum(s.n_frames * s.n_slices for s in map(cohort.source.summary, cohort.mice))
+    total = sum(s.n_frames * s.n_slices for s in map(cohort.source.summarize, cohort.mice))
     with output.progress(f"segmenting {len(cohort)} test mice, image by image", total) as advance:
         for ds in cohort.values():
             found = predictor.segment(ds, progress=advance)

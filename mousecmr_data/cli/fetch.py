@@ -37,7 +37,7 @@ def command(
     from mousecmr_data import api
     from mousecmr_data.phantom import COHORTS
 
-    manifest = api.resolve(source)
+    manifest = api.resolve_manifest(source)
     if check_upstream:
         from mousecmr_data.download import verify
 

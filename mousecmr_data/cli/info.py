@@ -20,7 +20,7 @@ def command(source: str, cache: Path | None, issues: bool, as_json: bool) -> Non
     """What there is: the dataset, its splits and groups, and what is on this disk."""
     from mousecmr_data import api
 
-    manifest = api.resolve(source)
+    manifest = api.resolve_manifest(source)
     if issues:
         if as_json:
             output.print_json([asdict(i) for i in manifest.known_issues])
@@ -30,8 +30,8 @@ def command(source: str, cache: Path | None, issues: bool, as_json: bool) -> Non
                 click.echo(f"  {i.text} (source: {i.source})\n")
             click.echo(f"{len(manifest.known_issues)} known issues of {manifest.name}.")
         return
-    place = api.origin(source, cache)
-    states = list(place.states(manifest.files).values())
+    place = api.resolve_source(source, cache)
+    states = list(place.get_statuses(manifest.files).values())
     on_disk = {state: states.count(state) for state in sorted(set(states))}
     splits = [_split(name, scheme) for name, scheme in manifest.splits.items()]
     if as_json:
@@ -43,7 +43,7 @@ def command(source: str, cache: Path | None, issues: bool, as_json: bool) -> Non
                 "licence": manifest.licence,
                 "synthetic": manifest.synthetic,
                 "mice": len(manifest.files),
-                "folder": str(place.file(next(iter(manifest.files))).parent),
+                "folder": str(place.get_path(next(iter(manifest.files))).parent),
                 "on_disk": on_disk,
                 "splits": splits,
                 "groups": [asdict(g) for g in manifest.groups],
@@ -61,7 +61,7 @@ def command(source: str, cache: Path | None, issues: bool, as_json: bool) -> Non
         ("licence", manifest.licence),
         ("paper", f"https://doi.org/{manifest.paper['doi']}" if manifest.paper else "none"),
         ("on this disk", ", ".join(f"{n} {state}" for state, n in on_disk.items())),
-        ("folder", str(place.file(next(iter(manifest.files))).parent)),
+        ("folder", str(place.get_path(next(iter(manifest.files))).parent)),
     ]
     for name, text in facts:
         click.echo(f"  {name:13} {text}")

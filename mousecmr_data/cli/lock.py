@@ -28,7 +28,7 @@ def export(source: str, cache: Path | None, as_json: bool) -> None:
     from mousecmr_data import api
     from mousecmr_data.download.cache import export_lock_rows
 
-    table = export_lock_rows(api.resolve(source), cache)
+    table = export_lock_rows(api.resolve_manifest(source), cache)
     if as_json:
         output.print_json(table)
         return

@@ -36,7 +36,7 @@ def command(
     if csv:
         frames[["mouse", *frames.columns.drop("mouse")]].to_csv(csv, index=False)
     if as_json:
-        output.print_json([{**r.summary(), "frames": r.frames.to_dict("records")} for r in results])
+        output.print_json([{**r.to_dict(), "frames": r.frames.to_dict("records")} for r in results])
         return
     output.warn_synthetic(any(r.synthetic for r in results))
     marked = SYNTHETIC_DATA if any(r.synthetic for r in results) else None

@@ -34,10 +34,10 @@ def command(
     names = [resolve_name(m, source.manifest.files) for m in mice] or list(source.manifest.files)
     if not listing:
         with output.progress(f"making {cohort}", len(names)) as advance:
-            ready = sum(source.file(m).exists() for m in names)
+            ready = sum(source.get_path(m).exists() for m in names)
             advance(ready)
             make_files(source, names, workers or os.cpu_count() or 1, lambda _: advance(1))
-    plans = [source.summary(m) for m in names]
+    plans = [source.summarize(m) for m in names]
     if as_json:
         output.print_json(
             [
@@ -50,7 +50,7 @@ def command(
                     "ed_frame": p.ed_frame,
                     "es_frame": p.es_frame,
                     "labelled_frames": p.labelled_frames,
-                    "file": source.file(p.mouse),
+                    "file": source.get_path(p.mouse),
                 }
                 for p in plans
             ]
@@ -67,4 +67,4 @@ def command(
             title=SYNTHETIC_DATA,
         )
     else:
-        click.echo(f"{len(names)} mice in {source.file(names[0]).parent}")
+        click.echo(f"{len(names)} mice in {source.get_path(names[0]).parent}")

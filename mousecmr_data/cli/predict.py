@@ -162,6 +162,6 @@ def _open_client(address: str | None) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as e:
-        raise MissingExtraError.of("distributed", "dask") from e
+        raise MissingExtraError.from_module("distributed", "dask") from e
     with Client(address) as client:  # type: ignore[no-untyped-call]
         yield client

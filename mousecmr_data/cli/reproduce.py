@@ -135,15 +135,15 @@ def _cohorts(
     """The cohorts by name; what is not on this disk is named in ``missing``."""
     from mousecmr_data import api
 
-    manifest = api.resolve(source)
+    manifest = api.resolve_manifest(source)
     usable = schemes or tuple(s for s, found in manifest.splits.items() if found.mice) or ("upstream-notebook",)
     wanted: dict[str, tuple[str, str | None, str]] = {}
     for scheme in usable:
         name = "internal" if len(usable) == 1 else f"internal, {scheme}"
         wanted[name] = (source, None if split == "all" else split, scheme)
     for other in also or (EXTERNAL_PHANTOMS if source == "phantom" else ()):
-        field = api.resolve(other).acquisition.get("field_strength")
-        name = f"{field.value:g} T" if field else api.resolve(other).name
+        field = api.resolve_manifest(other).acquisition.get("field_strength")
+        name = f"{field.value:g} T" if field else api.resolve_manifest(other).name
         wanted[name if name not in wanted else f"{name}, {other}"] = (other, None, "upstream-notebook")
     cohorts = {}
     for name, (place, part, scheme) in wanted.items():

@@ -12,7 +12,7 @@ import click
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
-    from mousecmr_data.api import Checked
+    from mousecmr_data.api import VerifiedFile
 
 
 @click.command()
@@ -41,7 +41,7 @@ def command(
     """
     from mousecmr_data import api
 
-    manifest = api.resolve(source)
+    manifest = api.resolve_manifest(source)
     with output.progress("verifying", len(mice) or len(manifest.files)) as advance:
         rows = api.verify(
             mice or None,
@@ -52,17 +52,17 @@ def command(
             workers=workers,
             progress=advance,
         )
-    bad = [r for r in rows if r.trouble]
+    bad = [r for r in rows if r.has_problem]
     if as_json:
-        output.print_json([{**asdict(r), "trouble": r.trouble} for r in rows])
+        output.print_json([{**asdict(r), "trouble": r.has_problem} for r in rows])
     else:
         output.warn_synthetic(manifest.synthetic)
         _table(rows, len(bad), repair, source)
     ctx.exit(1 if bad else 0)
 
 
-def _table(rows: Sequence[Checked], bad: int, repaired: bool, source: str) -> None:
-    shown = [r for r in rows if r.trouble or r.detail or r.bytes == "unknown"]
+def _table(rows: Sequence[VerifiedFile], bad: int, repaired: bool, source: str) -> None:
+    shown = [r for r in rows if r.has_problem or r.detail or r.bytes == "unknown"]
     if shown:
         lines = [[r.mouse or r.path, r.bytes, " ".join([r.detail, *r.problems]).strip()] for r in shown[:40]]
         output.print_table(["mouse", "bytes", "detail"], lines)

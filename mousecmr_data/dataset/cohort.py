@@ -61,15 +61,15 @@ def fill_layout_cache(cohort: Cohort, workers: int = 1, progress: ProgressCallba
 
 
 def _write_one(cohort: Cohort, folder: Path, mouse: str) -> MouseEntry:
-    cohort.source.ready([mouse])
+    cohort.source.prepare([mouse])
     return write_mouse(folder, mouse, cohort[mouse])
 
 
 def _fill_one(cohort: Cohort, mouse: str) -> MouseEntry:
-    cohort.source.ready([mouse])
+    cohort.source.prepare([mouse])
     assert isinstance(cohort.opener, FileOpener)  # noqa: S101 (checked by fill)
     assert cohort.opener.layouts  # noqa: S101
-    return cohort.opener.layouts.convert(mouse, cohort.source.file(mouse), partial(cohort.opener.parts, mouse))
+    return cohort.opener.layouts.convert(mouse, cohort.source.get_path(mouse), partial(cohort.opener.read_parts, mouse))
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Cohort(Mapping[str, xr.Dataset]):
         return len(self._members)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._members
+        return isinstance(name, str) and name in self._members
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -136,8 +136,8 @@ class Cohort(Mapping[str, xr.Dataset]):
     def __getitem__(self, name: str) -> xr.Dataset:
         """Open one mouse; see :mod:`mousecmr_data.dataset.model` for what its dataset holds."""
         member = self._members[resolve_name(name, self._members)]
-        self.source.ready([name])
-        ds = self.opener.dataset(name, {"split": member.split or "none", "phenotype": member.phenotype})
+        self.source.prepare([name])
+        ds = self.opener.open_mouse(name, {"split": member.split or "none", "phenotype": member.phenotype})
         return ds if self.chunks is None else _rechunk(ds, self.chunks)
 
     def select(self, mice: Iterable[str]) -> Cohort:
@@ -157,10 +157,10 @@ class Cohort(Mapping[str, xr.Dataset]):
         (missing without a pair), split, phenotype, synthetic, file, checksum (state of the file). Reads
         no images; of mice with more than two labelled frames it reads the masks, to find ES.
         """
-        states = self.source.states(self._members)
+        states = self.source.get_statuses(self._members)
         rows = []
         for name, member in self._members.items():
-            s = self.source.summary(name)
+            s = self.source.summarize(name)
             rows.append(
                 {
                     "mouse": name,
@@ -172,7 +172,7 @@ class Cohort(Mapping[str, xr.Dataset]):
                     "split": member.split or "none",
                     "phenotype": member.phenotype,
                     "synthetic": self.synthetic,
-                    "file": self.source.address(name),
+                    "file": self.source.get_address(name),
                     "checksum": states[name],
                 }
             )
@@ -182,7 +182,7 @@ class Cohort(Mapping[str, xr.Dataset]):
 
     def to_datatree(self) -> xr.DataTree:
         """Return all mice as one tree, one node per mouse, pixels still on disk."""
-        self.source.ready(self._members)
+        self.source.prepare(self._members)
         tree = xr.DataTree.from_dict({name: self[name] for name in self._members})
         tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=self.synthetic)
         return tree
@@ -192,7 +192,7 @@ class Cohort(Mapping[str, xr.Dataset]):
 
         ``frames``: "labelled" (default), "all", or phases such as ["ED", "ES"].
         """
-        self.source.ready(self._members)
+        self.source.prepare(self._members)
         return build_slices(self.values(), frames)
 
     def folds(self, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
@@ -231,7 +231,7 @@ def _rechunk(ds: xr.Dataset, chunks: Mapping[str, int]) -> xr.Dataset:
     try:
         return ds.chunk(chunks or {"frame": 1})
     except ImportError as e:
-        raise MissingExtraError.of("dask", "dask") from e
+        raise MissingExtraError.from_module("dask", "dask") from e
 
 
 def resolve_name(name: str, names: Mapping[str, object] | Sequence[str]) -> str:

@@ -246,7 +246,7 @@ class MouseParts:
     sizes: PhysicalSizes
     attrs: Mapping[str, Any]
 
-    def dataset(self, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+    def to_dataset(self, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
         """The dataset, with ``attrs`` in addition."""
         return build_dataset(self.image, self.mask, self.labelled_frames, self.sizes, {**self.attrs, **(attrs or {})})
 
@@ -294,4 +294,4 @@ def open_mouse_file(
     Attributes of the result: mouse, source, version, split, phenotype (or "not published"),
     synthetic, slice_order, voxel_size_source, frame_time_source.
     """
-    return read_parts(path, spacing=spacing, frame_time_ms=frame_time_ms).dataset()
+    return read_parts(path, spacing=spacing, frame_time_ms=frame_time_ms).to_dataset()

@@ -48,12 +48,12 @@ class LayoutCache:
 
     folder: Path
 
-    def row(self, mouse: str, file: Path) -> MouseEntry | None:
+    def find_entry(self, mouse: str, file: Path) -> MouseEntry | None:
         """The row of a converted mouse, if it is whole and was made from ``file`` as it is now."""
-        found = self.rows().get(mouse) or self._own_row(mouse)
+        found = self.read_entries().get(mouse) or self._read_own_entry(mouse)
         return found if found and self._is_whole(mouse, found) and _is_made_from(found, file) else None
 
-    def rows(self) -> dict[str, MouseEntry]:
+    def read_entries(self) -> dict[str, MouseEntry]:
         """The index; empty where there is none."""
         path = self.folder / INDEX_FILE
         try:
@@ -64,18 +64,18 @@ class LayoutCache:
 
     def convert(self, mouse: str, file: Path, parts: Callable[[], MouseParts]) -> MouseEntry:
         """Convert a mouse unless it is converted; processes that ask for the same mouse wait for one."""
-        found = self.row(mouse, file)
-        if found and mouse in self.rows():
+        found = self.find_entry(mouse, file)
+        if found and mouse in self.read_entries():
             return found
         self.folder.mkdir(parents=True, exist_ok=True)
         with hold_lock(self.folder, mouse):
-            found = self.row(mouse, file)
+            found = self.find_entry(mouse, file)
             if found is None:
                 remove_leftovers(self.folder, mouse)
-                found = write_mouse(self.folder, mouse, parts().dataset(), _describe_source(file))
-            if self.rows().get(mouse) != found:
+                found = write_mouse(self.folder, mouse, parts().to_dataset(), _describe_source(file))
+            if self.read_entries().get(mouse) != found:
                 with hold_lock(self.folder, "the index"):  # no mouse is called so
-                    write_index(self.folder, {**self.rows(), mouse: found})
+                    write_index(self.folder, {**self.read_entries(), mouse: found})
         return found
 
     def discard(self, mouse: str) -> None:
@@ -91,7 +91,7 @@ class LayoutCache:
             return False
         return bool(sizes) and sizes == row.stored
 
-    def _own_row(self, mouse: str) -> MouseEntry | None:
+    def _read_own_entry(self, mouse: str) -> MouseEntry | None:
         """The row in the mouse's own group: of a process that ended before it could write the index."""
         try:
             text = (self.folder / mouse / INDEX_FILE).read_text(encoding="utf-8")

@@ -89,8 +89,8 @@ def read_without_converting(cohort: Cohort, mouse: str) -> xr.Dataset:
     without converting it."""
     opener = cohort.opener
     if isinstance(opener, FileOpener) and opener.layouts:
-        cohort.source.ready([mouse])
-        if opener.layouts.row(mouse, cohort.source.file(mouse)) is None:
+        cohort.source.prepare([mouse])
+        if opener.layouts.find_entry(mouse, cohort.source.get_path(mouse)) is None:
             return cohort.with_opener(replace(opener, layouts=None))[mouse]
     return cohort[mouse]
 
@@ -106,8 +106,8 @@ def read_masks(ds: xr.Dataset, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
 
 
 def _describe_origin(cohort: Cohort, mouse: str) -> dict[str, Any]:
-    file = cohort.source.file(mouse)
-    cohort.source.ready([mouse])
+    file = cohort.source.get_path(mouse)
+    cohort.source.prepare([mouse])
     if isinstance(cohort.opener, FileOpener):
         stat = file.stat()
         return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}

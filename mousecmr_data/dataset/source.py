@@ -76,22 +76,22 @@ class Source(Protocol):
     def synthetic(self) -> bool:
         """Whether everything from here is synthetic."""
 
-    def file(self, mouse: str) -> Path:
+    def get_path(self, mouse: str) -> Path:
         """The path of the mouse's HDF5 file, whether or not it is there yet."""
 
-    def address(self, mouse: str) -> str:
+    def get_address(self, mouse: str) -> str:
         """Path or URL of the mouse, for people."""
 
-    def ready(self, mice: Iterable[str]) -> None:
+    def prepare(self, mice: Iterable[str]) -> None:
         """Make sure that the files of ``mice`` are there."""
 
-    def summary(self, mouse: str) -> Summary:
+    def summarize(self, mouse: str) -> Summary:
         """The mouse in numbers, without reading its images."""
 
-    def phenotype(self, mouse: str) -> str:
+    def get_phenotype(self, mouse: str) -> str:
         """The mouse's group, or "not published"."""
 
-    def states(self, mice: Iterable[str]) -> Mapping[str, str]:
+    def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
         """The state of each file in a word: verified, unverified, missing, ..."""
 
 
@@ -135,26 +135,26 @@ class FileSource:
         """Whether the manifest says that its data are synthetic."""
         return self.manifest.synthetic
 
-    def file(self, mouse: str) -> Path:
+    def get_path(self, mouse: str) -> Path:
         """Where the mouse's file lies."""
         return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
 
-    def address(self, mouse: str) -> str:
+    def get_address(self, mouse: str) -> str:
         """The path, for people."""
-        return str(self.file(mouse))
+        return str(self.get_path(mouse))
 
-    def ready(self, mice: Iterable[str]) -> None:
+    def prepare(self, mice: Iterable[str]) -> None:
         """Files are there since ``load``; a file deleted meanwhile is an error when it is opened."""
 
-    def summary(self, mouse: str) -> MouseSummary:
+    def summarize(self, mouse: str) -> MouseSummary:
         """The mouse in numbers, from its file."""
-        return summarize_file(self.file(mouse))
+        return summarize_file(self.get_path(mouse))
 
-    def phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)
+    def get_phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)
         """Not published, for any mouse."""
         return NOT_PUBLISHED
 
-    def states(self, mice: Iterable[str]) -> Mapping[str, str]:
+    def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
         """What is known of each file without hashing it."""
         return {k: str(v) for k, v in get_file_statuses(self.manifest, list(mice), self.cache_root).items()}
 
@@ -165,7 +165,7 @@ class FileSource:
 class Opener(Protocol):
     """Opens a mouse by name."""
 
-    def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+    def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
         """The lazy dataset of ``mouse`` with ``attrs`` in addition."""
 
 
@@ -176,32 +176,34 @@ class FileOpener:
     source: Source
     layouts: LayoutCache | None
 
-    def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+    def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
         """From the layout cache where the mouse is converted, else from its file.
 
         The cache gives pixels and phases. Physical sizes that are not the file's own are the manifest's, as
         it is now.
         """
         if self.layouts is None:
-            return self.parts(mouse).dataset(attrs)
-        row = self.layouts.row(mouse, self.source.file(mouse))
+            return self.read_parts(mouse).to_dataset(attrs)
+        row = self.layouts.find_entry(mouse, self.source.get_path(mouse))
         if row is None:
-            found = self.parts(mouse)
-            return replace(found, image=self._cached(mouse, IMAGE, found.image.shape)).dataset(attrs)
-        mask = self._cached(mouse, MASK, row.shape) if row.has_mask else None
+            found = self.read_parts(mouse)
+            return replace(found, image=self._make_cached_array(mouse, IMAGE, found.image.shape)).to_dataset(attrs)
+        mask = self._make_cached_array(mouse, MASK, row.shape) if row.has_mask else None
         synthetic = bool(row.attrs["synthetic"]) or self.source.synthetic
-        sizes = resolve_sizes(row.own_sizes(), manifest=self.source.manifest)
-        image = self._cached(mouse, IMAGE, row.shape)
+        sizes = resolve_sizes(row.get_own_sizes(), manifest=self.source.manifest)
+        image = self._make_cached_array(mouse, IMAGE, row.shape)
         return build_from_entry(row, image, mask, sizes, {**attrs, "synthetic": synthetic})
 
-    def _cached(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
+    def _make_cached_array(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
         assert self.layouts is not None  # noqa: S101 (the caller looked)
-        return CachedArray(self.layouts, mouse, self.source.file(mouse), partial(self.parts, mouse), name, shape)
+        return CachedArray(
+            self.layouts, mouse, self.source.get_path(mouse), partial(self.read_parts, mouse), name, shape
+        )
 
-    def parts(self, mouse: str) -> MouseParts:
+    def read_parts(self, mouse: str) -> MouseParts:
         """The parts of the mouse's file."""
         return read_parts(
-            self.source.file(mouse),
+            self.source.get_path(mouse),
             mouse=mouse,
             source=self.source.name,
             version=self.source.version,
@@ -279,31 +281,31 @@ class ZarrSource:
             known_issues=(),
         )
 
-    def dataset(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+    def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
         """The lazy dataset of ``mouse``."""
         return open_store_mouse(self.location, mouse, self.rows[mouse], attrs, self.options)
 
-    def file(self, mouse: str) -> Path:
+    def get_path(self, mouse: str) -> Path:
         """The mouse's group."""
         return Path(self.location) / mouse
 
-    def address(self, mouse: str) -> str:
+    def get_address(self, mouse: str) -> str:
         """Folder or URL of the mouse's group."""
         return f"{self.location}/{mouse}"
 
-    def ready(self, mice: Iterable[str]) -> None:
+    def prepare(self, mice: Iterable[str]) -> None:
         """Everything is there."""
 
-    def summary(self, mouse: str) -> MouseSummary:
+    def summarize(self, mouse: str) -> MouseSummary:
         """The mouse in numbers, from the index."""
         row = self.rows[mouse]
         ed, es = (row.phases.index(p) if p in row.phases else None for p in (ED, ES))
         return MouseSummary(row.shape[1], row.shape[0], row.labelled_frames, ed, es)
 
-    def phenotype(self, mouse: str) -> str:
+    def get_phenotype(self, mouse: str) -> str:
         """The group that was stored."""
         return str(self.rows[mouse].attrs["phenotype"])
 
-    def states(self, mice: Iterable[str]) -> Mapping[str, str]:
+    def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
         """Where the mice are."""
         return dict.fromkeys(mice, "remote store" if is_url(self.location) else "local store")

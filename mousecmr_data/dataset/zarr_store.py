@@ -230,7 +230,7 @@ def _open_store(location: str, options: StorageOptions, pid: int) -> Store:  # n
         try:
             return FsspecStore.from_url(location, storage_options=dict(options), read_only=True)
         except ImportError as e:
-            raise MissingExtraError.of(str(e.name or e), "remote") from e
+            raise MissingExtraError.from_module(str(e.name or e), "remote") from e
     if not Path(location).exists():
         raise MissingDataError(f"There is no store {location}.", "a folder, a .zip file or a URL", "mousecmr convert")
     return ZipStore(location, mode="r") if Path(location).is_file() else LocalStore(location, read_only=True)
@@ -261,7 +261,7 @@ class MouseEntry:
     """Bytes of each array's shard."""
 
     @classmethod
-    def of(cls, ds: xr.Dataset, source: Mapping[str, Any], stored: Mapping[str, int]) -> MouseEntry:
+    def from_dataset(cls, ds: xr.Dataset, source: Mapping[str, Any], stored: Mapping[str, int]) -> MouseEntry:
         """The row of a dataset of the cine model."""
         time = ds["time"].values
         frame_time = ds["time"].attrs.get("frame_time") or (float(time[1] - time[0]) if time.size > 1 else np.nan)
@@ -279,12 +279,12 @@ class MouseEntry:
         )
 
     @classmethod
-    def parse(cls, table: Mapping[str, Any]) -> MouseEntry:
+    def from_dict(cls, table: Mapping[str, Any]) -> MouseEntry:
         """A row from JSON."""
         lists = ("shape", "labelled_frames", "phases", "voxel_size_mm")
         return cls(**{**table, **{k: tuple(table[k]) for k in lists}})
 
-    def own_sizes(self) -> dict[str, Any]:
+    def get_own_sizes(self) -> dict[str, Any]:
         """Physical sizes that stood in the mouse's file itself, by the names of its attributes."""
         own: dict[str, Any] = {}
         if self.attrs.get("voxel_size_source") == FROM_FILE:
@@ -293,7 +293,7 @@ class MouseEntry:
             own[ATTR_FRAME_TIME] = self.frame_time_ms
         return own
 
-    def sizes(self) -> PhysicalSizes:
+    def get_sizes(self) -> PhysicalSizes:
         """Physical sizes with their sources."""
         return PhysicalSizes(
             self.voxel_size_mm,
@@ -342,7 +342,7 @@ def write_mouse(folder: Path, name: str, ds: xr.Dataset, source: Mapping[str, An
             if variable in ds:
                 _write_array(group, variable, ds[variable])
                 stored[variable] = (partial / variable / SHARD_PATH).stat().st_size
-        row = MouseEntry.of(ds, source or {}, stored)
+        row = MouseEntry.from_dataset(ds, source or {}, stored)
         group.attrs[STORE_FORMAT] = asdict(row)
         with warnings.catch_warnings():  # it is not of the v3 specification yet; readers that know it save requests
             warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata")
@@ -369,7 +369,7 @@ def write_index(folder: Path, rows: Mapping[str, MouseEntry], split_scheme: str 
 
 def parse_entry(attributes: Mapping[str, Any]) -> MouseEntry:
     """The row in a mouse's own group attributes."""
-    return MouseEntry.parse(attributes[STORE_FORMAT])
+    return MouseEntry.from_dict(attributes[STORE_FORMAT])
 
 
 def parse_index(attributes: Mapping[str, Any], where: str) -> dict[str, MouseEntry]:
@@ -377,7 +377,7 @@ def parse_index(attributes: Mapping[str, Any], where: str) -> dict[str, MouseEnt
     try:
         if attributes["format"] != STORE_FORMAT or attributes["format_version"] != STORE_VERSION:
             raise ValueError(f"{attributes['format']} {attributes['format_version']}")
-        return {name: MouseEntry.parse(row) for name, row in attributes["mice"].items()}
+        return {name: MouseEntry.from_dict(row) for name, row in attributes["mice"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise FileLayoutError(
             f"{where} is not a store of this library ({e}).",
@@ -396,7 +396,7 @@ def open_store_mouse(
     """The dataset of one mouse of the store at ``location``: opens nothing until pixels are asked for."""
     image = ZarrArray(location, f"{name}/{IMAGE}", row.shape, "uint16", options)
     mask = ZarrArray(location, f"{name}/{MASK}", row.shape, "uint8", options) if row.has_mask else None
-    return build_from_entry(row, image, mask, row.sizes(), attrs or {})
+    return build_from_entry(row, image, mask, row.get_sizes(), attrs or {})
 
 
 def build_from_entry(

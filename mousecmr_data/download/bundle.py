@@ -281,11 +281,11 @@ def _unpack_member(
         except _DamagedMember as e:
             partial.discard()
             return False, str(e)
-        sums = running.sums()
-        if sums is None or not sums.match(entry):
+        sums = running.finish()
+        if sums is None or not sums.matches(entry):
             partial.discard()
             return False, describe_mismatch(sums, entry) if sums else "it ends early"
-        partial.deliver(partial.staged)
+        partial.move_content(partial.staged)
         partial.finish()
         update_lockfile(folder, {entry.path: make_lock_entry(target.stat(), sums)})
         return True, None
@@ -312,8 +312,8 @@ def _pack_member(archive: zipfile.ZipFile, name: str, path: Path, entry: FileEnt
         while data := f.read(CHUNK_BYTES):
             packed.write(data)
             running.update(data)
-    sums = running.sums()
-    if sums is None or not sums.match(entry):
+    sums = running.finish()
+    if sums is None or not sums.matches(entry):
         what = describe_mismatch(sums, entry) if sums else "it changed while it was read"
         raise ChecksumError(
             f"{path} is damaged ({what}); no bundle was made.", None, f"mousecmr verify --repair {entry.mouse}"

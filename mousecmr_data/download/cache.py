@@ -69,13 +69,13 @@ class LockEntry:
     git_blob_sha1: str
 
     @property
-    def sums(self) -> Checksums:
+    def to_checksums(self) -> Checksums:
         """The checksums alone."""
         return Checksums(self.size, self.sha256, self.git_blob_sha1)
 
-    def holds(self, entry: FileEntry, stat: os.stat_result) -> bool:
+    def matches_file(self, entry: FileEntry, stat: os.stat_result) -> bool:
         """Whether the file is as it was when verified, and verified against these checksums."""
-        return (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns) and self.sums.match(entry)
+        return (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns) and self.to_checksums.matches(entry)
 
 
 def make_lock_entry(stat: os.stat_result, sums: Checksums) -> LockEntry:
@@ -122,7 +122,7 @@ def export_lock_rows(manifest: Manifest, cache: str | Path | None = None) -> lis
     table: list[dict[str, str | int]] = []
     for entry in manifest.files.values():
         stamp = stamps.get(entry.path)
-        known = stamp.sums if stamp and stamp.sums.match(entry) else None
+        known = stamp.to_checksums if stamp and stamp.to_checksums.matches(entry) else None
         table.append(
             {
                 "mouse": entry.mouse,
@@ -181,4 +181,4 @@ def _get_status(path: Path, entry: FileEntry, known: LockEntry | None) -> FileSt
         stat = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return FileStatus.MISSING
-    return FileStatus.VERIFIED if known and known.holds(entry, stat) else FileStatus.UNVERIFIED
+    return FileStatus.VERIFIED if known and known.matches_file(entry, stat) else FileStatus.UNVERIFIED

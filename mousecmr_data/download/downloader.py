@@ -85,14 +85,14 @@ class PartialFile:
             else:
                 path.unlink()
 
-    def length(self) -> int:
+    def get_length(self) -> int:
         """Bytes that have arrived."""
         try:
             return self.content.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return 0
 
-    def origin(self) -> PartialInfo | None:
+    def read_info(self) -> PartialInfo | None:
         """Where the content comes from, or None where that is not known."""
         try:
             return PartialInfo(**json.loads(self._info_path.read_text(encoding="utf-8")))
@@ -103,13 +103,13 @@ class PartialFile:
         """Begin anew with the content of ``origin``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.content.unlink(missing_ok=True)
-        self.note(origin)
+        self.write_info(origin)
 
-    def note(self, origin: PartialInfo) -> None:
+    def write_info(self, origin: PartialInfo) -> None:
         """Note where the rest of the content comes from."""
         write_json(self._info_path, asdict(origin))
 
-    def deliver(self, path: str | Path) -> None:
+    def move_content(self, path: str | Path) -> None:
         """Move the verified content to ``path`` (in the same folder), safe on disk and readable by all."""
         with self.content.open("rb+") as f:
             os.fsync(f.fileno())
@@ -120,9 +120,9 @@ class PartialFile:
         """Move the staged file to its final name, in one step, and clean up."""
         self.staged.replace(self.target)
         fsync_folder(self.target.parent)
-        self.settle()
+        self.clean_up()
 
-    def settle(self) -> None:
+    def clean_up(self) -> None:
         """The target is there and right: nothing else is needed any more."""
         self.aside.unlink(missing_ok=True)
         self.discard()
@@ -164,9 +164,9 @@ class ResumingDownloader:
     def __call__(self, url: str, output_file: str | Path, _pooch: Any, check_only: bool = False) -> bool | None:
         """Fill ``output_file`` from ``url``; raises a Fault, Stopped or OSError (disk full)."""
         if check_only:
-            with self._web.ask(url, method="HEAD"):
+            with self._web.get(url, method="HEAD"):
                 return True
-        self._furthest = self.partial.length()
+        self._furthest = self.partial.get_length()
         self.sums = retry(
             lambda: self._transfer(url),
             url,
@@ -176,15 +176,15 @@ class ResumingDownloader:
             self._report_wait,
             self._has_progressed,
         )
-        self.partial.deliver(output_file)
+        self.partial.move_content(output_file)
         return None
 
     def _has_progressed(self) -> bool:
-        before, self._furthest = self._furthest, max(self._furthest, self.partial.length())
+        before, self._furthest = self._furthest, max(self._furthest, self.partial.get_length())
         return self._furthest >= before + PROGRESS_BYTES
 
     def _report_wait(self, text: str) -> None:
-        self._progress(ProgressEvent("wait", self.entry.mouse, self.partial.length(), self.entry.size, text))
+        self._progress(ProgressEvent("wait", self.entry.mouse, self.partial.get_length(), self.entry.size, text))
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
@@ -192,19 +192,19 @@ class ResumingDownloader:
 
     def _transfer(self, url: str) -> Checksums:
         """One request and its body, appended to the partial; the checksums once they are right."""
-        offset, origin = self.partial.length(), self.partial.origin()
+        offset, origin = self.partial.get_length(), self.partial.read_info()
         whole = self.entry.size or (origin.size if origin else None)
         if offset and whole is not None and offset >= whole:  # killed between the last byte and the check
             sums = compute_checksums(self.partial.content, self._check_stop)
-            if sums.match(self.entry):
+            if sums.matches(self.entry):
                 return sums
             self.partial.discard()
             offset, origin = 0, None
         same_url = origin is not None and origin.url == redact_url(url)
-        with self._web.ask(url, offset, origin.validator if origin and same_url else None) as answer:
+        with self._web.get(url, offset, origin.validator if origin and same_url else None) as answer:
             resumed = self._prepare_partial(answer, url, offset)
             sums = self._receive(answer, url, offset if resumed else 0)
-        if sums.match(self.entry):
+        if sums.matches(self.entry):
             return sums
         what = self._diagnose(sums)
         self.partial.discard()
@@ -236,7 +236,7 @@ class ResumingDownloader:
         self._check_space(size, offset)
         origin = PartialInfo(redact_url(url), _get_validator(answer), size)
         if answer.status == 206:
-            self.partial.note(origin)
+            self.partial.write_info(origin)
             return True
         self.partial.start(origin)
         return False
@@ -255,7 +255,7 @@ class ResumingDownloader:
             raise make_disk_full_error(self.partial.target, size - offset)
 
     def _receive(self, answer: Response, url: str, offset: int) -> Checksums:
-        origin = self.partial.origin()
+        origin = self.partial.read_info()
         size = origin.size if origin else None
         expected = size if size is not None else self.entry.size
         running = RunningChecksums(expected)
@@ -276,7 +276,7 @@ class ResumingDownloader:
             raise ChecksumMismatch(f"more than {format_bytes(most)}, from {redact_url(url)}")
         if expected is not None and running.length < expected:
             raise TransientError(f"{urlsplit(url).hostname or 'the folder'} ended the transfer early")
-        return running.sums() or compute_checksums(self.partial.content, self._check_stop)
+        return running.finish() or compute_checksums(self.partial.content, self._check_stop)
 
     def _hash_existing(self, running: RunningChecksums, length: int) -> None:
         """Bring the checksums to where the partial file ends."""

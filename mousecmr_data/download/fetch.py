@@ -103,7 +103,7 @@ class Fetcher:
             self._progress(ProgressEvent("done", name, stat.st_size, stat.st_size))
         except OSError:
             return  # gone, or unreadable: obtain() will say so
-        if not sums.match(task.entry):
+        if not sums.matches(task.entry):
             return
         with self._lock:
             self._checked.setdefault(task.folder, {})[task.entry.path] = make_lock_entry(stat, sums)
@@ -111,20 +111,20 @@ class Fetcher:
         partial = PartialFile(task.path)
         if partial.folder.exists() or partial.aside.exists():  # left by a process that died after the rename
             with suppress(OSError), hold_lock(task.folder, task.entry.path, self._check_stop):
-                partial.settle()
+                partial.clean_up()
 
     def close(self) -> None:
         """Close the connections."""
         for web in self._webs:
             web.close()
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Write down what was checked; without effect in a read-only cache."""
         for folder, stamps in self._checked.items():
             update_lockfile(folder, stamps)
         self._checked.clear()
 
-    def obtain(self, task: FetchTask) -> None:
+    def fetch(self, task: FetchTask) -> None:
         """Make the file be there and verified, or note why not."""
         name = task.entry.mouse
         if self._full is not None:
@@ -152,8 +152,8 @@ class Fetcher:
         if task.path.exists():
             stat = task.path.stat()
             sums = compute_checksums(task.path, self._check_stop)
-            if sums.match(task.entry):
-                partial.settle()
+            if sums.matches(task.entry):
+                partial.clean_up()
                 self._mark_verified(task, make_lock_entry(stat, sums))
                 return
             damage = describe_mismatch(sums, task.entry)
@@ -301,9 +301,9 @@ def plan_download(title: str, tasks: list[FetchTask]) -> DownloadPlan:
     here = 0
     for task in tasks:
         partial = PartialFile(task.path)
-        length = partial.length()
+        length = partial.get_length()
         here += length
-        origin = partial.origin()
+        origin = partial.read_info()
         if size := task.entry.size or (origin.size if origin else None):
             known[task.entry.mouse] = max(0, size - length)
     unknown = len(tasks) - len(known)
@@ -441,14 +441,14 @@ def _run_tasks(
             text = f"{title}: {len(here)} files are here without a stamp; hashing {format_bytes(size)}."
             tell(ProgressEvent("plan", total=size, text=text))
         run_in_threads(obtainer.check, here, workers, stop)
-        obtainer.settle()
+        obtainer.finish()
         wanted = [t for t in missing if t.entry.mouse not in obtainer.good]
         if wanted:
             if all(not t.sources for t in wanted):
                 raise make_missing_error(title, [t.entry for t in wanted], wanted[0].folder, barred)
             plan = plan_download(title, wanted)
             tell(ProgressEvent("plan", total=plan.total, text=plan.text))
-            run_in_threads(obtainer.obtain, wanted, workers, stop)
+            run_in_threads(obtainer.fetch, wanted, workers, stop)
             obtainer.close()
         tell(ProgressEvent("end"))
     if obtainer.failed:

@@ -116,7 +116,7 @@ class HttpClient:
         """Close the connections."""
         self._session.close()
 
-    def ask(self, url: str, offset: int = 0, validator: str | None = None, method: str = "GET") -> Response:
+    def get(self, url: str, offset: int = 0, validator: str | None = None, method: str = "GET") -> Response:
         """Ask for the bytes of ``url`` from ``offset``; with a ``validator`` only if they are still the same.
 
         Raises a Fault for every answer that is not 200, 206 or 416 with a range asked for.
@@ -146,7 +146,7 @@ class HttpClient:
                 url,
                 headers=dict(headers),
                 auth=_BearerAuth(secret) if secret else None,
-                timeout=(self._retry_policy.connect, self._retry_policy.stall),
+                timeout=(self._retry_policy.connect_timeout, self._retry_policy.read_timeout),
                 allow_redirects=False,
                 stream=True,
             )
@@ -208,11 +208,11 @@ def _classify_error(error: Exception, url: str, retry_policy: RetryPolicy) -> Tr
     host = urlsplit(url).hostname or redact_url(url)
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return TransientError(f"{host} did not answer within {retry_policy.connect:g} s", reached=False)
+        return TransientError(f"{host} did not answer within {retry_policy.connect_timeout:g} s", reached=False)
     if isinstance(error, requests.exceptions.SSLError) or "CertificateError" in words:
         return PermanentError(f"the TLS certificate of {host} could not be verified")
     if re.search(r"timed? ?out", words, re.IGNORECASE):
-        return TransientError(f"{host} fell silent for {retry_policy.stall:g} s")
+        return TransientError(f"{host} fell silent for {retry_policy.read_timeout:g} s")
     if isinstance(error, requests.exceptions.ProxyError):
         return TransientError("the proxy could not be reached", reached=False)
     if re.search(r"NameResolution|getaddrinfo|Name or service not known", words):

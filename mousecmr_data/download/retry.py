@@ -21,23 +21,23 @@ from mousecmr_data.download.errors import Cancelled, PermanentError, TransientEr
 class RetryPolicy:
     """Times in seconds."""
 
-    attempts: int = 6
+    max_attempts: int = 6
     """Tries of one URL without progress before the next source is asked."""
-    base: float = 0.5
+    base_seconds: float = 0.5
     """First back-off; doubles with each failure."""
-    ceiling: float = 30.0
+    max_seconds: float = 30.0
     """Longest back-off of our own choosing."""
-    asked: float = 300.0
+    max_retry_after: float = 300.0
     """Longest ``Retry-After`` that is waited for; a host that asks for more is left alone."""
-    connect: float = 10.0
-    stall: float = 30.0
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
     """Longest silence of a host in the middle of an answer."""
     redirects: int = 5
 
-    def backoff(self, failures: int) -> float:
+    def compute_wait(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row: exponential, with jitter so that many
         clients that failed together do not come back together."""
-        return random.uniform(0.5, 1.0) * min(self.ceiling, self.base * 2.0 ** (failures - 1))
+        return random.uniform(0.5, 1.0) * min(self.max_seconds, self.base_seconds * 2.0 ** (failures - 1))
 
 
 DEFAULT_RETRY_POLICY = RetryPolicy()
@@ -67,7 +67,7 @@ class HostLimiter:
         self._not_before: dict[str, float] = {}
         self._given_up: dict[str, str] = {}
 
-    def hold(self, host: str, seconds: float) -> None:
+    def acquire(self, host: str, seconds: float) -> None:
         """Nobody asks this host for so many seconds: one answer 429 speaks to all transfers."""
         with self._lock:
             self._not_before[host] = max(self._not_before.get(host, 0.0), time.monotonic() + seconds)
@@ -77,12 +77,12 @@ class HostLimiter:
         with self._lock:
             return max(0.0, self._not_before.get(host, 0.0) - time.monotonic())
 
-    def give_up(self, host: str, reason: str) -> None:
+    def ban(self, host: str, reason: str) -> None:
         """The host cannot be reached, or asks for too long a wait: spare the other files the trial."""
         with self._lock:
             self._given_up[host] = reason
 
-    def given_up(self, host: str) -> str | None:
+    def is_banned(self, host: str) -> str | None:
         """Why the host is not asked any more in this run, or None."""
         with self._lock:
             return self._given_up.get(host)
@@ -110,23 +110,23 @@ def retry(
     while True:
         while (pause := hosts.pause(host)) > 0:
             _sleep(pause, stop)
-        if reason := hosts.given_up(host):
+        if reason := hosts.is_banned(host):
             raise PermanentError(reason)
         try:
             return attempt()
         except TransientError as e:
             failures = 1 if headway() else failures + 1
-            if e.wait is not None and e.wait > retry_policy.asked:
+            if e.wait is not None and e.wait > retry_policy.max_retry_after:
                 reason = f"{e}; it asks to come back in {e.wait:.0f} s"
-                hosts.give_up(host, reason)
+                hosts.ban(host, reason)
                 raise PermanentError(reason) from e
-            if failures >= retry_policy.attempts:
+            if failures >= retry_policy.max_attempts:
                 if not e.reached:
-                    hosts.give_up(host, str(e))
+                    hosts.ban(host, str(e))
                 raise PermanentError(f"{e} ({failures} tries)") from e
-            wait = retry_policy.backoff(failures)
+            wait = retry_policy.compute_wait(failures)
             if e.wait is not None:
-                hosts.hold(host, e.wait)
+                hosts.acquire(host, e.wait)
                 wait = max(wait, e.wait)
             on_wait(f"{e}; trying again in {wait:.1f} s")
             _sleep(wait, stop)

@@ -86,7 +86,7 @@ def _check_url(
         return UpstreamStatus(name, url, False, None, "the manifest names no URL")
 
     def attempt() -> int | None:
-        with web.ask(url, method="HEAD") as answer:
+        with web.get(url, method="HEAD") as answer:
             length = answer.headers.get("content-length", "")
             return int(length) if length.isdigit() else None
 
@@ -126,7 +126,7 @@ class VerifyResult:
     repaired: bool = False
 
     @property
-    def trouble(self) -> bool:
+    def has_problem(self) -> bool:
         """Whether the cohort is the worse for it: an unknown file hurts nobody."""
         return self.verdict not in (Verdict.OK, Verdict.UNKNOWN)
 
@@ -150,8 +150,8 @@ def verify_files(
     folder = get_dataset_folder(manifest, cache)
     entries = select_entries(manifest, mice)
     verdicts = _hash_files(manifest, folder, entries, workers, progress)
-    stamps = {entries[v.mouse].path: v.stamp for v in verdicts if v.mouse and v.stamp and not v.trouble}
-    bad = [v for v in verdicts if v.trouble and v.mouse]
+    stamps = {entries[v.mouse].path: v.stamp for v in verdicts if v.mouse and v.stamp and not v.has_problem}
+    bad = [v for v in verdicts if v.has_problem and v.mouse]
     if folder.is_dir():
         update_lockfile(folder, stamps, forget=[entries[v.mouse].path for v in bad if v.mouse])
     if mice is None:
@@ -160,7 +160,7 @@ def verify_files(
         return tuple(verdicts)
     names = [v.mouse for v in bad if v.mouse]
     fetch_files(manifest, names, cache=cache, workers=workers, progress=progress, retry_policy=retry_policy)
-    return tuple(_make_repaired_result(v, entries, folder) if v.trouble else v for v in verdicts)
+    return tuple(_make_repaired_result(v, entries, folder) if v.has_problem else v for v in verdicts)
 
 
 def _make_repaired_result(was: VerifyResult, entries: dict[str, FileEntry], folder: Path) -> VerifyResult:
@@ -213,8 +213,8 @@ def _hash_files(
 
 
 def _judge_file(entry: FileEntry, path: Path, stamp: LockEntry, others: dict[str, str]) -> VerifyResult:
-    sums = stamp.sums
-    if sums.match(entry):
+    sums = stamp.to_checksums
+    if sums.matches(entry):
         return VerifyResult(entry.mouse, path, Verdict.OK, stamp=stamp)
     detail = describe_mismatch(sums, entry)
     owner = others.get(sums.git_blob_sha1) or others.get(sums.sha256)
@@ -269,5 +269,5 @@ def _find_unknown_files(manifest: Manifest, folder: Path) -> list[VerifyResult]:
 
 
 def _describe_partial(path: Path) -> str:
-    length = PartialFile(path).length()
+    length = PartialFile(path).get_length()
     return f"{format_bytes(length)} of an interrupted download are here; mousecmr fetch goes on" if length else ""

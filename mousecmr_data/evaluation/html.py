@@ -91,7 +91,7 @@ def _load_template() -> Template:
     try:
         from jinja2 import Environment
     except ImportError as e:
-        raise MissingExtraError.of("jinja2", "evaluation") from e
+        raise MissingExtraError.from_module("jinja2", "evaluation") from e
     source = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
 

@@ -266,7 +266,7 @@ class ZarrPredictions:
         except FileLayoutError:
             ours = False  # not written by this library
         if ours:
-            return read_dataset_prediction(source.dataset(key, {}), str(key))
+            return read_dataset_prediction(source.open_mouse(key, {}), str(key))
         node = self._root()[key]
         if isinstance(node, zarr.Group):
             held = [n for n in (PREDICTED, MASK, MASKS) if n in node]

@@ -231,7 +231,7 @@ def reproduce(
 ) -> Reproduction:
     """Score a network on ``cohorts`` under every pair of ``rules`` and ``phases``, beside the published numbers.
 
-    ``network`` is a segmenter (``baseline.load(...)``), or predictions that are there already (a path or a mapping,
+    ``network`` is a predictor (``mousecmr_data.load_model(...)``), or predictions that are there already (a path or a mapping,
     without post-processing); then nothing is timed. ``cohorts`` are by name; those whose name starts with "internal"
     are held against the published table, the others against what was published of external ones. Each mouse is
     segmented once; whole cines only where "volume-curve" is among ``phases``. ``progress`` is called with 1 after
@@ -264,7 +264,7 @@ def reproduce(
             notes.append(f"{cohort} ({about['source']}, {about['split_scheme']}): {about['caveat']}")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         evaluations[cohort] = {
-            p: Evaluation(maker.name, about, p.table(), list_versions(), now, tuple(s), tuple(problems))
+            p: Evaluation(maker.name, about, p.to_dict(), list_versions(), now, tuple(s), tuple(problems))
             for p, s in scores.items()
         }
         kind = INTERNAL if cohort.startswith(INTERNAL) else "external"

@@ -108,14 +108,14 @@ class Evaluation:
         """The mice by name."""
         return {m.mouse: m for m in self.mice}
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The content of the result file."""
         body = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic, **asdict(self)}
         return _to_json_value(body)  # type: ignore[no-any-return]
 
     def write(self, path: str | PathLike[str]) -> Path:
         """Write the result file, whole or not at all."""
-        return write_json(path, self.document())
+        return write_json(path, self.to_dict())
 
     def _repr_html_(self) -> str:
         """Mean Dice by structure and phase, for notebooks."""

@@ -75,7 +75,7 @@ class EvaluationConfig:
                     f"There is no policy {name}={getattr(self, name)!r}.", f"one of {', '.join(map(repr, known))}"
                 )
 
-    def table(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The choices by name, with the definitions they stand on."""
         return {**asdict(self), "definitions": DEFINITIONS, "phases_rule": PHASE_RULES[self.phases]}
 
@@ -302,7 +302,7 @@ def evaluate(
     """
     found = open_predictions(predictions, name)
     config = config or EvaluationConfig()
-    truth = _Truth.of(mice)
+    truth = _Truth.from_mice(mice)
     if not truth.names:
         raise UnlabelledError("There is no mouse to score.", "a cohort of at least one mouse")
     alone = len(truth.names) == 1
@@ -320,7 +320,7 @@ def evaluate(
     return Evaluation(
         name=name or found.name,
         truth=truth.about,
-        policies=config.table(),
+        policies=config.to_dict(),
         versions=list_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         mice=tuple(scores),
@@ -338,7 +338,7 @@ class _Truth:
     about: Mapping[str, Any]
 
     @classmethod
-    def of(cls, mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset]) -> _Truth:
+    def from_mice(cls, mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset]) -> _Truth:
         if isinstance(mice, Cohort):
             return cls(mice, list(mice), describe_cohort(mice))
         by_name: dict[str, xr.Dataset] = {}

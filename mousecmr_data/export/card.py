@@ -25,18 +25,18 @@ NOT_AVAILABLE = "n/a"
 """BIDS' word for a value that is not there."""
 
 
-def render_participants(edition: Release) -> str:
+def render_participants(release: Release) -> str:
     """The text of participants.tsv."""
     lines = ["\t".join(_PARTICIPANT_COLUMNS)]
-    for m in edition.mice:
-        species = "none (synthetic)" if edition.synthetic else _find_reported(edition, "species")
+    for m in release.mice:
+        species = "none (synthetic)" if release.synthetic else _find_reported(release, "species")
         dz, dy, dx = m.voxel_size_mm
         values = {
             "participant_id": f"sub-{m.name}",
             "species": species,
-            "strain": NOT_AVAILABLE if edition.synthetic else _find_reported(edition, "strain and substrain"),
-            "sex": NOT_AVAILABLE if edition.synthetic else _find_reported(edition, "sex"),
-            "age": NOT_AVAILABLE if edition.synthetic else _find_reported(edition, "age or developmental stage"),
+            "strain": NOT_AVAILABLE if release.synthetic else _find_reported(release, "strain and substrain"),
+            "sex": NOT_AVAILABLE if release.synthetic else _find_reported(release, "sex"),
+            "age": NOT_AVAILABLE if release.synthetic else _find_reported(release, "age or developmental stage"),
             "group": NOT_AVAILABLE if m.phenotype == NOT_PUBLISHED else m.phenotype,
             "split": NOT_AVAILABLE if m.split == "none" else m.split,
             "slices": str(m.slices),
@@ -44,27 +44,27 @@ def render_participants(edition: Release) -> str:
             "labelled_frames": ",".join(map(str, m.labelled_frames)) or NOT_AVAILABLE,
             "voxel_size": f"{dz:g},{dy:g},{dx:g}",
             "frame_time": f"{m.frame_time_ms:g}",
-            "synthetic": str(edition.synthetic).lower(),
+            "synthetic": str(release.synthetic).lower(),
         }
         lines.append("\t".join(values[name] for name in _PARTICIPANT_COLUMNS))
     return "\n".join(lines) + "\n"
 
 
-def render_participants_sidecar(edition: Release) -> str:
+def render_participants_sidecar(release: Release) -> str:
     """The text of participants.json: what each column means."""
     about: dict[str, dict[str, object]] = {name: dict(entry) for name, entry in _PARTICIPANT_COLUMNS.items()}
-    if not edition.synthetic:
+    if not release.synthetic:
         note = "'n/a': not published for any mouse"
         for name in ("strain", "sex", "age"):
             about[name]["Description"] = f"{about[name]['Description']} ({note})"
         about["group"]["Description"] = "Group of the mouse; 'n/a': which mouse is in which group is not published"
     note = "In the manner of BIDS' participants table; compliance with BIDS is not claimed."
-    head = {"GeneratedBy": f"{SYNTHETIC_DATA} {note}" if edition.synthetic else note}
+    head = {"GeneratedBy": f"{SYNTHETIC_DATA} {note}" if release.synthetic else note}
     return json.dumps({**head, **about}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _find_reported(edition: Release, field: str) -> str:
-    return next((r.value for r in edition.manifest.arrive if r.field == field and r.value), NOT_AVAILABLE)
+def _find_reported(release: Release, field: str) -> str:
+    return next((r.value for r in release.manifest.arrive if r.field == field and r.value), NOT_AVAILABLE)
 
 
 _PARTICIPANT_COLUMNS: dict[str, dict[str, object]] = {
@@ -87,17 +87,17 @@ _PARTICIPANT_COLUMNS: dict[str, dict[str, object]] = {
 # MERGED export.card: The datasheet: what is known of the animals and the study, by ARRIVE 2.0, and of how the data came to be.
 
 
-def render_datasheet(edition: Release) -> str:
+def render_datasheet(release: Release) -> str:
     """The text of DATASHEET.md."""
-    parts = [f"# Datasheet: {edition.title}"]
-    if edition.synthetic:
+    parts = [f"# Datasheet: {release.title}"]
+    if release.synthetic:
         parts.append(f"> **{SYNTHETIC_DATA}** There are no animals to report on.")
     parts += [
-        _write_composition(edition),
-        _write_animals(edition),
-        _write_labels(edition),
-        _write_uses(edition),
-        _write_distribution(edition),
+        _write_composition(release),
+        _write_animals(release),
+        _write_labels(release),
+        _write_uses(release),
+        _write_distribution(release),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -121,29 +121,29 @@ def _get_arrive_value(entry: ArriveItem, manifest: Manifest) -> tuple[str, str]:
     return "; ".join(texts), "; ".join(dict.fromkeys(c.source for _, c in found))
 
 
-def _write_composition(edition: Release) -> str:
-    mice = edition.mice
+def _write_composition(release: Release) -> str:
+    mice = release.mice
     slices, frames = [m.slices for m in mice], [m.frames for m in mice]
     rows = [
-        ("mice", f"{len(mice)}" + ("" if edition.whole else f" of {len(edition.manifest.files)}")),
+        ("mice", f"{len(mice)}" + ("" if release.whole else f" of {len(release.manifest.files)}")),
         ("2D images", f"{sum(m.images for m in mice):,}"),
         ("slices a mouse", _format_range(slices)),
         ("frames a mouse", _format_range(frames)),
         ("labelled frames", str(sum(len(m.labelled_frames) for m in mice))),
         ("pixels of an image", ", ".join(dict.fromkeys(f"{m.shape_yx[0]} x {m.shape_yx[1]}" for m in mice))),
-        *((f"group: {g.name}", f"{g.n_mice} in the whole dataset") for g in edition.manifest.groups),
+        *((f"group: {g.name}", f"{g.n_mice} in the whole dataset") for g in release.manifest.groups),
     ]
     table = "\n".join(f"| {a} | {b} |" for a, b in rows)
     return f"## Composition\n\n| | |\n| --- | --- |\n{table}"
 
 
-def _write_animals(edition: Release) -> str:
+def _write_animals(release: Release) -> str:
     head = "## Animals and study (ARRIVE 2.0)"
-    if edition.synthetic:
+    if release.synthetic:
         return f"{head}\n\nNot applicable: no animal was involved. {SYNTHETIC_DATA}"
-    rows = list_arrive_rows(edition.manifest)
+    rows = list_arrive_rows(release.manifest)
     if not rows:
-        return f"{head}\n\n{NOT_PUBLISHED.capitalize()}: the manifest `{edition.manifest.name}` says nothing of them."
+        return f"{head}\n\n{NOT_PUBLISHED.capitalize()}: the manifest `{release.manifest.name}` says nothing of them."
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
         f"{head}\n\nItems and their numbers as in the guidelines (doi 10.1371/journal.pbio.3000410). "
@@ -153,8 +153,8 @@ def _write_animals(edition: Release) -> str:
     )
 
 
-def _write_labels(edition: Release) -> str:
-    by = edition.manifest.acquisition.get("annotation")
+def _write_labels(release: Release) -> str:
+    by = release.manifest.acquisition.get("annotation")
     who = f"{by.value} (source: {by.source})" if by else NOT_PUBLISHED
     return (
         f"## Labels\n\nBy whom and how: {who}. Not every frame was segmented; one that was not has no mask. "
@@ -163,17 +163,17 @@ def _write_labels(edition: Release) -> str:
     )
 
 
-def _write_uses(edition: Release) -> str:
+def _write_uses(release: Release) -> str:
     caution = (
         "It is for trying out software. Nothing found on it holds for animals."
-        if edition.synthetic
+        if release.synthetic
         else "Groups, scanner, strain and anatomy are those of one study: expect less elsewhere."
     )
     return f"## Uses\n\nResearch into segmentation and function of the mouse heart. Not for clinical use. {caution}"
 
 
-def _write_distribution(edition: Release) -> str:
-    manifest = edition.manifest
+def _write_distribution(release: Release) -> str:
+    manifest = release.manifest
     page = f" at {manifest.homepage}" if manifest.homepage else ""
     released = f" of {manifest.released}" if manifest.released else ""
     return (
@@ -190,9 +190,9 @@ def _format_range(values: list[int]) -> str:
 TAGS = ("cardiac", "mri", "mouse", "pre-clinical", "cine", "segmentation", "medical", "3d")
 
 
-def render_card(edition: Release, written: Sequence[Shard]) -> str:
+def render_card(release: Release, written: Sequence[Shard]) -> str:
     """The text of README.md."""
-    head = yaml.safe_dump(make_front_matter(edition, written), sort_keys=False, allow_unicode=True, width=120)
+    head = yaml.safe_dump(make_front_matter(release, written), sort_keys=False, allow_unicode=True, width=120)
     parts = [
         _write_title,
         _write_usage,
@@ -205,17 +205,17 @@ def render_card(edition: Release, written: Sequence[Shard]) -> str:
         _write_issues,
         _write_citation,
     ]
-    body = "\n\n".join(block for block in (part(edition, written).strip() for part in parts) if block)
+    body = "\n\n".join(block for block in (part(release, written).strip() for part in parts) if block)
     return f"---\n{head}---\n\n{body}\n"
 
 
-def make_release_bibtex(edition: Release) -> str:
+def make_release_bibtex(release: Release) -> str:
     """BibTeX of the article and the data."""
-    entries = make_bibtex(edition.manifest)
+    entries = make_bibtex(release.manifest)
     return "\n".join(entries[k] for k in ("paper", "data") if k in entries)
 
 
-def make_front_matter(edition: Release, written: Sequence[Shard]) -> dict[str, Any]:
+def make_front_matter(release: Release, written: Sequence[Shard]) -> dict[str, Any]:
     """The YAML in front of the card: every config and split by name, so that nothing is left to guessing."""
     configs, about = [], []
     for config in _list_configs(written):
@@ -246,27 +246,27 @@ def make_front_matter(edition: Release, written: Sequence[Shard]) -> dict[str, A
             }
         )
     return {
-        "pretty_name": edition.title,
-        **make_hub_license(edition.manifest.licence),
+        "pretty_name": release.title,
+        **make_hub_license(release.manifest.licence),
         "task_categories": ["image-segmentation"],
-        "tags": [*(["synthetic"] if edition.synthetic else []), *TAGS],
+        "tags": [*(["synthetic"] if release.synthetic else []), *TAGS],
         "configs": configs,
         "dataset_info": about,
     }
 
 
-def _write_title(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
-    manifest = edition.manifest
-    images = sum(m.images for m in edition.mice)
-    part = "" if edition.whole else f" This is a part: {len(edition.mice)} of {len(manifest.files)} mice."
-    lines = [f"# {edition.title}", ""]
-    if edition.synthetic:
+def _write_title(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+    manifest = release.manifest
+    images = sum(m.images for m in release.mice)
+    part = "" if release.whole else f" This is a part: {len(release.mice)} of {len(manifest.files)} mice."
+    lines = [f"# {release.title}", ""]
+    if release.synthetic:
         lines += [f"> **{SYNTHETIC_DATA}** No number computed on them says anything about animals.", ""]
-    kind = "synthetic mice" if edition.synthetic else "mice"
-    expert = "the phantom's own geometry as masks" if edition.synthetic else "expert masks"
+    kind = "synthetic mice" if release.synthetic else "mice"
+    expert = "the phantom's own geometry as masks" if release.synthetic else "expert masks"
     lines += [
-        f"{len(edition.mice)} {kind}, short-axis cine stacks of the heart ({images:,} 2D images), with {expert} of the "
-        f"left ventricle in {sum(len(m.labelled_frames) for m in edition.mice)} frames: "
+        f"{len(release.mice)} {kind}, short-axis cine stacks of the heart ({images:,} 2D images), with {expert} of the "
+        f"left ventricle in {sum(len(m.labelled_frames) for m in release.mice)} frames: "
         + ", ".join(f"{int(label)} {meaning}" for label, meaning in MEANINGS.items())
         + f".{part}",
         "",
@@ -277,14 +277,14 @@ def _write_title(edition: Release, written: Sequence[Shard]) -> str:  # noqa: AR
     return "\n".join(lines)
 
 
-def _write_usage(edition: Release, written: Sequence[Shard]) -> str:
+def _write_usage(release: Release, written: Sequence[Shard]) -> str:
     config, split = written[0].config, written[0].split
     return f"""## Use
 
 ```python
 from datasets import load_dataset  # pip install datasets pillow; for "cines" also nibabel
 
-data = load_dataset("{edition.name}", "{config}", split="{split}")
+data = load_dataset("{release.name}", "{config}", split="{split}")
 row = data[0]
 row["image"], row["mask"]  # Pillow images, 16 and 8 bit
 arrays = data.with_format("numpy", dtype=None)  # keeps uint16 and uint8; without dtype=None: int64
@@ -294,7 +294,7 @@ arrays = data.with_format("numpy", dtype=None)  # keeps uint16 and uint8; withou
 `mousecmr_data.adapters.huggingface.make_torch_samples(data)` gives PyTorch tensors several times faster."""
 
 
-def _write_configs(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+def _write_configs(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
     rows = []
     for config in _list_configs(written):
         splits: dict[str, int] = {}
@@ -312,7 +312,7 @@ def _write_configs(edition: Release, written: Sequence[Shard]) -> str:  # noqa: 
     return "## Configs\n\n" + _format_table(["config", "what it holds", "rows", "download"], rows)
 
 
-def _write_columns(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+def _write_columns(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
     parts = ["## Columns"]
     for names in (("labelled", "slices"), ("cines",)):
         present = [c for c in names if c in _list_configs(written)]
@@ -323,20 +323,20 @@ def _write_columns(edition: Release, written: Sequence[Shard]) -> str:  # noqa: 
     return "\n\n".join(parts)
 
 
-def _write_splits(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
-    if not edition.split_scheme:
+def _write_splits(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+    if not release.split_scheme:
         return "## Splits\n\nNone are published: all rows are in `unsplit`."
-    scheme = edition.manifest.splits[edition.split_scheme]
-    rows = [[huggingface.make_split_name(k), len(v)] for k, v in edition.splits.items()]
+    scheme = release.manifest.splits[release.split_scheme]
+    rows = [[huggingface.make_split_name(k), len(v)] for k, v in release.splits.items()]
     text = " ".join(t for t in (scheme.description, scheme.caveat) if t)
     return f"## Splits\n\n`{scheme.name}`, by mouse and disjoint. {text}\n\n" + _format_table(["split", "mice"], rows)
 
 
-def _write_groups(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
-    groups = edition.manifest.groups
+def _write_groups(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+    groups = release.manifest.groups
     if not groups:
         return ""
-    known, total = sum(m.phenotype != NOT_PUBLISHED for m in edition.mice), len(edition.mice)
+    known, total = sum(m.phenotype != NOT_PUBLISHED for m in release.mice), len(release.mice)
     if known == 0:
         note = "Which mouse is in which group is not published."
     else:
@@ -345,19 +345,19 @@ def _write_groups(edition: Release, written: Sequence[Shard]) -> str:  # noqa: A
     return f"## Groups\n\n{note}\n\n" + _format_table(["group", "mice in the whole dataset", "source"], rows)
 
 
-def _write_acquisition(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+def _write_acquisition(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
     rows = [
         [name.replace("_", " "), _format_constant(c.value), c.unit, c.source]
-        for name, c in edition.manifest.acquisition.items()
+        for name, c in release.manifest.acquisition.items()
     ]
-    note = "Voxel sizes: " + "; ".join(dict.fromkeys(m.voxel_size_source for m in edition.mice)) + "."
+    note = "Voxel sizes: " + "; ".join(dict.fromkeys(m.voxel_size_source for m in release.mice)) + "."
     return f"## Acquisition\n\n{note}\n\n" + _format_table(["what", "value", "unit", "source"], rows) if rows else ""
 
 
-def _write_sources(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
-    manifest = edition.manifest
+def _write_sources(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+    manifest = release.manifest
     where = f"[{manifest.homepage}]({manifest.homepage})" if manifest.homepage else "no page"
-    made = "made by the phantom of `mousecmr-data`" if edition.synthetic else "taken over unchanged, bit for bit"
+    made = "made by the phantom of `mousecmr-data`" if release.synthetic else "taken over unchanged, bit for bit"
     return f"""## Provenance and licence
 
 Source: `{manifest.name}`, version `{manifest.version}`, {where}. Pixels and masks are {made}; each file of the source
@@ -366,13 +366,13 @@ study, by the ARRIVE 2.0 guidelines: `DATASHEET.md`. Machine-readable: `croissan
 `participants.tsv`. Licence: {manifest.licence} (`LICENSE`)."""
 
 
-def _write_issues(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
-    issues = edition.manifest.known_issues
+def _write_issues(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+    issues = release.manifest.known_issues
     return "## Known issues\n\n" + "\n".join(f"- **{i.title}.** {i.text}" for i in issues) if issues else ""
 
 
-def _write_citation(edition: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
-    return f"## Citation\n\n```bibtex\n{make_release_bibtex(edition).strip()}\n```"
+def _write_citation(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001
+    return f"## Citation\n\n```bibtex\n{make_release_bibtex(release).strip()}\n```"
 
 
 def _list_configs(written: Iterable[Shard]) -> list[Config]:

@@ -44,29 +44,29 @@ _CONTEXT: dict[str, Any] = {
 """The context of the specification."""
 
 
-def render_croissant(edition: Release, written: Sequence[Shard]) -> str:
+def render_croissant(release: Release, written: Sequence[Shard]) -> str:
     """The text of croissant.json."""
-    return json.dumps(describe_release(edition, written), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(describe_release(release, written), indent=1, ensure_ascii=False) + "\n"
 
 
-def describe_release(edition: Release, written: Sequence[Shard]) -> dict[str, Any]:
+def describe_release(release: Release, written: Sequence[Shard]) -> dict[str, Any]:
     """The description as a JSON-LD object."""
-    manifest = edition.manifest
-    home = f"{constants.ENDPOINT}/datasets/{edition.name}"
-    images = sum(m.images for m in edition.mice)
-    about = f"Short-axis cine MRI of {len(edition.mice)} mice ({images} 2D images) with masks of the left ventricle."
+    manifest = release.manifest
+    home = f"{constants.ENDPOINT}/datasets/{release.name}"
+    images = sum(m.images for m in release.mice)
+    about = f"Short-axis cine MRI of {len(release.mice)} mice ({images} 2D images) with masks of the left ventricle."
     configs = [c for c in huggingface.CONFIGS if any(s.config == c for s in written)]
     described: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "name": edition.title,
-        "description": f"{SYNTHETIC_DATA} {about}" if edition.synthetic else about,
+        "name": release.title,
+        "description": f"{SYNTHETIC_DATA} {about}" if release.synthetic else about,
         "conformsTo": CONFORMS_TO,
         "license": get_license_url(manifest.licence) or manifest.licence,
         "url": home,
         "version": f"0.0.0+{manifest.version}",
-        "citeAs": make_release_bibtex(edition),
-        "keywords": [*(["synthetic"] if edition.synthetic else []), *TAGS],
+        "citeAs": make_release_bibtex(release),
+        "keywords": [*(["synthetic"] if release.synthetic else []), *TAGS],
         "isLiveDataset": False,
         "creator": [
             {"@type": "sc:Person", "name": f"{a['given']} {a['family']}", "givenName": a["given"]}

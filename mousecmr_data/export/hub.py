@@ -58,25 +58,25 @@ def build_folder(
     be written.
     """
     target = Path(folder).absolute()
-    edition = make_release(cohort, name)
-    wanted = plan_shards(edition)
+    release = make_release(cohort, name)
+    wanted = plan_shards(release)
     with hold_lock(get_cache_root() / "publish", str(target)):
-        if _is_complete(target, edition, cohort, wanted):
+        if _is_complete(target, release, cohort, wanted):
             for _ in wanted:
                 progress(1)
-            return edition, target
+            return release, target
         _check_target(target)
         partial = target.with_name(f".{target.name}.partial")
         try:
             partial.mkdir(parents=True, exist_ok=True)
             written = _write_shards(wanted, cohort, partial, progress)
-            _write_documents(edition, written, partial)
+            _write_documents(release, written, partial)
             _write_sums(partial)
             (partial / _STATE_FILE).unlink()
             replace_folder(partial, target)
         except OSError as e:
             raise translate_os_error(e, target) from e
-    return edition, target
+    return release, target
 
 
 def check_folder(folder: str | Path) -> dict[str, str]:
@@ -136,35 +136,35 @@ def _read_state(path: Path) -> dict[str, Shard]:
         return {}
 
 
-def _write_documents(edition: Release, written: list[Shard], folder: Path) -> None:
+def _write_documents(release: Release, written: list[Shard], folder: Path) -> None:
     texts = {
-        "README.md": render_card(edition, written),
-        "croissant.json": render_croissant(edition, written),
-        "DATASHEET.md": render_datasheet(edition),
-        "participants.tsv": render_participants(edition),
-        "participants.json": render_participants_sidecar(edition),
-        "CITATION.bib": make_release_bibtex(edition),
-        "LICENSE": make_license_text(edition),
-        PROVENANCE_FILE: dump_json(_make_provenance(edition, written)),
+        "README.md": render_card(release, written),
+        "croissant.json": render_croissant(release, written),
+        "DATASHEET.md": render_datasheet(release),
+        "participants.tsv": render_participants(release),
+        "participants.json": render_participants_sidecar(release),
+        "CITATION.bib": make_release_bibtex(release),
+        "LICENSE": make_license_text(release),
+        PROVENANCE_FILE: dump_json(_make_provenance(release, written)),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
 
 
-def _make_provenance(edition: Release, written: list[Shard]) -> dict[str, Any]:
+def _make_provenance(release: Release, written: list[Shard]) -> dict[str, Any]:
     """Where everything comes from; without dates, so that the same data give the same bytes."""
-    manifest = edition.manifest
+    manifest = release.manifest
     return {
         "format": FOLDER_FORMAT,
         "made_by": f"mousecmr-data {__version__}",
-        "name": edition.name,
-        "synthetic": edition.synthetic,
+        "name": release.name,
+        "synthetic": release.synthetic,
         "source": manifest.name,
         "version": manifest.version,
         "homepage": manifest.homepage,
         "licence": manifest.licence,
-        "split_scheme": edition.split_scheme,
-        "mice": {m.name: {"file": m.file, "checksum": m.checksum, "split": m.split} for m in edition.mice},
+        "split_scheme": release.split_scheme,
+        "mice": {m.name: {"file": m.file, "checksum": m.checksum, "split": m.split} for m in release.mice},
         "files": [asdict(s) for s in written],
     }
 
@@ -175,14 +175,14 @@ def _write_sums(folder: Path) -> None:
     write_text(folder / SUMS_FILE, "".join(lines))
 
 
-def _is_complete(target: Path, edition: Release, cohort: Cohort, wanted: list[ShardPlan]) -> bool:
+def _is_complete(target: Path, release: Release, cohort: Cohort, wanted: list[ShardPlan]) -> bool:
     try:
         table = json.loads((target / PROVENANCE_FILE).read_text(encoding="utf-8"))
         found = {r["path"]: Shard(**{**r, "mice": tuple(r["mice"])}) for r in table["files"]}
         check_folder(target)
     except (OSError, ValueError, TypeError, KeyError):
         return False
-    same = _make_provenance(edition, [found[p.path] for p in wanted if p.path in found]) == {
+    same = _make_provenance(release, [found[p.path] for p in wanted if p.path in found]) == {
         **table,
         "files": [asdict(s) for s in found.values()],
     }

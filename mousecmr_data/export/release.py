@@ -158,14 +158,14 @@ _HUB_NAMES = {
 """Names of licences on the hub, by their SPDX name."""
 
 
-def make_license_text(edition: Release) -> str:
+def make_license_text(release: Release) -> str:
     """The text of LICENSE: the licence itself where we have its text, else what it is called."""
-    name = edition.manifest.licence
+    name = release.manifest.licence
     path = _LICENSE_FOLDER / f"{name}.txt"
-    head = f"{edition.title}\nLicence of the data: {name}\n"
+    head = f"{release.title}\nLicence of the data: {name}\n"
     if path.is_file():
         return f"{head}\n{path.read_text(encoding='utf-8')}"
-    return f"{head}Its text is not part of this folder: see {get_license_url(name) or edition.manifest.homepage or 'its owner'}.\n"
+    return f"{head}Its text is not part of this folder: see {get_license_url(name) or release.manifest.homepage or 'its owner'}.\n"
 
 
 def make_hub_license(name: str) -> dict[str, str]:
@@ -187,7 +187,7 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError as e:
-    raise MissingExtraError.of("pyarrow", "huggingface") from e
+    raise MissingExtraError.from_module("pyarrow", "huggingface") from e
 
 ROWS_PER_GROUP: dict[Config, int] = {"labelled": 32, "slices": 32, "cines": 1}
 """Rows that a reader gets at once: 32 slices are about 4 MB, so that a stream starts soon."""
@@ -226,11 +226,11 @@ class Shard:
     """What it was made from; see ``adapters.huggingface.identity``."""
 
 
-def plan_shards(edition: Release) -> list[ShardPlan]:
+def plan_shards(release: Release) -> list[ShardPlan]:
     """The files of an edition, config by config and split by split."""
     found = []
     for config in huggingface.CONFIGS:
-        for split, mice in edition.splits.items():
+        for split, mice in release.splits.items():
             names = [m.name for m in mice if _has_rows(m, config)]
             groups = [tuple(names[i : i + MICE_PER_FILE[config]]) for i in range(0, len(names), MICE_PER_FILE[config])]
             name = huggingface.make_split_name(split)

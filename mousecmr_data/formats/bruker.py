@@ -18,7 +18,7 @@ from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axe
 try:
     from brukerapi.dataset import Dataset  # type: ignore[import-untyped]
 except ImportError as e:
-    raise MissingExtraError.of("brukerapi", "bruker") from e
+    raise MissingExtraError.from_module("brukerapi", "bruker") from e
 
 FLOAT_BYTES = 8
 """Bytes of a pixel as brukerapi gives it."""

@@ -230,7 +230,7 @@ def build_scan(
         **attrs,
         ATTR_FRAME_TIME_KNOWN: frame_time_ms is not None,
         ATTR_NOTES: notes,
-        ATTR_GRID: grid.dumps(),
+        ATTR_GRID: grid.to_json(),
     }
     return build_dataset(image, None, (), sizes, about)
 

@@ -22,7 +22,7 @@ from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axe
 try:
     import pydicom
 except ImportError as e:
-    raise MissingExtraError.of("pydicom", "formats") from e
+    raise MissingExtraError.from_module("pydicom", "formats") from e
 
 dcm: Any = pydicom
 TOLERANCE_MM = 0.01

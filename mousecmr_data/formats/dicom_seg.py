@@ -21,7 +21,7 @@ from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 try:
     import highdicom
 except ImportError as e:
-    raise MissingExtraError.of("highdicom", "dicom-seg") from e
+    raise MissingExtraError.from_module("highdicom", "dicom-seg") from e
 
 hd: Any = highdicom
 SERIES_NUMBER = 1000
@@ -42,7 +42,7 @@ def write_dicom_seg(
     made them.
     """
     stack, _ = sort_planes(sources)
-    placed = FileGrid.of(like).to_file(labels)  # (column, row, slice, frame)
+    placed = FileGrid.from_json(like).to_file(labels)  # (column, row, slice, frame)
     headers = {path: load_dicom(path, pixels=False) for path in dict.fromkeys(p.path for s in stack for p in s)}
     written = []
     for t in range(placed.shape[3]):

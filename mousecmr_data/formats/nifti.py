@@ -43,7 +43,7 @@ from mousecmr_data.schema.variables import DIMS, IMAGE
 try:
     import nibabel
 except ImportError as e:
-    raise MissingExtraError.of("nibabel", "formats") from e
+    raise MissingExtraError.from_module("nibabel", "formats") from e
 
 nib: Any = nibabel
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -121,14 +121,16 @@ def write_nifti_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
     with the affine diag(x, y, z) in mm. That images are synthetic is said in the header's description.
     """
     images = ds[IMAGE].transpose(*DIMS).values
-    return _write_nifti(images, path, FileGrid.of(ds), "mousecmr-data", bool(ds.attrs.get("synthetic")))
+    return _write_nifti(images, path, FileGrid.from_json(ds), "mousecmr-data", bool(ds.attrs.get("synthetic")))
 
 
 def write_nifti_labels(labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "") -> Path:
     """Write labels uint8 (frame, slice, y, x) on the grid of ``like``, a dataset that :func:`read` or the cine
     model's own reader gave; ``labels`` may have fewer or more frames. ``by``: who made them, in a few words."""
     words = f"mousecmr-data {by}".strip()
-    return _write_nifti(np.asarray(labels, np.uint8), path, FileGrid.of(like), words, bool(like.attrs.get("synthetic")))
+    return _write_nifti(
+        np.asarray(labels, np.uint8), path, FileGrid.from_json(like), words, bool(like.attrs.get("synthetic"))
+    )
 
 
 def strip_suffix(path: Path) -> str:
@@ -316,7 +318,7 @@ def read_nifti_files(
             "files of one frame each, of the same size",
             "give files that are cines one by one",
         )
-    grid = FileGrid.of(parts[0])
+    grid = FileGrid.from_json(parts[0])
     whole = replace(grid, axes=grid.axes + "t", shape=(*grid.shape, len(paths)))
     note = f"{len(paths)} files of one frame each were taken as one mouse, in the order of their names."
     return _join_parts(parts, "frame", whole, note, frame_time_ms)
@@ -350,7 +352,7 @@ def _read_slice_files(
         raise FileLayoutError(f"The slices in {paths[0].parent.name} differ in their frames.", "the same frames")
     affine = affines[order[0]].copy()
     affine[:3, 2] = normal * steps.mean()
-    grid = FileGrid.of(parts[0])
+    grid = FileGrid.from_json(parts[0])
     whole = replace(
         grid,
         shape=(*grid.shape[:2], len(paths), grid.shape[3]),

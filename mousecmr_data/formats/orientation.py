@@ -58,12 +58,12 @@ class FileGrid:
     def _flipped(self, array: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(np.flip(array, tuple(i for i, c in enumerate("tzyx") if c in self.flipped)))
 
-    def dumps(self) -> str:
+    def to_json(self) -> str:
         """As the text of an attribute."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, ds: xr.Dataset) -> FileGrid:
+    def from_json(cls, ds: xr.Dataset) -> FileGrid:
         """The grid of ``ds``: its file's, else (x, y, slice, frame) with the dataset's spacing."""
         sizes = tuple(ds.sizes[d] for d in ("x", "y", "slice", "frame"))
         if ATTR_GRID in ds.attrs:
@@ -96,7 +96,7 @@ def orient_axes(affine: NDArray[np.float64], slice_axis: int, oriented: bool) ->
     try:
         from nibabel import orientations
     except ImportError as e:
-        raise MissingExtraError.of("nibabel", "formats") from e
+        raise MissingExtraError.from_module("nibabel", "formats") from e
 
     io_orientation: Any = orientations.io_orientation
     world = io_orientation(affine)  # an axis a row: where it points, +1 or -1

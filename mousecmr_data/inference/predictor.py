@@ -102,40 +102,40 @@ class Predictor:
         about: dict[str, Any] = {}
         labels = None if images.size else np.zeros(images.shape, np.uint8)
         if region == "auto" and images.size:
-            about, labels = self._by_region(images, spacing, rule, progress)
+            about, labels = self._segment_by_region(images, spacing, rule, progress)
         if labels is None:
             labels = np.zeros(images.shape, np.uint8)
             at_a_time = max(1, batch_size // max(n_slices, 1))
             for start in range(0, n_frames, at_a_time):
                 part = slice(start, start + at_a_time)
                 stacks = np.asarray(images.isel(frame=part).values)
-                flat = self.labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
+                flat = self.predict_labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
                 labels[part] = flat.reshape(stacks.shape)
                 if progress:
                     progress(len(flat))
         kept = np.stack([rule(stack) for stack in labels]) if labels.size else labels
-        made = ds.assign({PREDICTED: (DIMS, kept, self._attrs(postprocessing) | about)})
+        made = ds.assign({PREDICTED: (DIMS, kept, self._make_attrs(postprocessing) | about)})
         return made.assign({UNPROCESSED: (DIMS, labels)}) if unprocessed else made
 
-    def labels(
+    def predict_labels(
         self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
     ) -> NDArray[np.uint8]:
         """Labels uint8 (n, y, x) of 2D slices (n, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
         out = np.empty(images.shape, np.uint8)
         for start in range(0, len(images), batch_size):
             x = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
-            out[start : start + batch_size] = argmax_labels(self.probabilities(x, spacing_yx)).cpu().numpy()
+            out[start : start + batch_size] = argmax_labels(self.predict_probabilities(x, spacing_yx)).cpu().numpy()
         return out
 
     @torch.inference_mode()
-    def probabilities(self, images: Tensor, spacing_yx: tuple[float, float]) -> Tensor:
+    def predict_probabilities(self, images: Tensor, spacing_yx: tuple[float, float]) -> Tensor:
         """Class probabilities (n, classes, y, x) of slices (n, y, x), at their own pixels."""
         native = (int(images.shape[-2]), int(images.shape[-1]))
         grid = make_training_grid(native, spacing_yx)
         x = normalize_min_max(grid.from_native(images[:, None].float(), spacing_yx))
         return grid.to_native(self.engine(x).softmax(1), native, spacing_yx)
 
-    def _by_region(
+    def _segment_by_region(
         self,
         images: xr.DataArray,
         spacing_yx: tuple[float, float],
@@ -144,10 +144,10 @@ class Predictor:
     ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
         """What was decided, as attributes; and labels, or None where the whole field has to be computed."""
         self._region = self._region or RoiPredictor(self.network, self.engine)
-        labels, outcome = self._region.labels(np.asarray(images.values), spacing_yx, rule, progress)
-        return outcome.attrs(), labels
+        labels, outcome = self._region.predict_labels(np.asarray(images.values), spacing_yx, rule, progress)
+        return outcome.to_attrs(), labels
 
-    def _attrs(self, rule: str) -> dict[str, object]:
+    def _make_attrs(self, rule: str) -> dict[str, object]:
         return {
             "long_name": f"segmentation by {self.origin.name}",
             "flag_values": [int(label) for label in MEANINGS],

@@ -158,7 +158,7 @@ class RoiOutcome:
     whole_frames: int = 0
     """Frames computed over the whole field, the key frames among them."""
 
-    def attrs(self) -> dict[str, Any]:
+    def to_attrs(self) -> dict[str, Any]:
         """What a result says of it."""
         about: dict[str, Any] = {"region": "window" if self.window else "whole field"}
         if self.reason:
@@ -215,7 +215,7 @@ class RoiPredictor:
         self.elsewhere = device is not None and torch.device(device).type != "cpu"
         self.step = 2 ** (LEVELS - 1) * network.reduce
 
-    def labels(
+    def predict_labels(
         self,
         images: NDArray[np.generic],
         spacing_yx: tuple[float, float],
@@ -237,7 +237,7 @@ class RoiPredictor:
             if outcome.window is None:
                 return None, outcome
             out, whole = np.zeros(images.shape, np.uint8), 0
-            for frame, logits, window in self.frames(x, outcome.window, keys):
+            for frame, logits, window in self.predict_frames(x, outcome.window, keys):
                 maps = logits.softmax(1)
                 whole += window is None
                 if window:
@@ -256,7 +256,7 @@ class RoiPredictor:
         """
         if self.elsewhere:
             return RoiOutcome(reason="windows are for processors; this engine computes elsewhere"), []
-        first = self._key(x, 0)
+        first = self._compute_key_frame(x, 0)
         found = find_heart(_keep_largest(first.labels))
         if isinstance(found, str):
             return RoiOutcome(reason=f"{found} (frame 0)"), [first]
@@ -266,27 +266,27 @@ class RoiPredictor:
             return RoiOutcome(reason="the heart fills the field"), [first]
         far = 1 + int(_compute_differences(x, tried[0], 0)[1:].argmax())  # another frame, even where all are alike
         first = first.cut(tried[-1])
-        second = self._key(x, far).cut(tried[-1])
+        second = self._compute_key_frame(x, far).cut(tried[-1])
         found = find_heart(_keep_largest(second.labels))
         if isinstance(found, str):
             return RoiOutcome(reason=f"{found} (frame {far})"), [first, second]
         agreement: tuple[float, ...] = ()
         for window in tried:
             labels = np.zeros_like(second.labels)
-            maps = self._context(x, first, window, np.arange(x.shape[1]))
-            labels[:, *window.where] = _to_labels(self._window(x[far], window, maps))
+            maps = self._compute_context(x, first, window, np.arange(x.shape[1]))
+            labels[:, *window.where] = _to_labels(self._compute_window(x[far], window, maps))
             agreement = tuple(dice_by_class(rule(labels), rule(second.labels)).values())
             if min(agreement) >= MIN_AGREEMENT:
                 return RoiOutcome(window, agreement=agreement), [replace(first, maps=maps), second]
         return RoiOutcome(reason="no window agrees with the whole field", agreement=agreement), [first, second]
 
-    def frames(self, x: Tensor, window: Box, keys: list[KeyFrame]) -> Iterator[tuple[int, Tensor, Box | None]]:
+    def predict_frames(self, x: Tensor, window: Box, keys: list[KeyFrame]) -> Iterator[tuple[int, Tensor, Box | None]]:
         """Each frame's number, logits (slice, classes, y, x), and the window they are of (None: the whole field)."""
         size = _get_shape(x)
         for key in keys:
             yield key.frame, key.logits, None
         live = np.flatnonzero(np.any([_find_ventricle_slices(key.logits) for key in keys], axis=0))
-        first, second = [m[live] for m in keys[0].maps], self._context(x, keys[1], window, live)
+        first, second = [m[live] for m in keys[0].maps], self._compute_context(x, keys[1], window, live)
         near, far = (_compute_differences(x, window, key.frame) for key in keys)
         shares = np.rint(MIX_STEPS * near / np.maximum(near + far, 1e-12)).astype(int)
         for share in range(MIX_STEPS + 1):
@@ -297,26 +297,26 @@ class RoiPredictor:
             for k in chosen:
                 logits = keys[0].logits.new_zeros((x.shape[1], *maps[-1].shape[1:]))
                 logits[:, Label.BACKGROUND] = BACKGROUND_LOGIT
-                logits[live] = self._window(x[k][live], window, maps)
+                logits[live] = self._compute_window(x[k][live], window, maps)
                 if touches_edge(_keep_largest(_to_labels(logits)), window, size):
-                    yield int(k), self._whole(x[k])[-1], None
+                    yield int(k), self._compute_whole(x[k])[-1], None
                 else:
                     yield int(k), logits, window
 
-    def _key(self, x: Tensor, frame: int) -> KeyFrame:
-        points = self._whole(x[frame])
+    def _compute_key_frame(self, x: Tensor, frame: int) -> KeyFrame:
+        points = self._compute_whole(x[frame])
         return KeyFrame(frame, points[-1], points, Box(0, 0, *_get_shape(x)), _to_labels(points[-1]))
 
-    def _whole(self, stack: Tensor) -> tuple[Tensor, ...]:
+    def _compute_whole(self, stack: Tensor) -> tuple[Tensor, ...]:
         images = stack[:, None].contiguous()
         return tuple(self._part(FieldNetwork, _get_shape(images))(images))
 
-    def _context(self, x: Tensor, key: KeyFrame, window: Box, slices: NDArray[np.intp]) -> tuple[Tensor, ...]:
+    def _compute_context(self, x: Tensor, key: KeyFrame, window: Box, slices: NDArray[np.intp]) -> tuple[Tensor, ...]:
         points = [window.cut(point, key.around)[slices].contiguous() for point in key.points]
         images = x[key.frame][slices][:, None, *window.where].contiguous()
         return tuple(self._part(ContextNetwork, _get_shape(images))(images, *points))
 
-    def _window(self, stack: Tensor, window: Box, maps: Sequence[Tensor]) -> Tensor:
+    def _compute_window(self, stack: Tensor, window: Box, maps: Sequence[Tensor]) -> Tensor:
         images = stack[:, None, *window.where].contiguous()
         logits: Tensor = self._part(WindowNetwork, _get_shape(images))(images, *maps)
         return logits

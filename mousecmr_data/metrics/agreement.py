@@ -89,7 +89,7 @@ def _pingouin() -> Iterator[Any]:
         try:
             import pingouin  # type: ignore[import-untyped]
         except ImportError as e:
-            raise MissingExtraError.of("pingouin", "evaluation") from e
+            raise MissingExtraError.from_module("pingouin", "evaluation") from e
         key = "round.column.CI95"
         before = pingouin.options[key]
         pingouin.options[key] = 15

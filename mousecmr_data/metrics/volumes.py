@@ -133,7 +133,7 @@ class Measures:
     frames: pd.DataFrame = field(compare=False, repr=False)
     """A row per labelled frame: frame, time_ms, phase, blood_pool_ul, myocardium_ul, mass_mg."""
 
-    def summary(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The scalars by name, NaN as None: ready for a table or for JSON."""
         out: dict[str, Any] = {}
         for f in fields(self):

@@ -8,4 +8,4 @@ try:
     import safetensors as _safetensors  # noqa: F401
     import torch as _torch  # noqa: F401
 except ImportError as e:
-    raise MissingExtraError.of(e.name or "torch", "torch") from e
+    raise MissingExtraError.from_module(e.name or "torch", "torch") from e

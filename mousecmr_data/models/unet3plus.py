@@ -150,7 +150,7 @@ class UNet3Plus(nn.Module):
         heads = range(LEVELS, 0, -1) if self.deep_supervision else (1,)
         return [self.head[str(k)](decoded[k], self.reduce * 2 ** (k - 1)) for k in heads]
 
-    def probabilities(self, x: Tensor) -> Tensor:
+    def predict_probabilities(self, x: Tensor) -> Tensor:
         """Softmax of the prediction: (N, classes, Y, X)."""
         return self.forward(x)[-1].softmax(1)
 

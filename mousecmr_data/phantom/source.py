@@ -115,29 +115,29 @@ class PhantomSource:
         """Always."""
         return True
 
-    def file(self, mouse: str) -> Path:
+    def get_path(self, mouse: str) -> Path:
         """Where the mouse's file lies, or will lie."""
         return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
 
-    def address(self, mouse: str) -> str:
+    def get_address(self, mouse: str) -> str:
         """The path, for people."""
-        return str(self.file(mouse))
+        return str(self.get_path(mouse))
 
-    def ready(self, mice: Iterable[str]) -> None:
+    def prepare(self, mice: Iterable[str]) -> None:
         """Make the files that are not there yet, one after the other."""
         make_files(self, mice)
 
-    def summary(self, mouse: str) -> Plan:
+    def summarize(self, mouse: str) -> Plan:
         """The mouse in numbers: its plan has them, nothing is rendered."""
         return make_plans(self.name)[mouse]
 
-    def phenotype(self, mouse: str) -> str:
+    def get_phenotype(self, mouse: str) -> str:
         """The group the mouse was drawn for."""
         return make_plans(self.name)[mouse].phenotype
 
-    def states(self, mice: Iterable[str]) -> Mapping[str, str]:
+    def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
         """Made, or not made yet."""
-        return {m: "made here" if self.file(m).exists() else "not made yet" for m in mice}
+        return {m: "made here" if self.get_path(m).exists() else "not made yet" for m in mice}
 
 
 def make_files(
@@ -150,11 +150,11 @@ def make_files(
 
     More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
     """
-    missing = [m for m in mice if not source.file(m).exists()]
+    missing = [m for m in mice if not source.get_path(m).exists()]
     for mouse in missing[:1]:
-        source.file(mouse).parent.mkdir(parents=True, exist_ok=True)
+        source.get_path(mouse).parent.mkdir(parents=True, exist_ok=True)
     map_in_processes(partial(_make_file, source), missing, workers, count_results(progress))
 
 
 def _make_file(source: PhantomSource, mouse: str) -> None:
-    write_phantom(make_plans(source.name)[mouse], source.file(mouse))
+    write_phantom(make_plans(source.name)[mouse], source.get_path(mouse))

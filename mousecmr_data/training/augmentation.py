@@ -23,7 +23,7 @@ from mousecmr_data.inference.preprocessing import normalize_min_max
 try:
     from monai import transforms, utils
 except ImportError as e:
-    raise MissingExtraError.of("monai", "training") from e
+    raise MissingExtraError.from_module("monai", "training") from e
 
 t: Any = transforms
 u: Any = utils

@@ -25,7 +25,7 @@ class ProcessGroup:
     """The replicas whose parts this process computes."""
 
     @classmethod
-    def joined(cls, replicas: int) -> ProcessGroup:
+    def join(cls, replicas: int) -> ProcessGroup:
         """Join the group that ``torchrun`` started, or stand alone and compute every replica."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
@@ -42,17 +42,17 @@ class ProcessGroup:
         return cls(rank, count, int(os.environ.get("LOCAL_RANK", rank)), [rank])
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def wrapped(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def wrap_model(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The network whose gradients are averaged over the processes."""
         if self.count == 1:
             return model
         return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
-    def mean(self, value: float, device: torch.device) -> float:
+    def average(self, value: float, device: torch.device) -> float:
         """The mean of a number over the processes."""
         if self.count == 1:
             return value
@@ -60,7 +60,7 @@ class ProcessGroup:
         dist.all_reduce(total)
         return float(total) / self.count
 
-    def shared(self, values: dict[str, float] | None) -> dict[str, float]:
+    def broadcast(self, values: dict[str, float] | None) -> dict[str, float]:
         """What the first process has, in every process."""
         box = [values]
         if self.count > 1:

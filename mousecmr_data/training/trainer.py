@@ -109,7 +109,7 @@ def fit(
     row of the curve; ``about`` goes into the header of the weights. ``initial`` is a state
     dict to start from.
     """
-    processes = ProcessGroup.joined(config.replicas)
+    processes = ProcessGroup.join(config.replicas)
     device = select_device(config.device, processes.local)
     torch.manual_seed(config.seed)
     model = UNet3Plus(config.channels, deep_supervision=config.deep_supervision, reduce=config.reduce)
@@ -118,7 +118,7 @@ def fit(
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     progress = restore_checkpoint(folder, model, optimizer, config) if resume else TrainingProgress()
-    network = processes.wrapped(model, device)
+    network = processes.wrap_model(model, device)
     steps = config.steps_per_epoch or max(1, len(training) // config.batch_size)
 
     while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
@@ -130,17 +130,17 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             total += _train_step(network, model, optimizer, parts, config, device, (epoch, step), processes)
-        row = {"epoch": float(epoch), "loss": processes.mean(total / steps, device), "learning_rate": rate}
-        row |= processes.shared(_validate(model, validation, config, device) if processes.first else None)
+        row = {"epoch": float(epoch), "loss": processes.average(total / steps, device), "learning_rate": rate}
+        row |= processes.broadcast(_validate(model, validation, config, device) if processes.is_first else None)
         row["seconds"] = time.monotonic() - started
         progress.epoch = epoch
         progress.curve.append(row)
         if row["validation_loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = row["validation_loss"], epoch
-            if processes.first:
+            if processes.is_first:
                 header = {**(about or {}), "epoch": epoch}
                 write_weights(folder / BEST_FILE, model, header, half=config.half_weights)
-        if processes.first:
+        if processes.is_first:
             save_checkpoint(folder, model, optimizer, progress, config)
             write_curves(folder, progress.curve)
             if on_epoch:
@@ -289,7 +289,7 @@ def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, progress: Progr
     if name not in COHORTS:
         raise UnknownNameError(f"Mice cannot be invented from {name!r}.", f"a phantom: {', '.join(COHORTS)}")
     every = make_plans(name)
-    cache = cohort.source.file(cohort.mice[0]).parent / "pools"
+    cache = cohort.source.get_path(cohort.mice[0]).parent / "pools"
     # Validation mice come from other plans, so the same seed does not give the same mice.
     chosen = {m: every[m] for m in cohort.mice}
     return render_slices(chosen, mice, config.seed, any_scanner=config.any_scanner, cache=cache, progress=progress)

@@ -34,38 +34,38 @@ NO_STORE = {"Cache-Control": "no-store"}
 FLUSH_BYTES = 1024**2
 
 
-def make_routes(rooms: SessionStore, upload_bytes: int) -> list[Route]:
+def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
     """The routes below ``/mice/<token>/``. A token that is unknown, or another browser's, is a plain 404."""
 
-    def room_of(request: Request) -> Session | None:
-        return rooms.by_token(request.path_params["token"], read_owner(request.headers.get("cookie", "")))
+    def find_session(request: Request) -> Session | None:
+        return sessions.find_by_token(request.path_params["token"], read_owner(request.headers.get("cookie", "")))
 
     async def upload(request: Request) -> Response:
-        room = room_of(request)
-        if room is None:
+        session = find_session(request)
+        if session is None:
             return PlainTextResponse(NOT_FOUND_TEXT, 404)
         try:
             drop, path = int(request.query_params["drop"]), request.query_params["path"]
-            await _receive_upload(request, room, room.place(drop, path), upload_bytes)
+            await _receive_upload(request, session, session.get_upload_path(drop, path), upload_bytes)
         except (KeyError, ValueError) as e:
             text = e.found if isinstance(e, MouseCMRError) else "This is no upload of the page."
             return PlainTextResponse(text, 413 if isinstance(e, ArgumentError) else 400)
         except ClientDisconnect:
             return PlainTextResponse("The upload broke off.", 400)
         except OSError as e:
-            error = translate_os_error(e, room.uploads)
+            error = translate_os_error(e, session.uploads)
             full = isinstance(error, MouseCMRError)
             return PlainTextResponse("The disk is full." if full else "This file cannot be kept.", 507)
         return Response(status_code=204)
 
     async def picture(request: Request) -> Response:
-        room = room_of(request)
-        found = room.views.get(request.path_params["name"]) if room else None
+        session = find_session(request)
+        found = session.views.get(request.path_params["name"]) if session else None
         return _send_file(found)
 
     async def download(request: Request) -> Response:
-        room = room_of(request)
-        return _send_file(room.download if room else None, "mousecmr-results.zip")
+        session = find_session(request)
+        return _send_file(session.download if session else None, "mousecmr-results.zip")
 
     return [
         Route("/mice/{token}/upload", upload, methods=["POST"]),
@@ -80,26 +80,26 @@ def _send_file(path: Path | None, filename: str | None = None) -> Response:
     return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], filename=filename, headers=NO_STORE)
 
 
-async def _receive_upload(request: Request, room: Session, target: Path, limit: int) -> None:
+async def _receive_upload(request: Request, session: Session, target: Path, limit: int) -> None:
     """Write the body to ``target``, whole or not at all; raises :class:`ArgumentError` beyond the limit."""
-    room.admit(0, limit, new=True)
+    session.reserve_bytes(0, limit, new=True)
     written, buffer = 0, bytearray()
     try:
         with atomic_path(target, durable=False) as partial, partial.open("wb") as out:
             async for chunk in request.stream():
                 written += len(chunk)
-                room.admit(len(chunk), limit)
+                session.reserve_bytes(len(chunk), limit)
                 buffer += chunk
                 if len(buffer) >= FLUSH_BYTES:
                     await run_in_threadpool(out.write, bytes(buffer))
                     buffer.clear()
             out.write(buffer)
     except BaseException:
-        room.give_back(written)
+        session.release_bytes(written)
         raise
     finally:
-        if room.left:  # closed meanwhile: nothing may stay
-            room.clear_away()
+        if session.closed:  # closed meanwhile: nothing may stay
+            session.remove_folder()
 
 
 SWEEP_SECONDS = 60
@@ -122,7 +122,7 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
         import gradio as gr
         from fastapi import FastAPI
     except ImportError as e:
-        raise MissingExtraError.of("gradio", "web") from e
+        raise MissingExtraError.from_module("gradio", "web") from e
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from mousecmr_data.web.middleware import AccessMiddleware
@@ -132,28 +132,28 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
 
     if options.weights not in OFFERED_WEIGHTS:
         raise ArgumentError(f"The page has no weights {options.weights!r}.", " or ".join(OFFERED_WEIGHTS))
-    rooms = SessionStore(options.kept_hours * 3600)
-    desk = PageService(options, rooms)
-    os.environ["GRADIO_TEMP_DIR"] = str(rooms.folder / "gradio")
+    sessions = SessionStore(options.kept_hours * 3600)
+    service = PageService(options, sessions)
+    os.environ["GRADIO_TEMP_DIR"] = str(sessions.folder / "gradio")
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async def sweeping() -> None:
             while True:
                 await asyncio.sleep(SWEEP_SECONDS)
-                await asyncio.to_thread(rooms.sweep)
+                await asyncio.to_thread(sessions.sweep)
 
         task = asyncio.create_task(sweeping())
         try:
             yield
         finally:
             task.cancel()
-            rooms.close()
+            sessions.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.router.routes += make_routes(rooms, options.upload_bytes)
-    app.state.desk = desk
-    blocks = build_page(desk).queue(max_size=options.max_queue)
+    app.router.routes += make_routes(sessions, options.upload_bytes)
+    app.state.service = service
+    blocks = build_page(service).queue(max_size=options.max_queue)
     gr.mount_gradio_app(
         app, blocks, path="/", theme=make_theme(), css=read_static("page.css"), show_error=False, footer_links=[],
         run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False, mcp_server=False, max_file_size=1,

@@ -54,7 +54,7 @@ class TimeEstimator:
             before = self._learnt.get(weights, seconds / slices)
             self._learnt[weights] = (1 - NEWEST_SHARE) * before + NEWEST_SHARE * seconds / slices
 
-    def expected(self, weights: str, slices: int) -> tuple[float, bool]:
+    def estimate(self, weights: str, slices: int) -> tuple[float, bool]:
         """Seconds for ``slices``, and whether that is more than a guess."""
         if weights in self._learnt:
             return self._learnt[weights] * slices, True
@@ -98,28 +98,36 @@ class JobOutcome:
 
 
 def run_job(
-    room: Session, config: SegmentConfig, load: Callable[[], Predictor], pace: TimeEstimator, report: ProgressReport
+    session: Session,
+    config: SegmentConfig,
+    load: Callable[[], Predictor],
+    estimator: TimeEstimator,
+    report: ProgressReport,
 ) -> JobOutcome:
-    """Segment what is in ``room`` with the predictor that ``load`` returns, show and pack it. What an earlier job left is removed first.
+    """Segment what is in ``session`` with the predictor that ``load`` returns, show and pack it. What an earlier job left is removed first.
 
     Raises :class:`MissingDataError` where the weights cannot be had, and :class:`PageLeft` as soon as the page is
     closed; the room is then removed.
     """
-    with room.work():
+    with session.get_lock():
         try:
-            if room.left:
+            if session.closed:
                 raise SessionClosed
-            return _run_locked(room, config, load, pace, report)
+            return _run_locked(session, config, load, estimator, report)
         finally:
-            if room.left:
-                room.clear_away()
+            if session.closed:
+                session.remove_folder()
 
 
 def _run_locked(
-    room: Session, config: SegmentConfig, load: Callable[[], Predictor], pace: TimeEstimator, report: ProgressReport
+    session: Session,
+    config: SegmentConfig,
+    load: Callable[[], Predictor],
+    estimator: TimeEstimator,
+    report: ProgressReport,
 ) -> JobOutcome:
     start = time.perf_counter()
-    _remove_old_results(room)
+    _remove_old_results(session)
     report(0.0, LOADING_TEXT)
     predictor = load()
     loaded = time.perf_counter()
@@ -128,7 +136,7 @@ def _run_locked(
 
     def follow(event: BatchEvent) -> None:
         nonlocal total, finished, slices
-        if room.left:
+        if session.closed:
             raise SessionClosed
         if event.kind == "found":
             total = max(1, event.total)
@@ -145,37 +153,42 @@ def _run_locked(
             finished += 1
             if isinstance(event.result, SegmentResult) and (analysis := event.result.analysis):
                 slices += analysis.ds.sizes["frame"] * analysis.ds.sizes["slice"]
-                made = write_viewer(analysis, room.folder / VIEWS_FOLDER, f"m{len(views)}")
-                room.views |= made.files
+                made = write_viewer(analysis, session.folder / VIEWS_FOLDER, f"m{len(views)}")
+                session.views |= made.files
                 views.append(made.about)
 
     done = segment_batch(
-        room.inputs(), room.folder / RESULTS_FOLDER, config, progress=follow, scratch=room.folder, predictor=predictor
+        session.list_inputs(),
+        session.folder / RESULTS_FOLDER,
+        config,
+        progress=follow,
+        scratch=session.folder,
+        predictor=predictor,
     )
     report(0.98, "Packing the results")
-    room.download = _pack_results(room.folder / RESULTS_FOLDER, room.folder / ZIP_FILE)
+    session.download = _pack_results(session.folder / RESULTS_FOLDER, session.folder / ZIP_FILE)
     seconds = time.perf_counter() - start
-    pace.learn(config.weights, slices, time.perf_counter() - loaded)
-    if room.left:
+    estimator.learn(config.weights, slices, time.perf_counter() - loaded)
+    if session.closed:
         raise SessionClosed
     table = done.mice.astype(object).where(done.mice.notna(), None)
     return JobOutcome(
         [{str(k): v for k, v in row.items()} for row in table.to_dict("records")],
-        pd.read_csv(room.folder / RESULTS_FOLDER / FLAGS_FILE, dtype={"frame": "Int64", "slice": "Int64"}),
+        pd.read_csv(session.folder / RESULTS_FOLDER / FLAGS_FILE, dtype={"frame": "Int64", "slice": "Int64"}),
         done.errors,
         views,
         seconds,
-        room.download.stat().st_size,
+        session.download.stat().st_size,
     )
 
 
-def _remove_old_results(room: Session) -> None:
+def _remove_old_results(session: Session) -> None:
     """Remove what an earlier job made; the uploads stay."""
-    room.views, room.download = {}, None
-    for inside in room.folder.iterdir():
+    session.views, session.download = {}, None
+    for inside in session.folder.iterdir():
         if inside.is_file():
             inside.unlink()
-        elif inside != room.uploads:
+        elif inside != session.uploads:
             shutil.rmtree(inside)
 
 

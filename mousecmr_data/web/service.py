@@ -68,11 +68,11 @@ log = logging.getLogger("mousecmr_data.web")
 class PageService:
     """Holds what all visitors share: the rooms, the loaded weights, and the pace of this machine."""
 
-    options: ServerConfig
-    rooms: SessionStore
+    config: ServerConfig
+    sessions: SessionStore
     predictors: dict[str, Predictor] = field(default_factory=dict)
     """Loaded before, by the name of their weights."""
-    pace: TimeEstimator = field(default_factory=TimeEstimator)
+    estimator: TimeEstimator = field(default_factory=TimeEstimator)
 
     _loading: threading.Lock = field(default_factory=threading.Lock)
 
@@ -81,68 +81,68 @@ class PageService:
         with self._loading:
             if config.weights not in self.predictors:
                 self.predictors[config.weights] = load_model(
-                    config.weights, device=config.device, engine=config.engine, cache=self.options.cache
+                    config.weights, device=config.device, engine=config.engine, cache=self.config.cache
                 )
             return self.predictors[config.weights]
 
-    def look(self, room: Session, *fields: object) -> str:
+    def inspect(self, session: Session, *fields: object) -> str:
         """Read what lies in the room, and say it."""
 
         def looked() -> str:
             config = parse_form(*fields)
-            with room.work():
-                if room.left:
+            with session.get_lock():
+                if session.closed:
                     return ""
-                room.seen = inspect_inputs(room.inputs(), config, room.folder)
-            return self.said(room, str(config.weights))
+                session.seen = inspect_inputs(session.list_inputs(), config, session.folder)
+            return self.describe_inspected(session, str(config.weights))
 
-        return hide_temporary_paths(_run_safely(looked), room.folder)
+        return hide_temporary_paths(_run_safely(looked), session.folder)
 
-    def said(self, room: Session, weights: str) -> str:
+    def describe_inspected(self, session: Session, weights: str) -> str:
         """What was seen before, with the expected time for ``weights``."""
-        images = sum(m.images for m in room.seen)
-        return render_inspected(room.seen, *self.pace.expected(weights, images), weights)
+        images = sum(m.images for m in session.seen)
+        return render_inspected(session.seen, *self.estimator.estimate(weights, images), weights)
 
-    def example(self, room: Session, *fields: object) -> str:
+    def load_example(self, session: Session, *fields: object) -> str:
         """Put a synthetic mouse into the room, in place of what is there, and look at it."""
 
         def brought() -> str:
             from mousecmr_data.phantom.source import PhantomSource
 
-            source, mouse = PhantomSource("phantom", self.options.cache), self.options.example_mouse
-            source.ready([mouse])
-            with room.work():
-                room.empty()
-                target = room.place(0, f"SYNTHETIC_{mouse}.h5")
+            source, mouse = PhantomSource("phantom", self.config.cache), self.config.example_mouse
+            source.prepare([mouse])
+            with session.get_lock():
+                session.remove_files()
+                target = session.get_upload_path(0, f"SYNTHETIC_{mouse}.h5")
                 target.parent.mkdir(parents=True)
-                room.admit(source.file(mouse).stat().st_size, self.options.upload_bytes, new=True)
-                shutil.copyfile(source.file(mouse), target)
-            return self.look(room, *fields)
+                session.reserve_bytes(source.get_path(mouse).stat().st_size, self.config.upload_bytes, new=True)
+                shutil.copyfile(source.get_path(mouse), target)
+            return self.inspect(session, *fields)
 
         return _run_safely(brought)
 
-    def empty(self, room: Session) -> None:
+    def remove_files(self, session: Session) -> None:
         """Remove the room's files."""
-        with room.work():
-            room.empty()
+        with session.get_lock():
+            session.remove_files()
 
-    def segment(self, room: Session, report: ProgressReport, *fields: object) -> tuple[str, JobOutcome | None]:
+    def segment(self, session: Session, report: ProgressReport, *fields: object) -> tuple[str, JobOutcome | None]:
         """Do the job; what to say, and the outcome where there is one."""
         found: list[JobOutcome] = []
 
         def done() -> str:
             config = parse_form(*fields)
-            if not room.inputs():
+            if not session.list_inputs():
                 return render_refusal("There is nothing to segment yet.", "drop files above, or load the example")
             try:
-                found.append(run_job(room, config, partial(self.get_predictor, config), self.pace, report))
+                found.append(run_job(session, config, partial(self.get_predictor, config), self.estimator, report))
             except SessionClosed:
                 return ""
             except MouseCMRError as e:
                 return render_error(e, hint=make_hint(e, config.weights))
             return render_finished(found[0])
 
-        return hide_temporary_paths(_run_safely(done), room.folder), found[0] if found else None
+        return hide_temporary_paths(_run_safely(done), session.folder), found[0] if found else None
 
 
 def _run_safely(do: Callable[[], Any]) -> str:

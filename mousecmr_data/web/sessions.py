@@ -104,7 +104,7 @@ class Session:
     _files: int = 0
 
     @property
-    def left(self) -> bool:
+    def closed(self) -> bool:
         """Whether the page was closed: a job that still runs should end."""
         return self._left.is_set()
 
@@ -118,11 +118,11 @@ class Session:
         """What was uploaded."""
         return self._written
 
-    def work(self) -> threading.Lock:
+    def get_lock(self) -> threading.Lock:
         """Held while files are made in the folder, which is not removed before it is let go."""
         return self._working
 
-    def inputs(self) -> list[Path]:
+    def list_inputs(self) -> list[Path]:
         """What a job is given: archives each alone; of each drop else the one thing in it, or its folder."""
         found = []
         for drop in sorted(self.uploads.glob("*"), key=_drop_order):
@@ -130,7 +130,7 @@ class Session:
             found += inside if len(inside) == 1 or drop.name.startswith(ARCHIVES_PREFIX) else [drop] if inside else []
         return found
 
-    def place(self, drop: int, path: str) -> Path:
+    def get_upload_path(self, drop: int, path: str) -> Path:
         """Where an uploaded file belongs; raises :class:`FileLayoutError` for a path that leaves the room."""
         parts = path.replace("\\", "/").split("/")
         bad = not 1 <= len(parts) <= MAX_DEPTH or not 0 <= drop < MAX_FILES
@@ -142,7 +142,7 @@ class Session:
         alone = len(parts) == 1 and path.lower().endswith(".zip")  # one that is broken must not stop the rest
         return self.uploads.joinpath(f"{ARCHIVES_PREFIX if alone else FILES_PREFIX}_{drop + 1}", *parts)
 
-    def admit(self, size: int, limit: int, new: bool = False) -> None:
+    def reserve_bytes(self, size: int, limit: int, new: bool = False) -> None:
         """Count ``size`` more bytes; raises :class:`ArgumentError` beyond ``limit``, or beyond ``MAX_FILES``."""
         self._written += size
         self._files += new
@@ -153,28 +153,28 @@ class Session:
         if self._files > MAX_FILES:
             raise ArgumentError(f"These are more than {MAX_FILES:,} files.", "fewer", "send one mouse, or a zip of it")
 
-    def give_back(self, size: int) -> None:
+    def release_bytes(self, size: int) -> None:
         """An upload of ``size`` bytes broke off and was removed."""
         self._written -= size
         self._files -= 1
 
-    def empty(self) -> None:
+    def remove_files(self) -> None:
         """Remove all files."""
         self.views, self.download, self.seen = {}, None, []
         self._written = self._files = 0
         for inside in list(self.folder.iterdir()) if self.folder.exists() else []:
             shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """The page is closed: remove the folder, as soon as no job writes into it."""
         self._left.set()
         if self._working.acquire(blocking=False):
             try:
-                self.clear_away()
+                self.remove_folder()
             finally:
                 self._working.release()
 
-    def clear_away(self) -> None:
+    def remove_folder(self) -> None:
         """Remove the folder and everything in it."""
         self.views, self.download = {}, None
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -189,65 +189,65 @@ class SessionStore:
         self._alive = FileLock(
             self.folder / ALIVE_LOCK, thread_local=False
         )  # each visitor may come in a thread of its own
-        self._by_session: dict[str, Session] = {}
+        self._by_id: dict[str, Session] = {}
         self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._by_token)
 
-    def open(self, session: str, owner: str) -> Session:
+    def open(self, session_id: str, owner: str) -> Session:
         """A new room for a page; a room that the session had is left."""
-        self.leave(session)
+        self.close_session(session_id)
         with self._lock:
             if not self._alive.is_locked:
                 remove_abandoned()
                 self.folder.mkdir(exist_ok=True)  # gradio, whose own files lie in it too, may have made it
                 self.folder.chmod(0o700)  # only its owner can read it
                 self._alive.acquire()
-        room = Session(Path(tempfile.mkdtemp(dir=self.folder)), owner)
+        session = Session(Path(tempfile.mkdtemp(dir=self.folder)), owner)
         with self._lock:
-            self._by_session[session] = room
-            self._by_token[room.token] = room
-        return room
+            self._by_id[session_id] = session
+            self._by_token[session.token] = session
+        return session
 
-    def of(self, session: str, owner: str) -> Session | None:
+    def find(self, session_id: str, owner: str) -> Session | None:
         """The room of a page, for its own browser."""
-        return self._mine(self._by_session.get(session), owner)
+        return self._check_owner(self._by_id.get(session_id), owner)
 
-    def by_token(self, token: str, owner: str) -> Session | None:
+    def find_by_token(self, token: str, owner: str) -> Session | None:
         """The room that a link names, for its own browser."""
-        return self._mine(self._by_token.get(token), owner)
+        return self._check_owner(self._by_token.get(token), owner)
 
-    def leave(self, session: str) -> None:
+    def close_session(self, session_id: str) -> None:
         """A page was closed."""
         with self._lock:
-            room = self._by_session.pop(session, None)
-            if room:
-                self._by_token.pop(room.token, None)
-        if room:
-            room.leave()
+            session = self._by_id.pop(session_id, None)
+            if session:
+                self._by_token.pop(session.token, None)
+        if session:
+            session.close()
 
     def sweep(self) -> None:
         """Leave the rooms that nobody used for ``kept_seconds``."""
         now = time.monotonic()
-        for session, room in list(self._by_session.items()):
-            if now - room.used > self.kept_seconds and not room.work().locked():
-                self.leave(session)
+        for session_id, session in list(self._by_id.items()):
+            if now - session.used > self.kept_seconds and not session.get_lock().locked():
+                self.close_session(session_id)
 
     def close(self) -> None:
         """Leave all rooms and remove the folder."""
-        for session in list(self._by_session):
-            self.leave(session)
+        for session_id in list(self._by_id):
+            self.close_session(session_id)
         self._alive.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
-    def _mine(room: Session | None, owner: str) -> Session | None:
-        if room is None or room.left or not secrets.compare_digest(room.owner, owner):
+    def _check_owner(session: Session | None, owner: str) -> Session | None:
+        if session is None or session.closed or not secrets.compare_digest(session.owner, owner):
             return None
-        room.used = time.monotonic()
-        return room
+        session.used = time.monotonic()
+        return session
 
 
 def _drop_order(drop: Path) -> tuple[int, str]:

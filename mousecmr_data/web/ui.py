@@ -26,44 +26,50 @@ EMPTY_RESULTS: tuple[Any, ...] = ({}, "", "")
 class Callbacks:
     """``fields`` are weights, voxel size, axes and frame time, as typed."""
 
-    def __init__(self, desk: PageService) -> None:
-        self.desk = desk
+    def __init__(self, service: PageService) -> None:
+        self.service = service
 
-    def entered(self, request: gr.Request) -> tuple[Any, ...]:
+    def on_load(self, request: gr.Request) -> tuple[Any, ...]:
         """A page was opened: what its place for uploads needs to know, and its three buttons, which work from now."""
-        room = self.desk.rooms.open(str(request.session_hash), _get_owner(request))
+        session = self.service.sessions.open(str(request.session_hash), _get_owner(request))
         ready = [gr.Button(interactive=True) for _ in range(3)]
-        return {"token": room.token, "limit_mb": self.desk.options.upload_mb}, *ready
+        return {"token": session.token, "limit_mb": self.service.config.upload_mb}, *ready
 
-    def left(self, request: gr.Request) -> None:
+    def on_close(self, request: gr.Request) -> None:
         """A page was closed, or reloaded."""
-        self.desk.rooms.leave(str(request.session_hash))
+        self.service.sessions.close_session(str(request.session_hash))
 
-    def looked(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> str:
+    def on_upload(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> str:
         """Files came, or a field changed."""
-        room = self._room(request)
-        return self.desk.look(room, weights, spacing, axes, time) if room else render_refusal(SESSION_LOST, RELOAD_HINT)
+        session = self._find_session(request)
+        return (
+            self.service.inspect(session, weights, spacing, axes, time)
+            if session
+            else render_refusal(SESSION_LOST, RELOAD_HINT)
+        )
 
-    def example(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> tuple[Any, ...]:
+    def on_example(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> tuple[Any, ...]:
         """The example was asked for: what was seen, and the results of before, gone."""
-        room = self._room(request)
-        if room is None:
+        session = self._find_session(request)
+        if session is None:
             return render_refusal(SESSION_LOST, RELOAD_HINT), "", *EMPTY_RESULTS
-        return self.desk.example(room, weights, spacing, axes, time), "", *EMPTY_RESULTS
+        return self.service.load_example(session, weights, spacing, axes, time), "", *EMPTY_RESULTS
 
-    def estimated(self, weights: str, request: gr.Request) -> str:
+    def on_weights(self, weights: str, request: gr.Request) -> str:
         """Other weights were chosen."""
-        room = self._room(request)
-        return self.desk.said(room, weights) if room else render_refusal(SESSION_LOST, RELOAD_HINT)
+        session = self._find_session(request)
+        return (
+            self.service.describe_inspected(session, weights) if session else render_refusal(SESSION_LOST, RELOAD_HINT)
+        )
 
-    def removed(self, request: gr.Request) -> tuple[Any, ...]:
+    def on_remove(self, request: gr.Request) -> tuple[Any, ...]:
         """All files are to go: what was seen, the status, and the results, empty."""
-        room = self._room(request)
-        if room:
-            self.desk.empty(room)
-        return "", "" if room else render_refusal(SESSION_LOST, RELOAD_HINT), *EMPTY_RESULTS
+        session = self._find_session(request)
+        if session:
+            self.service.remove_files(session)
+        return "", "" if session else render_refusal(SESSION_LOST, RELOAD_HINT), *EMPTY_RESULTS
 
-    def segmented(
+    def on_segment(
         self,
         weights: str,
         spacing: str,
@@ -73,29 +79,29 @@ class Callbacks:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
     ) -> tuple[Any, ...]:
         """The button: status, viewer, tables, download."""
-        room = self._room(request)
-        if room is None:
+        session = self._find_session(request)
+        if session is None:
             return render_refusal(SESSION_LOST, RELOAD_HINT), *EMPTY_RESULTS
 
         def report(share: float, text: str) -> None:
             progress(share, desc=text)
 
-        said, outcome = self.desk.segment(room, report, weights, spacing, axes, time)
+        said, outcome = self.service.segment(session, report, weights, spacing, axes, time)
         if outcome is None or not outcome.views:
             return said, *EMPTY_RESULTS
-        link = f"mice/{room.token}/results.zip"
+        link = f"mice/{session.token}/results.zip"
         size = format_bytes(outcome.zip_bytes)
         return (
             said,
-            {"token": room.token, "views": outcome.views},
+            {"token": session.token, "views": outcome.views},
             render_results(outcome),
             f'<a href="{link}" download="mousecmr-results.zip">Download everything ({size} zip)</a>'
             "<p>Masks on the images' own grid (NIfTI, and DICOM SEG for DICOM), tables (CSV), movie, montage, curve, "
             "and a manifest with versions, weights and settings.</p>",
         )
 
-    def _room(self, request: gr.Request) -> Session | None:
-        return self.desk.rooms.of(str(request.session_hash), _get_owner(request))
+    def _find_session(self, request: gr.Request) -> Session | None:
+        return self.service.sessions.find(str(request.session_hash), _get_owner(request))
 
 
 def _get_owner(request: gr.Request) -> str:
@@ -124,12 +130,12 @@ def read_static(name: str) -> str:
     return (STATIC_FOLDER / name).read_text(encoding="utf-8")
 
 
-def build_page(desk: PageService) -> gr.Blocks:
+def build_page(service: PageService) -> gr.Blocks:
     """The page, not yet served."""
     bare: dict[str, Any] = {"apply_default_css": False, "elem_classes": "m-part"}
     page: gr.Blocks
     with gr.Blocks(title="Mouse hearts, segmented", analytics_enabled=False) as page:
-        gr.HTML(render_head(desk.options.local), elem_id="head", **bare)
+        gr.HTML(render_head(service.config.local), elem_id="head", **bare)
         drop = gr.HTML(
             {}, html_template=read_static("drop.html"), js_on_load=read_static("drop.js"), elem_id="drop", **bare
         )
@@ -137,7 +143,7 @@ def build_page(desk: PageService) -> gr.Blocks:
             example = gr.Button("Load an example mouse (SYNTHETIC)", size="sm", elem_id="example", interactive=False)
             remove = gr.Button("Remove my files", size="sm", elem_id="remove", interactive=False)
         seen = gr.HTML(elem_id="seen", **bare)
-        weights = gr.Radio(WEIGHT_CHOICES, value=desk.options.weights, label="Weights", elem_id="weights")
+        weights = gr.Radio(WEIGHT_CHOICES, value=service.config.weights, label="Weights", elem_id="weights")
         with gr.Accordion("When the files are wrong or say nothing", open=False), gr.Row():
             spacing = gr.Textbox(label="Voxel size z y x, in mm", placeholder="1.0 0.1 0.1", elem_id="spacing")
             axes = gr.Textbox(label="Axes, in the file's order (NIfTI)", placeholder="xyzt", elem_id="axes")
@@ -151,19 +157,19 @@ def build_page(desk: PageService) -> gr.Blocks:
         results = gr.HTML(elem_id="results", **bare)
         gr.HTML(f"<p>{RESEARCH_ONLY} Closing or reloading this page deletes its files.</p>", elem_id="foot", **bare)
 
-        do, typed, shown = Callbacks(desk), [spacing, axes, time], [status, viewer, results, download]
+        do, typed, shown = Callbacks(service), [spacing, axes, time], [status, viewer, results, download]
         fields = [weights, *typed]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        page.load(do.entered, outputs=[drop, example, remove, start], **quiet)
-        page.unload(do.left)
+        page.load(do.on_load, outputs=[drop, example, remove, start], **quiet)
+        page.unload(do.on_close)
         look: dict[str, Any] = {"inputs": fields, "outputs": seen, "concurrency_id": "look", "concurrency_limit": 2}
         look |= {"api_visibility": "private", "show_progress": "minimal"}
         for event in (drop.uploaded, *(f.submit for f in typed), *(f.blur for f in typed)):
-            event(do.looked, **look)
-        example.click(do.example, **{**look, "outputs": [seen, *shown]})
-        weights.change(do.estimated, weights, seen, **quiet)
-        remove.click(do.removed, None, [seen, *shown], **quiet)
+            event(do.on_upload, **look)
+        example.click(do.on_example, **{**look, "outputs": [seen, *shown]})
+        weights.change(do.on_weights, weights, seen, **quiet)
+        remove.click(do.on_remove, None, [seen, *shown], **quiet)
         start.click(None, None, shown, js="() => ['', {}, '', '']", **quiet).then(
-            do.segmented, fields, shown, api_visibility="private", concurrency_limit=1, show_progress_on=status,
+            do.on_segment, fields, shown, api_visibility="private", concurrency_limit=1, show_progress_on=status,
         )  # fmt: skip
     return page

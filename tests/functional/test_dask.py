@@ -24,7 +24,7 @@ def summarise(cohort: Any) -> dict[str, tuple[float, list[float]]]:
     """Mean intensity, and the volume of the blood pool over the labelled frames."""
     lazy = {
         ds.attrs["mouse"]: (ds.image.mean(), (ds["mask"] == 2).sum(["slice", "y", "x"])[ds.labelled.values])
-        for ds in cohort
+        for ds in cohort.values()
     }
     (computed,) = dask.compute(lazy)
     return {m: (float(mean), volume.values.tolist()) for m, (mean, volume) in computed.items()}
@@ -46,7 +46,7 @@ def test_chunks(source: Path, tmp_path: Path, stored: bool) -> None:
 @pytest.mark.enable_socket
 def test_a_cluster_computes_what_one_process_does(source: Path) -> None:
     serial = summarise(md.load(source=source, chunks={}))
-    plain = {ds.attrs["mouse"]: float(ds.image.mean()) for ds in md.load(source=source)}
+    plain = {ds.attrs["mouse"]: float(ds.image.mean()) for ds in md.load(source=source).values()}
     assert {m: mean for m, (mean, _) in serial.items()} == pytest.approx(plain)
     with (
         distributed.LocalCluster(

@@ -132,7 +132,7 @@ def test_an_unreachable_host_is_not_tried_anew_for_each_file(tmp_path: Path) -> 
             progress=lambda e: waits.append(e.text) if e.kind == "wait" else None,
             retry_policy=QUICK,
         )
-    assert len(waits) == QUICK.attempts - 1, "30 files, one trial"
+    assert len(waits) == QUICK.max_attempts - 1, "30 files, one trial"
     assert "None of 30 files" in str(e.value)
     assert len(str(e.value).splitlines()) < 6, "equal reasons are told once"
 

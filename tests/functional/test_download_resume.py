@@ -18,7 +18,7 @@ from mousecmr_data.errors import DownloadError
 
 FILES = bodies(1, 1_000_000)
 PATH, BODY = next(iter(FILES.items()))
-ONCE = RetryPolicy(attempts=1, stall=0.4)
+ONCE = RetryPolicy(max_attempts=1, read_timeout=0.4)
 
 
 def interrupted(host: Host, cache: Path, *, sizes: bool = False) -> None:

@@ -64,7 +64,7 @@ def test_verdicts(tiny: Manifest, host: Host, tmp_path: Path) -> None:
     assert results[2].detail == "holds the bytes of Mouse4"
     assert results[4].detail == "holds the bytes of version fedcba987654, Data/Mouse5.h5"
     assert {r.path.name for r in results[6:]} == {"notes.txt", "link"}
-    assert [r.trouble for r in results] == [True, True, True, False, True, False, False, False]
+    assert [r.has_problem for r in results] == [True, True, True, False, True, False, False, False]
     assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "unverified", "now they do"
     assert host.requests == []
 
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_read(tiny: Manifest, tmp_path: Path) -> None:
     path.mkdir()
     result = verify_files(tiny, ["Mouse6"], cache=tmp_path, progress=False)[0]
     assert result.verdict is Verdict.UNREADABLE
-    assert result.trouble
+    assert result.has_problem
 
 
 def test_an_empty_cache(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_everything_over_http_equals_the_folder(host: Host, folder: Path) -> Non
     remote = md.load(source=f"{host.url}/phantom.zarr")
     local = md.load(source=folder)
     assert remote.mice == local.mice
-    for a, b in zip(remote, local, strict=True):
+    for a, b in zip(remote.values(), local.values(), strict=True):
         assert a.load().identical(b.load())
         assert md.measure(a) == md.measure(b)
     assert set(remote.to_dataframe()["checksum"]) == {"remote store"}

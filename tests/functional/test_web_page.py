@@ -45,11 +45,11 @@ def served(phantom_cache: Path) -> Iterator[tuple[str, Any]]:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/", app.state.desk
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/", app.state.service
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
-        assert not app.state.desk.rooms.folder.exists()
+        assert not app.state.service.sessions.folder.exists()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def gone(folder: Path) -> bool:
 def test_two_visitors_at_once_from_drop_to_zip(
     visit: Callable[[], Any], served: tuple[str, Any], phantom_cache: Path, tmp_path: Path
 ) -> None:
-    desk = served[1]
+    service = served[1]
     mouse = write_small_mouse(phantom_cache, tmp_path / "our mouse.nii.gz")
     pages = [visit(), visit()]
     assert "For research, not for clinical use." in pages[0].inner_text("body")
@@ -173,12 +173,12 @@ def test_two_visitors_at_once_from_drop_to_zip(
     address = page.eval_on_selector("#download a", "a => a.href")
     assert page.context.request.get(address).status == 200
     assert pages[1].context.request.get(address).status == 404
-    assert len(desk.rooms) == 2
-    room = desk.rooms._by_token[re.search("/mice/([^/]+)/", address)[1]]  # type: ignore[index]
-    assert room.folder.exists()
+    assert len(service.sessions) == 2
+    session = service.sessions._by_token[re.search("/mice/([^/]+)/", address)[1]]  # type: ignore[index]
+    assert session.folder.exists()
     page.close()
-    assert gone(room.folder)
-    assert len(desk.rooms) == 1
+    assert gone(session.folder)
+    assert len(service.sessions) == 1
 
 
 def test_a_folder_is_dropped_and_another_one_chosen(

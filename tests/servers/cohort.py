@@ -71,5 +71,7 @@ def leftovers(folder: Path) -> list[str]:
     ]
 
 
-QUICK = RetryPolicy(attempts=4, base=0.01, ceiling=0.05, asked=3.0, connect=2.0, stall=0.4)
+QUICK = RetryPolicy(
+    max_attempts=4, base_seconds=0.01, max_seconds=0.05, max_retry_after=3.0, connect_timeout=2.0, read_timeout=0.4
+)
 """A patience for tests: the same rules, shorter waits."""

@@ -49,7 +49,7 @@ def finish(process: subprocess.Popen[bytes]) -> int:
 
 def check(cohort: Cohort, plain: Cohort) -> None:
     assert cohort.mice == plain.mice
-    for a, b in zip(cohort, plain, strict=True):
+    for a, b in zip(cohort.values(), plain.values(), strict=True):
         xr.testing.assert_identical(a.load(), b.load())
 
 
@@ -67,8 +67,8 @@ def test_killed_while_filling_the_cache(source: Path, tmp_path: Path) -> None:
     rng = random.Random(1)
     for i in range(KILLS):
         for mouse in rng.sample(sorted(MICE), 2):  # the next one has work to do
-            plain.source.file(mouse).touch()
-            with plain.source.file(mouse).open("ab") as f:
+            plain.source.get_path(mouse).touch()
+            with plain.source.get_path(mouse).open("ab") as f:
                 f.write(b"\0")  # HDF5 does not mind; the store must notice
         process = start(source, "--workers", "1" if i % 2 else "2")
         time.sleep(rng.uniform(0.3, 1.0) * whole)

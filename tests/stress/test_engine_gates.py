@@ -30,4 +30,4 @@ def test_no_mouse_is_beyond_the_gate(name: str, tmp_path_factory: pytest.TempPat
     engine, reference = make_engine(name, network, "cpu", cache), make_engine("eager", network, "cpu")
     for mouse in MICE:
         found = compare_engines(engine, reference, make_gate_stacks(mouse))
-        assert found.within(GATE_LIMITS[name]), f"{mouse}: {found}"
+        assert found.passes(GATE_LIMITS[name]), f"{mouse}: {found}"

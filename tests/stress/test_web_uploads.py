@@ -75,27 +75,27 @@ def client(phantom_cache: Path) -> Iterator[object]:
 
 
 def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
-    desk = client.app.state.desk  # type: ignore[attr-defined]
+    service = client.app.state.service  # type: ignore[attr-defined]
     client.get("/")
     results = 0
     for seed in range(COUNT):
         rng = random.Random(seed)
-        room = desk.rooms.open("session", client.cookies[COOKIE_NAME])
+        session = service.sessions.open("session", client.cookies[COOKIE_NAME])
         for drop in range(rng.choice([1, 1, 2])):
             name, content = fuzzed(rng, tmp_path)
             path = rng.choice(["", "", "scan/", "../"]) + name
-            to = f"/mice/{room.token}/upload"
+            to = f"/mice/{session.token}/upload"
             answer = client.post(to, params={"drop": drop, "path": path}, content=content[: 2 * MB])
             assert answer.status_code in (204, 400, 413), (seed, answer.text)
             assert not UNPLAIN.search(answer.text), (seed, answer.text)
-        said = desk.look(room, *SMALL)
+        said = service.look(session, *SMALL)
         assert not UNPLAIN.search(said), (seed, said)
-        status, outcome = desk.segment(room, lambda *_: None, *SMALL)
+        status, outcome = service.segment(session, lambda *_: None, *SMALL)
         assert not UNPLAIN.search(status), (seed, status)
         results += bool(outcome and outcome.views)
-        assert {p.name for p in room.folder.iterdir()} <= {"in", "out", "view", "results.zip"}, seed
-        desk.rooms.leave("session")
-        assert not room.folder.exists(), seed
-    assert {p.name for p in desk.rooms.folder.iterdir()} <= {"alive", "gradio"}
+        assert {p.name for p in session.folder.iterdir()} <= {"in", "out", "view", "results.zip"}, seed
+        service.sessions.close_session("session")
+        assert not session.folder.exists(), seed
+    assert {p.name for p in service.sessions.folder.iterdir()} <= {"alive", "gradio"}
     assert client.get("/").status_code == 200
     assert COUNT < 100 or results > COUNT / 12  # the fuzzing is not so wild that nothing gets through

@@ -17,7 +17,7 @@ try:
     import nibabel as _nibabel  # noqa: F401
     import PIL as _pillow  # noqa: F401
 except ImportError as e:
-    raise MissingExtraError.of(e.name or "datasets", "huggingface") from e
+    raise MissingExtraError.from_module(e.name or "datasets", "huggingface") from e
 
 from mousecmr_data.adapters.huggingface.dataset import compute_fingerprint, generate_rows, make_dataset, make_split_name
 from mousecmr_data.adapters.huggingface.features import (

@@ -89,7 +89,7 @@ def compute_fingerprint(cohort: Cohort, config: Config, mice: Sequence[str]) -> 
     of the last change; a store's mice by their attributes), split, phenotype, and this code's format."""
     about = []
     for mouse in mice:
-        path = cohort.source.file(mouse)
+        path = cohort.source.get_path(mouse)
         stat = path.stat() if path.is_file() else None
         attrs = {name: str(value) for name, value in cohort[mouse].attrs.items()}
         about.append([attrs, [stat.st_size, stat.st_mtime_ns] if stat else None])

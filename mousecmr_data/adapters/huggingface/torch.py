@@ -17,7 +17,7 @@ try:
     import torch
     from torch.utils.data import Dataset, IterableDataset, default_collate
 except ImportError as e:
-    raise MissingExtraError.of("torch", "torch") from e
+    raise MissingExtraError.from_module("torch", "torch") from e
 
 _NUMPY = {
     torch.float32: np.float32,

@@ -13,7 +13,7 @@ from mousecmr_data.errors import MissingExtraError
 try:
     import torch as _torch  # noqa: F401
 except ImportError as e:
-    raise MissingExtraError.of("torch", "torch") from e
+    raise MissingExtraError.from_module("torch", "torch") from e
 
 from mousecmr_data.adapters.torch.batch import collate
 from mousecmr_data.adapters.torch.dataset import MouseDataset, make_dataset

@@ -33,7 +33,7 @@ class SampleIndex:
     labelled: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, number: int, ds: xr.Dataset, chosen: NDArray[np.intp], kind: str) -> SampleIndex:
+    def from_dataset(cls, number: int, ds: xr.Dataset, chosen: NDArray[np.intp], kind: str) -> SampleIndex:
         """The samples of one mouse, from the positions of its chosen frames."""
         labelled = ds["labelled"].values
         if kind == "cines":
@@ -104,7 +104,7 @@ class Batch(Sequence[dict[str, Any]]):
             return [self[k] for k in range(*i.indices(len(self)))]
         return {"image": self.images[i], "label": self.labels[i], **self._metadata(range(len(self))[i])}
 
-    def collated(self) -> dict[str, Any]:
+    def from_samples(self) -> dict[str, Any]:
         """The batch as one dictionary: tensors where they stack, lists where they do not."""
         rows = self.rows
         return {
@@ -143,7 +143,7 @@ def collate(samples: Sequence[Any]) -> dict[str, Any]:
     mice have different numbers of slices) stay lists of tensors: nothing is padded or cropped unasked.
     """
     if isinstance(samples, Batch):
-        return samples.collated()
+        return samples.from_samples()
     out: dict[str, Any] = {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]

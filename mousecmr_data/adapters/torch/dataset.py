@@ -79,7 +79,7 @@ def make_dataset(
         synthetic.append(bool(ds.attrs["synthetic"]))
         at = select_frames(ds, frames)
         chosen.append(at)
-        parts.append(SampleIndex.of(number, ds, at, kind))
+        parts.append(SampleIndex.from_dataset(number, ds, at, kind))
     index = SampleIndex.concatenate(parts)
     if len(index) == 0:
         raise UnlabelledError(f"frames={frames!r} chooses no frame of {cohort!r}.", "at least one", "frames='all'")

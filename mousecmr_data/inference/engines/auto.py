@@ -76,7 +76,7 @@ class GateResult:
     """NaN where there are no two stacks."""
     logit: float
 
-    def within(self, limits: GateLimits) -> bool:
+    def passes(self, limits: GateLimits) -> bool:
         """Whether nothing is beyond its limit."""
         return (
             self.same_pixels >= limits.same_pixels
@@ -209,7 +209,7 @@ class AutoEngine:
                 continue
             expected = run_engine(reference, make_gate_stacks()) if expected is None else expected
             agreement = compare_logits(found, expected)
-            passed = agreement.within(GATE_LIMITS[name])
+            passed = agreement.passes(GATE_LIMITS[name])
             self.verdicts[name] = f"{'passed' if passed else 'failed'} its gate: {agreement}"
             if passed:
                 return engine

@@ -28,7 +28,7 @@ try:
     import onnxruntime
     import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
 except ImportError as e:
-    raise MissingExtraError.of(e.name or "onnxruntime", "onnx") from e
+    raise MissingExtraError.from_module(e.name or "onnxruntime", "onnx") from e
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 """Names of the input and the output."""

@@ -26,7 +26,7 @@ from mousecmr_data.models.unet3plus import UNet3Plus
 try:
     import openvino
 except ImportError as e:
-    raise MissingExtraError.of("openvino", "openvino") from e
+    raise MissingExtraError.from_module("openvino", "openvino") from e
 
 CACHED_SIZES = 4
 """Sizes of image for which a compiled network is held at a time."""

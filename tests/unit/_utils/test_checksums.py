@@ -21,11 +21,11 @@ def test_a_stream_in_any_pieces_has_git_s_and_the_usual_checksum(body: bytes, cu
     edges = [0, *sorted(min(c, len(body)) for c in cuts), len(body)]
     for a, b in itertools.pairwise(edges):
         running.update(body[a:b])
-    sums = running.sums()
+    sums = running.finish()
     assert sums is not None
     assert sums.git_blob_sha1 == hashlib.sha1(b"blob " + str(len(body)).encode() + b"\0" + body).hexdigest()
     assert sums.sha256 == hashlib.sha256(body).hexdigest()
-    assert sums.match(entry("Data/Mouse1.h5", body, sizes=True, sha256=True))
+    assert sums.matches(entry("Data/Mouse1.h5", body, sizes=True, sha256=True))
 
 
 def test_git_agrees(tmp_path: Path) -> None:
@@ -41,19 +41,19 @@ def test_git_agrees(tmp_path: Path) -> None:
 def test_no_checksums_where_the_size_was_unknown_or_wrong(size: int | None) -> None:
     running = RunningChecksums(size)
     running.update(BODY)
-    assert running.sums() is None
+    assert running.finish() is None
 
 
 def test_every_known_checksum_must_agree(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(BODY)
     sums, right = compute_checksums(tmp_path / "file"), entry("Data/Mouse1.h5", BODY, sizes=True, sha256=True)
-    assert sums.match(right)
+    assert sums.matches(right)
     for wrong, text in (
         (replace(right, size=7), "8,000 bytes instead of 7"),
         (replace(right, sha256="0" * 64), f"SHA-256 {sums.sha256[:12]}… instead of 000000000000…"),
         (replace(right, git_blob_sha1="0" * 40), "git blob SHA-1"),
     ):
-        assert not sums.match(wrong)
+        assert not sums.matches(wrong)
         assert text in describe_mismatch(sums, wrong)
 
 

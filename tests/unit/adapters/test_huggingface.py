@@ -164,7 +164,7 @@ def test_the_cache_follows_its_source(tmp_path: Path) -> None:
     assert huggingface.make_dataset(cohort).cache_files == before.cache_files, "made once"
     assert Path(before.cache_files[0]["filename"]).is_relative_to(tmp_path / "cache")
     images, masks = ragged.arrays((24, 20, 4, 6), seed=99)
-    ragged.write(cohort.source.file("Pair"), (0, 2), images, masks)
+    ragged.write(cohort.source.get_path("Pair"), (0, 2), images, masks)
     after = huggingface.make_dataset(cohort)
     np.testing.assert_array_equal(np.array(after[0]["image"]), images[:, :, 0, 0])
     groups = ragged.Cohort(cohort.source, [CohortMember("Pair", None, "sham")], cohort.opener)

@@ -150,7 +150,7 @@ def test_mapped_files_follow_their_source(cohort: Cohort, tmp_path: Path) -> Non
 
     before = mt.make_dataset(cohort)[0]["image"]
     images, masks = arrays((24, 20, 3, 5), seed=9)
-    write(cohort.source.file("A"), (0, 2), images, masks)
+    write(cohort.source.get_path("A"), (0, 2), images, masks)
     after = mt.make_dataset(cohort)[0]["image"]
     assert not torch.equal(before, after)
     np.testing.assert_array_equal(after[0].numpy(), images[:, :, 0, 0])

@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,28 @@ def test_a_cohort_is_a_container(source: Path) -> None:
     assert again["A"].identical(cohort["A"])
     with pytest.raises(UnknownNameError, match="no mouse 'Mouse4'"):
         cohort["Mouse4"]
+
+
+def test_a_cohort_is_a_mapping_from_names_to_datasets(source: Path) -> None:
+    cohort = md.load(source=source)
+    assert isinstance(cohort, Mapping)
+    assert list(cohort) == ["A", "B", "C"] == list(cohort.keys())
+    by_name = dict(cohort)
+    assert list(by_name) == ["A", "B", "C"]
+    assert all(ds.attrs["mouse"] == name for name, ds in by_name.items())
+    assert cohort.get("D") is None
+    assert by_name["A"] not in cohort
+    assert cohort == cohort
+    assert cohort != md.load(source=source)
+
+
+def test_a_cohort_shows_itself_in_a_notebook_without_reading_files(source: Path) -> None:
+    cohort = md.load(source=source)
+    for name in cohort:
+        cohort.source.get_path(name).unlink()
+    shown = cohort._repr_html_()
+    for text in ("Cohort of 3 mice", "<td>2</td>", "train", "A, B, C", "to_dataframe()"):
+        assert text in shown
 
 
 def test_splits(source: Path) -> None:

@@ -30,7 +30,7 @@ def layouts(tmp_path: Path) -> Path:
 
 def same(one: Cohort, two: Cohort) -> None:
     assert one.mice == two.mice
-    for a, b in zip(one, two, strict=True):
+    for a, b in zip(one.values(), two.values(), strict=True):
         xr.testing.assert_identical(a.load(), b.load())
 
 
@@ -48,7 +48,9 @@ def test_a_store_gives_the_same_mice(source: Path, tmp_path: Path, kind: str) ->
         .equals(cohort.to_dataframe().drop(columns=["file", "checksum"]))
     )
     assert md.load("test", source=path).mice == ("C",)
-    assert [md.measure(ds).frames.equals(md.measure(cohort[ds.attrs["mouse"]]).frames) for ds in stored] == [True] * 3
+    assert [md.measure(ds).frames.equals(md.measure(cohort[ds.attrs["mouse"]]).frames) for ds in stored.values()] == [
+        True
+    ] * 3
 
 
 def test_plain_xarray_reads_a_mouse(source: Path, tmp_path: Path) -> None:
@@ -120,21 +122,21 @@ def test_a_converted_mouse_is_opened_without_its_file(source: Path, monkeypatch:
 def test_rebuilt_when_the_source_changes(source: Path, tmp_path: Path) -> None:
     cohort = md.load(source=source, cache=tmp_path / "cache")
     fill_layout_cache(cohort)
-    file = cohort.source.file("A")
+    file = cohort.source.get_path("A")
     cache = LayoutCache(layouts(tmp_path))
-    assert cache.row("A", file) is not None
+    assert cache.find_entry("A", file) is not None
     file.touch()
-    assert cache.row("A", file) is not None, "another time, the same bytes"
+    assert cache.find_entry("A", file) is not None, "another time, the same bytes"
     with file.open("r+b") as f:
         f.seek(file.stat().st_size - 1)
         last = f.read(1)
         f.seek(-1, 1)
         f.write(bytes([last[0] ^ 1]))
-    assert cache.row("A", file) is None
+    assert cache.find_entry("A", file) is None
     images = np.full((24, 20, 3, 5), 7, np.uint16)
     write(file, (0, 2), images)
     assert (cohort["A"].image.values == 7).all()
-    assert cache.row("A", file) is not None
+    assert cache.find_entry("A", file) is not None
     assert sorted(p.name for p in layouts(tmp_path).iterdir() if p.name.startswith(".")) == [".locks"]
 
 
@@ -152,7 +154,7 @@ def test_an_index_that_lost_a_mouse_is_mended(source: Path, tmp_path: Path) -> N
         index.write_text(text)
         same(md.load(source=source), md.load(source=source, layout_cache=False))
     fill_layout_cache(cohort)
-    assert set(LayoutCache(layouts(tmp_path)).rows()) == {"A", "B", "C"}
+    assert set(LayoutCache(layouts(tmp_path)).read_entries()) == {"A", "B", "C"}
 
 
 def test_a_read_only_cache_still_reads(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_a_stamp_holds_while_size_time_and_manifest_are_the_same(tmp_path: Path)
     path.write_bytes(b"body")
     right = entry("Mouse1.h5", b"body")
     known = make_lock_entry(path.stat(), compute_checksums(path))
-    assert known.holds(right, path.stat())
-    assert not known.holds(entry("Mouse1.h5", b"other body"), path.stat()), "the manifest changed"
+    assert known.matches_file(right, path.stat())
+    assert not known.matches_file(entry("Mouse1.h5", b"other body"), path.stat()), "the manifest changed"
     path.write_bytes(b"b0dy")
-    assert not known.holds(right, path.stat()), "the file changed"
+    assert not known.matches_file(right, path.stat()), "the file changed"

@@ -8,7 +8,7 @@ from mousecmr_data.download.errors import Cancelled, PermanentError, TransientEr
 from mousecmr_data.download.retry import HostLimiter, RetryPolicy, parse_retry_after, retry
 
 URL = "http://host.example.org/x"
-FAST = RetryPolicy(attempts=4, base=0.001, asked=2.0)
+FAST = RetryPolicy(max_attempts=4, base_seconds=0.001, max_retry_after=2.0)
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,9 @@ def test_retry_after_as_a_date() -> None:
 
 
 def test_backoff_doubles_up_to_a_ceiling_with_jitter() -> None:
-    retry_policy = RetryPolicy(base=1.0, ceiling=8.0)
+    retry_policy = RetryPolicy(base_seconds=1.0, max_seconds=8.0)
     for failures, longest in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (50, 8)):
-        waits = {retry_policy.backoff(failures) for _ in range(50)}
+        waits = {retry_policy.compute_wait(failures) for _ in range(50)}
         assert len(waits) > 1
         assert longest / 2 <= min(waits)
         assert max(waits) <= longest
@@ -79,8 +79,8 @@ def test_a_wait_asked_for_holds_for_the_host() -> None:
     assert retry(attempt, URL, FAST, hosts, threading.Event(), on_wait) == "done"  # type: ignore[arg-type]
     assert list(said) == ["429; trying again in 0.2 s"]
     assert 0.1 < said["429; trying again in 0.2 s"] <= 0.2, "all who ask this host wait"
-    hosts.hold("a.org", 5.0)
-    hosts.hold("a.org", 1.0)
+    hosts.acquire("a.org", 5.0)
+    hosts.acquire("a.org", 1.0)
     assert 4.0 < hosts.pause("a.org") <= 5.0
     assert hosts.pause("b.org") == 0.0
 

@@ -48,7 +48,7 @@ def test_every_format_gives_the_same_numbers(kind: str, tmp_path: Path) -> None:
     labels = shifted(mice)
     ours = evaluate(write(tmp_path / "p", kind, mice, labels), mice.values(), name="x")
     theirs = evaluate(labels, mice.values(), name="x")
-    assert ours.document()["mice"] == theirs.document()["mice"]
+    assert ours.to_dict()["mice"] == theirs.to_dict()["mice"]
     assert ours.mice[0].curve is not None
 
 

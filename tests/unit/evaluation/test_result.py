@@ -21,7 +21,7 @@ def result(by: int = 1, n: int = 6, first: int = 0, **options: object) -> Evalua
 def test_a_result_file_comes_back_as_it_was(tmp_path: Path) -> None:
     found = result()
     path = found.write(tmp_path / "deep" / "r.json")
-    assert read_result(path).document() == found.document()
+    assert read_result(path).to_dict() == found.to_dict()
     table = json.loads(path.read_text())
     assert (table["schema"], table["schema_version"], table["synthetic"]) == ("mousecmr-evaluation", 1, False)
     assert table["policies"]["postprocessing"] == "none"

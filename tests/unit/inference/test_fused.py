@@ -77,14 +77,14 @@ def test_the_gate_measures_what_users_see() -> None:
 
     same = compare_logits(logits(20, 10), logits(20, 10))
     assert (same.same_pixels, same.dice, same.ef_points, same.logit) == (1.0, 1.0, 0.0, 0.0)
-    assert same.within(EXACT)
+    assert same.passes(EXACT)
     found = compare_logits(logits(20, 9), logits(20, 10))
     assert found.same_pixels == pytest.approx(1 - 10 / 2048)
     assert found.dice == pytest.approx(18 / 19)
     assert found.ef_points == pytest.approx(5.0)
-    assert not found.within(COARSE)
-    assert compare_logits(logits(20, 10)[:1], logits(20, 10)[:1]).within(EXACT)  # no EF of one stack
+    assert not found.passes(COARSE)
+    assert compare_logits(logits(20, 10)[:1], logits(20, 10)[:1]).passes(EXACT)  # no EF of one stack
     nothing = compare_logits(logits(0, 10), logits(20, 10))  # no cavity at end-diastole: no EF, and no Dice
-    assert not nothing.within(COARSE)
+    assert not nothing.passes(COARSE)
     broken = logits(20, 10) * float("nan")
-    assert not compare_logits(broken, logits(20, 10)).within(EXACT)
+    assert not compare_logits(broken, logits(20, 10)).passes(EXACT)

@@ -39,7 +39,7 @@ def test_volumes_scale_with_the_voxel(tmp_path: Path) -> None:
 def test_missing_is_not_zero(tmp_path: Path) -> None:
     m = md.measure(md.open_mouse(write(tmp_path / "m.h5", labelled=(2,))))
     assert np.isnan([m.edv_ul, m.esv_ul, m.sv_ul, m.ef_percent, m.mass_ed_mg, m.mass_es_mg]).all()
-    assert m.summary()["ef_percent"] is None
+    assert m.to_dict()["ef_percent"] is None
     assert m.frames["phase"].tolist() == ["unknown"]
     assert m.frames["blood_pool_ul"].item() > 0
 
@@ -102,5 +102,5 @@ def test_real_stack(real_mouse: Path) -> None:
     m = md.measure(ds)
     assert m.frames["blood_pool_ul"].item() == pytest.approx(29.5, rel=0.005)
     assert m.frames["mass_mg"].item() == pytest.approx(120, rel=0.005)
-    assert m.summary()["ef_percent"] is None
+    assert m.to_dict()["ef_percent"] is None
     assert "not in the file" in m.voxel_size_source

@@ -66,7 +66,7 @@ def test_other_scanners_are_sound_and_describe_themselves(cohort: str, tmp_path:
     mouse = next(iter(make_plans(cohort)))
     md.fetch([mouse], source=cohort, cache=tmp_path)
     (checked,) = md.verify([mouse], source=cohort, cache=tmp_path)
-    assert not checked.trouble, checked
+    assert not checked.has_problem, checked
     spacing = make_manifest(cohort).acquisition["pixel_spacing"]
     assert spacing.value == pytest.approx(make_plans(cohort)[mouse].voxel_size_mm[1:])
     assert "phantom" in spacing.source
@@ -83,9 +83,9 @@ def test_a_damaged_file_is_made_again_on_repair(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     (bad,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path)
-    assert bad.trouble
+    assert bad.has_problem
     (good,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path, repair=True)
-    assert not good.trouble
+    assert not good.has_problem
     assert path.stat().st_size == len(whole)
 
 

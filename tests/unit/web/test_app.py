@@ -30,21 +30,21 @@ def client() -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def rooms(client: TestClient) -> SessionStore:
-    found: SessionStore = client.app.state.desk.rooms  # type: ignore[attr-defined]
+def sessions(client: TestClient) -> SessionStore:
+    found: SessionStore = client.app.state.service.sessions  # type: ignore[attr-defined]
     return found
 
 
 @pytest.fixture
-def room(client: TestClient, rooms: SessionStore) -> Iterator[Session]:
+def session(client: TestClient, sessions: SessionStore) -> Iterator[Session]:
     client.cookies.clear()
     client.get("/")
-    yield rooms.open("session", client.cookies[COOKIE_NAME])
-    rooms.leave("session")
+    yield sessions.open("session", client.cookies[COOKIE_NAME])
+    sessions.close_session("session")
 
 
-def send(client: TestClient, room: Session, path: str, content: bytes) -> int:
-    return client.post(f"/mice/{room.token}/upload", params={"drop": 0, "path": path}, content=content).status_code
+def send(client: TestClient, session: Session, path: str, content: bytes) -> int:
+    return client.post(f"/mice/{session.token}/upload", params={"drop": 0, "path": path}, content=content).status_code
 
 
 def test_the_page_is_whole_and_its_own(client: TestClient) -> None:
@@ -81,40 +81,40 @@ def test_other_names_for_this_computer_are_refused(client: TestClient) -> None:
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
-def test_upload_and_download_are_for_one_browser(client: TestClient, room: Session) -> None:
-    assert send(client, room, "scan/mouse.nii", b"images") == 204
-    (inside,) = room.inputs()
+def test_upload_and_download_are_for_one_browser(client: TestClient, session: Session) -> None:
+    assert send(client, session, "scan/mouse.nii", b"images") == 204
+    (inside,) = session.list_inputs()
     assert (inside / "mouse.nii").read_bytes() == b"images"
-    picture, packed = room.folder / "m0-0.png", room.folder / "results.zip"
+    picture, packed = session.folder / "m0-0.png", session.folder / "results.zip"
     for path in (picture, packed):
         path.write_bytes(b"result")
-    room.views, room.download = {"m0-0.png": picture}, packed
-    addresses = [f"/mice/{room.token}/view/m0-0.png", f"/mice/{room.token}/results.zip"]
+    session.views, session.download = {"m0-0.png": picture}, packed
+    addresses = [f"/mice/{session.token}/view/m0-0.png", f"/mice/{session.token}/results.zip"]
     answers = [client.get(a) for a in addresses]
     assert [a.content for a in answers] == [b"result"] * 2
     assert {a.headers["cache-control"] for a in answers} == {"no-store"}
-    assert client.get(f"/mice/{room.token}/view/..%2fin%2fscan").status_code == 404
+    assert client.get(f"/mice/{session.token}/view/..%2fin%2fscan").status_code == 404
     mine = dict(client.cookies)
     for other in ({}, {COOKIE_NAME: "another"}):
         client.cookies.clear()
         client.cookies.update(other)
         assert [client.get(a).status_code for a in addresses] == [404, 404]
-        assert send(client, room, "more.nii", b"x") == 404
+        assert send(client, session, "more.nii", b"x") == 404
     client.cookies.clear()
     client.cookies.update(mine)
-    room.empty()
+    session.remove_files()
     assert [client.get(a).status_code for a in addresses] == [404, 404]
 
 
-def test_upload_limits_leave_nothing_behind(client: TestClient, room: Session) -> None:
-    assert send(client, room, "large.nii", bytes(MB + 1)) == 413
-    assert send(client, room, "../out.nii", b"x") == 400
-    assert [p for p in room.folder.rglob("*") if p.is_file()] == []
-    assert send(client, room, "fits.nii", bytes(MB)) == 204  # what was refused does not count
-    assert client.post(f"/mice/{room.token}/upload", content=b"x").status_code == 400
+def test_upload_limits_leave_nothing_behind(client: TestClient, session: Session) -> None:
+    assert send(client, session, "large.nii", bytes(MB + 1)) == 413
+    assert send(client, session, "../out.nii", b"x") == 400
+    assert [p for p in session.folder.rglob("*") if p.is_file()] == []
+    assert send(client, session, "fits.nii", bytes(MB)) == 204  # what was refused does not count
+    assert client.post(f"/mice/{session.token}/upload", content=b"x").status_code == 400
 
 
-def test_a_path_in_a_field_is_not_opened(client: TestClient, room: Session, tmp_path: Path) -> None:
+def test_a_path_in_a_field_is_not_opened(client: TestClient, session: Session, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
     value = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
@@ -126,7 +126,7 @@ def test_a_path_in_a_field_is_not_opened(client: TestClient, room: Session, tmp_
         said = "".join(answer.iter_text())
     assert "process_completed" in said
     assert "secret" not in said.replace(str(secret), "")
-    copies = [p for p in room.folder.parent.rglob("secret") if p.is_file()]
+    copies = [p for p in session.folder.parent.rglob("secret") if p.is_file()]
     assert copies == []
 
 

@@ -35,15 +35,15 @@ def test_other_values_are_refused_by_name(fields: tuple[object, ...], words: str
 
 
 def test_the_pace_is_a_guess_and_then_learnt() -> None:
-    pace = TimeEstimator()
-    guessed, learnt = pace.expected("phantom-small", 100)
+    estimator = TimeEstimator()
+    guessed, learnt = estimator.estimate("phantom-small", 100)
     assert guessed > 0
     assert not learnt
-    pace.learn("phantom-small", 50, 10.0)
-    assert pace.expected("phantom-small", 100) == (20.0, True)
-    pace.learn("phantom-small", 100, 10.0)  # twice as fast: half of the way
-    assert pace.expected("phantom-small", 100) == (pytest.approx(15), True)
-    assert not pace.expected("mousecmr-9.4T-unet3plus", 100)[1]
+    estimator.learn("phantom-small", 50, 10.0)
+    assert estimator.estimate("phantom-small", 100) == (20.0, True)
+    estimator.learn("phantom-small", 100, 10.0)  # twice as fast: half of the way
+    assert estimator.estimate("phantom-small", 100) == (pytest.approx(15), True)
+    assert not estimator.estimate("mousecmr-9.4T-unet3plus", 100)[1]
 
 
 def test_seconds_as_people_say_them() -> None:

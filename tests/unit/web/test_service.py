@@ -21,20 +21,20 @@ SMALL = ("phantom-small", "", "", "")
 
 
 @pytest.fixture
-def desk(phantom_cache: Path) -> Iterator[PageService]:
+def service(phantom_cache: Path) -> Iterator[PageService]:
     made = PageService(ServerConfig(cache=phantom_cache), SessionStore())
     made.predictors["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
     yield made
-    made.rooms.close()
+    made.sessions.close()
 
 
 @pytest.fixture
-def room(desk: PageService) -> Session:
-    return desk.rooms.open("session", "browser")
+def session(service: PageService) -> Session:
+    return service.sessions.open("session", "browser")
 
 
-def put(room: Session, name: str, content: bytes = b"") -> Path:
-    target = room.place(0, name)
+def put(session: Session, name: str, content: bytes = b"") -> Path:
+    target = session.get_upload_path(0, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     return target
@@ -44,14 +44,14 @@ def quiet(_: float, __: str) -> None:
     pass
 
 
-def test_a_job_from_look_to_zip(desk: PageService, room: Session, phantom_cache: Path) -> None:
-    write_small_mouse(phantom_cache, put(room, "lab <b>mouse.nii.gz"))
-    said = desk.look(room, *SMALL)
+def test_a_job_from_look_to_zip(service: PageService, session: Session, phantom_cache: Path) -> None:
+    write_small_mouse(phantom_cache, put(session, "lab <b>mouse.nii.gz"))
+    said = service.inspect(session, *SMALL)
     assert f"{4 * SLICES} slices" in said
     assert "a guess" in said
     assert "<b>mouse" not in said  # cleaned or escaped
     told: list[tuple[float, str]] = []
-    status, outcome = desk.segment(room, lambda *a: told.append(a), *SMALL)
+    status, outcome = service.segment(session, lambda *a: told.append(a), *SMALL)
     assert outcome is not None, status
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
@@ -59,81 +59,81 @@ def test_a_job_from_look_to_zip(desk: PageService, room: Session, phantom_cache:
     tables = render_results(outcome)
     assert "trained on synthetic mice only" in tables
     assert "For research, not for clinical use." in tables
-    assert "a guess" not in desk.look(room, *SMALL)
-    assert room.download is not None
-    with zipfile.ZipFile(room.download) as z:
+    assert "a guess" not in service.inspect(session, *SMALL)
+    assert session.download is not None
+    with zipfile.ZipFile(session.download) as z:
         names = set(z.namelist())
         place = next(n for n in names if n.endswith("masks.nii.gz")).removesuffix("masks.nii.gz")
         assert {f"{place}{n}" for n in ("frames.csv", "slices.csv", "movie.webp", "montage.png", "curve.png")} <= names
         assert {f"mousecmr-results/{n}" for n in ("mice.csv", "frames.csv", "flags.csv", "manifest.json")} <= names
         everything = b"".join(z.read(n) for n in names)
-    assert str(room.folder).encode() not in everything
-    assert sorted(p.name for p in room.folder.iterdir()) == ["in", "out", "results.zip", "view"]
-    desk.empty(room)
-    assert list(room.folder.iterdir()) == []
+    assert str(session.folder).encode() not in everything
+    assert sorted(p.name for p in session.folder.iterdir()) == ["in", "out", "results.zip", "view"]
+    service.remove_files(session)
+    assert list(session.folder.iterdir()) == []
 
 
 def test_closing_the_page_ends_its_job_and_removes_everything(
-    desk: PageService, room: Session, phantom_cache: Path
+    service: PageService, session: Session, phantom_cache: Path
 ) -> None:
-    write_small_mouse(phantom_cache, put(room, "mouse.nii"))
+    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
     texts: list[str] = []
 
     def tell(_: float, text: str) -> None:
         texts.append(text)
         if "reading" in text:
-            desk.rooms.leave("session")
+            service.sessions.close_session("session")
 
-    assert desk.segment(room, tell, *SMALL) == ("", None)
+    assert service.segment(session, tell, *SMALL) == ("", None)
     assert not any("slices" in text for text in texts)
-    assert not room.folder.exists()
+    assert not session.folder.exists()
 
 
 def test_absent_weights_stop_with_both_ways_on(
-    desk: PageService, room: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
+    service: PageService, session: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
-    write_small_mouse(phantom_cache, put(room, "mouse.nii"))
-    said, outcome = desk.segment(room, quiet, "mousecmr-9.4T-unet3plus", "", "", "")
+    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
+    said, outcome = service.segment(session, quiet, "mousecmr-9.4T-unet3plus", "", "", "")
     assert outcome is None
     assert "neither in the cache nor reachable" in said
     assert "bring the file to" in said
     assert "choose phantom-small under Weights" in said
 
 
-def test_the_example_says_that_it_is_synthetic(desk: PageService, room: Session) -> None:
-    put(room, "before.nii")
-    said = desk.example(room, *SMALL)
+def test_the_example_says_that_it_is_synthetic(service: PageService, session: Session) -> None:
+    put(session, "before.nii")
+    said = service.load_example(session, *SMALL)
     assert "SYNTHETIC" in said
     assert "before" not in said
-    assert len(room.inputs()) == 1
+    assert len(session.list_inputs()) == 1
 
 
-def test_nothing_to_segment(desk: PageService, room: Session) -> None:
-    assert "nothing to segment" in desk.segment(room, quiet, *SMALL)[0]
+def test_nothing_to_segment(service: PageService, session: Session) -> None:
+    assert "nothing to segment" in service.segment(session, quiet, *SMALL)[0]
 
 
-def test_bad_files_get_plain_words(desk: PageService, room: Session) -> None:
-    put(room, "broken.zip", b"PK\x03\x04 and then nothing")
-    assert bomb(room.place(0, "bomb.zip")).stat().st_size < 100_000
-    put(room, "picture.nii", png())
+def test_bad_files_get_plain_words(service: PageService, session: Session) -> None:
+    put(session, "broken.zip", b"PK\x03\x04 and then nothing")
+    assert bomb(session.get_upload_path(0, "bomb.zip")).stat().st_size < 100_000
+    put(session, "picture.nii", png())
     start = time.monotonic()
-    said = desk.look(room, *SMALL)
+    said = service.inspect(session, *SMALL)
     assert time.monotonic() - start < 20
     assert "Traceback" not in said
-    assert str(room.folder) not in said
+    assert str(session.folder) not in said
     for name in ("broken", "bomb", "picture"):
         assert name in said
     assert said.count("m-bad") >= 1
-    assert sorted(p.name for p in room.folder.iterdir()) == ["in"]
+    assert sorted(p.name for p in session.folder.iterdir()) == ["in"]
 
 
 def test_an_unknown_error_is_a_number_in_the_log(
-    desk: PageService, room: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    service: PageService, session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put(room, "mouse.nii")
+    put(session, "mouse.nii")
     monkeypatch.setattr("mousecmr_data.web.service.inspect_inputs", lambda *_: 1 / 0)
-    said = desk.look(room, *SMALL)
+    said = service.inspect(session, *SMALL)
     assert "ZeroDivision" not in said
     number = caplog.records[0].args
     assert isinstance(number, tuple)

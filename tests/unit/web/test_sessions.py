@@ -10,77 +10,77 @@ from mousecmr_data.web.sessions import FOLDER_PREFIX, Session, SessionStore
 
 
 @pytest.fixture
-def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SessionStore:
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SessionStore:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     return SessionStore(kept_seconds=100)
 
 
-def put(room: Session, drop: int, path: str) -> Path:
-    target = room.place(drop, path)
+def put(session: Session, drop: int, path: str) -> Path:
+    target = session.get_upload_path(drop, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(b"x")
     return target
 
 
-def test_a_room_is_found_by_its_own_browser_only(rooms: SessionStore) -> None:
-    room = rooms.open("session", "browser")
-    assert rooms.of("session", "browser") is room
-    assert rooms.by_token(room.token, "browser") is room
-    assert rooms.of("session", "other") is None
-    assert rooms.by_token(room.token, "other") is None
-    assert rooms.by_token("guess", "browser") is None
-    assert len(room.token) >= 43
+def test_a_room_is_found_by_its_own_browser_only(sessions: SessionStore) -> None:
+    session = sessions.open("session", "browser")
+    assert sessions.find("session", "browser") is session
+    assert sessions.find_by_token(session.token, "browser") is session
+    assert sessions.find("session", "other") is None
+    assert sessions.find_by_token(session.token, "other") is None
+    assert sessions.find_by_token("guess", "browser") is None
+    assert len(session.token) >= 43
     if os.name == "posix":
-        assert [p.stat().st_mode & 0o777 for p in (rooms.folder, room.folder)] == [0o700, 0o700]
+        assert [p.stat().st_mode & 0o777 for p in (sessions.folder, session.folder)] == [0o700, 0o700]
 
 
-def test_visitors_come_in_threads_of_their_own(rooms: SessionStore) -> None:
+def test_visitors_come_in_threads_of_their_own(sessions: SessionStore) -> None:
     for session in ("a", "b"):
-        thread = threading.Thread(target=rooms.open, args=(session, "x"), daemon=True)
+        thread = threading.Thread(target=sessions.open, args=(session, "x"), daemon=True)
         thread.start()
         thread.join(10)
-    assert len(rooms) == 2
+    assert len(sessions) == 2
 
 
-def test_closing_a_page_removes_its_files_and_no_others(rooms: SessionStore) -> None:
-    mine, other = rooms.open("a", "x"), rooms.open("b", "x")
+def test_closing_a_page_removes_its_files_and_no_others(sessions: SessionStore) -> None:
+    mine, other = sessions.open("a", "x"), sessions.open("b", "x")
     put(mine, 0, "mouse.nii")
     put(other, 0, "mouse.nii")
-    rooms.leave("a")
+    sessions.close_session("a")
     assert not mine.folder.exists()
-    assert rooms.by_token(mine.token, "x") is None
-    assert len(other.inputs()) == 1
-    rooms.close()
-    assert not rooms.folder.exists()
+    assert sessions.find_by_token(mine.token, "x") is None
+    assert len(other.list_inputs()) == 1
+    sessions.close()
+    assert not sessions.folder.exists()
 
 
-def test_a_room_at_work_is_removed_after_the_work(rooms: SessionStore) -> None:
-    room = rooms.open("a", "x")
-    with room.work():
-        rooms.leave("a")
-        assert room.left
-        assert room.folder.exists()
-        assert rooms.by_token(room.token, "x") is None
-        room.clear_away()  # what the job does at its end
-    assert not room.folder.exists()
+def test_a_room_at_work_is_removed_after_the_work(sessions: SessionStore) -> None:
+    session = sessions.open("a", "x")
+    with session.get_lock():
+        sessions.close_session("a")
+        assert session.closed
+        assert session.folder.exists()
+        assert sessions.find_by_token(session.token, "x") is None
+        session.remove_folder()  # what the job does at its end
+    assert not session.folder.exists()
 
 
-def test_reloading_gives_a_new_room(rooms: SessionStore) -> None:
-    first = rooms.open("a", "x")
-    second = rooms.open("a", "x")
+def test_reloading_gives_a_new_room(sessions: SessionStore) -> None:
+    first = sessions.open("a", "x")
+    second = sessions.open("a", "x")
     assert not first.folder.exists()
-    assert rooms.of("a", "x") is second
+    assert sessions.find("a", "x") is second
 
 
-def test_forgotten_rooms_are_swept(rooms: SessionStore) -> None:
-    old, new = rooms.open("a", "x"), rooms.open("b", "x")
+def test_forgotten_rooms_are_swept(sessions: SessionStore) -> None:
+    old, new = sessions.open("a", "x"), sessions.open("b", "x")
     old.used -= 200
-    rooms.sweep()
+    sessions.sweep()
     assert not old.folder.exists()
     assert new.folder.exists()
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next(rooms: SessionStore, tmp_path: Path) -> None:
+def test_what_a_killed_server_left_is_removed_by_the_next(sessions: SessionStore, tmp_path: Path) -> None:
     dead = tmp_path / f"{FOLDER_PREFIX}dead"
     (dead / "room").mkdir(parents=True)
     living = SessionStore()
@@ -88,7 +88,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next(rooms: SessionStore, t
     long_ago = time.time() - 1000
     for folder in (dead, living.folder):
         os.utime(folder, (long_ago, long_ago))
-    rooms.open("a", "x")
+    sessions.open("a", "x")
     assert not dead.exists()
     assert living.folder.exists()
 
@@ -97,28 +97,28 @@ def test_what_a_killed_server_left_is_removed_by_the_next(rooms: SessionStore, t
     "path",
     ["", "..", "../x", "a/../../x", "/etc/passwd", "a//b", "C:/x", "a\\..\\b", "a\0b", "x" * 300, "a/" * 30 + "b"],
 )
-def test_paths_cannot_leave_the_room(rooms: SessionStore, path: str) -> None:
+def test_paths_cannot_leave_the_room(sessions: SessionStore, path: str) -> None:
     with pytest.raises(FileLayoutError, match="cannot be used"):
-        rooms.open("a", "x").place(0, path)
+        sessions.open("a", "x").get_upload_path(0, path)
 
 
-def test_a_drop_of_one_thing_is_that_thing_and_of_several_their_folder(rooms: SessionStore) -> None:
-    room = rooms.open("a", "x")
-    alone = put(room, 0, "mouse.nii")
-    folder = put(room, 1, "scan/1/2dseq").parents[1]
-    several = put(room, 10, "IM1").parent
-    put(room, 10, "IM2")
-    zips = [put(room, 10, "a.zip"), put(room, 10, "b.ZIP")]
-    assert room.inputs() == [alone, folder, *zips, several]
+def test_a_drop_of_one_thing_is_that_thing_and_of_several_their_folder(sessions: SessionStore) -> None:
+    session = sessions.open("a", "x")
+    alone = put(session, 0, "mouse.nii")
+    folder = put(session, 1, "scan/1/2dseq").parents[1]
+    several = put(session, 10, "IM1").parent
+    put(session, 10, "IM2")
+    zips = [put(session, 10, "a.zip"), put(session, 10, "b.ZIP")]
+    assert session.list_inputs() == [alone, folder, *zips, several]
 
 
-def test_limits(rooms: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = rooms.open("a", "x")
-    room.admit(80, 100, new=True)
+def test_limits(sessions: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.open("a", "x")
+    session.reserve_bytes(80, 100, new=True)
     with pytest.raises(ArgumentError, match="more than 100 B"):
-        room.admit(40, 100)
-    room.empty()
+        session.reserve_bytes(40, 100)
+    session.remove_files()
     monkeypatch.setattr("mousecmr_data.web.sessions.MAX_FILES", 1)
-    room.admit(0, 100, new=True)
+    session.reserve_bytes(0, 100, new=True)
     with pytest.raises(ArgumentError, match="more than 1 files"):
-        room.admit(0, 100, new=True)
+        session.reserve_bytes(0, 100, new=True)
