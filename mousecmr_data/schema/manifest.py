@@ -192,8 +192,9 @@ __all__ = [
     "read_manifest",
 ]
 
-MANIFESTS_FOLDER = Path(__file__).parents[1] / "manifests"
-"""Where the embedded manifests lie: a link in a checkout, a folder in the wheel."""
+_IN_PACKAGE, _IN_CHECKOUT = (Path(__file__).parents[n] / "manifests" for n in (1, 2))
+MANIFESTS_FOLDER = _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT
+"""The embedded manifests: a folder of the installed package (the build puts it there), or of the checkout."""
 
 DEFAULT_DATASET = "mousecmr-130"
 

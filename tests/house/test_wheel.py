@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -10,20 +11,32 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(kind: str, source: Path, out: Path) -> Path:
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(out.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
+
+
+@pytest.fixture(scope="module", params=["checkout", "sdist", "clone without symbolic links"])
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this checkout, from its sdist, and from a clone as it looks on Windows."""
     out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)],
-        check=True,
-        capture_output=True,
-    )
-    return next(out.glob("*.whl"))
+    if request.param == "sdist":
+        with tarfile.open(build("sdist", ROOT, out)) as archive:
+            archive.extractall(out, filter="data")
+        return build("wheel", next(p for p in out.iterdir() if p.is_dir()), out)
+    if request.param == "checkout":
+        return build("wheel", ROOT, out)
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a git checkout: there is nothing to clone")
+    clone = ["git", "clone", "--quiet", "--depth=1", "-c", "core.symlinks=false", ROOT.as_uri(), str(out / "clone")]
+    subprocess.run(clone, check=True, capture_output=True)
+    return build("wheel", out / "clone", out)
 
 
 def test_wheel_holds_every_module_and_manifest(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "mousecmr_data").rglob("*.py")}
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "mousecmr_data").rglob("*.py*") if p.suffix != ".pyc"}
     manifests = {f"mousecmr_data/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "manifests").rglob("*.*")}
     assert len(modules) > 30
     assert len(manifests) >= 6
