@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @options.source
 @options.cache
 @click.option("--split", default="test", show_default=True, help="Mice to score: a split's, or `all`.")
-@click.option("--split-scheme", default="upstream-notebook", show_default=True, help="Which split scheme.")
+@options.split_scheme
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, exists=True),
     help="HDF5 file or folder of files with the experts' masks, instead of --source.",
 )
 @options.spacing
-@click.option("--phenotypes", type=click.Path(path_type=Path), help="CSV with the columns mouse, phenotype.")
+@options.phenotypes
 @click.option(
     "--phases",
     type=click.Choice(["annotated", "volume-curve"]),

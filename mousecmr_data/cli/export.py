@@ -10,7 +10,7 @@ from mousecmr_data.cli import options, output
 
 
 @click.command()
-@click.option("--weights", required=True, help="As for predict: a name, or a weights file. Never chosen for you.")
+@options.weights
 @click.option(
     "-o",
     "--output",

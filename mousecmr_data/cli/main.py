@@ -1,25 +1,54 @@
-"""The command ``mousecmr``: finds its verbs in the files beside this one."""
+"""The command ``mousecmr``: one command per file beside this one, imported when it is asked for."""
 
 from __future__ import annotations
 
-import pkgutil
 from importlib import import_module
-from pathlib import Path
 
 import click
 
 from mousecmr_data._version import __version__
 from mousecmr_data.errors import MouseCMRError
 
-_NOT_VERBS = {"main", "options", "output"}
+SECTIONS = {
+    "Data": {
+        "info": "Show what the dataset holds, and what is on this disk.",
+        "fetch": "Download mice and verify every byte.",
+        "verify": "Check files again: their bytes and their content.",
+        "show": "Draw a mouse: montage with masks, and volume curve.",
+        "measure": "Print EDV, ESV, SV, EF and mass of mice with masks.",
+        "convert": "Write mice as a Zarr store, for nnU-Net, or as NIfTI.",
+        "phantom": "Make synthetic mice.",
+        "manifest": "Describe a folder of your own mice, to load it by name.",
+        "lock": "List the verified files with their checksums.",
+        "demo": "Try everything on synthetic mice, without a download.",
+    },
+    "Segment": {
+        "segment": "Segment your own scans: masks, volumes, flags, pictures.",
+        "serve": "Open the page where you drop scans and get results.",
+        "predict": "Segment a cohort into HDF5 files of the dataset's layout.",
+        "train": "Train a network.",
+        "export": "Write a network to an ONNX file.",
+    },
+    "Evaluate": {
+        "evaluate": "Score predicted masks against expert masks.",
+        "compare": "Compare two results of evaluate, mouse by mouse.",
+        "merge": "Join results of evaluate that are of other mice.",
+        "reproduce": "Compare a network with the published table.",
+    },
+    "Share": {
+        "publish": "Publish mice as a dataset on the Hugging Face hub.",
+        "bundle": "Pack files for a machine without a network.",
+        "cite": "Print BibTeX of the paper, the data and the software.",
+    },
+}
+"""All commands with a line each, in the order of ``mousecmr --help``."""
 
 
-class Verbs(click.Group):
-    """A group whose commands are the modules of this package, imported when asked for."""
+class SectionedGroup(click.Group):
+    """A group that lists its commands in sections."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        folder = str(Path(__file__).parent)
-        return sorted({m.name for m in pkgutil.iter_modules([folder])} - _NOT_VERBS)
+        return [name for names in SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -27,6 +56,12 @@ class Verbs(click.Group):
         command = import_module(f"mousecmr_data.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 (a mistake of ours, not of the user)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -37,10 +72,10 @@ class Verbs(click.Group):
             raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=SectionedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, package_name="mousecmr-data", prog_name="mousecmr")
 def main() -> None:
-    """Mouse cardiac MRI: get, trust, load and measure the first open dataset.
+    """Mouse cardiac MRI: download, verify, load and measure the first open dataset; segment your own mice.
 
     Start with `mousecmr info`. For research, not for clinical use.
     """

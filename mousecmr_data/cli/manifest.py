@@ -29,7 +29,7 @@ def command() -> None:
 @click.option("--licence", default="not stated", show_default=True, help="Licence of the data.")
 @click.option("--synthetic", is_flag=True, help="The images are synthetic.")
 @options.spacing
-@click.option("--frame-time", type=float, help="Milliseconds from frame to frame, where the files do not say.")
+@options.frame_time
 @click.option("--field-strength", type=float, help="Tesla; names the cohort in `mousecmr reproduce`.")
 @click.option(
     "--splits", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="CSV with the columns mouse, split."

@@ -27,7 +27,21 @@ spacing = click.option(
     "--spacing",
     type=(float, float, float),
     metavar="Z Y X",
-    help="Voxel size in mm, where the file does not say and the article's 1.0 0.1 0.1 is wrong.",
+    help="Slice distance, pixel height and width in mm, where the file is wrong or says nothing.",
+)
+frame_time = click.option(
+    "--frame-time",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MS",
+    help="Milliseconds from frame to frame, where the files are wrong or say nothing.",
+)
+split_scheme = click.option(
+    "--split-scheme", default="upstream-notebook", show_default=True, help="Which splits; mousecmr info lists them."
+)
+phenotypes = click.option(
+    "--phenotypes",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CSV file with the columns mouse and phenotype. Without it, phenotypes read 'not published'.",
 )
 postprocessing = click.option(
     "--postprocessing",

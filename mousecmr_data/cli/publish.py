@@ -15,12 +15,8 @@ from mousecmr_data.cli import options, output
 @click.option("--dry-run", is_flag=True, help="Build the folder only; nothing is sent.")
 @options.source
 @options.cache
-@click.option("--split-scheme", default="upstream-notebook", show_default=True, help="Which splits; see mousecmr info.")
-@click.option(
-    "--phenotypes",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="CSV file with the columns mouse and phenotype. Without, phenotypes read 'not published'.",
-)
+@options.split_scheme
+@options.phenotypes
 @click.option(
     "-o",
     "--output",

@@ -19,9 +19,7 @@ EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")
 
 
 @click.command()
-@click.option(
-    "--weights", default="mousecmr-9.4T-unet3plus", show_default=True, help="Weights by name, or a weights file."
-)
+@options.weights
 @options.source
 @options.cache
 @click.option("--split", default="test", show_default=True, help="Mice of the internal cohort: a split's, or `all`.")

@@ -26,17 +26,12 @@ if TYPE_CHECKING:
     help="Folder for the results. Mice that are done there already, with the same settings, are left as they are.",
 )
 @options.weights
-@click.option(
-    "--spacing",
-    type=(float, float, float),
-    metavar="Z Y X",
-    help="Slice distance, pixel height and width in mm, where the file is wrong or says nothing.",
-)
+@options.spacing
 @click.option(
     "--axes",
     help="NIfTI: what the axes are, in the file's order: x column, y row, z slice, t frame, e.g. xyzt.",
 )
-@click.option("--frame-time", type=click.FloatRange(0, min_open=True), help="Milliseconds between frames.")
+@options.frame_time
 @options.postprocessing
 @options.engine
 @options.region

@@ -31,7 +31,7 @@ from mousecmr_data.cli import options, output
     "--source",
     help="mousecmr-130, a phantom, or a manifest folder. Default: mousecmr-130; where mice are invented, phantom.",
 )
-@click.option("--split-scheme", default="upstream-notebook", show_default=True, help="Which mice train and validate.")
+@options.split_scheme
 @click.option("--epochs", type=click.IntRange(1), help="Epochs at most, instead of the recipe's.")
 @click.option("--seed", type=int, help="Seed, instead of the recipe's.")
 @click.option("--replicas", type=click.IntRange(1), help="Parts of each batch; under torchrun, its processes.")

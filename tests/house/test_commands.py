@@ -5,12 +5,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mousecmr_data.cli.main import main
+from mousecmr_data.cli import main as main_module
+from mousecmr_data.cli.main import SECTIONS, main
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def verbs(group: click.Group, prefix: str = "") -> list[tuple[str, click.Command]]:
+def list_all_commands(group: click.Group, prefix: str = "") -> list[tuple[str, click.Command]]:
     found: list[tuple[str, click.Command]] = []
     context = click.Context(group)
     for name in group.list_commands(context):
@@ -18,11 +19,11 @@ def verbs(group: click.Group, prefix: str = "") -> list[tuple[str, click.Command
         assert command is not None
         found.append((f"{prefix}{name}", command))
         if isinstance(command, click.Group):
-            found += verbs(command, f"{prefix}{name} ")
+            found += list_all_commands(command, f"{prefix}{name} ")
     return found
 
 
-VERBS = verbs(main)
+COMMANDS = list_all_commands(main)
 
 
 def test_console_scripts_import() -> None:
@@ -31,7 +32,7 @@ def test_console_scripts_import() -> None:
     assert scripts[0].load() is main
 
 
-@pytest.mark.parametrize(("name", "command"), VERBS, ids=[name for name, _ in VERBS])
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_every_command_has_help_and_stands_in_the_docs(name: str, command: click.Command) -> None:
     result = CliRunner().invoke(main, [*name.split(), "--help"])
     assert result.exit_code == 0
@@ -43,7 +44,30 @@ def test_every_command_has_help_and_stands_in_the_docs(name: str, command: click
             assert parameter.help, f"{name} {parameter.opts}"
 
 
-def test_an_unknown_verb_is_named() -> None:
+def test_the_help_lists_every_command_in_a_section() -> None:
+    folder = Path(main_module.__file__).parent
+    modules = {p.stem for p in folder.glob("*.py")} - {"__init__", "main", "options", "output"}
+    listed = [name for commands in SECTIONS.values() for name in commands]
+    assert sorted(listed) == sorted(modules)
+    lines = CliRunner().invoke(main, ["--help"]).output.splitlines()
+    titles = [line.rstrip(":") for line in lines if line.rstrip(":") in SECTIONS]
+    assert titles == ["Data", "Segment", "Evaluate", "Share"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_an_option_means_the_same_in_all_commands() -> None:
+    """One spelling, one type and one unit for what is given to several commands."""
+    kinds: dict[str, set[str]] = {}
+    for name, command in COMMANDS:
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not isinstance(command, click.Group):
+                kinds.setdefault(parameter.opts[-1], set()).add(f"{parameter.type.name} {parameter.nargs}")
+    differing = {option for option, found in kinds.items() if len(found) > 1}
+    assert differing == {"--weights", "--output"}, "a flag of fetch and bundle; a file or a folder"
+    assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--force", "--batch"}, "one word for one thing"
+
+
+def test_an_unknown_command_is_named() -> None:
     result = CliRunner().invoke(main, ["sho"])
     assert result.exit_code == 2
     assert "sho" in result.output
