@@ -6,8 +6,10 @@ rest: the temporary file, the rename. Nothing gets to pooch's temporary file bef
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -31,11 +33,13 @@ from mousecmr_data._utils.checksums import (
     describe_mismatch,
 )
 from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, format_bytes
-from mousecmr_data.download.errors import Cancelled, ChecksumMismatch, TransientError
+from mousecmr_data.download.errors import Cancelled, ChecksumMismatch, TransferError, TransientError
 from mousecmr_data.download.http import HttpClient, Response
-from mousecmr_data.download.retry import HostLimiter, RetryPolicy, retry
+from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, retry
 from mousecmr_data.download.sources import redact_url
+from mousecmr_data.errors import DownloadError
 from mousecmr_data.schema.manifest import FileEntry
 
 # MERGED download.downloader: A download under way: a hidden folder beside the target, which a later run picks up.
@@ -141,8 +145,10 @@ MAX_UNKNOWN_BYTES = 2 << 30
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-class ResumingDownloader:
-    """Fetches one entry; after a call that returns, ``sums`` holds its checksums."""
+class VerifiedDownload:
+    """Downloads one file of a manifest, in pooch's protocol for downloaders; ``sums`` then holds its checksums."""
+
+    max_unknown_bytes: float = MAX_UNKNOWN_BYTES
 
     def __init__(
         self,
@@ -162,10 +168,9 @@ class ResumingDownloader:
         self._furthest = 0
 
     def __call__(self, url: str, output_file: str | Path, _pooch: Any, check_only: bool = False) -> bool | None:
-        """Fill ``output_file`` from ``url``; raises a Fault, Stopped or OSError (disk full)."""
+        """Fill ``output_file`` from ``url``; raises TransferError, Cancelled or OSError (disk full)."""
         if check_only:
-            with self._web.get(url, method="HEAD"):
-                return True
+            return _is_available(self._web, url)
         self._furthest = self.partial.get_length()
         self.sums = retry(
             lambda: self._transfer(url),
@@ -196,7 +201,7 @@ class ResumingDownloader:
         whole = self.entry.size or (origin.size if origin else None)
         if offset and whole is not None and offset >= whole:  # killed between the last byte and the check
             sums = compute_checksums(self.partial.content, self._check_stop)
-            if sums.matches(self.entry):
+            if self._is_right(sums):
                 return sums
             self.partial.discard()
             offset, origin = 0, None
@@ -204,13 +209,16 @@ class ResumingDownloader:
         with self._web.get(url, offset, origin.validator if origin and same_url else None) as answer:
             resumed = self._prepare_partial(answer, url, offset)
             sums = self._receive(answer, url, offset if resumed else 0)
-        if sums.matches(self.entry):
+        if self._is_right(sums):
             return sums
         what = self._diagnose(sums)
         self.partial.discard()
         if resumed:  # two halves of different files, perhaps: not the host's fault until it fails in one piece
             raise TransientError(f"the resumed file did not match ({what}); starting again")
         raise ChecksumMismatch(f"{what}, from {redact_url(url)}")
+
+    def _is_right(self, sums: Checksums) -> bool:
+        return sums.matches(self.entry)
 
     def _prepare_partial(self, answer: Response, url: str, offset: int) -> bool:
         """Make the partial ready for the body: True to append, False where it begins from the start."""
@@ -229,7 +237,7 @@ class ResumingDownloader:
             size = int(length) if length.isdigit() and not encoded else None
         if size is not None and self.entry.size not in (None, size):
             raise ChecksumMismatch(f"{self._describe_wrong_size(answer, size)}, from {redact_url(url)}")
-        if (size or 0) > MAX_UNKNOWN_BYTES and self.entry.size is None:
+        if (size or 0) > self.max_unknown_bytes and self.entry.size is None:
             raise ChecksumMismatch(
                 f"{format_bytes(size or 0)}, more than any file of the dataset, from {redact_url(url)}"
             )
@@ -259,7 +267,7 @@ class ResumingDownloader:
         size = origin.size if origin else None
         expected = size if size is not None else self.entry.size
         running = RunningChecksums(expected)
-        most = expected if expected is not None else MAX_UNKNOWN_BYTES
+        most = expected if expected is not None else self.max_unknown_bytes
         with self.partial.content.open("ab", buffering=0) as f:
             if offset:
                 self._hash_existing(running, offset)
@@ -318,10 +326,77 @@ def _identify_wrong_content(start: bytes) -> str | None:
     return None
 
 
+class ResumingDownloader:
+    """A downloader for pooch that resumes interrupted downloads, in a later run too, and retries with patience.
+
+    ``pooch.retrieve(url, known_hash, downloader=ResumingDownloader())``, or the argument ``downloader`` of
+    :meth:`pooch.Pooch.fetch`. Pooch checks the hash, as with its own downloaders. What has arrived lies in a hidden
+    folder beside the file until it is complete; processes that download the same file wait for one another.
+    Transient failures (HTTP 429 and 5xx, broken or silent connections) are tried again as ``retry_policy`` says, with
+    back-off and ``Retry-After``; a host that does not answer is left alone for as long as this object lives.
+
+    ``progress`` is called with a :class:`~mousecmr_data._utils.progress.ProgressEvent` of the kind "bytes" or "wait".
+    """
+
+    def __init__(
+        self,
+        *,
+        progress: ProgressListener = lambda _: None,
+        retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
+    ) -> None:
+        self._progress, self._retry_policy = progress, retry_policy
+        self._hosts = HostLimiter()
+
+    def __call__(
+        self, url: str, output_file: str | Path | None, pooch: object, check_only: bool = False
+    ) -> bool | None:
+        """Download ``url`` to ``output_file``; with ``check_only``, say whether the host has the file.
+
+        Raises :class:`~mousecmr_data.errors.DownloadError`, and :class:`~mousecmr_data.errors.CacheError` where the
+        disk is full. What has arrived then stays for the next call.
+        """
+        web = HttpClient(self._retry_policy)
+        try:
+            if check_only or output_file is None:
+                return _is_available(web, url)
+            folder = Path(output_file).absolute().parent
+            name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{Path(urlsplit(url).path).name[:80]}"
+            download = _UnverifiedDownload(
+                FileEntry(name, name), PartialFile(folder / name), web, self._retry_policy, self._hosts,
+                self._progress, threading.Event(),
+            )  # fmt: skip
+            with hold_lock(folder, name):
+                download.partial.recover()
+                download(url, output_file, pooch)
+                download.partial.discard()
+        except TransferError as e:
+            raise DownloadError(f"{redact_url(url)} could not be downloaded: {e}", None, "try again: it resumes") from e
+        finally:
+            web.close()
+        return None
+
+
+def _is_available(web: HttpClient, url: str) -> bool:
+    try:
+        with web.get(url, method="HEAD"):
+            return True
+    except TransferError:
+        return False
+
+
+class _UnverifiedDownload(VerifiedDownload):
+    """A download whose checksum somebody else checks."""
+
+    max_unknown_bytes = math.inf
+
+    def _is_right(self, sums: Checksums) -> bool:  # noqa: ARG002
+        return True
+
+
 # MERGED download.downloader: From a URL to the final name, through pooch's machinery with our downloader.
 
 
-def download_with_pooch(download: ResumingDownloader, url: str) -> None:
+def download_with_pooch(download: VerifiedDownload, url: str) -> None:
     """Let pooch fetch the file with our downloader, and put it in its place."""
     partial = download.partial
     name = partial.target.name

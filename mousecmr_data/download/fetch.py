@@ -32,7 +32,7 @@ from mousecmr_data.download.cache import (
     select_entries,
     update_lockfile,
 )
-from mousecmr_data.download.downloader import PartialFile, ResumingDownloader, download_with_pooch
+from mousecmr_data.download.downloader import PartialFile, VerifiedDownload, download_with_pooch
 from mousecmr_data.download.errors import Cancelled, ChecksumMismatch, NotFoundError, PermanentError, TransferError
 from mousecmr_data.download.http import HttpClient
 from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy
@@ -167,7 +167,7 @@ class Fetcher:
         if not hasattr(self._here, "web"):
             self._here.web = HttpClient(self._retry_policy)
             self._webs.append(self._here.web)
-        download = ResumingDownloader(
+        download = VerifiedDownload(
             task.entry, partial, self._here.web, self._retry_policy, self._hosts, self._progress, self._stop
         )
         reasons: list[TransferError] = []
