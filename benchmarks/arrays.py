@@ -102,7 +102,7 @@ def conversion(cohort: Cohort, cache: Path) -> None:
 
 def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
     """One random labelled slice, and one whole cine."""
-    from mousecmr_data.adapters.torch import make_dataset
+    from mousecmr_data.adapters.torch import dataset
 
     mouse = cohort.mice[0]
     with h5py.File(cohort.source.get_path(mouse)) as f:
@@ -124,7 +124,7 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
 
         return read
 
-    data = make_dataset(cohort, dtype=None)
+    data = dataset(cohort, dtype=None)
     of_mouse = np.flatnonzero(data.index.mouse == 0)
     samples = rng.choice(of_mouse, len(picks)).tolist()
     compare(

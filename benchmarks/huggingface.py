@@ -78,7 +78,7 @@ def naive(cohort: Cohort, scratch: Path) -> Any:
             **{k: v for k, v in huggingface.make_features("labelled").items() if k not in ("image", "mask")},
         }
     )
-    ours = huggingface.make_numpy_samples(huggingface.make_dataset(cohort))
+    ours = huggingface.numpy_samples(huggingface.dataset(cohort))
 
     def rows() -> Any:
         yield from (ours[i] for i in range(len(ours)))
@@ -92,12 +92,12 @@ def naive(cohort: Cohort, scratch: Path) -> Any:
 def samples(cohort: Cohort, scratch: Path, rounds: int) -> None:
     """Rates of both sides, in turn."""
     theirs = naive(cohort, scratch)
-    data = huggingface.make_dataset(cohort)
+    data = huggingface.dataset(cohort)
     sides = {
         'naive: Array2D, with_format("torch")': theirs,
         'the same table as ours, with_format("torch")': data.with_format("torch"),
-        "ours, uint16": huggingface.make_torch_samples(data, torch.uint16),
-        "ours, float32": huggingface.make_torch_samples(data),
+        "ours, uint16": huggingface.torch_samples(data, torch.uint16),
+        "ours, float32": huggingface.torch_samples(data),
     }
     for i in np.random.default_rng(0).integers(0, len(data), 50).tolist():
         values = [side[i] for side in sides.values()]

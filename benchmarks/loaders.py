@@ -278,7 +278,7 @@ def ours(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
 
     mode = "memory" if "memory" in name else "memmap"
     dtype = torch.float32 if "float32" in name else None
-    return through(mouse_torch.make_dataset(cohort, mode=mode, dtype=dtype), mouse_torch.collate)
+    return through(mouse_torch.dataset(cohort, mode=mode, dtype=dtype), mouse_torch.collate)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def atomic_path(path: str | PathLike[str], *, durable: bool = True) -> Iterator[
         if durable:
             fsync_folder(target.parent)
     except OSError as e:
-        raise translate_os_error(e, target) from e
+        raise _translate_target_error(e, target) from e
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def atomic_folder(path: str | PathLike[str], *, overwrite: bool = False) -> Iter
         yield partial
         replace_folder(partial, target)
     except OSError as e:
-        raise translate_os_error(e, target) from e
+        raise _translate_target_error(e, target) from e
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -142,10 +142,8 @@ def make_exists_error(target: Path) -> CacheError:
 
 
 def translate_os_error(error: OSError, target: Path) -> OSError:
-    """Return the error to raise for an OSError met while writing ``target``; itself where it is about other files."""
+    """Return the error to raise for an OSError met while writing ``target``; itself where it is not the disk's."""
     if isinstance(error, CacheError):
-        return error
-    if error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(target.parent):
         return error
     if error.errno in DISK_FULL:
         return make_disk_full_error(target)
@@ -156,6 +154,15 @@ def translate_os_error(error: OSError, target: Path) -> OSError:
             "choose another folder (for the cache: export MOUSECMR_CACHE=/a/folder/of/yours)",
         )
     return error
+
+
+def _translate_target_error(error: OSError, target: Path) -> OSError:
+    """Like :func:`translate_os_error`, for errors that are about ``target``: the block may read other files, too."""
+    if error.filename is not None:
+        path = Path(os.fsdecode(error.filename))
+        if not (path.is_relative_to(target.parent) or target.is_relative_to(path)):
+            return error
+    return translate_os_error(error, target)
 
 
 def _make_temporary_name(target: Path) -> Path:

@@ -72,7 +72,7 @@ def make_frame_files(cohort: Cohort, mouse: str, every_frame: bool, root: Path |
         raise CacheError(
             f"The planes of {mouse} cannot be written to {folder}: {e.strerror or e}.",
             "a folder to write to, with room for 0.2 MB a slice",
-            "make_dataset(..., cache=FOLDER)  or  make_dataset(..., mode='memory')",
+            "dataset(..., cache=FOLDER)  or  dataset(..., mode='memory')",
         ) from e
 
 

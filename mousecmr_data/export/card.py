@@ -291,7 +291,7 @@ arrays = data.with_format("numpy", dtype=None)  # keeps uint16 and uint8; withou
 ```
 
 `load_dataset(..., streaming=True)` reads rows as they are needed. With `pip install 'mousecmr-data[huggingface]'`,
-`mousecmr_data.adapters.huggingface.make_torch_samples(data)` gives PyTorch tensors several times faster."""
+`mousecmr_data.adapters.huggingface.torch_samples(data)` gives PyTorch tensors several times faster."""
 
 
 def _write_configs(release: Release, written: Sequence[Shard]) -> str:  # noqa: ARG001

@@ -13,7 +13,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -34,6 +34,7 @@ from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.parallel import map_in_processes
 from mousecmr_data._version import __version__
 from mousecmr_data.dataset.hdf5 import open_mouse_file
+from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan, RefusedInput, collect_inputs, rename_in_error
 from mousecmr_data.formats.read import read_scan
@@ -66,7 +67,7 @@ ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_inpu
 PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
 LOADING_TEXT = "Loading the weights. The first time, engines are also tried out on this computer, for up to a minute."
 OVERWRITE_HINT = "give another folder, or --overwrite (overwrite=True) to segment them again"
-BATCH_LOCK = "predict"
+PREDICT_LOCK = "predict"
 
 Status = Literal["done", "as before", "failed"]
 """Segmented now; segmented by an earlier run with the same settings; failed."""
@@ -219,14 +220,19 @@ def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
 
 
 @contextmanager
-def _lock_folder(folder: Path) -> Iterator[None]:
-    """Make ``folder`` and be the only run that writes to it."""
+def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
+    """Make ``folder`` and be the only run that writes to it, by the lock ``name`` in the folder ``locks``."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def refuse() -> None:
         raise CacheError(f"Another run is writing to {folder}.", "one at a time", "wait for it, or give another folder")
 
-    with hold_lock(folder, BATCH_LOCK, refuse):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock(locks, name, refuse))
+        except OSError as e:
+            if isinstance(e, CacheError):
+                raise  # a read-only cache has no locks: then nobody is waited for
         remove_leftovers(folder)
         yield
 
@@ -291,7 +297,7 @@ def predict_cohort(
         raise ArgumentError("There is no mouse to segment.", "at least one")
     folder = Path(folder).resolve()
     settings = describe_settings(config, *load_predictor(config))
-    with _lock_folder(folder):
+    with _lock_folder(folder, folder, PREDICT_LOCK):
         if not overwrite:
             _check_other_predictions(folder, settings)
         work = partial(_predict_one, mice, config, settings, folder, overwrite)
@@ -477,7 +483,7 @@ def segment_batch(
         if not found:
             raise _make_nothing_found_error(refused)
         tell(BatchEvent("found", total=len(found) + len(refused)))
-        with _lock_folder(folder):
+        with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.absolute())):
             results = [_make_refused_result(r, folder) for r in refused]
             for result in results:
                 tell(_make_end_event(result))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data._utils.checksums import hash_arrays
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data.adapters.torch import make_dataset
+from mousecmr_data.adapters.torch import dataset
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.inference.grid import make_training_grid
 from mousecmr_data.inference.preprocessing import normalize_min_max, normalize_to_uint8
@@ -50,7 +50,7 @@ class SliceData:
 
 def collect_slices(cohort: Cohort) -> SliceData:
     """Every 2D slice of every labelled frame of ``cohort``, resampled where its pixels are not 0.1 mm."""
-    samples = make_dataset(cohort, "slices", frames="labelled", mode="memory")
+    samples = dataset(cohort, "slices", frames="labelled", mode="memory")
     grid = make_training_grid()
     images, labels = [], []
     for number in range(len(samples)):

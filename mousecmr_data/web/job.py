@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mousecmr_data._utils.atomic import atomic_path
-from mousecmr_data._utils.locks import LOCKS
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.batch import FLAGS_FILE, LOADING_TEXT, BatchEvent, SegmentResult, segment_batch
 from mousecmr_data.pipeline.config import SegmentConfig
@@ -195,7 +194,7 @@ def _remove_old_results(session: Session) -> None:
 def _pack_results(folder: Path, target: Path) -> Path:
     """All of ``folder`` in one zip, in a folder of its own inside it."""
     with atomic_path(target) as partial, zipfile.ZipFile(partial, "w") as z:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and LOCKS not in p.parts):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             way = zipfile.ZIP_STORED if path.suffix in COMPRESSED_SUFFIXES else zipfile.ZIP_DEFLATED
             z.write(path, Path("mousecmr-results") / path.relative_to(folder), way, compresslevel=3)
     return target

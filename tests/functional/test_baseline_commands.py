@@ -96,7 +96,7 @@ def test_the_authors_weights_are_never_replaced_silently(tmp_path: Path, monkeyp
     assert "SEG459.h5" in text
     assert "--weights phantom-small" in text
     assert not (tmp_path / "out").exists()
-    assert "--weights" in run("predict", "Mouse6", code=2)
+    assert "SEG459.h5" in run("predict", "Mouse6", "--cache", str(tmp_path), code=1), "the default, too"
 
 
 def test_the_real_stack_is_segmented(real_mouse: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
             answer = client.post(to, params={"drop": drop, "path": path}, content=content[: 2 * MB])
             assert answer.status_code in (204, 400, 413), (seed, answer.text)
             assert not UNPLAIN.search(answer.text), (seed, answer.text)
-        said = service.look(session, *SMALL)
+        said = service.inspect(session, *SMALL)
         assert not UNPLAIN.search(said), (seed, said)
         status, outcome = service.segment(session, lambda *_: None, *SMALL)
         assert not UNPLAIN.search(status), (seed, status)

@@ -2,8 +2,8 @@
 
 from mousecmr_data.adapters import huggingface
 
-data = huggingface.make_dataset(cohort, "labelled")
-loader = torch.utils.data.DataLoader(huggingface.make_torch_samples(data), batch_size=16, shuffle=True)
+data = huggingface.dataset(cohort, "labelled")
+loader = torch.utils.data.DataLoader(huggingface.torch_samples(data), batch_size=16, shuffle=True)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ try:
 except ImportError as e:
     raise MissingExtraError.from_module(e.name or "datasets", "huggingface") from e
 
-from mousecmr_data.adapters.huggingface.dataset import compute_fingerprint, generate_rows, make_dataset, make_split_name
+from mousecmr_data.adapters.huggingface.dataset import compute_fingerprint, dataset, generate_rows, make_split_name
 from mousecmr_data.adapters.huggingface.features import (
     ABOUT,
     COLUMNS,
@@ -30,10 +30,10 @@ from mousecmr_data.adapters.huggingface.features import (
     make_features,
     make_rows,
 )
-from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, make_numpy_samples
+from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, numpy_samples
 
 if TYPE_CHECKING:
-    from mousecmr_data.adapters.huggingface.torch import collate, make_torch_samples
+    from mousecmr_data.adapters.huggingface.torch import collate, torch_samples
 
 __all__ = [
     "ABOUT",
@@ -46,19 +46,19 @@ __all__ = [
     "collate",
     "compute_fingerprint",
     "count_rows",
+    "dataset",
     "generate_rows",
-    "make_dataset",
     "make_features",
-    "make_numpy_samples",
     "make_rows",
     "make_split_name",
-    "make_torch_samples",
+    "numpy_samples",
+    "torch_samples",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs PyTorch on first use."""
-    if name in ("collate", "make_torch_samples"):
+    if name in ("collate", "torch_samples"):
         from mousecmr_data.adapters.huggingface import torch
 
         return getattr(torch, name)

@@ -20,14 +20,14 @@ ROWS_FORMAT = 1
 
 
 @overload
-def make_dataset(
+def dataset(
     cohort: Cohort, config: Config = "labelled", *, streaming: Literal[False] = False, cache: str | Path | None = None
 ) -> datasets.Dataset: ...
 @overload
-def make_dataset(
+def dataset(
     cohort: Cohort, config: Config = "labelled", *, streaming: Literal[True], cache: str | Path | None = None
 ) -> datasets.IterableDataset: ...
-def make_dataset(
+def dataset(
     cohort: Cohort,
     config: Config = "labelled",
     *,

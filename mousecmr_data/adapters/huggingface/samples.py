@@ -24,7 +24,7 @@ Views = tuple[NDArray[Any], NDArray[Any] | None]
 
 
 class NumpySamples(Sequence[Sample]):
-    """The rows of a ``datasets.Dataset`` as NumPy samples; made by :func:`make_numpy_samples`. Pickles."""
+    """The rows of a ``datasets.Dataset`` as NumPy samples; made by :func:`numpy_samples`. Pickles."""
 
     def __init__(self, data: datasets.Dataset) -> None:
         check_table(data)
@@ -72,7 +72,7 @@ class NumpyStream:
             yield {**row, IMAGE: image.copy(), MASK: fill_unlabelled(image, mask)}
 
 
-def make_numpy_samples(data: datasets.Dataset | datasets.IterableDataset) -> NumpySamples | NumpyStream:
+def numpy_samples(data: datasets.Dataset | datasets.IterableDataset) -> NumpySamples | NumpyStream:
     """Samples of a table made by :func:`dataset`, or of a published one opened with ``load_dataset``.
 
     A sample is a dictionary: ``image`` uint16, ``mask`` uint8 and the other columns as they are. Slices have

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, Sample, make_numpy_samples
+from mousecmr_data.adapters.huggingface.samples import NumpySamples, NumpyStream, Sample, numpy_samples
 from mousecmr_data.dataset.memmap import UNLABELLED
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 from mousecmr_data.schema.variables import IMAGE, MASK
@@ -77,10 +77,10 @@ class TorchStream(IterableDataset[Sample]):
         return (to_tensors(sample, self.dtype) for sample in self.source)
 
 
-def make_torch_samples(
+def torch_samples(
     data: datasets.Dataset | datasets.IterableDataset, dtype: torch.dtype | None = None
 ) -> TorchSamples | TorchStream:
-    """The samples of :func:`make_numpy_samples` as a PyTorch dataset for a ``DataLoader``: tensors (1, y, x).
+    """The samples of :func:`numpy_samples` as a PyTorch dataset for a ``DataLoader``: tensors (1, y, x).
 
     ``dtype`` of the images: float32 by default, since PyTorch can do little with uint16 (no maximum, no sorting);
     ``torch.uint16`` keeps it. Masks are uint8, ``spacing`` is a tensor. A stream becomes a
@@ -88,8 +88,8 @@ def make_torch_samples(
     """
     dtype = dtype or torch.float32
     if dtype not in _NUMPY:
-        raise ArgumentError(f"dtype={dtype}.", f"one of {', '.join(map(str, _NUMPY))}", "make_torch_samples(data)")
-    source = make_numpy_samples(data)
+        raise ArgumentError(f"dtype={dtype}.", f"one of {', '.join(map(str, _NUMPY))}", "torch_samples(data)")
+    source = numpy_samples(data)
     return TorchSamples(source, dtype) if isinstance(source, NumpySamples) else TorchStream(source, dtype)
 
 

@@ -2,7 +2,7 @@
 
 from mousecmr_data.adapters import torch as mouse_torch
 
-data = mouse_torch.make_dataset(cohort)
+data = mouse_torch.dataset(cohort)
 loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, collate_fn=mouse_torch.collate)
 """
 
@@ -16,8 +16,8 @@ except ImportError as e:
     raise MissingExtraError.from_module("torch", "torch") from e
 
 from mousecmr_data.adapters.torch.batch import collate
-from mousecmr_data.adapters.torch.dataset import MouseDataset, make_dataset
+from mousecmr_data.adapters.torch.dataset import MouseDataset, dataset
 from mousecmr_data.adapters.torch.sampler import EpochSampler
 from mousecmr_data.dataset.memmap import UNLABELLED
 
-__all__ = ["UNLABELLED", "EpochSampler", "MouseDataset", "collate", "make_dataset"]
+__all__ = ["UNLABELLED", "EpochSampler", "MouseDataset", "collate", "dataset"]

@@ -25,7 +25,7 @@ READ_DTYPES: dict[torch.dtype | None, type[np.generic]] = {torch.float32: np.flo
 """What images are read as; for other types they are read as uint16, and PyTorch converts."""
 
 
-def make_dataset(
+def dataset(
     cohort: Cohort,
     kind: Kind = "slices",
     *,
@@ -65,7 +65,7 @@ def make_dataset(
         )
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise ArgumentError(
-            f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "make_dataset(..., dtype=torch.float32)"
+            f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "dataset(..., dtype=torch.float32)"
         )
     frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
     if len(cohort) == 0:

@@ -40,7 +40,7 @@ def source(cohort: Cohort) -> ragged.Source:
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("config", ["labelled", "slices"])
 def test_slices_equal_the_source(cohort: Cohort, source: ragged.Source, config: Any, streaming: bool) -> None:
-    data = huggingface.make_dataset(cohort, config, streaming=streaming)
+    data = huggingface.dataset(cohort, config, streaming=streaming)
     about = {ds.attrs["mouse"]: ds for ds in cohort.values()}
     phases = {mouse: ds.phase.values.tolist() for mouse, ds in about.items()}
     count = 0
@@ -66,7 +66,7 @@ def test_slices_equal_the_source(cohort: Cohort, source: ragged.Source, config: 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_cines_equal_the_source(cohort: Cohort, streaming: bool) -> None:
     seen = []
-    for row in huggingface.make_dataset(cohort, "cines", streaming=streaming):
+    for row in huggingface.dataset(cohort, "cines", streaming=streaming):
         ds = cohort[row["mouse"]]
         seen.append(row["mouse"])
         array = np.asarray(row["image"].dataobj)
@@ -90,7 +90,7 @@ def test_cines_equal_the_source(cohort: Cohort, streaming: bool) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_samples_have_the_right_types(cohort: Cohort, source: ragged.Source, streaming: bool) -> None:
     count = 0
-    for sample in huggingface.make_numpy_samples(huggingface.make_dataset(cohort, "slices", streaming=streaming)):
+    for sample in huggingface.numpy_samples(huggingface.dataset(cohort, "slices", streaming=streaming)):
         image, mask = ragged.plane(source, sample)
         np.testing.assert_array_equal(sample["image"], image)
         assert (sample["image"].dtype, sample["mask"].dtype) == (np.uint16, np.uint8)
@@ -98,7 +98,7 @@ def test_samples_have_the_right_types(cohort: Cohort, source: ragged.Source, str
         np.testing.assert_array_equal(sample["mask"], np.full_like(image, 255) if mask is None else mask)
         count += 1
     assert count == ROWS["slices"]
-    for sample in huggingface.make_numpy_samples(huggingface.make_dataset(cohort, "cines", streaming=streaming)):
+    for sample in huggingface.numpy_samples(huggingface.dataset(cohort, "cines", streaming=streaming)):
         ds = cohort[sample["mouse"]]
         np.testing.assert_array_equal(sample["image"], ds.image)
         np.testing.assert_array_equal(sample["mask"], ds["mask"].isel(frame=sample["labelled_frames"]))
@@ -107,8 +107,8 @@ def test_samples_have_the_right_types(cohort: Cohort, source: ragged.Source, str
 @pytest.mark.parametrize("streaming", [False, True])
 def test_torch_samples_feed_a_loader(cohort: Cohort, source: ragged.Source, streaming: bool) -> None:
     torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
-    data = huggingface.make_dataset(cohort.select(["Pair", "Inflow"]), "labelled", streaming=streaming)
-    samples = huggingface.make_torch_samples(data)
+    data = huggingface.dataset(cohort.select(["Pair", "Inflow"]), "labelled", streaming=streaming)
+    samples = huggingface.torch_samples(data)
     batches = list(torch.utils.data.DataLoader(samples, batch_size=8))
     assert [len(b["mouse"]) for b in batches] == [8, 8, 8, 4]
     images, masks = torch.cat([b["image"] for b in batches]), torch.cat([b["mask"] for b in batches])
@@ -122,24 +122,24 @@ def test_torch_samples_feed_a_loader(cohort: Cohort, source: ragged.Source, stre
         assert torch.equal(batch["mask"], same["mask"])
         assert torch.equal(batch["spacing"], same["spacing"])
         assert (batch["mouse"], batch["time"].tolist()) == (same["mouse"], same["time"].tolist())
-    kept = huggingface.make_torch_samples(data, torch.uint16)
+    kept = huggingface.torch_samples(data, torch.uint16)
     assert next(iter(kept))["image"].dtype == torch.uint16
 
 
 def test_cines_of_different_sizes_stay_lists(cohort: Cohort) -> None:
     torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
-    samples = huggingface.make_torch_samples(huggingface.make_dataset(cohort, "cines"))
+    samples = huggingface.torch_samples(huggingface.dataset(cohort, "cines"))
     (batch,) = torch.utils.data.DataLoader(samples, batch_size=5, collate_fn=huggingface.collate)
     assert [tuple(image.shape) for image in batch["image"]] == [(1, 5 + i, 3 + i, 24, 20) for i in range(5)]
     assert [mask.shape[1] for mask in batch["mask"]] == [0, 2, 4, 2, 1]
     assert batch["labelled_frames"][1] == [0, 2]
     with pytest.raises(md.errors.ArgumentError, match="float32"):
-        huggingface.make_torch_samples(huggingface.make_dataset(cohort), torch.uint8)  # would wrap around
+        huggingface.torch_samples(huggingface.dataset(cohort), torch.uint8)  # would wrap around
 
 
 def test_samples_follow_selection_and_order(cohort: Cohort) -> None:
-    data = huggingface.make_dataset(cohort, "slices").shuffle(seed=1).select(range(20, 60))
-    samples = huggingface.make_numpy_samples(data)
+    data = huggingface.dataset(cohort, "slices").shuffle(seed=1).select(range(20, 60))
+    samples = huggingface.numpy_samples(data)
     assert len(samples) == 40
     for i in (0, 17, -1):
         assert (samples[i]["mouse"], samples[i]["frame"]) == (data[i]["mouse"], data[i]["frame"])
@@ -152,7 +152,7 @@ def test_samples_follow_selection_and_order(cohort: Cohort) -> None:
 
 
 def test_streams_are_sharded_by_mouse(cohort: Cohort) -> None:
-    stream = huggingface.make_dataset(cohort, "labelled", streaming=True)
+    stream = huggingface.dataset(cohort, "labelled", streaming=True)
     assert stream.num_shards == 4, "the mouse without labels has no row"
     order = list(dict.fromkeys(row["mouse"] for row in stream.shuffle(seed=3, buffer_size=1)))
     assert sorted(order) == sorted(m for m in cohort.mice if m != "None")
@@ -160,22 +160,22 @@ def test_streams_are_sharded_by_mouse(cohort: Cohort) -> None:
 
 def test_the_cache_follows_its_source(tmp_path: Path) -> None:
     cohort = ragged.cohort(tmp_path)
-    before = huggingface.make_dataset(cohort)
-    assert huggingface.make_dataset(cohort).cache_files == before.cache_files, "made once"
+    before = huggingface.dataset(cohort)
+    assert huggingface.dataset(cohort).cache_files == before.cache_files, "made once"
     assert Path(before.cache_files[0]["filename"]).is_relative_to(tmp_path / "cache")
     images, masks = ragged.arrays((24, 20, 4, 6), seed=99)
     ragged.write(cohort.source.get_path("Pair"), (0, 2), images, masks)
-    after = huggingface.make_dataset(cohort)
+    after = huggingface.dataset(cohort)
     np.testing.assert_array_equal(np.array(after[0]["image"]), images[:, :, 0, 0])
     groups = ragged.Cohort(cohort.source, [CohortMember("Pair", None, "sham")], cohort.opener)
-    assert huggingface.make_dataset(groups)[0]["phenotype"] == "sham"
-    assert huggingface.make_dataset(groups)[0]["split"] == "none"
+    assert huggingface.dataset(groups)[0]["phenotype"] == "sham"
+    assert huggingface.dataset(groups)[0]["split"] == "none"
 
 
 def test_a_store_gives_the_same_rows(cohort: Cohort, source: ragged.Source, tmp_path: Path) -> None:
     cohort.select(["Inflow"]).to_zarr(tmp_path / "mice.zarr")
     stored = md.load(source=tmp_path / "mice.zarr", chunks={})
-    for sample in huggingface.make_numpy_samples(huggingface.make_dataset(stored, "slices", cache=tmp_path / "arrow")):
+    for sample in huggingface.numpy_samples(huggingface.dataset(stored, "slices", cache=tmp_path / "arrow")):
         image, mask = ragged.plane(source, sample)
         np.testing.assert_array_equal(sample["image"], image)
         np.testing.assert_array_equal(sample["mask"], np.full_like(image, 255) if mask is None else mask)
@@ -183,12 +183,12 @@ def test_a_store_gives_the_same_rows(cohort: Cohort, source: ragged.Source, tmp_
 
 def test_errors_say_what_to_type(cohort: Cohort) -> None:
     with pytest.raises(md.errors.ArgumentError, match="one of labelled, slices, cines"):
-        huggingface.make_dataset(cohort, "voxels")  # type: ignore[call-overload]
+        huggingface.dataset(cohort, "voxels")  # type: ignore[call-overload]
     with pytest.raises(md.errors.UnlabelledError, match="config='slices'"):
-        huggingface.make_dataset(cohort.select(["None"]))
-    assert len(huggingface.make_dataset(cohort.select(["None"]), "slices")) == 15
+        huggingface.dataset(cohort.select(["None"]))
+    assert len(huggingface.dataset(cohort.select(["None"]), "slices")) == 15
     with pytest.raises(md.errors.ArgumentError, match=r"data\['train'\]"):
-        huggingface.make_numpy_samples(datasets.DatasetDict())
+        huggingface.numpy_samples(datasets.DatasetDict())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -206,6 +206,6 @@ def test_pixels_survive_without_loss(dtype: Any) -> None:
 
 def test_synthetic_rows_say_so(tmp_path: Path) -> None:
     cohort = ragged.cohort(tmp_path, synthetic=True)
-    assert next(iter(huggingface.make_dataset(cohort, streaming=True)))["synthetic"] is True
-    cine = next(iter(huggingface.make_dataset(cohort, "cines", streaming=True)))
+    assert next(iter(huggingface.dataset(cohort, streaming=True)))["synthetic"] is True
+    cine = next(iter(huggingface.dataset(cohort, "cines", streaming=True)))
     assert b"SYNTHETIC" in cine["image"].header["descrip"].item()

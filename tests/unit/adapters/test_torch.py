@@ -38,7 +38,7 @@ def truth(cohort: Cohort, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarra
 @pytest.mark.parametrize("kind", ["slices", "stacks", "cines"])
 @pytest.mark.parametrize("frames", ["labelled", "all", ["ED", "ES"]])
 def test_samples_equal_the_source(cohort: Cohort, kind: str, mode: str, frames: Any) -> None:
-    data = mt.make_dataset(cohort, kind, frames=frames, mode=mode)  # type: ignore[arg-type]
+    data = mt.dataset(cohort, kind, frames=frames, mode=mode)  # type: ignore[arg-type]
     labelled = {"A": 2, "B": 4, "C": 1}
     pairs = {"A": 2, "B": 2, "C": 0}
     per_mouse = {"A": 5, "B": 5, "C": 5} if frames == "all" else labelled if frames == "labelled" else pairs
@@ -65,18 +65,18 @@ def test_samples_equal_the_source(cohort: Cohort, kind: str, mode: str, frames: 
 
 
 def test_unlabelled_is_not_background(cohort: Cohort) -> None:
-    data = mt.make_dataset(cohort, frames="all", mode="memory")
+    data = mt.dataset(cohort, frames="all", mode="memory")
     for sample in data:
         assert (sample["label"] == 255).all() == (not sample["labelled"])
     assert {s["labelled"] for s in data} == {True, False}
-    assert all(s["labelled"] for s in mt.make_dataset(cohort))
+    assert all(s["labelled"] for s in mt.dataset(cohort))
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("workers", [("fork", 0), ("fork", 2), ("spawn", 1)])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_loader(cohort: Cohort, mode: str, workers: tuple[str, int]) -> None:
-    data = mt.make_dataset(cohort, mode=mode)  # type: ignore[arg-type]
+    data = mt.dataset(cohort, mode=mode)  # type: ignore[arg-type]
     first = data[0]  # opened in the parent first
     method, n = workers
     loader = DataLoader(
@@ -92,7 +92,7 @@ def test_loader(cohort: Cohort, mode: str, workers: tuple[str, int]) -> None:
 
 
 def test_collate_takes_a_batch_over_and_equals_the_default(cohort: Cohort) -> None:
-    data = mt.make_dataset(cohort)
+    data = mt.dataset(cohort)
     batch = data.__getitems__([3, 1, 2])
     collated = mt.collate(batch)
     assert collated["image"].data_ptr() == batch.images.data_ptr()  # type: ignore[attr-defined]
@@ -106,7 +106,7 @@ def test_collate_takes_a_batch_over_and_equals_the_default(cohort: Cohort) -> No
 
 
 def test_ragged_batches_stay_lists(cohort: Cohort) -> None:
-    data = mt.make_dataset(cohort, "stacks")
+    data = mt.dataset(cohort, "stacks")
     (batch,) = DataLoader(data, batch_size=len(data), collate_fn=mt.collate)
     assert [tuple(t.shape) for t in batch["image"]] == [(1, 3, 24, 20)] * 2 + [(1, 4, 24, 20)] * 4 + [(1, 5, 24, 20)]
     assert batch["spacing"].shape == (7, 3)
@@ -115,21 +115,21 @@ def test_ragged_batches_stay_lists(cohort: Cohort) -> None:
 
 
 def test_dtype_and_transform(cohort: Cohort) -> None:
-    assert mt.make_dataset(cohort, dtype=None)[0]["image"].dtype == torch.uint16
+    assert mt.dataset(cohort, dtype=None)[0]["image"].dtype == torch.uint16
     for mode in ("memory", "memmap", "lazy"):
         for dtype in (torch.float64, torch.bfloat16, torch.int32):
-            image = mt.make_dataset(cohort, dtype=dtype, mode=mode)[3]["image"]  # type: ignore[arg-type]
+            image = mt.dataset(cohort, dtype=dtype, mode=mode)[3]["image"]  # type: ignore[arg-type]
             assert image.dtype == dtype
-            assert torch.equal(image, mt.make_dataset(cohort)[3]["image"].to(dtype))
+            assert torch.equal(image, mt.dataset(cohort)[3]["image"].to(dtype))
     with pytest.raises(ValueError, match="dtype='float32'"):
-        mt.make_dataset(cohort, dtype="float32")  # type: ignore[arg-type]
-    data = mt.make_dataset(cohort, transform=lambda s: s["image"].shape)
+        mt.dataset(cohort, dtype="float32")  # type: ignore[arg-type]
+    data = mt.dataset(cohort, transform=lambda s: s["image"].shape)
     assert data[0] == (1, 24, 20)
     assert data.__getitems__([0, 1]) == [(1, 24, 20)] * 2
 
 
 def test_indices(cohort: Cohort) -> None:
-    data = mt.make_dataset(cohort)
+    data = mt.dataset(cohort)
     assert data[-1]["mouse"] == "C"
     assert list(data.__getitems__([])) == []
     with pytest.raises(IndexError):
@@ -137,10 +137,10 @@ def test_indices(cohort: Cohort) -> None:
 
 
 def test_memory_is_stated(cohort: Cohort) -> None:
-    memory = mt.make_dataset(cohort, mode="memory")
+    memory = mt.dataset(cohort, mode="memory")
     assert memory.nbytes == (2 * 3 + 4 * 4 + 5) * 24 * 20 * 3
-    assert mt.make_dataset(cohort).nbytes == 0
-    mapped = mt.make_dataset(cohort)
+    assert mt.dataset(cohort).nbytes == 0
+    mapped = mt.dataset(cohort)
     mapped[0]
     assert len(pickle.dumps(mapped)) < 20_000, "an open map must not be pickled with its data"
 
@@ -148,13 +148,13 @@ def test_memory_is_stated(cohort: Cohort) -> None:
 def test_mapped_files_follow_their_source(cohort: Cohort, tmp_path: Path) -> None:
     from layout_files import arrays, write
 
-    before = mt.make_dataset(cohort)[0]["image"]
+    before = mt.dataset(cohort)[0]["image"]
     images, masks = arrays((24, 20, 3, 5), seed=9)
     write(cohort.source.get_path("A"), (0, 2), images, masks)
-    after = mt.make_dataset(cohort)[0]["image"]
+    after = mt.dataset(cohort)[0]["image"]
     assert not torch.equal(before, after)
     np.testing.assert_array_equal(after[0].numpy(), images[:, :, 0, 0])
-    own = mt.make_dataset(cohort, cache=tmp_path / "own")
+    own = mt.dataset(cohort, cache=tmp_path / "own")
     assert torch.equal(own[0]["image"], after)
     assert len(list((tmp_path / "own").rglob("image.npy"))) == 3
 
@@ -162,15 +162,15 @@ def test_mapped_files_follow_their_source(cohort: Cohort, tmp_path: Path) -> Non
 def test_a_cache_that_cannot_be_written_names_the_ways_on(cohort: Cohort, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(md.errors.CacheError, match="mode='memory'"):
-        mt.make_dataset(cohort, cache=tmp_path / "file")
-    assert len(mt.make_dataset(cohort, mode="memory")) > 0
+        mt.dataset(cohort, cache=tmp_path / "file")
+    assert len(mt.dataset(cohort, mode="memory")) > 0
 
 
 def test_nothing_to_sample_is_an_error(cohort: Cohort) -> None:
     with pytest.raises(md.errors.UnlabelledError, match="chooses no frame"):
-        mt.make_dataset(cohort.select(["C"]), frames=["ED"])
+        mt.dataset(cohort.select(["C"]), frames=["ED"])
     with pytest.raises(md.errors.ArgumentError, match="kind='voxels'"):
-        mt.make_dataset(cohort, "voxels")  # type: ignore[arg-type]
+        mt.dataset(cohort, "voxels")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("n", [16, 17, 1000])
@@ -220,7 +220,7 @@ def test_stateful_loader_resumes_in_the_middle(cohort: Cohort, workers: int) -> 
     stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
 
     def loader() -> Any:
-        data = mt.make_dataset(cohort)
+        data = mt.dataset(cohort)
         sampler = mt.EpochSampler(data, seed=2)
         return stateful.StatefulDataLoader(
             data, batch_size=3, sampler=sampler, collate_fn=mt.collate, num_workers=workers
@@ -249,7 +249,7 @@ def test_monai_transforms_take_the_samples(cohort: Cohort) -> None:
             ),
         ]
     )
-    data = mt.make_dataset(cohort, transform=chain)
+    data = mt.dataset(cohort, transform=chain)
     (batch, *_) = DataLoader(data, batch_size=3, collate_fn=mt.collate)
     assert batch["image"].shape == (3, 1, 20, 24)
     assert float(batch["image"].max()) <= 1.0

@@ -96,7 +96,7 @@ def test_a_local_folder_opens_without_our_code(built: Path, cohort: Cohort, tmp_
     data = datasets.load_dataset(str(built), "labelled", cache_dir=str(tmp_path))
     assert {split: len(rows) for split, rows in data.items()} == {"train": 28, "validation": 12, "test": 7}
     source = ragged.source(cohort)
-    for sample in huggingface.make_numpy_samples(data["train"]):  # the same helper reads what was published
+    for sample in huggingface.numpy_samples(data["train"]):  # the same helper reads what was published
         image, mask = ragged.plane(source, sample)
         assert (sample["image"] == image).all()
         assert (sample["mask"] == mask).all()
