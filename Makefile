@@ -6,12 +6,12 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 
 .PHONY: help demo test stress check docs bench clean
 help:
-	@echo "make demo    synthetic mice made, loaded, measured, drawn; needs nothing but Python 3.11 or newer"
-	@echo "make test    the tests; long trials run with a small count"
-	@echo "make stress  the long trials (kills, races, fuzzing) at full count"
-	@echo "make check   ruff, mypy, the architecture contract"
-	@echo "make docs    the reference as HTML pages in site/"
-	@echo "make bench   every claim of speed, measured"
+	@echo "make demo    make, load, measure, segment and draw synthetic mice; needs only Python 3.11 or newer"
+	@echo "make test    run the tests; long trials run with a small count"
+	@echo "make stress  run the long trials (kills, races, fuzzing) at full count"
+	@echo "make check   run ruff, mypy and the import contract"
+	@echo "make docs    write the reference as HTML pages to site/"
+	@echo "make bench   run the benchmarks"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -24,8 +24,8 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 demo: $(VENV)/.demo
 	$(BIN)/mousecmr demo
-# A process for each folder: with the native libraries of all extras in one process, a run once ended in a
-# segmentation fault.
+# One process per folder: with the native libraries of all extras in one process, a run once ended in a segmentation
+# fault.
 TESTS = tests/functional tests/house tests/stress $(filter-out %__pycache__/,$(wildcard tests/unit/*/))
 test: $(VENV)/.dev
 	@failed=; for folder in $(TESTS); do $(BIN)/python -m pytest $$folder || failed="$$failed $$folder"; done; \

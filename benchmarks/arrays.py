@@ -1,8 +1,8 @@
-"""Reading images: this library against the files' own layout. Both sides in one run.
+"""Compare reading images through this library with reading the files directly. Both sides in one run.
 
     python benchmarks/arrays.py [--mice 40] [--rounds 5] [--cache DIR]
 
-Phantom mice. Every claim is a ratio of medians of interleaved rounds. For loaders see loaders.py.
+Uses phantom mice. Each result is a ratio of medians of interleaved rounds. For loaders see loaders.py.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def mice(n: int, cache: Path) -> Cohort:
-    """The first n phantom mice, made in two processes."""
+    """Make the first n phantom mice, one process per core, and return them."""
     from mousecmr_data.phantom.source import PhantomSource, make_files
 
     cohort = mousecmr_data.load(source="phantom", cache=cache)
@@ -51,13 +51,14 @@ def mice(n: int, cache: Path) -> Cohort:
 
 
 def seconds(work: Callable[[], Any]) -> float:
+    """Return how long ``work`` takes."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
 
 
 def compare(title: str, sides: dict[str, Callable[[], Any]], rounds: int, unit: float = 1e3, name: str = "ms") -> None:
-    """Median of each side over interleaved rounds, and the ratio of each to the last."""
+    """Print the median of each side over interleaved rounds, and its ratio to the last side."""
     times: dict[str, list[float]] = {k: [] for k in sides}
     for side in sides.values():
         side()
@@ -73,15 +74,15 @@ def compare(title: str, sides: dict[str, Callable[[], Any]], rounds: int, unit: 
 
 
 def conversion(cohort: Cohort, cache: Path) -> None:
-    """Speed of conversion against reading and compressing, and the size on disk."""
+    """Compare the speed of conversion with reading and compressing alone; print the size on disk."""
     from numcodecs import Blosc
 
-    few = cohort.select(cohort.mice[:4])
+    sample = cohort.select(cohort.mice[:4])
     codec = Blosc("zstd", 5, Blosc.BITSHUFFLE)
 
     def bound() -> None:
-        for mouse in few.mice:
-            with h5py.File(few.source.get_path(mouse)) as f:
+        for mouse in sample.mice:
+            with h5py.File(sample.source.get_path(mouse)) as f:
                 for name in ("Images", "Masks"):
                     for frame in np.ascontiguousarray(f[name][()].transpose(3, 2, 0, 1)):
                         codec.encode(frame)
@@ -89,11 +90,11 @@ def conversion(cohort: Cohort, cache: Path) -> None:
     rounds = []
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         for i in range(4):
-            ours = seconds(lambda i=i: write_store(few, Path(scratch) / f"{i}.zarr"))
+            ours = seconds(lambda i=i: write_store(sample, Path(scratch) / f"{i}.zarr"))
             rounds.append(seconds(bound) / ours)
         folder = Path(scratch) / "0.zarr"
         stored = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    raw = sum(ds.image.nbytes + ds["mask"].nbytes for ds in few)
+    raw = sum(ds.image.nbytes + ds["mask"].nbytes for ds in sample.values())
     print("\nConversion of 4 mice, one process")
     print(f"  speed, of reading the source + compressing      {statistics.median(rounds[1:]):.2f}")
     print(f"  size on disk, of raw                            {stored / raw:.3f}")
@@ -101,7 +102,7 @@ def conversion(cohort: Cohort, cache: Path) -> None:
 
 
 def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
-    """One random labelled slice, and one whole cine."""
+    """Compare random labelled slices of one mouse, and one whole cine."""
     from mousecmr_data.adapters.torch import dataset
 
     mouse = cohort.mice[0]
@@ -113,12 +114,12 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
             f.create_dataset("Images", data=images, **storage)
             f.create_dataset("Masks", data=masks, **storage)
     rng = np.random.default_rng(0)
-    picks = [(int(rng.choice(frames)), int(rng.integers(images.shape[2]))) for _ in range(10)]
+    positions = [(int(rng.choice(frames)), int(rng.integers(images.shape[2]))) for _ in range(10)]
 
     def h5(name: str) -> Callable[[], None]:
         def read() -> None:
             with h5py.File(scratch / f"{name}.h5") as f:
-                for frame, position in picks:
+                for frame, position in positions:
                     f["Images"][:, :, position, frame]
                     f["Masks"][:, :, position, frame]
 
@@ -126,9 +127,9 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
 
     data = dataset(cohort, dtype=None)
     of_mouse = np.flatnonzero(data.index.mouse == 0)
-    samples = rng.choice(of_mouse, len(picks)).tolist()
+    samples = rng.choice(of_mouse, len(positions)).tolist()
     compare(
-        f"{len(picks)} random labelled slices (image and mask) of one mouse, file open included for h5py",
+        f"{len(positions)} random labelled slices (image and mask) of one mouse, file open included for h5py",
         {
             "h5py, contiguous (row, column, slice, frame)": h5("contiguous"),
             "h5py, gzip": h5("gzip"),
@@ -156,15 +157,15 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
 
 
 def opening(cohort: Cohort, rounds: int) -> None:
-    """Opening a converted cohort of 130: the rows of the mice that are there, repeated to 130."""
+    """Time the opening of 130 converted mice: the available ones, repeated up to 130."""
     cache = cohort.source.get_path(cohort.mice[0]).parents[2]
 
-    def opened() -> int:
-        fresh = mousecmr_data.load(source="phantom", cache=cache).select(cohort.mice)
-        return sum(len(fresh[m].sizes) for m in (cohort.mice * (130 // len(cohort) + 1))[:130])
+    def open_cohort() -> int:
+        again = mousecmr_data.load(source="phantom", cache=cache).select(cohort.mice)
+        return sum(len(again[m].sizes) for m in (cohort.mice * (130 // len(cohort) + 1))[:130])
 
-    opened()
-    times = [seconds(opened) for _ in range(rounds)]
+    open_cohort()
+    times = [seconds(open_cohort) for _ in range(rounds)]
     print(f"\nopening 130 mice of a converted cohort             {statistics.median(times):.3f} s")
 
 

@@ -1,11 +1,11 @@
-"""Download over loopback, checksums included, against curl: same files, same host, same parallelism.
+"""Compare downloads over loopback, with checksums, with curl: same files, same host, same parallelism.
 
     python benchmarks/download.py [--files 16] [--megabytes 40] [--workers 4] [--rounds 5] [--folder DIR]
 
-Both sides run in this one run, taking turns; the medians and their ratio are printed. The host is a
-process of its own (plain files over HTTP/1.1, sendfile). curl checks nothing and leaves its
-files in memory for the system to write; we check twice and flush each file before it gets its name, so curl is
-also timed with a flush. With ``--folder`` on a RAM disk the disk is out of the comparison.
+Both sides run in turn, in one run; the medians and their ratio are printed. The host is a separate process (plain
+files over HTTP/1.1, sendfile). curl checks nothing and leaves its files in memory for the system to write; this
+library computes two checksums and flushes each file before it gets its name, so curl is also timed with a flush.
+With ``--folder`` on a RAM disk, the speed of the disk does not matter.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from mousecmr_data.download.fetch import fetch_paths
 from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
 BAR = 0.7
+"""The ratio to curl that this library should reach."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Sends a file by sendfile, so that the host costs as little as it can."""
+    """Sends a file by sendfile, so that the host takes as little time as possible."""
 
     protocol_version = "HTTP/1.1"
     folder = Path()
@@ -56,7 +57,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def serve(folder: str) -> None:
-    """The host's process: prints its port."""
+    """Run the host in this process; print its port."""
     Handler.folder = Path(folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_address[1], flush=True)
@@ -64,7 +65,7 @@ def serve(folder: str) -> None:
 
 
 def make(folder: Path, count: int, size: int) -> list[FileEntry]:
-    """Random files and their entries: git blob SHA-1 alone, as upstream publishes it."""
+    """Write random files and return their entries, with the git blob SHA-1 alone, as upstream publishes it."""
     entries = []
     for n in range(1, count + 1):
         path = folder / "Data" / f"Mouse{n}.h5"
@@ -75,17 +76,17 @@ def make(folder: Path, count: int, size: int) -> list[FileEntry]:
     return entries
 
 
-def with_curl(curl: str, url: str, entries: list[FileEntry], place: Path, workers: int) -> tuple[float, float]:
-    """Seconds of curl alone, and with its files flushed to disk, as ours are."""
-    place.mkdir()
-    words = [w for e in entries for w in ("-o", str(place / Path(e.path).name), f"{url}/{e.path}")]
+def with_curl(curl: str, url: str, entries: list[FileEntry], folder: Path, workers: int) -> tuple[float, float]:
+    """Return the seconds of curl alone, and with its files flushed to disk, as this library does."""
+    folder.mkdir()
+    arguments = [a for e in entries for a in ("-o", str(folder / Path(e.path).name), f"{url}/{e.path}")]
     start = time.perf_counter()
     subprocess.run(
-        [curl, "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-max", str(workers), *words], check=True
+        [curl, "-sS", "--no-progress-meter", "--fail", "-Z", "--parallel-max", str(workers), *arguments], check=True
     )
     arrived = time.perf_counter() - start
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(flush, place.iterdir()))
+        list(pool.map(flush, folder.iterdir()))
     return arrived, time.perf_counter() - start
 
 
@@ -94,9 +95,9 @@ def flush(path: Path) -> None:
         os.fsync(f.fileno())
 
 
-def with_us(manifest: Manifest, place: Path, workers: int) -> float:
+def with_library(manifest: Manifest, folder: Path, workers: int) -> float:
     start = time.perf_counter()
-    fetch_paths(manifest, cache=place, workers=workers, progress=False)
+    fetch_paths(manifest, cache=folder, workers=workers, progress=False)
     return time.perf_counter() - start
 
 
@@ -111,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     curl = shutil.which("curl")
     if curl is None:
-        print("curl is not installed here: nothing to compare with, skipped.")
+        print("Skipped: curl is not installed, so there is nothing to compare with.")
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         root = Path(name)
@@ -129,9 +130,9 @@ def main() -> None:
                     weights={},
                 )
                 theirs, ours = [], []
-                for n in range(options.rounds + 1):  # the first round warms both up and is not counted
+                for n in range(options.rounds + 1):  # the first round is a warm-up and is not counted
                     theirs.append(with_curl(curl, url, entries, root / f"curl{n}", options.workers))
-                    ours.append(with_us(manifest, root / f"ours{n}", options.workers))
+                    ours.append(with_library(manifest, root / f"ours{n}", options.workers))
                     shutil.rmtree(root / f"curl{n}")
                     shutil.rmtree(root / f"ours{n}")
             finally:
@@ -145,13 +146,12 @@ def main() -> None:
         rates = {k: round(total / t) for k, t in seconds.items()}
         print(json.dumps({"MB_per_s": rates, "ratio": round(raw / own, 2), "ratio_flushed": round(flushed / own, 2)}))
         return
-    print(
-        f"{options.files} files of {options.megabytes} MB, {options.workers} at a time, {options.rounds} rounds, medians"
-    )
+    size = f"{options.files} files of {options.megabytes} MB"
+    print(f"{size}, {options.workers} at a time, {options.rounds} rounds, medians")
     for name, seconds, note in (
         (f"curl {version}", raw, "nothing checked, nothing flushed"),
-        ("curl, flushed", flushed, "nothing checked; fsync of each file, as ours"),
-        ("mousecmr", own, "git SHA-1 and SHA-256, fsync, stamps"),
+        ("curl, flushed", flushed, "nothing checked; fsync of each file, as mousecmr"),
+        ("mousecmr", own, "git SHA-1 and SHA-256, fsync, records"),
     ):
         print(f"  {name:15} {seconds:7.3f} s  {total / seconds:6.0f} MB/s  ({note})")
     print(f"  ratio {raw / own:.2f} to curl, {flushed / own:.2f} to curl with flushed files (bar: {BAR})")

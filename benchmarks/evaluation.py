@@ -1,9 +1,9 @@
-"""Scoring a whole cohort: time and memory of ``evaluate.score`` on predictions that are files.
+"""Measure time and memory of ``mousecmr_data.evaluate`` for a whole cohort, with predictions in files.
 
     python benchmarks/evaluation.py [--mice 130] [--workers 2] [--cache DIR]
 
-Phantom mice; the predictions are whole cines (HDF5, gzip), the truth moved by two pixels. The claim: 130 mice in
-under 60 s on 2 cores, under 1.5 GB. Memory is the sum of the peaks of this process and of its workers.
+Uses phantom mice; the predictions are whole cines (HDF5, gzip): the truth moved by two pixels. The claim: 130 mice in
+under 60 s on 2 cores, under 1.5 GB. Memory is the largest sum over this process and its workers.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def main() -> None:
         machine = platform.processor() or platform.machine()
         print(f"{machine}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
         for policies in (EvaluationConfig(), EvaluationConfig("volume-curve", "paper")):
-            watch = Memory()
+            memory = Memory()
             begin, cpu = time.perf_counter(), processor_seconds()
-            found = evaluate(folder, cohort, policies, workers=args.workers)
+            result = evaluate(folder, cohort, policies, workers=args.workers)
             scored, used = time.perf_counter() - begin, processor_seconds() - cpu
-            tabulate_agreement(found), tabulate_overlap(found)
+            tabulate_agreement(result), tabulate_overlap(result)
             total = time.perf_counter() - begin
             print(
-                f"{len(found.mice)} mice, {policies.phases}/{policies.postprocessing}, {args.workers} processes: "
+                f"{len(result.mice)} mice, {policies.phases}/{policies.postprocessing}, {args.workers} processes: "
                 f"{scored:.1f} s scored, {total:.1f} s with tables; {used:.1f} s of processor time; "
-                f"peak {watch.stop():.2f} GB"
+                f"peak {memory.stop():.2f} GB"
             )
 
 
 def write(ds: object, path: Path) -> None:
-    """A whole cine of masks: the labelled frames' truth, moved; the frames between have the one before."""
+    """Write a whole cine of masks: the truth of the labelled frames, moved; other frames repeat the one before."""
     masks = ds["mask"].values  # type: ignore[index]
     labelled = ds["labelled"].values  # type: ignore[index]
     last = np.maximum.accumulate(np.where(labelled, np.arange(len(labelled)), np.flatnonzero(labelled)[0]))
@@ -68,7 +68,7 @@ def write(ds: object, path: Path) -> None:
 
 
 def processor_seconds() -> float:
-    """Processor time of this process and of the workers that ended."""
+    """Return the processor time of this process and of the workers that ended."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in usage)
 
@@ -78,23 +78,23 @@ class Memory:
 
     def __init__(self) -> None:
         self.peak, self._stopped = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
     def stop(self) -> float:
-        """GB."""
+        """Return the peak in GB."""
         self._stopped.set()
         self._thread.join()
         return self.peak
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while not self._stopped.wait(0.1):
             children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
             self.peak = max(self.peak, sum(map(resident, [str(os.getpid()), *children])) / 1e9)
 
 
 def resident(pid: str) -> float:
-    """Resident bytes of a process; 0 where it has ended."""
+    """Return the resident bytes of a process; 0 if it has ended."""
     try:
         return float(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

@@ -1,12 +1,12 @@
-"""Hugging Face: torch samples against the obvious way, and how soon a stream starts. Both sides in one run.
+"""Compare torch samples with the usual way to read a dataset, and time the start of a stream. Both sides in one run.
 
     python benchmarks/huggingface.py [--mice 32] [--rounds 5] [--cache DIR] [--rate 20]
 
-Labelled slices of phantom mice. The obvious way is a Parquet file of Array2D columns, opened with
+Labelled slices of phantom mice. The usual ("naive") way is a Parquet file of Array2D columns, opened with
 ``load_dataset`` and ``with_format("torch")``: nested lists become int64 tensors. The samples are compared, then
-the rates are measured in turn: rows at random, and batches of 16 of a DataLoader without workers. torch is given
-one thread. The stream comes from a hub on this machine that sends ``--rate`` MB a second, to a process of its own
-that has imported its libraries; the clock starts before ``load_dataset``.
+the rates are measured in turn: rows at random, and batches of 16 of a DataLoader without workers. torch uses one
+thread. The stream comes from a hub on this machine that sends ``--rate`` MB per second, to a separate process that
+has imported its libraries; the clock starts before ``load_dataset``.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def main() -> None:
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["MOUSECMR_CACHE"] = str(args.cache or scratch)
-        every = mousecmr_data.load(split="train", source="phantom")
-        make_files(PhantomSource("phantom", None), every.mice[: args.mice], os.cpu_count() or 1)
-        cohort = every.select(every.mice[: args.mice])
+        training = mousecmr_data.load(split="train", source="phantom")
+        make_files(PhantomSource("phantom", None), training.mice[: args.mice], os.cpu_count() or 1)
+        cohort = training.select(training.mice[: args.mice])
         samples(cohort, Path(scratch), args.rounds)
         streaming(cohort, Path(scratch), args.rounds, args.rate * 1e6)
 
 
 def naive(cohort: Cohort, scratch: Path) -> Any:
-    """Array2D Parquet with the same values, and what everyone writes to read it."""
+    """Write an Array2D Parquet file with the same values, and open it in the usual way."""
     shape = next(iter(cohort.values()))["image"].shape[-2:]
     features = datasets.Features(
         {
@@ -90,7 +90,7 @@ def naive(cohort: Cohort, scratch: Path) -> Any:
 
 
 def samples(cohort: Cohort, scratch: Path, rounds: int) -> None:
-    """Rates of both sides, in turn."""
+    """Print the rates of both sides, measured in turn."""
     theirs = naive(cohort, scratch)
     data = huggingface.dataset(cohort)
     sides = {
@@ -121,12 +121,12 @@ def samples(cohort: Cohort, scratch: Path, rounds: int) -> None:
 
 
 def at_random(data: Any) -> float:
-    """Samples a second, one at a time."""
+    """Return samples per second, one at a time."""
     return timed(lambda: sum(int(bool(data[i])) for i in np.random.default_rng(1).integers(0, len(data), 256).tolist()))
 
 
 def loader(data: Any) -> float:
-    """Samples a second of a pass with a DataLoader, collated as each side does."""
+    """Return samples per second of one pass with a DataLoader, collated as each side does."""
     collate = None if isinstance(data, datasets.Dataset) else huggingface.collate
     batches = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True, collate_fn=collate)
     return timed(lambda: sum(len(b["image"]) for b in batches))
@@ -138,18 +138,18 @@ def timed(work: Callable[[], int]) -> float:
 
 
 def streaming(cohort: Cohort, scratch: Path, rounds: int, rate: float) -> None:
-    """Time from load_dataset to the first labelled sample."""
+    """Print the time from load_dataset to the first labelled sample."""
     built = build_folder(cohort, "bench/mice-phantom", scratch / "out")[1]
     shard = min((built / "labelled").iterdir())
     with Hub(rate=rate) as hub:
         hub.add("bench/mice-phantom", built)
-        found = []
+        seconds = []
         for i in range(rounds):
             home = scratch / f"home{i}"
             home.mkdir()
-            found.append(hub.run(STREAM, home)["first"])
+            seconds.append(hub.run(STREAM, home)["first"])
     print(f"\nStreaming: {shard.name} of {shard.stat().st_size / 1e6:.0f} MB from a hub at {rate / 1e6:.0f} MB/s")
-    print(f"  first labelled sample after {min(found):.2f} / {statistics.median(found):.2f} s (least / median)")
+    print(f"  first labelled sample after {min(seconds):.2f} / {statistics.median(seconds):.2f} s (least / median)")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Engines: the same network computed in several ways, against plain PyTorch. All sides in one run.
+"""Compare engines, which compute the same network in different ways, with plain PyTorch. All sides in one run.
 
     python benchmarks/inference.py [--weights PATH] [--frames 22] [--engines eager,exact,...] [--json FILE]
 
-A cine of 9 slices and 22 frames (phantom Mouse6, its frames repeated as needed), a frame a batch. Each engine has a
-process of its own, with all cores; they take turns, frame by frame, so that what else the machine does meets all of
+A cine of 9 slices and 22 frames (phantom Mouse6, its frames repeated as needed), one frame per batch. Each engine runs
+in its own process, with all cores. They take turns, frame by frame, so that other work of the machine affects all of
 them. The base, "eager", is plain PyTorch float32 in inference mode, in the faster of its two memory formats. Ratios
-are of medians, of the wall clock and of processor time; on a busy machine the second one is the one to look at.
+are those of medians, of the wall clock and of processor time; on a busy machine the second one is more reliable.
 
-Without --weights, a network of the published width with random weights: good for times, not for the gate. The gate's
-figures are of phantom stacks at end-diastole and end-systole, and of a real one if --stack names its file.
-Engines whose package is missing are said to be so.
+Without --weights, a network of the published width with random weights is used: good for times, not for the accuracy
+check (gate). The gate uses phantom stacks at end-diastole and end-systole, and a real one if --stack names its file.
+Engines whose package is missing are reported.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def main() -> None:
         benchmark(args, Path(scratch))
 
 
-class Side:
-    """An engine in a process of its own, told line by line what to do."""
+class EngineProcess:
+    """An engine in its own process, which answers requests line by line."""
 
     def __init__(self, name: str, args: argparse.Namespace, scratch: Path) -> None:
         command = [sys.executable, __file__, "--worker", name, "--scratch", str(scratch)]
@@ -62,20 +62,20 @@ class Side:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def ask(self, what: str) -> dict[str, Any]:
-        """The answer to a request; raises RuntimeError with the last line of what went wrong."""
-        to, answers, complaints = (self.process.stdin, self.process.stdout, self.process.stderr)
-        if to is None or answers is None or complaints is None:
-            raise RuntimeError("it has no pipes")
+    def ask(self, request: str) -> dict[str, Any]:
+        """Return the answer to a request. Raises RuntimeError with the last line of the process's errors."""
+        requests, answers, errors = (self.process.stdin, self.process.stdout, self.process.stderr)
+        if requests is None or answers is None or errors is None:
+            raise RuntimeError("the process has no pipes")
         try:
-            to.write(f"{what}\n")
-            to.flush()
+            requests.write(f"{request}\n")
+            requests.flush()
             answer = answers.readline()
         except BrokenPipeError:
             answer = ""
         if not answer:
-            lines = complaints.read().strip().splitlines()
-            raise RuntimeError(lines[-1][:150] if lines else "it ended")
+            lines = errors.read().strip().splitlines()
+            raise RuntimeError(lines[-1][:150] if lines else "the process ended")
         return dict(json.loads(answer))
 
     def end(self) -> None:
@@ -84,7 +84,7 @@ class Side:
 
 
 class Worker:
-    """What runs in an engine's process."""
+    """The code that runs in the process of an engine."""
 
     def __init__(self, name: str, weights: str | None, scratch: Path, stack: Path | None) -> None:
         import torch
@@ -105,24 +105,24 @@ class Worker:
             print(json.dumps(getattr(self, line.strip())()), file=answers, flush=True)
 
     def first(self) -> dict[str, Any]:
-        """Seconds from asking for the engine to the first frame's labels."""
+        """Measure the seconds from requesting the engine to the labels of the first frame."""
         frames = self._frames()
         start = time.perf_counter()
-        self.engine = self._made()
+        self.engine = self._make_engine()
         self.engine(frames[0]).argmax(1).cpu()
         return {"seconds": time.perf_counter() - start}
 
     def frame(self) -> dict[str, Any]:
-        """A frame: seconds of the wall clock and of the processor."""
+        """Measure one frame: seconds of the wall clock and of the processor."""
         frames = self._frames()
-        self.at = (getattr(self, "at", -1) + 1) % len(frames)
+        self.index = (getattr(self, "index", -1) + 1) % len(frames)
         start, used = time.perf_counter(), time.process_time()
-        self.engine(frames[self.at]).argmax(1).cpu()
+        self.engine(frames[self.index]).argmax(1).cpu()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {"wall": time.perf_counter() - start, "cpu": time.process_time() - used, "gib": peak}
 
     def gate(self) -> dict[str, Any]:
-        """Write the logits of the gate's stacks, for the other process to compare."""
+        """Write the logits of the gate's stacks, for the main process to compare."""
         import torch
 
         from mousecmr_data.inference.engines.auto import run_engine
@@ -132,22 +132,22 @@ class Worker:
         return {}
 
     def peak(self) -> dict[str, Any]:
-        """GFLOP/s of a matrix product of 2048 × 2048, in three precisions."""
+        """Measure GFLOP/s of a matrix product of 2048 × 2048, in three precisions."""
         torch = self.torch
         a, b = torch.randn(2, 2048, 2048)
         i, k = torch.randint(-127, 127, (2, 2048, 2048), dtype=torch.int8)
         low = (a.bfloat16(), b.bfloat16())
         products = {"float32": lambda: a @ b, "bfloat16": lambda: low[0] @ low[1], "int8": lambda: torch._int_mm(i, k)}
-        found = {}
+        rates = {}
         for name, product in products.items():
             start, used = time.perf_counter(), time.process_time()
             product()
             spent = {"wall": time.perf_counter() - start, "cpu": time.process_time() - used}
-            found[name] = {clock: 2 * 2048**3 / s / 1e9 for clock, s in spent.items()}
-        return found
+            rates[name] = {clock: 2 * 2048**3 / s / 1e9 for clock, s in spent.items()}
+        return rates
 
     def arithmetic(self) -> dict[str, Any]:
-        """GFLOP of a slice: as published, and restructured."""
+        """Count the GFLOP of a slice: as published, and restructured."""
         from torch.utils.flop_counter import FlopCounterMode
 
         from mousecmr_data.inference.engines.fused import FusedNetwork
@@ -164,7 +164,7 @@ class Worker:
     def _frames(self) -> Any:
         return self.torch.load(self.scratch / "frames.pt")
 
-    def _made(self) -> Any:
+    def _make_engine(self) -> Any:
         from mousecmr_data.inference.engines import make_engine
 
         if not self.name.startswith("eager"):
@@ -176,12 +176,12 @@ class Worker:
         return engine
 
     def network_device(self) -> Any:
-        """Where the network lies."""
+        """Return the device of the network."""
         return next(self.network.parameters()).device
 
 
 def network(weights: str | None) -> Any:
-    """The network of a weights file or name; of the published width with random weights, for None."""
+    """Return the network of a weights file or name; for None, one of the published width with random weights."""
     import torch
 
     from mousecmr_data.inference.predictor import load_model
@@ -194,7 +194,7 @@ def network(weights: str | None) -> Any:
 
 
 def real_stack(path: Path) -> Any:
-    """The first frame of a mouse, as the gate takes it: (1, slice, 1, Y, X)."""
+    """Return the first frame of a mouse in the shape of the gate's stacks: (1, slice, 1, Y, X)."""
     import numpy as np
     import torch
 
@@ -206,7 +206,7 @@ def real_stack(path: Path) -> Any:
 
 
 def prepare(scratch: Path, frames: int) -> None:
-    """The cine and the gate's stacks, as files."""
+    """Write the cine and the gate's stacks as files."""
     import torch
 
     from mousecmr_data.inference.engines.auto import GATE_MOUSE, make_gate_stacks
@@ -220,11 +220,11 @@ def prepare(scratch: Path, frames: int) -> None:
 
 
 def benchmark(args: argparse.Namespace, scratch: Path) -> None:
-    """Measure and print."""
+    """Measure all engines and print the results."""
     import torch
 
+    from mousecmr_data._utils.environment import describe_processor
     from mousecmr_data.inference.engines.auto import GATE_LIMITS, compare_logits
-    from mousecmr_data.inference.engines.cache import describe_processor
 
     names = args.engines.split(",")
     if torch.cuda.is_available() and args.engines == ENGINES:
@@ -234,20 +234,20 @@ def benchmark(args: argparse.Namespace, scratch: Path) -> None:
     print(f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
     print(f"{', '.join(f'{p} {installed(p)}' for p in packages)}; weights: {args.weights or 'random'}")
     sides, first = start(names, args, scratch)
-    ruler = Side("peak", args, scratch)
-    arithmetic = ruler.ask("arithmetic")
+    reference_process = EngineProcess("peak", args, scratch)
+    arithmetic = reference_process.ask("arithmetic")
     times: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     peaks = []
     for _ in range(args.frames):
-        peaks.append(ruler.ask("peak"))
+        peaks.append(reference_process.ask("peak"))
         for name, side in sides.items():
             times[name].append(side.ask("frame"))
     for side in sides.values():
         side.ask("gate")
-    for side in [*sides.values(), ruler]:
+    for side in [*sides.values(), reference_process]:
         side.end()
-    found = summary(times, peaks, arithmetic, first)
-    report(found, arithmetic, peaks, args.frames)
+    results = summarize(times, peaks, arithmetic, first)
+    report(results, arithmetic, peaks, args.frames)
     reference = torch.load(scratch / f"{next(n for n in sides if n.startswith('eager'))}.pt")
     print("\nAgreement with eager: phantom stacks, then the real one")
     for name in sides:
@@ -256,20 +256,22 @@ def benchmark(args: argparse.Namespace, scratch: Path) -> None:
         logits, limits = torch.load(scratch / f"{name}.pt"), GATE_LIMITS[name.split()[0]]
         for ours, theirs in zip(logits, reference, strict=True):
             a = compare_logits(ours, theirs)
-            found[name].setdefault("gate", []).append({**vars(a), "within": a.passes(limits)})
+            results[name].setdefault("gate", []).append({**vars(a), "within": a.passes(limits)})
             print(f"  {name:24} {'within' if a.passes(limits) else 'BEYOND'} its gate: {a}")
     if args.json:
-        args.json.write_text(json.dumps({"engines": found, "arithmetic": arithmetic}, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps({"engines": results, "arithmetic": arithmetic}, indent=1), encoding="utf-8")
 
 
-def start(names: list[str], args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Side], dict[str, list[float]]]:
-    """Each engine's process, and its first result in seconds: with an empty cache, and in a second process."""
+def start(
+    names: list[str], args: argparse.Namespace, scratch: Path
+) -> tuple[dict[str, EngineProcess], dict[str, list[float]]]:
+    """Start a process per engine; measure the seconds to its first result, with an empty and with a warm cache."""
     sides, first = {}, {}
     for name in names:
         try:
             seconds = []
             for _ in range(2):
-                side = Side(name, args, scratch)
+                side = EngineProcess(name, args, scratch)
                 seconds.append(side.ask("first")["seconds"])
                 if len(seconds) == 1:
                     side.end()
@@ -279,36 +281,36 @@ def start(names: list[str], args: argparse.Namespace, scratch: Path) -> tuple[di
     return sides, first
 
 
-def summary(times: Any, peaks: Any, arithmetic: Any, first: Any) -> dict[str, dict[str, Any]]:
-    """Medians, ratios to the faster eager on the processor, and shares of the matrix product's speed."""
+def summarize(times: Any, peaks: Any, arithmetic: Any, first: Any) -> dict[str, dict[str, Any]]:
+    """Return medians, ratios to the faster eager on the processor, and shares of the matrix product's speed."""
 
     def median(name: str, clock: str) -> float:
         return statistics.median(t[clock] for t in times[name]) / SLICES
 
     bases = [n for n in times if n.startswith("eager") and "cuda" not in n]
-    found = {}
+    results = {}
     for name in times:
         precision = PRECISION.get(name, "float32")
-        done = arithmetic["published" if name.startswith("eager") else "restructured"]
+        gflop = arithmetic["published" if name.startswith("eager") else "restructured"]
         row = {"first_cold_s": first[name][0], "first_warm_s": first[name][1], "gib": times[name][-1]["gib"]}
         for clock in ("wall", "cpu"):
-            here = median(name, clock)
-            row[f"{clock}_ms"] = 1000 * here
-            row[f"{clock}_ratio"] = min(median(b, clock) for b in bases) / here if bases else float("nan")
-            row[f"{clock}_share"] = done / here / statistics.median(p[precision][clock] for p in peaks)
-        found[name] = row
-    return found
+            seconds = median(name, clock)
+            row[f"{clock}_ms"] = 1000 * seconds
+            row[f"{clock}_ratio"] = min(median(b, clock) for b in bases) / seconds if bases else float("nan")
+            row[f"{clock}_share"] = gflop / seconds / statistics.median(p[precision][clock] for p in peaks)
+        results[name] = row
+    return results
 
 
-def report(found: dict[str, dict[str, Any]], arithmetic: Any, peaks: Any, frames: int) -> None:
+def report(results: dict[str, dict[str, Any]], arithmetic: Any, peaks: Any, frames: int) -> None:
     """Print the table."""
     speed = {k: statistics.median(p[k]["cpu"] for p in peaks) for k in peaks[0]}
-    print(f"a slice: {', '.join(f'{k} {v:.1f} GFLOP' for k, v in arithmetic.items())}")
-    print(f"matrix product, GFLOP/s a core: {', '.join(f'{k} {v:.0f}' for k, v in speed.items())}")
-    print(f"\n{frames} frames of {SLICES} slices, in turn; medians for a slice")
-    heads = ("ms", "× eager", "CPU ms", "× eager", "of peak")
-    print(f"{'engine':24} {' '.join(f'{h:>8}' for h in heads)} {'GiB':>6} first cold, warm (s)")
-    for name, r in found.items():
+    print(f"one slice: {', '.join(f'{k} {v:.1f} GFLOP' for k, v in arithmetic.items())}")
+    print(f"matrix product, GFLOP/s per core: {', '.join(f'{k} {v:.0f}' for k, v in speed.items())}")
+    print(f"\n{frames} frames of {SLICES} slices, in turn; medians per slice")
+    columns = ("ms", "× eager", "CPU ms", "× eager", "of peak")
+    print(f"{'engine':24} {' '.join(f'{h:>8}' for h in columns)} {'GiB':>6} first cold, warm (s)")
+    for name, r in results.items():
         print(
             f"{name:24} {r['wall_ms']:8.0f} {r['wall_ratio']:8.2f} {r['cpu_ms']:8.0f} {r['cpu_ratio']:8.2f} "
             f"{100 * r['cpu_share']:7.0f}% {r['gib']:6.2f} {r['first_cold_s']:10.1f} {r['first_warm_s']:6.2f}"
@@ -316,7 +318,7 @@ def report(found: dict[str, dict[str, Any]], arithmetic: Any, peaks: Any, frames
 
 
 def installed(package: str) -> str:
-    """Version of a package."""
+    """Return the version of a package."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,11 +1,11 @@
-"""Training's loaders: this library against memcpy, plain h5py, MONAI and TorchIO. All sides in one run.
+"""Compare loaders for training: this library, memcpy, plain h5py, MONAI and TorchIO. All sides in one run.
 
     python benchmarks/loaders.py [--mice 40] [--turns 60] [--cache DIR]
 
-Labelled slices of phantom mice, batch 16, shuffled, no workers. Each loader lives in a process of its own, so that
-its memory can be told: the peak of the resident set, which for mapped files includes pages that the system can take
-back. They take turns, an epoch each, so that a busy moment of the machine meets all of them; a slow loader leaves
-after ten seconds. torch is given one thread. Loaders whose package is missing are said to be so.
+Labelled slices of phantom mice, batch 16, shuffled, no workers. Each loader runs in its own process, so that its memory
+can be measured: the peak of the resident set, which for mapped files includes pages that the system can free. They
+take turns, one epoch each, so that a busy moment of the machine affects all of them; a slow loader stops after ten
+seconds. torch uses one thread. Loaders whose package is missing are reported.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import mousecmr_data
 from mousecmr_data.dataset.cohort import Cohort
 
 BATCH = 16
-LONG = 10.0
-"""Seconds, after which a loader has had its turns."""
+MAX_SECONDS = 10.0
+"""Time after which a loader gets no more turns."""
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ LOADERS = [
 
 
 def loaders(n: int, cache: Path, turns: int) -> None:
-    """Samples a second and memory of each loader."""
+    """Print samples per second and memory of each loader."""
     print(f"\nDataLoader: labelled slices of {n} mice, batch {BATCH}, shuffled, no workers; {turns} epochs in turn")
     running = {}
     for name in LOADERS:
@@ -75,45 +75,45 @@ def loaders(n: int, cache: Path, turns: int) -> None:
         running[name] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        if not said(running[name]):  # wait: the next one starts when this one is ready
+        if not read_answer(running[name]):  # wait: the next one starts when this one is ready
             error = running.pop(name).communicate()[1].strip().splitlines()
             print(f"  {name:40} not measured: {error[-1][:120] if error else 'it ended'}")
     results: dict[str, list[dict[str, float]]] = {name: [] for name in running}
     spent = dict.fromkeys(running, 0.0)
     for turn in range(turns + 1):
         for name, process in list(running.items())[:: 1 if turn % 2 else -1]:
-            if spent[name] > LONG:
+            if spent[name] > MAX_SECONDS:
                 continue
             start = time.perf_counter()
             print("go", file=process.stdin, flush=True)
-            result = said(process)
+            result = read_answer(process)
             spent[name] += time.perf_counter() - start
             if turn:  # not the first: files are opened, pages mapped
                 results[name].append(result)
     for process in running.values():
         process.communicate()
     bound = statistics.median(r["rate"] for r in results[LOADERS[0]])
-    for name, found in results.items():
-        rate, memory = (statistics.median(r[k] for r in found) for k in ("rate", "rss"))
+    for name, rows in results.items():
+        rate, memory = (statistics.median(r[k] for r in rows) for k in ("rate", "rss"))
         print(
             f"  {name:40} {rate:9.0f} samples/s  {rate / bound:6.3f} of the bound   peak {memory:6.0f} MB resident, "
-            f"{found[0]['base']:4.0f} MB before the data   ({len(found)} epochs)"
+            f"{rows[0]['base']:4.0f} MB before the data   ({len(rows)} epochs)"
         )
     for name in (n for n in results if n.startswith("ours")):
         other = results.get("MONAI CacheDataset" + ", float32" * name.endswith("float32"), [])
-        if len(other) == len(results[name]):  # turn by turn: what the machine does else meets both
+        if len(other) == len(results[name]):  # turn by turn: other work of the machine affects both
             ratio = statistics.median(a["rate"] / b["rate"] for a, b in zip(results[name], other, strict=True))
             print(f"  {name:40} {ratio:6.2f} x MONAI CacheDataset, turn by turn")
 
 
-def said(process: Any) -> dict[str, float]:
-    """The next line of a loader's process; empty when there is none."""
+def read_answer(process: Any) -> dict[str, float]:
+    """Return the next line of a loader's process; empty if there is none."""
     line = process.stdout.readline()
     return json.loads(line) if line.strip() else {}
 
 
 def resident(which: str = "VmRSS") -> float:
-    """Resident memory now, or its peak (VmHWM), in MB."""
+    """Return the resident memory now, or its peak (VmHWM), in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(which):
             return int(line.split()[1]) / 1e3
@@ -121,7 +121,7 @@ def resident(which: str = "VmRSS") -> float:
 
 
 def serve(name: str, n: int, cache: Path) -> None:
-    """One loader: an epoch for each line that comes in, its rate and the memory so far for an answer."""
+    """Run one loader: for each line of input, one epoch; the answer is its rate and the memory so far."""
     import torch
 
     torch.set_num_threads(1)
@@ -149,8 +149,8 @@ def serve(name: str, n: int, cache: Path) -> None:
 Epoch = Callable[[], Iterator[int]]
 
 
-def labelled(cohort: Cohort) -> list[tuple[str, int, int]]:
-    """(mouse, frame, slice) of every labelled slice."""
+def list_labelled(cohort: Cohort) -> list[tuple[str, int, int]]:
+    """Return (mouse, frame, slice) of every labelled slice."""
     return [
         (mouse, frame, position)
         for mouse in cohort.mice
@@ -160,7 +160,7 @@ def labelled(cohort: Cohort) -> list[tuple[str, int, int]]:
 
 
 def memcpy(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    n = len(labelled(cohort))
+    n = len(list_labelled(cohort))
     images, masks = np.ones((n, 256, 256), np.uint16), np.ones((n, 256, 256), np.uint8)
     image, mask = np.empty((BATCH, 256, 256), np.uint16), np.empty((BATCH, 256, 256), np.uint8)
     rng = np.random.default_rng(0)
@@ -175,8 +175,8 @@ def memcpy(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
     return epoch
 
 
-def through(data: Any, collate: Any = None) -> Epoch:
-    """Epochs of a DataLoader over ``data``."""
+def make_epoch(data: Any, collate: Any = None) -> Epoch:
+    """Return a function that runs an epoch of a DataLoader over ``data``."""
     from torch.utils.data import DataLoader
 
     loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True, collate_fn=collate)
@@ -189,10 +189,10 @@ def through(data: Any, collate: Any = None) -> Epoch:
 
 
 class Plain:
-    """What anyone would write: a dataset over the HDF5 files, files kept open."""
+    """The simplest dataset over the HDF5 files; the files are kept open."""
 
     def __init__(self, cohort: Cohort, dtype: Any = None) -> None:
-        self.index, self.dtype = labelled(cohort), dtype
+        self.index, self.dtype = list_labelled(cohort), dtype
         self.files = {m: h5py.File(cohort.source.get_path(m)) for m in cohort.mice}
 
     def __len__(self) -> int:
@@ -211,7 +211,7 @@ class Plain:
 
 
 def plain(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    return through(Plain(cohort))
+    return make_epoch(Plain(cohort))
 
 
 def monai_cache(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
@@ -219,18 +219,20 @@ def monai_cache(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG00
     from monai.data import CacheDataset
 
     source = Plain(cohort, torch.float32 if "float32" in name else None)
-    return through(CacheDataset(range(len(source)), transform=loading(source), progress=False, num_workers=1))
+    return make_epoch(CacheDataset(range(len(source)), transform=make_transform(source), progress=False, num_workers=1))
 
 
 def monai_persistent(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
     from monai.data import PersistentDataset
 
     source = Plain(cohort)
-    return through(PersistentDataset(list(range(len(source))), transform=loading(source), cache_dir=cache / "monai"))
+    return make_epoch(
+        PersistentDataset(list(range(len(source))), transform=make_transform(source), cache_dir=cache / "monai")
+    )
 
 
 def torchio_subjects(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
-    """Each slice as a NIfTI file, as TorchIO reads them from disk."""
+    """Write each slice as a NIfTI file, because TorchIO reads from disk."""
     import nibabel
     import torchio
 
@@ -257,11 +259,11 @@ def torchio_subjects(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: 
             subject = data[i]
             return {"image": subject["image"].data, "label": subject["label"].data}
 
-    return through(Tensors())
+    return make_epoch(Tensors())
 
 
-def loading(source: Plain) -> Any:
-    """A deterministic MONAI transform that reads sample i: what MONAI's datasets keep the result of."""
+def make_transform(source: Plain) -> Any:
+    """Return a deterministic MONAI transform that reads sample i; MONAI's datasets cache its result."""
     from monai.transforms import Transform
 
     class Load(Transform):  # type: ignore[misc]
@@ -278,7 +280,7 @@ def ours(cohort: Cohort, name: str, cache: Path) -> Epoch:  # noqa: ARG001
 
     mode = "memory" if "memory" in name else "memmap"
     dtype = torch.float32 if "float32" in name else None
-    return through(mouse_torch.dataset(cohort, mode=mode, dtype=dtype), mouse_torch.collate)
+    return make_epoch(mouse_torch.dataset(cohort, mode=mode, dtype=dtype), mouse_torch.collate)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""A lab's own mouse, from drop to zip: the page in a browser, and the command line. All sides in one run.
+"""Time a scan from file to zip: the web page in a browser, and the command line. All sides in one run.
 
     python benchmarks/segment.py [--weights PATH] [--engine auto] [--rounds 5] [--cache DIR]
 
-A cine of 9 slices and 22 frames (phantom Mouse6) as NIfTI. The page is driven in headless Chromium: from the file's
-drop until it is looked at, and from the press of the button until the zip is on the disk, tables, movie and pictures
-included. The first round meets a page that has just been started, with what the cache of engines holds: nothing on
-a new machine. ``--weights`` stand in for the published ones. "Command" is ``mousecmr segment`` as a process of its own.
+A cine of 9 slices and 22 frames (phantom Mouse6) as NIfTI. The page is driven in headless Chromium. Two times are
+measured: from the drop of the file until it is listed, and from the press of the button until the zip is on the disk,
+with tables, movie and pictures. The first round uses a page that was just started, and whatever the cache of engines
+holds (nothing on a new machine). ``--weights`` replaces the published weights. "Command" is ``mousecmr segment`` as a
+separate process.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ import uvicorn
 from playwright.sync_api import sync_playwright
 from region import cine
 
+from mousecmr_data._utils.environment import describe_processor
 from mousecmr_data.formats.nifti import write_nifti_images
-from mousecmr_data.inference.engines.cache import describe_processor
 from mousecmr_data.inference.predictor import load_model
-from mousecmr_data.pipeline.analysis import PUBLISHED_WEIGHTS
+from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS
 from mousecmr_data.web.app import create_app
 from mousecmr_data.web.config import SMALL_WEIGHTS, ServerConfig
 
 ARGS = ["--headless=new", "--no-sandbox", "--disable-gpu"]
-PATIENCE_MS = 600_000
+TIMEOUT_MS = 600_000
 
 
 def main() -> None:
@@ -50,59 +51,58 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         mouse = Path(scratch) / "mouse.nii.gz"
         write_nifti_images(cine("Mouse6"), mouse)
-        print(
-            f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.weights}, {args.engine}"
-        )
+        machine = f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}"
+        print(f"{machine}; {args.weights}, {args.engine}")
         page, command = page_times(args, mouse), []
         for k in range(args.rounds):
             command.append(command_time(args, mouse, Path(scratch) / f"out{k}"))
-        print(f"page, first job: {page[0][0]:.1f} s looked at, {page[0][1]:.1f} s from the button to the zip")
-        said("page, drop to looked at", [a for a, _ in page[1:]])
-        said("page, button to zip on disk", [b for _, b in page[1:]])
-        said("page, drop to zip", [a + b for a, b in page[1:]])
-        said("command, start of process to its end", command)
+        print(f"page, first job: {page[0][0]:.1f} s until listed, {page[0][1]:.1f} s from the button to the zip")
+        print_times("page, drop to listed", [a for a, _ in page[1:]])
+        print_times("page, button to zip on disk", [b for _, b in page[1:]])
+        print_times("page, drop to zip", [a + b for a, b in page[1:]])
+        print_times("command, start of process to its end", command)
 
 
-def said(what: str, times: list[float]) -> None:
-    """Median and range."""
-    print(f"{what}: {statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})")
+def print_times(title: str, times: list[float]) -> None:
+    """Print median and range."""
+    print(f"{title}: {statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})")
 
 
 def page_times(args: argparse.Namespace, mouse: Path) -> list[tuple[float, float]]:
-    """Seconds until a dropped file was looked at, and from the button to the zip; a page each, the first one too."""
+    """Return, for one page per round and the first job, the seconds from drop to listed and from button to zip."""
     times = []
-    with served(args) as address, sync_playwright() as p:
+    with serve_page(args) as address, sync_playwright() as p:
         browser = p.chromium.launch(executable_path=args.chromium, args=ARGS)
         for _ in range(args.rounds + 1):
             page = browser.new_context(accept_downloads=True).new_page()
-            page.set_default_timeout(PATIENCE_MS)
+            page.set_default_timeout(TIMEOUT_MS)
             page.goto(address)
             page.wait_for_selector("#segment:enabled")
             start = time.perf_counter()
             page.set_input_files("[data-input=files]", str(mouse))
             page.wait_for_selector("#seen .m-expected")
-            looked = time.perf_counter() - start
+            listed = time.perf_counter() - start
             start = time.perf_counter()
             page.click("#segment")
             page.wait_for_selector("#status .m-done")
-            with page.expect_download() as waiting:
+            with page.expect_download() as download:
                 page.click("#download a")
-            waiting.value.save_as(mouse.with_name("results.zip"))
-            times.append((looked, time.perf_counter() - start))
+            download.value.save_as(mouse.with_name("results.zip"))
+            times.append((listed, time.perf_counter() - start))
             page.close()
         browser.close()
     return times
 
 
 @contextmanager
-def served(args: argparse.Namespace) -> Iterator[str]:
-    """The page's address; other weights than phantom-small pass for the published ones, under their own name."""
+def serve_page(args: argparse.Namespace) -> Iterator[str]:
+    """Serve the page and yield its address; weights other than phantom-small take the place of the published ones."""
     options = ServerConfig(
         weights=SMALL_WEIGHTS if args.weights == SMALL_WEIGHTS else PUBLISHED_WEIGHTS, cache=args.cache
     )
     app: Any = create_app(options)
-    loaded = load_model(args.weights, engine=args.engine, cache=args.cache)
-    app.state.service.predictors[options.weights] = loaded
+    predictor = load_model(args.weights, engine=args.engine, cache=args.cache)
+    app.state.service.predictors[options.weights] = predictor
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -113,7 +113,7 @@ def served(args: argparse.Namespace) -> Iterator[str]:
 
 
 def command_time(args: argparse.Namespace, mouse: Path, folder: Path) -> float:
-    """Seconds of ``mousecmr segment``."""
+    """Return the seconds of ``mousecmr segment``."""
     command = [str(Path(sys.executable).with_name("mousecmr")), "segment", str(mouse), "--weights", args.weights]
     command += ["--engine", args.engine, "-o", str(folder), *(["--cache", str(args.cache)] if args.cache else [])]
     start = time.perf_counter()

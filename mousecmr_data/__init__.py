@@ -1,7 +1,7 @@
-"""The first open dataset of mouse cardiac MRI: download it, verify it, load it, benchmark on it, segment your own mice.
+"""Download, verify, load and benchmark the first open dataset of mouse cardiac MRI, and segment your own mice.
 
 Start with ``mousecmr_data.load(split="train")`` and ``mousecmr_data.segment("scan/", "results/")``. Importing this
-package is fast: each public name is imported when it is first used. docs/api.md lists what is public and stable.
+package is fast: each public name is imported on first use. docs/api.md lists the public, stable names.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""The version of this package: its only owner, so that no module needs the package's root for it."""
+"""The version of this package; in its own module, so that other modules need not import the package's root."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,7 @@
-"""Every error the library raises on purpose.
+"""Errors raised by this library.
 
-Each message says what was found, what was expected and what to type next. Errors that
-correspond to a built-in kind also inherit from it, so ``except FileNotFoundError`` and
-``except KeyError`` keep working.
+Each message says what was found, what was expected and what to type next. Errors that correspond to a built-in type
+also inherit from it, so ``except FileNotFoundError`` and ``except KeyError`` keep working.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 class MouseCMRError(Exception):
     """Base of all errors of this library.
 
-    Parameters are plain sentences: ``found`` (what is there), ``expected`` (what should be) and
-    ``next_step`` (what to type now). They are joined into the message and kept as attributes.
+    Parameters are plain sentences: ``found`` (what is wrong), ``expected`` (what should be) and ``next_step`` (what to
+    type next). They are joined into the message and kept as attributes.
     """
 
     def __init__(self, found: str, expected: str | None = None, next_step: str | None = None) -> None:
@@ -24,7 +23,7 @@ class MouseCMRError(Exception):
             parts.append(f"Next: {next_step}")
         super().__init__("\n".join(parts))
 
-    def __str__(self) -> str:  # KeyError would show the repr of its argument
+    def __str__(self) -> str:  # KeyError would return the repr of its argument
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[type, tuple[str, str | None, str | None]]:
@@ -40,23 +39,23 @@ class UnknownNameError(MouseCMRError, KeyError):
 
 
 class ArgumentError(MouseCMRError, ValueError):
-    """An argument has a value that makes no sense here."""
+    """An argument has a value that is not valid here."""
 
 
 class MissingDataError(MouseCMRError, FileNotFoundError):
-    """Files that are needed are not on this disk and were not (or could not be) downloaded."""
+    """Needed files are not on this disk and were not (or could not be) downloaded."""
 
 
 class DownloadError(MouseCMRError, OSError):
-    """No source delivered a file; the cache is as it was before."""
+    """No source delivered a file; the cache is unchanged."""
 
 
 class ChecksumError(DownloadError):
-    """Bytes arrived, but they are not the bytes the manifest names."""
+    """The received bytes do not match the manifest."""
 
 
 class UploadError(MouseCMRError, OSError):
-    """A hub did not take a dataset; what was there before is still there."""
+    """A hub did not accept a dataset; its previous content is unchanged."""
 
 
 class CacheError(MouseCMRError, OSError):
@@ -68,7 +67,7 @@ class FileLayoutError(MouseCMRError, ValueError):
 
 
 class LabelError(MouseCMRError, ValueError):
-    """A mask holds labels other than 0 (background), 1 (LV myocardium) and 2 (LV blood pool)."""
+    """A mask has labels other than 0 (background), 1 (LV myocardium) and 2 (LV blood pool)."""
 
 
 class UnitsError(MouseCMRError, ValueError):
@@ -76,11 +75,11 @@ class UnitsError(MouseCMRError, ValueError):
 
 
 class UnlabelledError(MouseCMRError, ValueError):
-    """Something that needs ground truth was asked of frames that nobody segmented."""
+    """Ground truth is needed for frames that were not segmented."""
 
 
 class PredictionError(MouseCMRError, ValueError):
-    """Predictions are missing, or do not fit the mice that they are said to be of."""
+    """Predictions are missing, or do not fit their mice."""
 
 
 class MissingExtraError(MouseCMRError, ImportError):
@@ -88,8 +87,7 @@ class MissingExtraError(MouseCMRError, ImportError):
 
     @classmethod
     def from_module(cls, module: str, extra: str) -> MissingExtraError:
-        """The error for a missing ``module`` that the extra ``extra`` installs."""
+        """Return the error for a missing ``module`` that the extra ``extra`` installs."""
         return cls(
-            f"The Python package {module!r} is not installed.",
-            next_step=f"pip install 'mousecmr-data[{extra}]'",
+            f"The Python package {module!r} is not installed.", next_step=f"pip install 'mousecmr-data[{extra}]'"
         )

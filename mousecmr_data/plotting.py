@@ -1,11 +1,12 @@
-"""Pictures of one mouse: the ED/ES montage with mask outlines, and volume over time.
+"""Figures of one mouse: ED/ES montage with mask outlines, volumes over time, and the moving slices as a GIF or WebP.
 
-Functions take a dataset of the cine model and return a matplotlib ``Figure``; ``save`` writes it.
-Every picture of synthetic data says so.
+``plot_…`` functions take a dataset of the cine model and return a matplotlib ``Figure``; ``save_figure`` writes it.
+Every figure of synthetic data says so.
 """
 
 from __future__ import annotations
 
+import math
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,10 @@ from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, UnlabelledError
 from mousecmr_data.metrics.volumes import measure
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
-from mousecmr_data.schema.phases import ED, ES, INFLOW, UNLABELLED
+from mousecmr_data.schema.phases import ED, ES, INFLOW, UNKNOWN, UNLABELLED
 from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, NOT_PUBLISHED
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -33,44 +33,40 @@ MARGIN_MM = 2.5
 
 
 def plot_montage(ds: xr.Dataset) -> Figure:
-    """All slices (columns) of the labelled frames, at most ED, ES and two more (rows), with outlines.
+    """Plot all slices (columns) of the labelled frames, at most ED, ES and two more (rows), with outlines.
 
     An unlabelled mouse shows its first frame, without outlines. Reads only these frames.
     """
-    labelled = np.flatnonzero(ds["labelled"].values)
-    frames = _select_frames(ds["phase"].values, labelled) if labelled.size else np.array([0])
-    few = ds.isel(frame=frames)
-    images = few[IMAGE].transpose(*DIMS).values
-    has_mask = MASK in ds and labelled.size > 0
-    masks = few[MASK].transpose(*DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
+    labelled, phases = np.flatnonzero(ds["labelled"].values).tolist(), ds["phase"].values
+    selected = ds.isel(frame=sorted(labelled, key=lambda i: phases[i] not in (ED, ES))[:4] or [0])
+    images = selected[IMAGE].transpose(*DIMS).values
+    has_mask = MASK in ds and bool(labelled)
+    masks = selected[MASK].transpose(*DIMS).values if has_mask else np.zeros(images.shape, np.uint8)
     dy, dx = get_spacing(ds)[1:]
-    part = find_crop(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
-    images, masks = images[..., part[0], part[1]], masks[..., part[0], part[1]]
+    crop = (..., *find_crop(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx)))
+    images, masks = images[crop], masks[crop]
     n_rows, n_slices = images.shape[:2]
     height = images.shape[2] * dy / (images.shape[3] * dx)
     figure = create_figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
-    axes = figure.subplots(
-        n_rows,
-        n_slices,
-        squeeze=False,
-        gridspec_kw={"wspace": 0.03, "hspace": 0.03, "left": 0.035, "right": 0.995, "top": 0.86, "bottom": 0.08},
-    )
+    spacing = {"wspace": 0.03, "hspace": 0.03, "left": 0.035, "right": 0.995, "top": 0.86, "bottom": 0.08}
+    axes = figure.subplots(n_rows, n_slices, squeeze=False, gridspec_kw=spacing)
     window = np.percentile(images, (0.5, 99.7))
     for row in range(n_rows):
         for column in range(n_slices):
             ax = axes[row, column]
             ax.imshow(images[row, column], cmap="gray", vmin=window[0], vmax=window[1], aspect=dy / dx)
-            _draw_outline(ax, masks[row, column])
-            ax.set_xticks([])
-            ax.set_yticks([])
+            mask = masks[row, column]
+            for level, label in ((0.5, Label.MYOCARDIUM), (1.5, Label.BLOOD_POOL)):
+                if (mask > level).any():
+                    ax.contour(mask.astype(np.float32), [level], colors=[COLOURS[label]], linewidths=0.8)
+            ax.set(xticks=[], yticks=[])
             if row == 0:
-                ax.set_title(f"slice {int(few['slice'].values[column])}", color="0.7", fontsize=7, pad=2)
-        phase, time = str(few["phase"].values[row]), float(few["time"].values[row])
-        name = "frame" if phase in (UNLABELLED, "unknown") else phase
-        number = int(few["frame"].values[row])
+                ax.set_title(f"slice {int(selected['slice'].values[column])}", color="0.7", fontsize=7, pad=2)
+        phase, time = str(selected["phase"].values[row]), float(selected["time"].values[row])
+        name = "frame" if phase in (UNLABELLED, UNKNOWN) else phase
+        number = int(selected["frame"].values[row])
         axes[row, 0].set_ylabel(f"{name} {number}\n{time:.0f} ms", color="white", fontsize=8)
-    bar = 2.0 / dx
-    axes[-1, -1].plot([4, 4 + bar], [images.shape[2] - 5] * 2, color="white", lw=2)
+    axes[-1, -1].plot([4, 4 + 2.0 / dx], [images.shape[2] - 5] * 2, color="white", lw=2)
     axes[-1, -1].text(4, images.shape[2] - 8, "2 mm", color="white", fontsize=7)
     figure.text(0.006, 0.975, make_title(ds), color="white", fontsize=10, va="top")
     if has_mask:
@@ -82,9 +78,9 @@ def plot_montage(ds: xr.Dataset) -> Figure:
 
 
 def plot_volume_curve(ds: xr.Dataset) -> Figure:
-    """Blood-pool volume and myocardial mass over the cine; unlabelled frames are marked, not guessed."""
-    m = measure(ds)
-    frames, time = m.frames, ds["time"].values
+    """Plot blood-pool volume and myocardial mass over the cine; unlabelled frames are marked, not interpolated."""
+    measures = measure(ds)
+    frames, time = measures.frames, ds["time"].values
     figure = create_figure(figsize=(6.4, 4.4))
     volume, mass = figure.subplots(
         2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw={"left": 0.13, "right": 0.97, "top": 0.86, "bottom": 0.13}
@@ -104,39 +100,30 @@ def plot_volume_curve(ds: xr.Dataset) -> Figure:
         ax.tick_params(axis="x", length=0)
     for row in frames[main].itertuples():
         name = str(row.phase) if row.phase in (ED, ES) else "labelled"
-        volume.annotate(
-            f"{name} {row.blood_pool_ul:.1f} µL",
-            (row.time_ms, row.blood_pool_ul),
-            textcoords="offset points",
-            xytext=(6, 6 if row.phase != ES else -14),
-            fontsize=8,
-        )
+        text, point = f"{name} {row.blood_pool_ul:.1f} µL", (row.time_ms, row.blood_pool_ul)
+        offset = (6, -14 if row.phase == ES else 6)
+        volume.annotate(text, point, textcoords="offset points", xytext=offset, fontsize=8)
     inflow = "; open: frames with inflow artefacts" if (~main).any() else ""
     mass.set_xlabel(f"time after the trigger (ms); grey: frames that nobody segmented{inflow}", fontsize=8)
     step = float(time[1] - time[0]) if time.size > 1 else 5.0
     mass.set_xlim(float(time[0]) - step, max(float(time[-1]), float(time[0]) + 4 * step) + step)
-    known = np.isfinite(m.ef_percent)
-    numbers = f"SV {m.sv_ul:.1f} µL, EF {m.ef_percent:.1f} %" if known else "EF: no ED/ES pair"
+    numbers = f"SV {measures.sv_ul:.1f} µL, EF {measures.ef_percent:.1f} %"
+    if not np.isfinite(measures.ef_percent):
+        numbers = "EF: no ED/ES pair"
     figure.text(0.02, 0.97, f"{make_title(ds)}\n{numbers}", fontsize=9, va="top")
     return figure
 
 
 def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
-    """Write ``figure`` as PNG at 150 dots per inch, making the folder if need be."""
+    """Write ``figure`` as PNG at 150 dots per inch; missing folders are created."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=150, facecolor=figure.get_facecolor())
     return target
 
 
-def _select_frames(phase: NDArray[np.str_], labelled: NDArray[np.intp]) -> NDArray[np.intp]:
-    """ED and ES first, whatever else is labelled; four at most."""
-    pair = [i for i in labelled if phase[i] in (ED, ES)]
-    return np.array([*pair, *(i for i in labelled if i not in pair)][:4])
-
-
 def create_figure(**options: Any) -> Figure:
-    """An empty matplotlib figure, outside of pyplot; names the extra where matplotlib is missing."""
+    """Create an empty matplotlib figure without pyplot; the error for a missing matplotlib names the extra."""
     try:
         from matplotlib.figure import Figure
     except ImportError as e:
@@ -145,21 +132,15 @@ def create_figure(**options: Any) -> Figure:
 
 
 def make_title(ds: xr.Dataset) -> str:
-    """Name, source and group of a mouse, and that it is synthetic if it is."""
+    """Return name, source and group of a mouse, and the mark of synthetic data."""
     synthetic = " (SYNTHETIC)" if ds.attrs.get("synthetic") else ""
     phenotype = ds.attrs.get("phenotype", NOT_PUBLISHED)
     group = "" if phenotype == NOT_PUBLISHED else f", {phenotype}"
     return f"{ds.attrs.get('mouse', 'mouse')}{synthetic}, {ds.attrs.get('source', '')}{group}"
 
 
-def _draw_outline(ax: Axes, mask: NDArray[np.uint8]) -> None:
-    for level, label in ((0.5, Label.MYOCARDIUM), (1.5, Label.BLOOD_POOL)):
-        if (mask > level).any():
-            ax.contour(mask.astype(np.float32), [level], colors=[COLOURS[label]], linewidths=0.8)
-
-
 def find_crop(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[slice, slice]:
-    """The part of the plane to show: the left ventricle and a margin; everything without one."""
+    """Return the rows and columns to show: the left ventricle and a margin, or everything if no mask is set."""
     n_y, n_x = masks.shape[-2:]
     rows, columns = np.nonzero(masks.any(axis=(0, 1)))
     if rows.size == 0:
@@ -172,26 +153,22 @@ def find_crop(masks: NDArray[np.uint8], margin_y: int, margin_x: int) -> tuple[s
     )
 
 
-# MERGED plotting: A mouse in motion: all slices side by side, outlines of a mask, as an animated GIF.
-
-
 ZOOM = 2
 N_GREYS = 120
-"""Palette entries for grey; the outlines' colours follow."""
+"""Palette entries for grey; the colours of the outlines follow them."""
 MOVIE_COLUMNS = 5
 HEADER_PIXELS = 38
 """Pixels above the images for two lines of text."""
 SLOW_DOWN = 20
-"""A heart beat of a tenth of a second is shown this many times slower."""
+"""Factor by which a heart beat of a tenth of a second is slowed down."""
 
 
 def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, note: str = "") -> Path:
-    """Write every frame of ``ds`` with the outlines of the variable ``mask`` to ``path``, a GIF or, by its
-    ending, an animated WebP (a sixth of the size). ``note`` is written below the images.
+    """Write all frames of ``ds`` with the outlines of the variable ``mask`` to ``path``, and ``note`` below the images.
 
-    Of the experts' ``mask``, only labelled frames are drawn and counted; any other variable is taken to have
-    every frame. The text shows the time and the blood pool's volume. Raises :class:`UnlabelledError` where
-    there is no such variable.
+    The suffix of ``path`` selects an animated GIF or WebP (a sixth of the size). Of the experts' ``mask``, only
+    labelled frames are drawn and counted; any other variable is assumed to have masks in all frames. The text shows
+    the time and the blood pool's volume. Raises :class:`UnlabelledError` if the variable does not exist.
     """
     try:
         import matplotlib  # noqa: F401 (brings Pillow and a font with it)
@@ -201,20 +178,20 @@ def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, not
         raise UnlabelledError(f"{ds.attrs.get('mouse', 'This mouse')} has no variable {mask!r}.", "masks to draw")
     images = ds[IMAGE].transpose(*DIMS).values
     labels = ds[mask].transpose(*DIMS).values
-    known = ds["labelled"].values if mask == MASK else np.ones(len(images), bool)
+    has_mask = ds["labelled"].values if mask == MASK else np.ones(len(images), bool)
     dz, dy, dx = get_spacing(ds)
-    part = find_crop(labels[known], round(MARGIN_MM / dy), round(MARGIN_MM / dx))
-    images, labels = images[..., part[0], part[1]], labels[..., part[0], part[1]]
+    crop = (..., *find_crop(labels[has_mask], round(MARGIN_MM / dy), round(MARGIN_MM / dx)))
+    images, labels = images[crop], labels[crop]
     low, high = np.percentile(images, (0.5, 99.7))
     grey = (np.clip((images - low) / max(high - low, 1.0), 0, 1) * (N_GREYS - 1)).astype(np.uint8)
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * dz * dy * dx
     heading = make_title(ds) + ("" if mask == MASK else f"; masks: {ds[mask].attrs.get('weights', mask)}")
     pages = []
     for frame, time in enumerate(ds["time"].values):
-        volume = f"blood pool {volumes[frame]:.1f} µL" if known[frame] else "not segmented"
-        when = f"{time:.0f} ms" if ds.attrs.get("frame_time_known", True) else f"frame {frame}"
-        page = _tile_slices(grey[frame], labels[frame] if known[frame] else np.zeros_like(labels[frame]))
-        pages.append(_add_text(page, f"{heading}\n{when}   {volume}", note))
+        volume = f"blood pool {volumes[frame]:.1f} µL" if has_mask[frame] else "not segmented"
+        time_text = f"{time:.0f} ms" if ds.attrs.get("frame_time_known", True) else f"frame {frame}"
+        page = _tile_slices(grey[frame], labels[frame] if has_mask[frame] else np.zeros_like(labels[frame]))
+        pages.append(_add_text(page, f"{heading}\n{time_text}   {volume}", note))
     step = float(np.diff(ds["time"].values).mean()) if len(pages) > 1 else 5.0
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -223,15 +200,14 @@ def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, not
 
 
 def _tile_slices(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The slices (n, y, x) of one frame as a grid of palette entries, below room for text."""
+    """Arrange the slices (n, y, x) of one frame in a grid of palette entries, below empty rows for text."""
     n, n_y, n_x = images.shape
     columns = min(MOVIE_COLUMNS, n)
-    rows = -(-n // columns)
-    page = np.zeros((HEADER_PIXELS + rows * n_y * ZOOM, columns * n_x * ZOOM), np.uint8)
-    for i in range(n):
+    page = np.zeros((HEADER_PIXELS + math.ceil(n / columns) * n_y * ZOOM, columns * n_x * ZOOM), np.uint8)
+    for i, (image, mask) in enumerate(zip(images, labels, strict=True)):
         row, column = divmod(i, columns)
-        tile = ndimage.zoom(images[i], ZOOM, order=1, grid_mode=True, mode="nearest")
-        enlarged = labels[i].repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+        tile = ndimage.zoom(image, ZOOM, order=1, grid_mode=True, mode="nearest")
+        enlarged = mask.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
         for number, label in enumerate(COLOURS):
             inside = enlarged >= label
             tile[inside & ~ndimage.binary_erosion(inside)] = N_GREYS + number
@@ -241,7 +217,7 @@ def _tile_slices(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArra
 
 
 def _add_text(page: NDArray[np.uint8], above: str, below: str) -> Image.Image:
-    """The page as a picture with its palette, with text above, and below as many lines as it takes."""
+    """Make an image of the page with its palette, with text above, and the wrapped lines of ``below`` under it."""
     from matplotlib.font_manager import findfont
     from PIL import Image, ImageDraw, ImageFont
 

@@ -1,4 +1,4 @@
-"""Write, or with --check compare, CITATION.cff, from the embedded manifest and the package's metadata.
+"""Write CITATION.cff from the embedded manifest and the package's metadata, or with --check compare it.
 
 python scripts/make_citation.py [--check]
 """
@@ -21,7 +21,7 @@ def main() -> int:
     text = make_cff(load_manifest())
     if parser.parse_args().check:
         same = PATH.exists() and PATH.read_text(encoding="utf-8") == text
-        print(f"{PATH.name}: {'as made' if same else 'DIFFERS from what the script makes'}")
+        print(f"{PATH.name}: {'up to date' if same else 'DIFFERS from the output of this script'}")
         return int(not same)
     PATH.write_text(text, encoding="utf-8")
     print(f"{PATH.name}: written")

@@ -1,10 +1,10 @@
-"""Write, or with --check compare, the manifest files that no one should type by hand.
+"""Write the generated files of the manifest, or with --check compare them.
 
     python scripts/make_manifests.py path/to/upstream_files.csv [--check]
 
-files.csv   one row a mouse from the list of git blob SHA-1 (mouse,path,git_blob_sha1); SHA-256 and
-            size, known only after a download (`mousecmr lock export`), are kept where present.
-splits.toml the split "upstream-notebook" from its rule: the names sorted as strings, shuffled by
+files.csv   one row per mouse from the list of git blob SHA-1 (mouse,path,git_blob_sha1); SHA-256 and
+            size, known only after a download (`mousecmr lock export`), are kept if present.
+splits.toml the split "upstream-notebook" by its rule: the names sorted as strings, shuffled by
             NumPy's legacy generator with seed 42; first 90 train, next 15 validation, last 25 test.
 """
 
@@ -23,24 +23,24 @@ COLUMNS = ["mouse", "path", "git_blob_sha1", "sha256", "size"]
 SIZES = {"train": 90, "validation": 15, "test": 25}
 
 
-def files_csv(upstream: Path, present: Path) -> str:
-    """The text of files.csv."""
-    learnt: dict[str, dict[str, str]] = {}
-    if present.exists():
-        with present.open(newline="") as f:
-            learnt = {row["git_blob_sha1"]: row for row in csv.DictReader(f)}
+def make_files_csv(upstream: Path, existing: Path) -> str:
+    """Return the text of files.csv."""
+    known: dict[str, dict[str, str]] = {}
+    if existing.exists():
+        with existing.open(newline="") as f:
+            known = {row["git_blob_sha1"]: row for row in csv.DictReader(f)}
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     with upstream.open(newline="") as f:
         for row in csv.DictReader(f):
-            old = learnt.get(row["git_blob_sha1"], {})
+            old = known.get(row["git_blob_sha1"], {})
             writer.writerow({**row, "sha256": old.get("sha256", ""), "size": old.get("size", "")})
     return out.getvalue()
 
 
-def splits_toml(mice: list[str]) -> str:
-    """The text of splits.toml."""
+def make_splits_toml(mice: list[str]) -> str:
+    """Return the text of splits.toml."""
     names = sorted(mice)
     np.random.seed(42)  # noqa: NPY002 (the rule is the legacy generator's)
     np.random.shuffle(names)  # noqa: NPY002
@@ -74,20 +74,20 @@ def main() -> int:
     parser.add_argument("upstream", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on a difference")
     args = parser.parse_args()
-    files = files_csv(args.upstream, FOLDER / "files.csv")
+    files = make_files_csv(args.upstream, FOLDER / "files.csv")
     mice = [row["mouse"] for row in csv.DictReader(io.StringIO(files))]
-    texts = {"files.csv": files, "splits.toml": splits_toml(mice)}
-    bad = 0
+    texts = {"files.csv": files, "splits.toml": make_splits_toml(mice)}
+    different = 0
     for name, text in texts.items():
         path = FOLDER / name
         if args.check:
             same = path.exists() and path.read_text() == text
-            bad += not same
-            print(f"{name}: {'as made' if same else 'DIFFERS from what the script makes'}")
+            different += not same
+            print(f"{name}: {'up to date' if same else 'DIFFERS from the output of this script'}")
         else:
             path.write_text(text)
             print(f"{name}: written")
-    return int(bool(bad))
+    return int(bool(different))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many files of the package a value crosses on four ways: python scripts/walks.py [--list] [--json]
+"""Count the files of the package that four common tasks pass through: python scripts/walks.py [--list] [--json]
 
-Each way is run once under ``sys.setprofile``, after all modules were imported and the engine was chosen. A file counts when one of its functions
-runs; a crossing is a call from one file of the package into another. Exit status 1 where a way is longer than its
-limit. The mice are synthetic.
+Each task runs once under ``sys.setprofile``, after all modules were imported and the engine was chosen. A file counts
+if one of its functions runs; a crossing is a call from one file of the package into another. Exit status 1 if a task
+passes through more files than its limit. The mice are synthetic.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ LIMITS = {
     "DICOM folder to masks and CSV": 40,
     "prediction folder to report": 30,
 }
-"""Most files that each way may enter."""
+"""The most files that each task may pass through."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="name the files")
-    parser.add_argument("--json", action="store_true", help="JSON on standard output")
+    parser.add_argument("--list", action="store_true", help="list the files")
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["MOUSECMR_CACHE"] = str(Path(scratch) / "cache")
-        found = {name: count_files(way) for name, way in prepare_ways(Path(scratch)).items()}
+        counts = {name: count_files(task) for name, task in prepare_tasks(Path(scratch)).items()}
     if args.json:
-        print(json.dumps({k: {"files": sorted(v), "crossings": n, "limit": LIMITS[k]} for k, (v, n) in found.items()}))
+        print(json.dumps({k: {"files": sorted(v), "crossings": n, "limit": LIMITS[k]} for k, (v, n) in counts.items()}))
     else:
-        for name, (files, crossings) in found.items():
+        for name, (files, crossings) in counts.items():
             print(f"{name}: {len(files)} files (at most {LIMITS[name]}), {crossings} crossings")
             if args.list:
                 print("  " + "\n  ".join(sorted(files)))
-    sys.exit(any(len(files) > LIMITS[name] for name, (files, _) in found.items()))
+    sys.exit(any(len(files) > LIMITS[name] for name, (files, _) in counts.items()))
 
 
-def count_files(way: Callable[[], object]) -> tuple[set[str], int]:
-    """Run ``way``: the package's files whose functions ran, and the calls from one of them into another."""
+def count_files(task: Callable[[], object]) -> tuple[set[str], int]:
+    """Run ``task``; return the package's files whose functions ran, and the number of calls between two of them."""
     package = str(ROOT / "mousecmr_data") + os.sep
     files: set[str] = set()
     crossings = 0
 
-    def watch(frame: FrameType, event: str, _argument: Any) -> None:
+    def record(frame: FrameType, event: str, _argument: Any) -> None:
         nonlocal crossings
         name = frame.f_code.co_filename
         if event != "call" or not name.startswith(package) or frame.f_code.co_name == "<module>":
@@ -63,18 +63,18 @@ def count_files(way: Callable[[], object]) -> tuple[set[str], int]:
         caller = frame.f_back.f_code.co_filename if frame.f_back else ""
         crossings += caller.startswith(package) and caller != name
 
-    threading.setprofile(watch)
-    sys.setprofile(watch)
+    threading.setprofile(record)
+    sys.setprofile(record)
     try:
-        way()
+        task()
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
     return files, crossings
 
 
-def prepare_ways(scratch: Path) -> dict[str, Callable[[], object]]:
-    """Make what the ways start from, import everything, and return the ways by name."""
+def prepare_tasks(scratch: Path) -> dict[str, Callable[[], object]]:
+    """Import all modules, make the inputs of the tasks, and return the tasks by name."""
     import mousecmr_data
     from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 
@@ -84,21 +84,17 @@ def prepare_ways(scratch: Path) -> dict[str, Callable[[], object]]:
     sys.path.insert(0, str(ROOT / "tests"))
     scanner_files = import_module("scanner_files")
 
-    phantom = mousecmr_data.fetch(["Mouse6"], source="phantom", progress=False)["Mouse6"]
-    files = scratch / "files"
-    files.mkdir()
-    (files / "Mouse6.h5").write_bytes(phantom.read_bytes())
-    manifest = scratch / "manifest"
+    phantom = mousecmr_data.fetch(["Mouse6"], source="phantom", progress=False)["Mouse6"].read_bytes()
+    files, manifest, predicted = scratch / "files", scratch / "manifest", scratch / "predicted"
+    for folder in (files, predicted):
+        folder.mkdir()
+        (folder / "Mouse6.h5").write_bytes(phantom)
     create_manifest(files, manifest, DatasetInfo("walks", synthetic=True), splits={"test": ["Mouse6"]})
     mousecmr_data.fetch(source=manifest, progress=False)
-    truth = mousecmr_data.open_mouse("Mouse6", source=manifest)
-    few = truth.isel(frame=slice(0, 8))
-    scanner_files.dicom_classic(few["image"].values, scratch / "dicom")
-    predicted = scratch / "predicted"
-    predicted.mkdir()
-    (predicted / "Mouse6.h5").write_bytes(phantom.read_bytes())
-
-    mousecmr_data.load_model("phantom-small").segment(few.isel(slice=[4]))  # engines are tried out once per computer
+    eight_frames = mousecmr_data.open_mouse("Mouse6", source=manifest).isel(frame=slice(0, 8))
+    scanner_files.dicom_classic(eight_frames["image"].values, scratch / "dicom")
+    # The first use of an engine on a computer runs its accuracy check, which shall not be counted.
+    mousecmr_data.load_model("phantom-small").segment(eight_frames.isel(slice=[4]))
 
     def read_pixels() -> object:
         return mousecmr_data.open_mouse("Mouse6", source=manifest)["image"][0, 0].values

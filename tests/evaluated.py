@@ -1,4 +1,4 @@
-"""Small mice with exact volumes, for tests of the evaluation."""
+"""Small mice with exact volumes, for the tests of the evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VOXEL_UL = 0.01
 
 
 def stack(pool_ul: float, mass_mg: float, shape: tuple[int, int, int] = (5, 64, 64)) -> NDArray[np.uint8]:
-    """Labels (slice, y, x) with a blood pool and a myocardium of exactly so many voxels, one after the other."""
+    """Return labels (slice, y, x) with exact volumes of blood pool and myocardium, one after the other in memory."""
     pool, muscle = round(pool_ul / VOXEL_UL), round(mass_mg / 1.05 / VOXEL_UL)
     flat = np.zeros(int(np.prod(shape)), np.uint8)
     assert pool + muscle <= flat.size
@@ -31,7 +31,7 @@ def mouse(
     voxel: Sequence[float] = VOXEL,
     **attrs: Any,
 ) -> xr.Dataset:
-    """A mouse with ``masks`` (frame, slice, y, x); every frame is labelled unless ``labelled`` says which."""
+    """Return a mouse with ``masks`` (frame, slice, y, x); every frame is labelled, or those in ``labelled``."""
     frames = list(range(len(masks))) if labelled is None else list(labelled)
     image = (masks.astype(np.uint16) + 1) * 1000
     about = {"mouse": name, "source": "test", "version": "1", "synthetic": False, "phenotype": "control", **attrs}
@@ -39,16 +39,16 @@ def mouse(
 
 
 def ring(centre: tuple[float, float], inner: float, outer: float, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """A round heart: labels (slice, y, x); it tapers along the slices, and lies off the plane's centre."""
+    """Return the labels (slice, y, x) of a round heart that gets narrower along the slices, off the plane's centre."""
     n, n_y, n_x = shape
     z, y, x = np.mgrid[:n, :n_y, :n_x]
-    narrow = 1 - 0.6 * z / n
+    scale = 1 - 0.6 * z / n
     r = np.hypot(y - centre[0], x - centre[1])
-    return np.where(r < inner * narrow, 2, np.where(r < outer * narrow, 1, 0)).astype(np.uint8)
+    return np.where(r < inner * scale, 2, np.where(r < outer * scale, 1, 0)).astype(np.uint8)
 
 
 def beating(name: str, frames: int = 6, seed: int = 0, **attrs: Any) -> xr.Dataset:
-    """A mouse that contracts until the middle frame; ED and ES are labelled."""
+    """Return a mouse that contracts until the middle frame; ED and ES are labelled."""
     rng = np.random.default_rng(seed)
     centre = (18 + rng.uniform(-1, 1), 24 + rng.uniform(-1, 1))
     size = rng.uniform(6.5, 8.0)
@@ -59,10 +59,10 @@ def beating(name: str, frames: int = 6, seed: int = 0, **attrs: Any) -> xr.Datas
 
 
 def cohort(n: int = 6, **attrs: Any) -> dict[str, xr.Dataset]:
-    """Several of them, by name."""
+    """Return ``n`` mice of :func:`beating`, by name."""
     return {f"M{k}": beating(f"M{k}", seed=k, **attrs) for k in range(n)}
 
 
 def shifted(mice: Mapping[str, xr.Dataset], by: int = 1) -> dict[str, NDArray[np.uint8]]:
-    """Their own masks, whole cines, moved by ``by`` pixels along x."""
+    """Return the masks of ``mice``, whole cines, moved by ``by`` pixels along x."""
     return {name: np.roll(ds["mask"].values, by, axis=3) for name, ds in mice.items()}

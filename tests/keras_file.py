@@ -1,4 +1,4 @@
-"""Files of the authors' layout with weights of our making."""
+"""Keras files of the authors' layout with generated weights."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ NAMES = {
 
 
 def write_keras(path: Path, network: UNet3Plus, compression: str | None = None) -> None:
-    """A file of the authors' layout, optimizer moments and empty layers included."""
+    """Write a file of the authors' layout, with optimizer moments and empty layers."""
     state = network.state_dict()
     with h5py.File(path, "w") as f:
         f.create_group("optimizer_weights/Adam")
@@ -27,9 +27,9 @@ def write_keras(path: Path, network: UNet3Plus, compression: str | None = None) 
                 owner, _, name = key.rpartition(".")
                 if owner == module and name in NAMES:
                     array = value.numpy()
-                    theirs = NAMES[name]["_BN_" in keras]
+                    keras_name = NAMES[name]["_BN_" in keras]
                     f.create_dataset(
-                        f"model_weights/{keras}/{keras}/{theirs}",
+                        f"model_weights/{keras}/{keras}/{keras_name}",
                         data=array.transpose(2, 3, 1, 0) if array.ndim == 4 else array,
                         compression=compression,
                     )

@@ -1,4 +1,4 @@
-"""Small files in the dataset's HDF5 layout, made by hand."""
+"""Small synthetic files in the dataset's HDF5 layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def arrays(shape: tuple[int, int, int, int] = (24, 20, 3, 5), seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images and full masks (row, column, slice, frame): a ring that contracts until the middle frame."""
+    """Return images and full masks (row, column, slice, frame): a ring that contracts until the middle frame."""
     rows, columns, slices, frames = shape
     rng = np.random.default_rng(seed)
     images = rng.integers(100, 60000, shape).astype(np.uint16)
@@ -35,10 +35,10 @@ def write(
     attrs: dict[str, Any] | None = None,
     **storage: Any,
 ) -> Path:
-    """Write a mouse; masks outside ``labelled`` are zeroed, as upstream has them."""
-    made_images, made_masks = arrays()
-    images = made_images if images is None else images
-    masks = made_masks.copy() if masks is None else masks.copy()
+    """Write a mouse and return its path; masks outside ``labelled`` are zero, as in the upstream files."""
+    default_images, default_masks = arrays()
+    images = default_images if images is None else images
+    masks = default_masks.copy() if masks is None else masks.copy()
     if masks.ndim == 4:
         unlabelled = [f for f in range(masks.shape[3]) if f not in labelled]
         masks[..., unlabelled] = 0
@@ -52,7 +52,7 @@ def write(
 
 
 def lab(folder: Path, labelled: dict[str, tuple[int, ...]]) -> Path:
-    """A manifest of one's own with small files: returns its folder; the files lie in ``folder/files``."""
+    """Write a custom manifest with small files and return its folder; the files are in ``folder/files``."""
     rows = []
     for i, (mouse, frames) in enumerate(labelled.items()):
         images, masks = arrays((24, 20, 3 + i, 5), seed=i)

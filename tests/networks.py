@@ -6,8 +6,8 @@ from torch import nn
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 
-def lively(channels: tuple[int, ...], reduce: int = 1) -> UNet3Plus:
-    """Random weights, and batch statistics that are not the initial ones."""
+def make_random_network(channels: tuple[int, ...], reduce: int = 1) -> UNet3Plus:
+    """Make a network with random weights, and batch statistics other than the initial ones."""
     torch.manual_seed(0)
     network = UNet3Plus(channels, reduce=reduce).eval()
     for module in network.modules():
@@ -19,20 +19,20 @@ def lively(channels: tuple[int, ...], reduce: int = 1) -> UNet3Plus:
     return network
 
 
-def widened(network: UNet3Plus, times: int) -> UNet3Plus:
-    """The same function with ``times`` as many channels (Net2Net: Chen et al., 2016).
+def widen_network(network: UNet3Plus, times: int) -> UNet3Plus:
+    """Make the same function with ``times`` as many channels (Net2Net: Chen et al., 2016).
 
-    Each channel is there ``times`` times; what reads it shares its weight among them, unevenly.
+    Each channel is repeated ``times`` times; its readers divide their weight among the copies, unevenly.
     """
     wide = UNet3Plus([c * times for c in network.channels], network.classes, reduce=network.reduce).eval()
     generator = torch.Generator().manual_seed(0)
     state = network.state_dict()
-    for name, wanted in wide.state_dict().items():
+    for name, target in wide.state_dict().items():
         value = state[name]
-        if value.ndim == 4 and wanted.shape[1] != value.shape[1]:  # repeated in place: right for what is concatenated
+        if value.ndim == 4 and target.shape[1] != value.shape[1]:  # repeated in place, which fits concatenated maps
             share = torch.rand(value.shape[1], times, generator=generator) + 0.5
             value = value.repeat_interleave(times, 1) * (share / share.sum(1, keepdim=True)).reshape(-1)[:, None, None]
-        if value.ndim and wanted.shape[0] != value.shape[0]:
+        if value.ndim and target.shape[0] != value.shape[0]:
             value = value.repeat_interleave(times, 0)
         state[name] = value
     wide.load_state_dict(state)

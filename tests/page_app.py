@@ -1,4 +1,4 @@
-"""The page's app for a test, which leaves nothing of gradio's behind."""
+"""The page's app for tests; it leaves no event loops of gradio open."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mousecmr_data.web.config import ServerConfig
 
 @contextmanager
 def page_app(options: ServerConfig) -> Iterator[Any]:
-    """The app, with phantom-small computed eagerly: loading an engine takes longer than a small mouse.
+    """Yield the app, with phantom-small computed eagerly: loading an engine takes longer than a small mouse.
 
-    gradio makes an event loop for every lock where none is running, and closes none: one is running here, in a
-    thread of its own, because playwright keeps that of the main thread busy.
+    Where no event loop is running, gradio makes one for every lock and never closes it. Here one is running, in a
+    separate thread, because playwright uses that of the main thread.
     """
 
-    async def made() -> Any:
+    async def create() -> Any:
         return create_app(options)
 
     with ThreadPoolExecutor(1) as thread:
-        app = thread.submit(asyncio.run, made()).result()
+        app = thread.submit(asyncio.run, create()).result()
     app.state.service.predictors["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
     yield app

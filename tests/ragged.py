@@ -1,4 +1,4 @@
-"""A small cohort whose mice differ in slices, frames and labelled frames, in the upstream layout."""
+"""A small cohort in the upstream layout, whose mice differ in slices, frames and labelled frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLITS = {"train": ["None", "Pair", "Inflow"], "validation": ["Late"], "test": [
 
 
 def manifest(folder: Path, synthetic: bool = False, more: str = "") -> Path:
-    """A manifest folder of the small mice, whose files lie in ``folder/files``."""
+    """Write a manifest of the small mice and return its folder; the files are in ``folder/files``."""
     rows = []
     attrs: dict[str, Any] = {"synthetic": True} if synthetic else {}
     for i, (mouse, labelled) in enumerate(LABELLED.items()):
@@ -28,20 +28,20 @@ def manifest(folder: Path, synthetic: bool = False, more: str = "") -> Path:
         images[0, :4, 0, 0] = (0, 1, 255, 65535)
         path = write(folder / "files" / f"{mouse}.h5", labelled, images, masks, attrs)
         rows.append([mouse, f"{mouse}.h5", "", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size])
-    made = folder / "manifest"
-    made.mkdir()
-    (made / "dataset.toml").write_text(
+    target = folder / "manifest"
+    target.mkdir()
+    (target / "dataset.toml").write_text(
         f'name = "ragged"\nversion = "1"\nlicence = "MIT"\nsynthetic = {str(synthetic).lower()}\n{more}'
     )
-    with (made / "files.csv").open("w", newline="") as f:
+    with (target / "files.csv").open("w", newline="") as f:
         csv.writer(f).writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
     lists = "\n".join(f"{split} = {mice}" for split, mice in SPLITS.items())
-    (made / "splits.toml").write_text(f"[upstream-notebook]\n{lists}\n")
-    return made
+    (target / "splits.toml").write_text(f"[upstream-notebook]\n{lists}\n")
+    return target
 
 
 def cohort(folder: Path, synthetic: bool = False, more: str = "", **options: Any) -> Cohort:
-    """The small mice, fetched into a cache below ``folder``."""
+    """Return the small mice, fetched into a cache below ``folder``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOUSECMR_MIRROR", (folder / "files").as_uri())
         source = manifest(folder, synthetic, more)
@@ -53,12 +53,12 @@ Source = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def source(cohort: Cohort) -> Source:
-    """All pixels of the source files."""
+    """Return all pixels of the source files."""
     return {ds.attrs["mouse"]: (ds["image"].values, ds["mask"].values) for ds in cohort.values()}
 
 
 def plane(source: Source, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
-    """The source's image and mask of a row of "labelled" or "slices"; None where nobody segmented."""
+    """Return the source's image and mask of a row of "labelled" or "slices"; None for frames without a mask."""
     images, masks = source[row["mouse"]]
-    at = row["frame"], row["slice"]
-    return images[at], masks[at] if row["frame"] in LABELLED[row["mouse"]] else None
+    index = row["frame"], row["slice"]
+    return images[index], masks[index] if row["frame"] in LABELLED[row["mouse"]] else None

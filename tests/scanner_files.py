@@ -19,7 +19,7 @@ Images = NDArray[np.uint16]
 STEPS = (1.0, 0.1, 0.1)
 FRAME_MS = 5.0
 UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-"""Columns to the left, rows to posterior: taken as it is stored."""
+"""Columns to the left, rows to posterior: the reader keeps the stored order."""
 ROOT = "1.2.826.0.1.3680043.8.498"
 
 
@@ -31,7 +31,7 @@ def dicom_classic(
     shuffle: int = 0,
     **tags: Any,
 ) -> list[Path]:
-    """A file an image, names without order."""
+    """Write one file per image, with names in random order."""
     folder.mkdir(parents=True, exist_ok=True)
     n_frames, n_slices = images.shape[:2]
     names = np.random.default_rng(shuffle).permutation(n_frames * n_slices)
@@ -55,15 +55,15 @@ def dicom_classic(
 def dicom_enhanced(
     images: Images, path: Path, steps: tuple[float, float, float] = STEPS, orientation: tuple[float, ...] = UPRIGHT
 ) -> Path:
-    """One file, frames before slices."""
+    """Write one file, frames before slices."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ds = _header("1.2.840.10008.5.1.4.1.1.4.1", f"{ROOT}.8.1")
-    shared, measures, place = Dataset(), Dataset(), Dataset()
+    shared, measures, plane_orientation = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing = [steps[1], steps[2]]
     measures.SliceThickness = steps[0]
-    place.ImageOrientationPatient = list(orientation)
+    plane_orientation.ImageOrientationPatient = list(orientation)
     shared.PixelMeasuresSequence = [measures]
-    shared.PlaneOrientationSequence = [place]
+    shared.PlaneOrientationSequence = [plane_orientation]
     ds.SharedFunctionalGroupsSequence = [shared]
     per_frame = []
     for z, t in np.ndindex(images.shape[1], images.shape[0]):
@@ -117,7 +117,7 @@ def _pixels(ds: Dataset, pixels: NDArray[np.uint16]) -> None:
 def fdf(
     images: Images, folder: Path, steps: tuple[float, float, float] = STEPS, big_endian: bool = False
 ) -> list[Path]:
-    """A ``.img`` folder: a file an image with VnmrJ's header, and procpar."""
+    """Write a ``.img`` folder: one file per image with VnmrJ's header, and procpar."""
     folder.mkdir(parents=True, exist_ok=True)
     n_frames, n_slices, rows, columns = images.shape
     span = (columns * steps[2] / 10, rows * steps[1] / 10)
@@ -169,7 +169,7 @@ int checksum = 712264;
 
 
 def procpar() -> str:
-    """A few parameters, as VnmrJ stores them."""
+    """Return a few parameters, as VnmrJ stores them."""
     return f"""tr 1 1 3600 0 1e-06 2 1 0 1 64
 1 {FRAME_MS / 1000}
 0
@@ -187,7 +187,7 @@ array_names 4 2 8 0 0 2 1 0 1 64
 
 
 def bruker(images: Images, folder: Path, steps: tuple[float, float, float] = STEPS, cycle_first: bool = False) -> Path:
-    """``pdata/1`` of a scan: ``2dseq`` (16 bits, a slope a frame), ``visu_pars``, and ``method`` two floors up."""
+    """Write ``pdata/1`` of a scan: ``2dseq`` (16 bits, one slope per frame) and ``visu_pars``."""
     folder.mkdir(parents=True, exist_ok=True)
     n_frames, n_slices, rows, columns = images.shape
     n = n_frames * n_slices
@@ -195,15 +195,13 @@ def bruker(images: Images, folder: Path, steps: tuple[float, float, float] = STE
         f"({n_slices}, <FG_SLICE>, <>, 0, 2)",
         f"({n_frames}, <{'FG_CARDIAC_MOVIE' if cycle_first else 'FG_MOVIE'}>, <>, 2, 0)",
     ]
-    stored = images // 2  # the slope is 2: what is odd is lost
+    stored = images // 2  # the slope is 2: odd values lose one
     if cycle_first:
         groups.reverse()
         stored = stored.transpose(1, 0, 2, 3)
     (folder / "2dseq").write_bytes(stored.astype("<i2").tobytes())
-    position = textwrap.fill(" ".join(f"-12.8 -12.8 {z * steps[0]:g}" for z in range(n_slices)), 78).replace(
-        "\n", " \n"
-    )
-    orientation = textwrap.fill(" ".join(["1 0 0 0 1 0 0 0 1"] * n_slices), 78).replace("\n", " \n")
+    position = _wrap(" ".join(f"-12.8 -12.8 {z * steps[0]:g}" for z in range(n_slices)))
+    orientation = _wrap(" ".join(["1 0 0 0 1 0 0 0 1"] * n_slices))
     (folder / "visu_pars").write_text(f"""##TITLE=Parameter List, ParaVision 6.0.1
 ##JCAMPDX=4.24
 ##DATATYPE=Parameter Values
@@ -256,6 +254,6 @@ spatial spatial
     return folder / "2dseq"
 
 
-def _wrapped(numbers: str) -> str:
-    """As ParaVision wraps: the blank stays before the new line."""
+def _wrap(numbers: str) -> str:
+    """Wrap as ParaVision does: the blank stays before the new line."""
     return textwrap.fill(numbers, 78).replace("\n", " \n")

@@ -1,4 +1,4 @@
-"""A synthetic mouse that is segmented in a second: a few frames and slices of a phantom, the field cut to the heart."""
+"""A synthetic mouse that takes a second to segment: a few frames and slices of a phantom, cropped to the heart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRAMES, SLICES, SIDE = 4, 3, 128
 
 
 def small_mouse(cache: Path) -> xr.Dataset:
-    """Images (4, 3, 128, 128) of Mouse6 of the phantom, around its heart."""
+    """Load images (4, 3, 128, 128) of Mouse6 of the phantom, around its heart."""
     ds = mousecmr_data.load(mice=["Mouse6"], source="phantom", cache=cache)["Mouse6"]
     frames = np.linspace(0, ds.sizes["frame"] // 2, FRAMES).astype(int)
     rows, columns = np.nonzero(ds["mask"].isel(frame=0).values.any(axis=0))
@@ -23,6 +23,6 @@ def small_mouse(cache: Path) -> xr.Dataset:
 
 
 def write_small_mouse(cache: Path, path: Path) -> Path:
-    """The same as NIfTI."""
+    """Write the small mouse as NIfTI."""
     write_nifti_images(small_mouse(cache), path)
     return path

@@ -19,13 +19,13 @@ from mousecmr_data.training.trainer import fit
 
 @cache
 def slices(n: int = 24, size: int = 64) -> SliceData:
-    """Phantom slices at 0.2 mm, cut to ``size`` pixels around the ventricle."""
-    every = make_plans("phantom")
-    pool = render_slices({m: every[m] for m in ("Mouse1", "Mouse2")}, 1, seed=5)
+    """Return phantom slices at 0.2 mm, cut to ``size`` pixels around the ventricle."""
+    plans = make_plans("phantom")
+    pool = render_slices({m: plans[m] for m in ("Mouse1", "Mouse2")}, 1, seed=5)
     image, label = pool.image[:, ::2, ::2], pool.label[:, ::2, ::2]
-    found = [k for k in range(len(label)) if (label[k] == Label.BLOOD_POOL).sum() > 60][:n]
+    chosen = [k for k in range(len(label)) if (label[k] == Label.BLOOD_POOL).sum() > 60][:n]
     cut = []
-    for k in found:
+    for k in chosen:
         row, column = (int(np.clip(v.mean() - size / 2, 0, 128 - size)) for v in np.nonzero(label[k]))
         cut.append(
             (image[k, row : row + size, column : column + size], label[k, row : row + size, column : column + size])
@@ -34,7 +34,7 @@ def slices(n: int = 24, size: int = 64) -> SliceData:
 
 
 def config(epochs: int = 4, replicas: int = 1) -> TrainConfig:
-    """Seconds a run: a tiny network, four slices a batch."""
+    """Return the configuration of a run of a few seconds: a tiny network, four slices per batch."""
     return TrainConfig(
         recipe="test",
         channels=(2, 4, 4, 8, 8),
@@ -49,7 +49,7 @@ def config(epochs: int = 4, replicas: int = 1) -> TrainConfig:
 
 
 def run(folder: Path, epochs: int = 4, replicas: int = 1, pause: float = 0.0) -> tuple[UNet3Plus, TrainingProgress]:
-    """Train, going on from a checkpoint if there is one; ``pause`` seconds after each epoch."""
+    """Train, from a checkpoint if there is one; wait ``pause`` seconds after each epoch."""
     folder.mkdir(parents=True, exist_ok=True)
     resume = (folder / "last.safetensors").exists()
     data = slices()

@@ -1,1 +1,1 @@
-"""Shared mechanisms, one owner each: atomic writing, checksums, locks, worker pools, progress."""
+"""Shared helpers: atomic writing, checksums, JSON, locks, notices, worker pools and progress."""

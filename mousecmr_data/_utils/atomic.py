@@ -1,8 +1,8 @@
-"""Write files and folders whole or not at all: temporary name, fsync, rename, readable by all (0644, 0755).
+"""Write files and folders atomically: temporary name, fsync, rename, readable by all (0644, 0755).
 
-A write that fails leaves the target as it was and no temporary file. A process that is killed can leave one, whose
-name begins with ``.part-``; :func:`remove_leftovers` removes it. Errors of the disk become
-:class:`~mousecmr_data.errors.CacheError` with what to do.
+A write that fails leaves the target unchanged and no temporary file. A process that is killed can leave one, whose
+name begins with ``.part-``; :func:`remove_leftovers` removes it. Disk errors become
+:class:`~mousecmr_data.errors.CacheError` with a next step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mousecmr_data._utils.progress import format_bytes
 from mousecmr_data.errors import CacheError
 
 PART = ".part-"
-"""Beginning of temporary names."""
+"""Prefix of temporary names."""
 TOKEN_BYTES = 4
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
@@ -31,7 +31,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOT
 def atomic_path(path: str | PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path with the same ending beside ``path``; rename it when the block ends without an error.
 
-    ``durable``: sync to the disk before and after, so that the file survives a power cut.
+    ``durable``: sync the file and its folder to disk, so that the file survives a power cut.
     """
     target = Path(path)
     partial = _make_temporary_name(target)
@@ -52,14 +52,14 @@ def atomic_path(path: str | PathLike[str], *, durable: bool = True) -> Iterator[
 
 
 def write_bytes(path: str | PathLike[str], data: bytes) -> Path:
-    """Write ``data`` to ``path`` and return it."""
+    """Write ``data`` to ``path`` and return the path."""
     with atomic_path(path) as partial:
         partial.write_bytes(data)
     return Path(path)
 
 
 def write_text(path: str | PathLike[str], text: str) -> Path:
-    """Write ``text`` to ``path`` in UTF-8, line endings as they are, and return it."""
+    """Write ``text`` to ``path`` in UTF-8, with unchanged line endings, and return the path."""
     return write_bytes(path, text.encode())
 
 
@@ -67,8 +67,8 @@ def write_text(path: str | PathLike[str], text: str) -> Path:
 def atomic_folder(path: str | PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a new temporary folder beside ``path``; rename it when the block ends without an error.
 
-    With ``overwrite`` an older folder is replaced: moved aside first, since a folder cannot be replaced in one step,
-    so that at any moment there is the old one, none, or the new one. Else :class:`CacheError` where ``path`` exists.
+    With ``overwrite`` an older folder is replaced. A folder cannot be replaced in one step, so it is moved aside
+    first: at any moment there is the old one, none, or the new one. Without, raises CacheError if ``path`` exists.
     """
     target = Path(path).absolute()
     if target.exists() and not overwrite:
@@ -86,7 +86,7 @@ def atomic_folder(path: str | PathLike[str], *, overwrite: bool = False) -> Iter
 
 
 def replace_folder(partial: Path, target: Path) -> None:
-    """Sync the folder ``partial`` to disk and rename it to ``target``; an older folder there is moved aside first."""
+    """Sync the folder ``partial`` to disk and rename it to ``target``; move an older folder aside first."""
     for file in partial.rglob("*"):
         if file.is_file():
             _fsync_file(file)
@@ -100,10 +100,7 @@ def replace_folder(partial: Path, target: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left while they wrote ``name`` in ``folder``, or anything there.
-
-    The caller holds a lock: nobody else writes it.
-    """
+    """Remove what killed processes left in ``folder``, of ``name`` or of all names; the caller must hold a lock."""
     for leftover in folder.glob(f"{PART}{'?' * 2 * TOKEN_BYTES}-{escape(name) if name else '*'}"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -112,7 +109,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable, where the system has a way to say so."""
+    """Make a rename in ``folder`` durable, on systems that can sync a folder."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -122,27 +119,27 @@ def fsync_folder(folder: Path) -> None:
 
 
 def get_free_bytes(folder: Path) -> int:
-    """Return the bytes that are free where ``folder`` is, or would be."""
+    """Return the free bytes on the disk of ``folder``, which need not exist yet."""
     return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
 
 
 def make_disk_full_error(target: Path, needed: int | None = None) -> CacheError:
-    """Make the error of a disk that cannot hold ``target``."""
-    room = f"{format_bytes(needed)} needed, " if needed else ""
+    """Return the error for a disk that is too full for ``target``."""
+    needed_text = f"{format_bytes(needed)} needed, " if needed else ""
     return CacheError(
         f"The disk is full: {target.name} does not fit into {target.parent}.",
-        f"{room}{format_bytes(get_free_bytes(target.parent))} free",
+        f"{needed_text}{format_bytes(get_free_bytes(target.parent))} free",
         "free some space, or choose a folder on another disk (for the cache: export MOUSECMR_CACHE=/path/with/space)",
     )
 
 
 def make_exists_error(target: Path) -> CacheError:
-    """Make the error of a path where something is already."""
-    return CacheError(f"{target} exists.", "a path where nothing is", f"choose another path, or: rm -r {target}")
+    """Return the error for a target path that exists."""
+    return CacheError(f"{target} exists.", "a path that does not exist", f"choose another path, or: rm -r {target}")
 
 
 def translate_os_error(error: OSError, target: Path) -> OSError:
-    """Return the error to raise for an OSError met while writing ``target``; itself where it is not the disk's."""
+    """Return the error to raise for an OSError while writing ``target``: a CacheError if the disk is the cause."""
     if isinstance(error, CacheError):
         return error
     if error.errno in DISK_FULL:
@@ -150,14 +147,14 @@ def translate_os_error(error: OSError, target: Path) -> OSError:
     if error.errno in NOT_WRITABLE:
         return CacheError(
             f"The folder {target.parent} cannot be written ({error.strerror}).",
-            "a folder you may write to",
-            "choose another folder (for the cache: export MOUSECMR_CACHE=/a/folder/of/yours)",
+            "a writable folder",
+            "choose another folder (for the cache: export MOUSECMR_CACHE=/path/to/your/folder)",
         )
     return error
 
 
 def _translate_target_error(error: OSError, target: Path) -> OSError:
-    """Like :func:`translate_os_error`, for errors that are about ``target``: the block may read other files, too."""
+    """Translate ``error`` only if it concerns ``target``: the block may read other files, too."""
     if error.filename is not None:
         path = Path(os.fsdecode(error.filename))
         if not (path.is_relative_to(target.parent) or target.is_relative_to(path)):

@@ -1,4 +1,4 @@
-"""Checksums of files, streams and arrays: SHA-256, and git's blob SHA-1, which starts with the size."""
+"""Compute checksums of files, streams and arrays: SHA-256, and git's blob SHA-1, which also covers the size."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Checksums:
-    """What a file's bytes add up to."""
+    """Size and checksums of a file's bytes."""
 
     size: int
     sha256: str
     git_blob_sha1: str
 
     def matches(self, entry: FileEntry) -> bool:
-        """Whether these are the bytes that the manifest names: every checksum it knows, and the size."""
+        """Return whether every checksum and the size that the manifest gives are equal to these."""
         if entry.sha256 is None and entry.git_blob_sha1 is None:
-            return False  # a phantom's file: nobody can say what its bytes should be
+            return False  # a phantom's file: its bytes are not known beforehand
         return (
             entry.sha256 in (None, self.sha256)
             and entry.git_blob_sha1 in (None, self.git_blob_sha1)
@@ -37,7 +37,7 @@ class Checksums:
 
 
 class RunningChecksums:
-    """The running checksums of a stream. ``size`` is its whole length in bytes, where known beforehand."""
+    """Checksums of a stream, updated as bytes arrive. ``size``: its whole length in bytes, if known beforehand."""
 
     def __init__(self, size: int | None) -> None:
         self.size = size
@@ -46,27 +46,27 @@ class RunningChecksums:
         self._git = None if size is None else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
     def update(self, data: bytes) -> None:
-        """Take in the next bytes."""
+        """Add the next bytes."""
         self.length += len(data)
         self._sha256.update(data)
         if self._git is not None:
             self._git.update(data)
 
     def finish(self) -> Checksums | None:
-        """The checksums, or None where the size was not known or turned out otherwise: hash from disk."""
+        """Return the checksums, or None if the size was unknown or wrong: then hash the file on disk."""
         if self._git is None or self.length != self.size:
             return None
         return Checksums(self.length, self._sha256.hexdigest(), self._git.hexdigest())
 
 
 def compute_checksums(path: Path, check: Callable[[], None] = lambda: None) -> Checksums:
-    """The checksums of a file. ``check`` is called between chunks and may raise to stop."""
+    """Return the checksums of a file. ``check`` is called between chunks and may raise to stop."""
     digest = RunningChecksums(path.stat().st_size)
     with path.open("rb", buffering=0) as f:
         while data := f.read(CHUNK_BYTES):
             digest.update(data)
             check()
-    return digest.finish() or compute_checksums(path, check)  # the file grew or shrank under our hands: once more
+    return digest.finish() or compute_checksums(path, check)  # it grew or shrank meanwhile: again
 
 
 def compute_sha256(path: str | PathLike[str]) -> str:
@@ -76,20 +76,19 @@ def compute_sha256(path: str | PathLike[str]) -> str:
 
 
 def hash_files(paths: Sequence[Path]) -> str:
-    """Return the SHA-256 of the names and contents of several files; of one file its content's alone."""
+    """Return the SHA-256 of the names and contents of several files; of a single file, of its content only."""
     if len(paths) == 1:
         return compute_sha256(paths[0])
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode())
         with path.open("rb") as file:
-            while block := file.read(CHUNK_BYTES):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
 def hash_arrays(*arrays: NDArray[Any]) -> str:
-    """Return the SHA-256 of the shape of the first array and the bytes of all."""
+    """Return the SHA-256 of the first array's shape and the bytes of all arrays."""
     digest = hashlib.sha256(str(tuple(arrays[0].shape)).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -97,7 +96,7 @@ def hash_arrays(*arrays: NDArray[Any]) -> str:
 
 
 def describe_mismatch(sums: Checksums, entry: FileEntry) -> str:
-    """What differs, as a sentence: found against expected."""
+    """Return the first difference as a phrase: found and expected."""
     if entry.size is not None and sums.size != entry.size:
         return f"{sums.size:,} bytes instead of {entry.size:,}"
     if entry.sha256 is not None and sums.sha256 != entry.sha256:

@@ -1,4 +1,4 @@
-"""JSON: any value as JSON can hold it, and the files."""
+"""Convert values to JSON and write JSON files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from mousecmr_data._utils.atomic import write_text
 
 
 def to_json_value(value: Any) -> Any:
-    """Return ``value`` as JSON can hold it: NaN and infinity become null, NumPy scalars numbers, paths and other
-    objects their text."""
+    """Return ``value`` in JSON types: NaN and infinity as null, NumPy scalars as numbers, other objects as text."""
     if isinstance(value, Mapping):
         return {str(k): to_json_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple | Set):
@@ -27,10 +26,10 @@ def to_json_value(value: Any) -> Any:
 
 
 def dump_json(value: Any) -> str:
-    """Return ``value`` as JSON text for people and programs, with a newline at the end."""
+    """Return ``value`` as indented JSON text with a newline at the end."""
     return json.dumps(to_json_value(value), indent=1, ensure_ascii=False) + "\n"
 
 
 def write_json(path: str | PathLike[str], value: Any) -> Path:
-    """Write ``value`` to ``path`` as JSON, whole or not at all, and return the path."""
+    """Write ``value`` to ``path`` as JSON, atomically, and return the path."""
     return write_text(path, dump_json(value))

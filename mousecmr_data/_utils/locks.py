@@ -1,7 +1,7 @@
-"""Locks between processes: one file is downloaded once, whoever asks.
+"""Locks between processes, so that only one process at a time downloads or writes a file.
 
-The operating system holds the lock and lets it go when its holder dies, however it dies. The empty
-lock files stay in the folder ``.locks``: removing one would let two processes hold "the" lock.
+The operating system holds the lock and releases it when its holder ends, even if it is killed. The empty
+lock files stay in the folder ``.locks``: removing one would let two processes hold the same lock.
 """
 
 from __future__ import annotations
@@ -14,26 +14,24 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 LOCKS = ".locks"
-POLL_SECONDS = 0.05
-"""Seconds between two looks at a lock that another process holds."""
 
 
 @contextmanager
 def hold_lock(folder: Path, name: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of ``name`` (a path below ``folder``). OSError where the folder cannot be written.
+    """Hold the lock of ``name`` (a path below ``folder``). Raises OSError if the folder is not writable.
 
-    ``on_wait`` is called every so often while another process holds it, and may raise to give up.
+    ``on_wait`` is called every 0.5 s while another process holds the lock, and may raise to stop waiting.
     """
     locks = folder / LOCKS
     locks.mkdir(parents=True, exist_ok=True)
-    held = FileLock(locks / f"{quote(name, safe='')}.lock", mode=0o664)
+    lock = FileLock(locks / f"{quote(name, safe='')}.lock", mode=0o664)
     while True:
         try:
-            held.acquire(timeout=0.5, poll_interval=POLL_SECONDS)
+            lock.acquire(timeout=0.5, poll_interval=0.05)
             break
         except Timeout:
             on_wait()
     try:
         yield
     finally:
-        held.release()
+        lock.release()

@@ -1,4 +1,4 @@
-"""The sentences that mark synthetic data and research use: their only owner."""
+"""Notices that mark synthetic data and research use; they are defined only here."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ RESEARCH_ONLY = "For research, not for clinical use."
 
 
 def list_notices(synthetic_training: bool, synthetic_images: bool) -> tuple[str, ...]:
-    """Return the sentences that go with every segmentation: tables, pictures, files."""
+    """Return the notices shown with every segmentation: in tables, pictures and files."""
     notices = (SYNTHETIC_WEIGHTS,) * synthetic_training + (SYNTHETIC_IMAGES,) * synthetic_images
     return (*notices, RESEARCH_ONLY)
 
 
 def mark_title(title: str, synthetic: bool) -> str:
-    """Return ``title``, beginning with SYNTHETIC where the data are."""
+    """Return ``title``, with SYNTHETIC in front if the data are synthetic."""
     return f"{SYNTHETIC} mice: {title}" if synthetic else title
 
 

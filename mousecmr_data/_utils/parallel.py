@@ -1,7 +1,7 @@
-"""A bounded pool of threads that Ctrl-C ends at once.
+"""Run work on many items in processes or threads; Ctrl-C stops at once.
 
-Not :class:`concurrent.futures.ThreadPoolExecutor`: the interpreter waits for its threads, and a thread
-that waits for a silent host would keep the terminal hostage for half a minute.
+The threads are not a :class:`concurrent.futures.ThreadPoolExecutor`: the interpreter waits for its threads
+at exit, so a thread that waits for a silent host would block the terminal for half a minute.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeAlias, TypeVar
 
-# MERGED _utils.parallel: Work on many items in several processes.
-
-
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+ProgressCallback: TypeAlias = Callable[[int], None]
+"""Called with the number of items done since the last call."""
+
+GRACE_SECONDS = 2.0
+"""Seconds after Ctrl-C in which transfers may end in order."""
 
 
 def map_in_processes(
@@ -28,8 +32,8 @@ def map_in_processes(
 ) -> dict[str, Result]:
     """Call ``work`` with each item in ``workers`` processes, and ``on_result`` with each item and its result.
 
-    ``work`` pickles. More than one process needs a main module that can be imported (``if __name__ ==
-    "__main__"``). On an error or Ctrl-C what runs is finished, what waits is dropped.
+    ``work`` must pickle. More than one process needs a main module that can be imported (``if __name__ ==
+    "__main__"``). On an error or Ctrl-C, running items are finished and waiting items are dropped.
     """
     results: dict[str, Result] = {}
     if min(workers, len(items)) <= 1:
@@ -38,48 +42,40 @@ def map_in_processes(
             if on_result:
                 on_result(item, results[item])
         return results
-    # Workers leave Ctrl-C to us: we drop what waits, and they end with what they are doing.
+    # Workers ignore Ctrl-C: this process drops the waiting items, and workers end after their current item.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(items)), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
-            running = {pool.submit(work, item): item for item in items}
-            for future in as_completed(running):
-                results[running[future]] = future.result()
+            futures = {pool.submit(work, item): item for item in items}
+            for future in as_completed(futures):
+                results[futures[future]] = future.result()
                 if on_result:
-                    on_result(running[future], results[running[future]])
+                    on_result(futures[future], results[futures[future]])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return results
 
 
-ProgressCallback: TypeAlias = Callable[[int], None]
-"""Called with the number of items done since the last call."""
-
-
 def count_results(progress: ProgressCallback | None) -> Callable[[str, object], None] | None:
-    """Make an ``on_result`` that calls ``progress`` with 1."""
+    """Return an ``on_result`` that calls ``progress`` with 1, or None without ``progress``."""
     return None if progress is None else lambda _item, _result: progress(1)
 
 
-Item = TypeVar("Item")
-GRACE_SECONDS = 2.0
-"""Seconds after Ctrl-C in which transfers may come to an orderly end."""
-
-
 def run_in_threads(work: Callable[[Item], None], items: Iterable[Item], workers: int, stop: threading.Event) -> None:
-    """Call ``work`` for each item in ``workers`` threads. The first exception stops the rest and is raised;
-    so does KeyboardInterrupt, after setting ``stop``, which ``work`` is expected to look at."""
+    """Call ``work`` for each item in ``workers`` threads.
+
+    The first exception stops the rest and is raised. KeyboardInterrupt does so too, after setting ``stop``, which
+    ``work`` is expected to check.
+    """
     waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    count = 0
     for item in items:
         waiting.put(item)
-        count += 1
-    if not count:
+    if waiting.empty():
         return
     errors: list[BaseException] = []
     # Not Thread.join: interrupted by Ctrl-C, it takes a running thread for a finished one (Python < 3.13).
-    running, over, lock = [min(max(workers, 1), count)], threading.Event(), threading.Lock()
+    running, all_done, lock = [min(max(workers, 1), waiting.qsize())], threading.Event(), threading.Lock()
 
     def loop() -> None:
         try:
@@ -87,23 +83,23 @@ def run_in_threads(work: Callable[[Item], None], items: Iterable[Item], workers:
                 work(waiting.get_nowait())
         except queue.Empty:
             pass
-        except BaseException as e:  # handed to the caller's thread below
+        except BaseException as e:  # raised again in the caller's thread below
             errors.append(e)
             stop.set()
         finally:
             with lock:
                 running[0] -= 1
                 if not running[0]:
-                    over.set()
+                    all_done.set()
 
     for n in range(running[0]):
         threading.Thread(target=loop, name=f"mousecmr-{n}", daemon=True).start()
     try:
-        while not over.wait(0.2):
+        while not all_done.wait(0.2):
             pass
     except BaseException:
         stop.set()
-        over.wait(GRACE_SECONDS)
+        all_done.wait(GRACE_SECONDS)
         raise
     if errors:
         raise errors[0]

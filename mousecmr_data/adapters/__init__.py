@@ -1,1 +1,1 @@
-"""Floor 3: the cohort's arrays in another library's clothes. Adapters do not know each other."""
+"""Cohorts as datasets of other libraries: PyTorch and Hugging Face. Adapters do not import each other."""

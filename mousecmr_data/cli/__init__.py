@@ -1,1 +1,1 @@
-"""A front door: the command ``mousecmr``, one verb a file. All work is done below."""
+"""The command ``mousecmr``: one file per command. Each parses options, calls the library and prints."""

@@ -1,4 +1,4 @@
-"""``mousecmr bundle``: files as one file, for machines without a network."""
+"""``mousecmr bundle``: many files as one, for machines without a network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=options.FILE)
 @click.argument("mice", nargs=-1)
 @options.source
 @options.cache
-@click.option("--weights", is_flag=True, help="The published network's weights too.")
+@click.option("--weights", is_flag=True, help="Pack the published network's weights too.")
 @options.as_json
 def create(file: Path, mice: tuple[str, ...], source: str, cache: Path | None, weights: bool, as_json: bool) -> None:
-    """Pack MICE (default: all) from the cache into FILE, hashing each on the way."""
+    """Pack MICE (default: all) from the cache into FILE, and hash each of them."""
     from mousecmr_data import api
     from mousecmr_data.download.bundle import create_bundle
 
@@ -37,17 +37,17 @@ def create(file: Path, mice: tuple[str, ...], source: str, cache: Path | None, w
 
 
 @command.command("import")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--source", help="Manifest folder to hold the bytes against. Default: the dataset the bundle names.")
+@click.argument("file", type=options.FILE)
+@click.option("--source", help="Manifest folder to verify the bytes with. Default: the dataset that the bundle names.")
 @options.cache
 @options.as_json
 def import_(file: Path, source: str | None, cache: Path | None, as_json: bool) -> None:
-    """Unpack FILE into the cache; every byte is held against the manifest."""
+    """Unpack FILE into the cache and verify every byte with the manifest."""
     from mousecmr_data import api
     from mousecmr_data.download.bundle import import_bundle
 
-    done = import_bundle(file, cache, manifest=None if source is None else api.resolve_manifest(source))
+    result = import_bundle(file, cache, manifest=None if source is None else api.resolve_manifest(source))
     if as_json:
-        output.print_json({"dataset": done.dataset, "paths": done.paths, "new": done.new})
+        output.print_json({"dataset": result.dataset, "paths": result.paths, "new": result.new})
     else:
-        click.echo(f"{len(done.paths)} files of {done.dataset} on this disk, verified; {len(done.new)} came now.")
+        click.echo(f"{len(result.paths)} files of {result.dataset} on this disk, verified; {len(result.new)} are new.")

@@ -6,16 +6,14 @@ import click
 
 from mousecmr_data.cli import options, output
 
-_ENTRIES = ("paper", "data", "software")
-
 
 @click.command()
-@click.argument("what", nargs=-1, type=click.Choice(_ENTRIES))
+@click.argument("what", nargs=-1, type=click.Choice(("paper", "data", "software")))
 @options.source
-@click.option("--cff", is_flag=True, help="CITATION.cff instead of BibTeX.")
+@click.option("--cff", is_flag=True, help="Print CITATION.cff instead of BibTeX.")
 @options.as_json
 def command(what: tuple[str, ...], source: str, cff: bool, as_json: bool) -> None:
-    """BibTeX of the paper, the data and the software: WHAT, or all three."""
+    """Print BibTeX of the paper, the data and the software, or of one of them."""
     from mousecmr_data import api
     from mousecmr_data.export.citation import make_bibtex, make_cff
 
@@ -27,7 +25,7 @@ def command(what: tuple[str, ...], source: str, cff: bool, as_json: bool) -> Non
         output.print_json(entries)
         return
     output.warn_synthetic(manifest.synthetic)
-    missing = [w for w in what if w not in entries and not cff]
-    for name in missing:
-        click.echo(f"{manifest.name} has no {name} to cite.", err=True)
+    for name in () if cff else what:
+        if name not in entries:
+            click.echo(f"{manifest.name} has no {name} to cite.", err=True)
     click.echo("\n".join(entries.values()), nl=False)

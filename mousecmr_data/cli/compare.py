@@ -11,41 +11,47 @@ from mousecmr_data.cli import options, output
 
 
 @click.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+@click.argument("a", type=options.PATH)
+@click.argument("b", type=options.PATH)
+@click.option("--csv", type=options.FILE, help="Also write the table to this file.")
 @options.as_json
 def command(a: Path, b: Path, csv: Path | None, as_json: bool) -> None:
-    """Paired differences B − A of two result files of `mousecmr evaluate`, with 95 % intervals.
+    """Show the paired differences B − A of two result files of `mousecmr evaluate`, with 95 % intervals.
 
-    Only mice that both have scored count, and only where their masks were held against the same truth.
+    Only mice that both results have scored are compared. Their masks must have been scored against the same truth.
     """
     from mousecmr_data.evaluation.html import format_interval, format_number
     from mousecmr_data.evaluation.result import read_result
     from mousecmr_data.evaluation.tables import compare_results
 
-    found = compare_results(read_result(a), read_result(b))
+    result = compare_results(read_result(a), read_result(b))
+    records = result.table.to_dict("records")
     if csv:
         csv.parent.mkdir(parents=True, exist_ok=True)
-        found.table.to_csv(csv, index=False)
+        result.table.to_csv(csv, index=False)
     if as_json:
-        output.print_json({**asdict(found), "table": found.table.to_dict("records")})
+        output.print_json({**asdict(result), "table": records})
         return
-    output.warn_synthetic(found.synthetic)
-    if found.policies_differ:
-        click.secho(f"The results differ in the policies: {', '.join(found.policies_differ)}.", fg="yellow", err=True)
-    for who, names in (("A", found.only_a), ("B", found.only_b)):
-        if names:
-            click.secho(f"Only in {who}: {', '.join(names)}", fg="yellow", err=True)
+    output.warn_synthetic(result.synthetic)
+    if result.policies_differ:
+        click.secho(f"The results differ in the policies: {', '.join(result.policies_differ)}.", fg="yellow", err=True)
+    for name, mice in (("A", result.only_a), ("B", result.only_b)):
+        if mice:
+            click.secho(f"Only in {name}: {', '.join(mice)}", fg="yellow", err=True)
     output.print_table(
         ["what", "structure", "phase", "n", "A", "B", "B − A", "95 % CI", "p", "better"],
         [
-            [r["what"], r["structure"], r["phase"], r["n"], format_number(r["a"], 3), format_number(r["b"], 3),
-             format_number(r["difference"], 3), format_interval(r["ci_low"], r["ci_high"], 3), format_number(r["p"], 3), r["better"].upper()]
-            for r in found.table.to_dict("records")
+            [
+                *(r[k] for k in ("what", "structure", "phase", "n")),
+                *(format_number(r[k], 3) for k in ("a", "b", "difference")),
+                format_interval(r["ci_low"], r["ci_high"], 3),
+                format_number(r["p"], 3),
+                r["better"].upper(),
+            ]
+            for r in records
         ],
-        title=f"A: {found.a}\nB: {found.b}\n{len(found.mice)} mice",
-        note="95 % CI: bootstrap by mouse; p: paired t-test; better: the interval leaves zero out, and p < 0.05",
-    )  # fmt: skip
+        title=f"A: {result.a}\nB: {result.b}\n{len(result.mice)} mice",
+        note="95 % CI: bootstrap by mouse; p: paired t-test; better: the interval excludes zero, and p < 0.05",
+    )
     if csv:
         click.echo(f"written: {csv}")

@@ -1,17 +1,13 @@
-"""``mousecmr convert``: mice into a Zarr store that reads many times faster, or into other people's files."""
+"""``mousecmr convert``: mice as a Zarr store that reads many times faster, or as NIfTI files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from mousecmr_data.cli import options, output
-
-if TYPE_CHECKING:
-    from mousecmr_data.dataset.cohort import Cohort
 
 
 @click.command()
@@ -24,16 +20,15 @@ if TYPE_CHECKING:
     "kind",
     type=click.Choice(["zarr", "nifti", "nnunet"]),
     default="zarr",
-    show_default=True,
-    help="zarr: a store; nifti: a folder a mouse; nnunet: an nnU-Net dataset of the labelled frames. The last two "
-    "need -o.",
+    help="zarr: a store; nifti: one folder per mouse; nnunet: an nnU-Net dataset of the labelled frames. nifti and "
+    "nnunet need -o.",
 )
 @click.option(
     "-o",
     "--output",
     "path",
-    type=click.Path(path_type=Path),
-    help="Write a new store here, to keep or share. Default: fill the layout cache that load() uses.",
+    type=options.PATH,
+    help="Write a new store here, to keep or to share. Default: fill the layout cache that load() uses.",
 )
 @options.processes(None)
 @options.as_json
@@ -47,10 +42,10 @@ def command(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Convert MICE (all if none is named) to Zarr v3: a group a mouse, arrays (frame, slice, y, x).
+    """Convert MICE (default: all) to Zarr v3: one group per mouse, arrays (frame, slice, y, x).
 
-    Mice that are converted already, from the same file, are left as they are. With --to, the mice are written
-    as NIfTI files or as an nnU-Net dataset instead (-o Dataset130_MouseCMR).
+    Mice that were converted before, from the same file, are left as they are. With --to nifti or --to nnunet, the mice
+    are written as NIfTI files or as an nnU-Net dataset instead (-o Dataset130_MouseCMR).
     """
     from mousecmr_data import api
     from mousecmr_data.dataset.cohort import fill_layout_cache, write_store
@@ -58,40 +53,32 @@ def command(
     if kind != "zarr" and (path is None or workers is not None):
         raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --workers.")
     cohort = api.load(split, mice=mice or None, source=source, cache=cache)
-    if kind != "zarr":
-        assert path is not None  # noqa: S101 (asked for above)
-        _export(cohort, kind, path, as_json)
-        return
+    workers = workers or os.cpu_count() or 1
     with output.progress(f"converting {cohort.source.name}", len(cohort)) as advance:
-        workers = workers or os.cpu_count() or 1
-        if path:
+        if path is None:
+            folder = fill_layout_cache(cohort, workers, lambda _: advance(1))
+        elif kind == "zarr":
             folder = write_store(cohort, path, workers, lambda _: advance(1))
         else:
-            folder = fill_layout_cache(cohort, workers, lambda _: advance(1))
-    stored = sum(f.stat().st_size for m in cohort.mice for f in (folder / m).rglob("*") if f.is_file())
-    raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort.values())
+            from mousecmr_data.export.nifti import write_nifti_dataset, write_nnunet_dataset
+
+            write = write_nifti_dataset if kind == "nifti" else write_nnunet_dataset
+            folder = write(cohort, path, lambda _: advance(1))
+    # The layout cache may hold other mice, too.
+    folders = [folder / m for m in cohort.mice] if kind == "zarr" else [folder]
+    size = sum(f.stat().st_size for part in folders for f in part.rglob("*") if f.is_file())
+    report = {"mice": cohort.mice, "synthetic": cohort.synthetic, "bytes": size}
+    text = f"{len(cohort)} mice in {folder}: {size / 1e6:.0f} MB"
+    if kind == "zarr":
+        raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort.values())
+        report = {"store": folder, **report, "raw_bytes": raw}
+        text += f" on disk; {raw / 1e6:.0f} MB in memory"
+    else:
+        report = {"folder": folder, **report, "format": kind}
     if as_json:
-        output.print_json(
-            {"store": folder, "mice": cohort.mice, "synthetic": cohort.synthetic, "bytes": stored, "raw_bytes": raw}
-        )
+        output.print_json(report)
         return
     output.warn_synthetic(cohort.synthetic)
-    click.echo(f"{len(cohort)} mice in {folder}: {stored / 1e6:.0f} MB on disk; {raw / 1e6:.0f} MB in memory.")
-    if path:
+    click.echo(f"{text}.")
+    if path and kind == "zarr":
         click.echo(f"Open it with mousecmr_data.load(source={str(folder)!r}).")
-
-
-def _export(cohort: Cohort, kind: str, path: Path, as_json: bool) -> None:
-    from mousecmr_data.export.nifti import write_nifti_dataset, write_nnunet_dataset
-
-    write = write_nifti_dataset if kind == "nifti" else write_nnunet_dataset
-    with output.progress(f"writing {cohort.source.name}", len(cohort)) as advance:
-        folder = write(cohort, path, lambda _: advance(1))
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    if as_json:
-        output.print_json(
-            {"folder": folder, "mice": cohort.mice, "synthetic": cohort.synthetic, "bytes": size, "format": kind}
-        )
-        return
-    output.warn_synthetic(cohort.synthetic)
-    click.echo(f"{len(cohort)} mice in {folder}: {size / 1e6:.0f} MB.")

@@ -1,4 +1,4 @@
-"""``mousecmr evaluate``: anyone's predictions against the experts' masks."""
+"""``mousecmr evaluate``: predicted masks scored against expert masks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("predictions", type=options.PATH)
 @options.source
 @options.cache
-@click.option("--split", default="test", show_default=True, help="Mice to score: a split's, or `all`.")
+@click.option("--split", default="test", help="The split whose mice are scored, or `all`.")
 @options.split_scheme
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, exists=True),
-    help="HDF5 file or folder of files with the experts' masks, instead of --source.",
+    help="HDF5 file or folder of HDF5 files with the expert masks, instead of --source.",
 )
 @options.spacing
 @options.phenotypes
@@ -31,31 +31,25 @@ if TYPE_CHECKING:
     "--phases",
     type=click.Choice(["annotated", "volume-curve"]),
     default="annotated",
-    show_default=True,
-    help="Where ED and ES of the predictions are: the annotators' frames, or the predicted curve's extremes.",
+    help="ED and ES of the predictions. annotated: the experts' frames; volume-curve: from the smoothed curve of the "
+    "predicted volumes, as in `mousecmr segment`, which needs every frame.",
 )
 @click.option(
     "--postprocessing",
-    type=click.Choice(["paper", "upstream-code", "none"]),
+    type=options.POSTPROCESSING,
     default="none",
-    show_default=True,
-    help="Applied to the predictions before they are scored.",
+    help="Which connected components of the predictions are kept before they are scored.",
 )
 @click.option(
     "--empty",
     type=click.Choice(["missing", "diagonal"]),
     default="missing",
-    show_default=True,
-    help="A distance where only one of two masks is empty: missing, or the stack's diagonal.",
+    help="A distance where only one of two masks is empty: missing, or the length of the stack's diagonal.",
 )
-@click.option("--go-on", is_flag=True, help="Score what can be scored; what does not fit is named in the result.")
-@click.option("--observer", type=click.Path(path_type=Path), help="A second observer's masks, to stand beside.")
-@click.option(
-    "-o", "--output", "result", type=click.Path(path_type=Path, dir_okay=False), help="Write the result here."
-)
-@click.option(
-    "--report", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write the HTML report here."
-)
+@click.option("--go-on", is_flag=True, help="Score what can be scored, and list the rest in the result.")
+@click.option("--observer", type=options.PATH, help="Masks of a second observer, scored for comparison.")
+@options.output_file("Write the result to this file.")
+@click.option("--report", type=options.FOLDER, help="Write the HTML report to this folder.")
 @options.processes(1)
 @options.as_json
 def command(
@@ -65,22 +59,21 @@ def command(
     split: str,
     split_scheme: str,
     truth: Path | None,
-    spacing: tuple[float, float, float] | None,
+    spacing: options.Spacing | None,
     phenotypes: Path | None,
-    phases: Any,
-    postprocessing: Any,
-    empty: Any,
     go_on: bool,
     observer: Path | None,
-    result: Path | None,
-    folder: Path | None,
+    path: Path | None,
+    report: Path | None,
     workers: int,
     as_json: bool,
+    **policies: Any,
 ) -> None:
-    """Score PREDICTIONS: a folder of NIfTI or HDF5 files named for their mice, a file, or a Zarr store.
+    """Score PREDICTIONS: a folder of NIfTI or HDF5 files named after their mice, one file, or a Zarr store.
 
-    Dice, HD95, ASSD, volumes, EF and mass, agreement statistics. Mice that are missing and masks that are of
-    another shape, transposed, mirrored or with swapped labels are named. `mousecmr compare` takes two results.
+    The result has Dice, HD95, ASSD, volumes, EF, mass and agreement statistics. Missing mice, and masks that have
+    another shape, are transposed or mirrored, or have swapped labels, are reported. `mousecmr compare` compares two
+    results.
     """
     from mousecmr_data import api
     from mousecmr_data.evaluation.report import write_report
@@ -88,66 +81,61 @@ def command(
 
     mice: Any
     if truth:
-        mice = {str(d.attrs["mouse"]): d for d in (api.open_mouse(p, spacing=spacing) for p in _files(truth))}
+        files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in (".h5", ".hdf5"))
+        mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing) for p in files)}
     else:
         chosen = None if split == "all" else split
         mice = api.load(chosen, source=source, split_scheme=split_scheme, phenotypes=phenotypes, cache=cache)
 
-    def scored(given: Path, policies: EvaluationConfig) -> Evaluation:
-        with output.progress(f"scoring {given.name}", len(mice)) as advance:
-            return evaluate(given, mice, policies, strict=not go_on, workers=workers, progress=advance)
+    def score(masks: Path, config: EvaluationConfig) -> Evaluation:
+        with output.progress(f"scoring {masks.name}", len(mice)) as advance:
+            return evaluate(masks, mice, config, strict=not go_on, workers=workers, progress=advance)
 
-    first = scored(predictions, EvaluationConfig(phases, postprocessing, empty))
-    second = (
-        scored(observer, EvaluationConfig(empty=empty)) if observer else None
-    )  # a person's masks are left as they are
-    written = [first.write(result)] if result else []
-    if folder:
-        written += write_report(first, folder, observer=second, mice=mice, predictions=predictions)[:1]
+    result = score(predictions, EvaluationConfig(**policies))
+    # The observer's masks are a person's: they are not post-processed.
+    second = score(observer, EvaluationConfig(empty=policies["empty"])) if observer else None
+    written = [result.write(path)] if path else []
+    if report:
+        written += write_report(result, report, observer=second, mice=mice, predictions=predictions)[:1]
     if as_json:
-        output.print_json({**_summary(first), "observer": _summary(second) if second else None, "written": written})
+        output.print_json(
+            {**_summarize(result), "observer": _summarize(second) if second else None, "written": written}
+        )
         return
-    _show(first)
+    _print_result(result)
     if second:
         click.secho("second observer", bold=True)
-        _show(second)
-    for path in written:
-        click.echo(f"written: {path}")
+        _print_result(second)
+    for file in written:
+        click.echo(f"written: {file}")
 
 
-def _files(truth: Path) -> list[Path]:
-    return [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in (".h5", ".hdf5"))
-
-
-def _summary(evaluation: Evaluation) -> dict[str, Any]:
+def _summarize(evaluation: Evaluation) -> dict[str, Any]:
     from dataclasses import asdict
 
     from mousecmr_data.evaluation.tables import tabulate_agreement, tabulate_overlap
 
     return {
-        "name": evaluation.name,
-        "synthetic": evaluation.synthetic,
-        "truth": evaluation.truth,
-        "policies": evaluation.policies,
+        **{k: getattr(evaluation, k) for k in ("name", "synthetic", "truth", "policies")},
         "overlap": tabulate_overlap(evaluation).to_dict("records"),
         "agreement": tabulate_agreement(evaluation).reset_index().to_dict("records"),
         "problems": [asdict(p) for p in evaluation.problems],
     }
 
 
-def _show(evaluation: Evaluation) -> None:
+def _print_result(evaluation: Evaluation) -> None:
     from mousecmr_data.evaluation.report import format_agreement, format_overlap
     from mousecmr_data.evaluation.tables import tabulate_agreement
 
     output.warn_synthetic(evaluation.synthetic)
     for p in evaluation.problems:
         click.secho(f"{p.mouse} ({p.kind}): {p.text}", fg="yellow", err=True)
-    mark = f" {SYNTHETIC_DATA}" if evaluation.synthetic else ""
-    shown = [format_overlap(evaluation)]
+    mark = SYNTHETIC_DATA if evaluation.synthetic else ""
+    tables = {f"{len(evaluation.mice)} mice. {mark}".strip(): format_overlap(evaluation)}
     measures = tabulate_agreement(evaluation)
     if measures["n"].max() > 1:
-        shown.append(format_agreement(measures))
-    for title, table in zip((f"{len(evaluation.mice)} mice.{mark}", mark.strip() or None), shown, strict=False):
-        output.print_table(list(table.shown.columns), table.cells, title=title, note=table.caption)
+        tables[mark] = format_agreement(measures)
+    for title, table in tables.items():
+        output.print_table(list(table.shown.columns), table.cells, title=title or None, note=table.caption)
     if caveat := evaluation.truth.get("caveat"):
         click.echo(f"{evaluation.truth['split_scheme']}: {caveat}")

@@ -1,4 +1,4 @@
-"""``mousecmr export``: a network as an ONNX file that other programs run."""
+"""``mousecmr export``: a network as an ONNX file for other programs."""
 
 from __future__ import annotations
 
@@ -11,29 +11,22 @@ from mousecmr_data.cli import options, output
 
 @click.command()
 @options.weights
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to write. Default: the weights' name, with .onnx.",
-)
+@options.output_file("File to write. Default: the name of the weights, with .onnx.")
 @click.option(
     "--size",
     type=(click.IntRange(min=1), click.IntRange(min=1)),
     metavar="Y X",
     default=(256, 256),
-    show_default=True,
-    help="Pixels of the images it shall take, of 0.1 mm; multiples of 32. The number of images is free.",
+    help="Rows and columns of the input images, in pixels of 0.1 mm; multiples of 32. The number of images is free.",
 )
 @options.cache
 @options.as_json
 def command(weights: str, path: Path | None, size: tuple[int, int], cache: Path | None, as_json: bool) -> None:
-    """Write a network to an ONNX file, for use elsewhere.
+    """Write a network to an ONNX file, for use in other programs.
 
-    The file takes any number of slices, each min-max normalised to [0, 1], and gives logits of background, LV
-    myocardium and LV blood pool. It is held against the network before it is written, and carries in its
-    metadata what the weights were trained on.
+    The input is any number of slices, each min-max normalised to [0, 1]; the output is the logits of background, LV
+    myocardium and LV blood pool. The exported network is compared with the original before the file is written. Its
+    metadata say what the weights were trained on.
     """
     from mousecmr_data.inference.engines.onnx import write_onnx
     from mousecmr_data.inference.predictor import load_model

@@ -1,4 +1,4 @@
-"""``mousecmr fetch``: bring the files to this disk, verified."""
+"""``mousecmr fetch``: download files and verify them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @options.workers
-@click.option("--weights", is_flag=True, help="The published network's weights too.")
-@click.option("--check-upstream", is_flag=True, help="Only ask whether the pinned files still answer (HEAD).")
+@click.option("--weights", is_flag=True, help="Download the published network's weights too.")
+@click.option(
+    "--check-upstream", is_flag=True, help="Download nothing; only check that the original host has the files."
+)
 @options.as_json
 @click.pass_context
 def command(
@@ -31,7 +33,7 @@ def command(
 ) -> None:
     """Download MICE (default: all) and verify every byte.
 
-    An interrupted download is resumed by the next one. MOUSECMR_MIRROR names other places to ask,
+    After an interruption, the same command resumes the download. MOUSECMR_MIRROR names hosts and folders to try first;
     MOUSECMR_OFFLINE=1 forbids network traffic.
     """
     from mousecmr_data import api
@@ -42,30 +44,29 @@ def command(
         from mousecmr_data.download import verify
 
         answers = verify.check_upstream(manifest, mice or None, workers=workers)
-        silent = [a for a in answers if not a.answers]
+        failed = [a for a in answers if not a.answers]
         if as_json:
             output.print_json([asdict(a) for a in answers])
         else:
-            if silent:
-                output.print_table(["file", "trouble", "url"], [[a.name, a.trouble, a.url] for a in silent])
-            click.echo(f"{len(answers) - len(silent)} of {len(answers)} pinned files answer.")
-        ctx.exit(1 if silent else 0)
+            if failed:
+                output.print_table(["file", "problem", "url"], [[a.name, a.trouble, a.url] for a in failed])
+            click.echo(f"{len(answers) - len(failed)} of {len(answers)} files are available.")
+        ctx.exit(1 if failed else 0)
     from mousecmr_data.download.fetch import FetchResult, fetch_files, fetch_weights
 
     if source in COHORTS:
-        done = FetchResult(api.fetch(mice or None, source=source, cache=cache))
+        result = FetchResult(api.fetch(mice or None, source=source, cache=cache))
     else:
-        done = fetch_files(manifest, mice or None, cache=cache, workers=workers)
-        if weights:
-            for name in manifest.weights:
-                done.paths[name] = fetch_weights(manifest, name, cache=cache)
+        result = fetch_files(manifest, mice or None, cache=cache, workers=workers)
+        for name in manifest.weights if weights else ():
+            result.paths[name] = fetch_weights(manifest, name, cache=cache)
     if as_json:
-        output.print_json({"paths": done.paths, "downloaded": sorted(done.downloaded), "notes": done.notes})
+        output.print_json({"paths": result.paths, "downloaded": sorted(result.downloaded), "notes": result.notes})
         return
     output.warn_synthetic(manifest.synthetic)
-    for note in done.notes:
+    for note in result.notes:
         click.secho(note, fg="yellow", err=True)
-    what = "made" if source in COHORTS else "verified"
-    click.echo(f"{len(done.paths)} files on this disk, {what}; {len(done.downloaded)} came now.")
-    for folder in dict.fromkeys(path.parent for path in done.paths.values()):
+    state = "made by the phantom" if source in COHORTS else "verified"
+    click.echo(f"{len(result.paths)} files on this disk, {state}; {len(result.downloaded)} downloaded now.")
+    for folder in dict.fromkeys(path.parent for path in result.paths.values()):
         click.echo(str(folder))

@@ -1,4 +1,4 @@
-"""``mousecmr info``: what there is, in one screen."""
+"""``mousecmr info``: the dataset on one screen."""
 
 from __future__ import annotations
 
@@ -14,36 +14,33 @@ from mousecmr_data.cli import options, output
 @click.command()
 @options.source
 @options.cache
-@click.option("--issues", is_flag=True, help="Known contradictions and gaps of the published dataset.")
+@click.option("--issues", is_flag=True, help="List known contradictions and gaps of what was published, instead.")
 @options.as_json
 def command(source: str, cache: Path | None, issues: bool, as_json: bool) -> None:
-    """What there is: the dataset, its splits and groups, and what is on this disk."""
+    """Show the dataset, its splits and groups, and what is on this disk."""
     from mousecmr_data import api
 
     manifest = api.resolve_manifest(source)
     if issues:
         if as_json:
             output.print_json([asdict(i) for i in manifest.known_issues])
-        else:
-            for i in manifest.known_issues:
-                click.secho(f"{i.id}: {i.title}", bold=True)
-                click.echo(f"  {i.text} (source: {i.source})\n")
-            click.echo(f"{len(manifest.known_issues)} known issues of {manifest.name}.")
+            return
+        for i in manifest.known_issues:
+            click.secho(f"{i.id}: {i.title}", bold=True)
+            click.echo(f"  {i.text} (source: {i.source})\n")
+        click.echo(f"{len(manifest.known_issues)} known issues of {manifest.name}.")
         return
-    place = api.resolve_source(source, cache)
-    states = list(place.get_statuses(manifest.files).values())
+    files = api.resolve_source(source, cache)
+    states = list(files.get_statuses(manifest.files).values())
     on_disk = {state: states.count(state) for state in sorted(set(states))}
-    splits = [_split(name, scheme) for name, scheme in manifest.splits.items()]
+    folder = str(files.get_path(next(iter(manifest.files))).parent)
+    splits = [_describe_splits(name, scheme) for name, scheme in manifest.splits.items()]
     if as_json:
         output.print_json(
             {
-                "name": manifest.name,
-                "title": manifest.title,
-                "version": manifest.version,
-                "licence": manifest.licence,
-                "synthetic": manifest.synthetic,
+                **{k: getattr(manifest, k) for k in ("name", "title", "version", "licence", "synthetic")},
                 "mice": len(manifest.files),
-                "folder": str(place.get_path(next(iter(manifest.files))).parent),
+                "folder": folder,
                 "on_disk": on_disk,
                 "splits": splits,
                 "groups": [asdict(g) for g in manifest.groups],
@@ -55,15 +52,15 @@ def command(source: str, cache: Path | None, issues: bool, as_json: bool) -> Non
         return
     output.warn_synthetic(manifest.synthetic)
     click.secho(manifest.title, bold=True)
-    facts = [
-        ("mice", f"{len(manifest.files)}"),
-        ("version", manifest.version[:12]),
-        ("licence", manifest.licence),
-        ("paper", f"https://doi.org/{manifest.paper['doi']}" if manifest.paper else "none"),
-        ("on this disk", ", ".join(f"{n} {state}" for state, n in on_disk.items())),
-        ("folder", str(place.get_path(next(iter(manifest.files))).parent)),
-    ]
-    for name, text in facts:
+    lines = {
+        "mice": len(manifest.files),
+        "version": manifest.version[:12],
+        "licence": manifest.licence,
+        "paper": f"https://doi.org/{manifest.paper['doi']}" if manifest.paper else "none",
+        "on this disk": ", ".join(f"{n} {state}" for state, n in on_disk.items()),
+        "folder": folder,
+    }
+    for name, text in lines.items():
         click.echo(f"  {name:13} {text}")
     if splits:
         columns = ["split scheme", "split", "mice", "labelled 2D images"]
@@ -75,16 +72,12 @@ def command(source: str, cache: Path | None, issues: bool, as_json: bool) -> Non
         click.echo(f"{len(manifest.known_issues)} known issues of what was published: mousecmr info --issues")
 
 
-def _split(name: str, scheme: Any) -> dict[str, Any]:
-    keys = list(scheme.mice) or list(scheme.labelled_images_2d)
-    return {
-        "scheme": name,
-        "caveat": scheme.caveat,
-        "splits": {
-            k: {
-                "mice": len(scheme.mice[k]) if scheme.mice else None,
-                "labelled_images_2d": scheme.labelled_images_2d.get(k),
-            }
-            for k in keys
-        },
+def _describe_splits(name: str, scheme: Any) -> dict[str, Any]:
+    splits = {
+        k: {
+            "mice": len(scheme.mice[k]) if scheme.mice else None,
+            "labelled_images_2d": scheme.labelled_images_2d.get(k),
+        }
+        for k in scheme.mice or scheme.labelled_images_2d
     }
+    return {"scheme": name, "caveat": scheme.caveat, "splits": splits}

@@ -1,4 +1,4 @@
-"""``mousecmr lock``: the checksums that this cache learned on first arrival."""
+"""``mousecmr lock``: the checksums that were recorded when files were first verified."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mousecmr_data.cli import options, output
 
 @click.group()
 def command() -> None:
-    """What this cache has verified, and the checksums it learned on the way."""
+    """List the files that were verified in this cache, with their checksums."""
 
 
 @command.command()
@@ -21,17 +21,17 @@ def command() -> None:
 @options.cache
 @options.as_json
 def export(source: str, cache: Path | None, as_json: bool) -> None:
-    """Print CSV rows (mouse,path,git_blob_sha1,sha256,size) ready for the manifest's files.csv.
+    """Print CSV rows for the manifest's files.csv: mouse,path,git_blob_sha1,sha256,size.
 
-    Rows of files that this cache never verified keep what the manifest says.
+    Rows of files that were never verified in this cache repeat the manifest.
     """
     from mousecmr_data import api
     from mousecmr_data.download.cache import export_lock_rows
 
-    table = export_lock_rows(api.resolve_manifest(source), cache)
+    rows = export_lock_rows(api.resolve_manifest(source), cache)
     if as_json:
-        output.print_json(table)
+        output.print_json(rows)
         return
-    writer = csv.DictWriter(sys.stdout, table[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""The command ``mousecmr``: one command per file beside this one, imported when it is asked for."""
+"""The command ``mousecmr``. Each command is a file beside this one, imported when it is used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECTIONS = {
     },
     "Segment": {
         "segment": "Segment your own scans: masks, volumes, flags, pictures.",
-        "serve": "Open the page where you drop scans and get results.",
+        "serve": "Open a web page where you drop scans and get results.",
         "predict": "Segment a cohort into HDF5 files of the dataset's layout.",
         "train": "Train a network.",
         "export": "Write a network to an ONNX file.",
@@ -32,7 +32,7 @@ SECTIONS = {
     "Evaluate": {
         "evaluate": "Score predicted masks against expert masks.",
         "compare": "Compare two results of evaluate, mouse by mouse.",
-        "merge": "Join results of evaluate that are of other mice.",
+        "merge": "Join results of evaluate for different mice.",
         "reproduce": "Compare a network with the published table.",
     },
     "Share": {
@@ -41,7 +41,7 @@ SECTIONS = {
         "cite": "Print BibTeX of the paper, the data and the software.",
     },
 }
-"""All commands with a line each, in the order of ``mousecmr --help``."""
+"""All commands, each with one line of help, in the order of ``mousecmr --help``."""
 
 
 class SectionedGroup(click.Group):
@@ -53,8 +53,7 @@ class SectionedGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = import_module(f"mousecmr_data.cli.{cmd_name}").command
-        assert isinstance(command, click.Command)  # noqa: S101 (a mistake of ours, not of the user)
+        command: click.Command = import_module(f"mousecmr_data.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,12 +71,16 @@ class SectionedGroup(click.Group):
             raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
 
 
-@click.command(cls=SectionedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=SectionedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+)
 @click.version_option(__version__, package_name="mousecmr-data", prog_name="mousecmr")
 def main() -> None:
     """Mouse cardiac MRI: download, verify, load and measure the first open dataset; segment your own mice.
 
-    Start with `mousecmr info`. For research, not for clinical use.
+    Start with `mousecmr info`, or with `mousecmr demo`, which needs no download. `mousecmr COMMAND --help` explains a
+    command. For research, not for clinical use.
     """
 
 

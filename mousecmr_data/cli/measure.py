@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -15,17 +16,17 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @options.spacing
-@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="Also write the frames' rows here.")
+@click.option("--csv", type=options.FILE, help="Also write the rows of the frames here.")
 @options.as_json
 def command(
     mice: tuple[str, ...],
     source: str,
     cache: Path | None,
-    spacing: tuple[float, float, float] | None,
+    spacing: options.Spacing | None,
     csv: Path | None,
     as_json: bool,
 ) -> None:
-    """EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4) or HDF5 files of the dataset's layout."""
+    """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), or HDF5 files of the dataset's layout."""
     import pandas as pd
 
     from mousecmr_data import api
@@ -38,22 +39,21 @@ def command(
     if as_json:
         output.print_json([{**r.to_dict(), "frames": r.frames.to_dict("records")} for r in results])
         return
-    output.warn_synthetic(any(r.synthetic for r in results))
-    marked = SYNTHETIC_DATA if any(r.synthetic for r in results) else None
+    synthetic = any(r.synthetic for r in results)
+    output.warn_synthetic(synthetic)
+    missing = any(math.isnan(r.ef_percent) for r in results)
     output.print_table(
         ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "mass ES mg"],
         [[r.mouse, r.edv_ul, r.esv_ul, r.sv_ul, r.ef_percent, r.mass_ed_mg, r.mass_es_mg] for r in results],
-        title=marked,
-        note="–: missing, because there is no ED/ES pair of labelled frames"
-        if any(r.ef_percent != r.ef_percent for r in results)
-        else None,
+        title=SYNTHETIC_DATA if synthetic else None,
+        note="–: missing, because there is no ED/ES pair of labelled frames" if missing else None,
     )
     output.print_table(
         ["mouse", "frame", "time ms", "phase", "blood pool µL", "myocardium mg"],
         [[f.mouse, f.frame, f.time_ms, f.phase, f.blood_pool_ul, f.mass_mg] for f in frames.itertuples()],
-        title="labelled frames" + (f"; {marked}" if marked else ""),
+        title="labelled frames" + (f"; {SYNTHETIC_DATA}" if synthetic else ""),
     )
-    for voxel, where in sorted({(r.voxel_size_mm, r.voxel_size_source) for r in results}):
-        click.echo(f"voxel size {' x '.join(f'{v:g}' for v in voxel)} mm (z, y, x): {where}")
+    for voxel, origin in sorted({(r.voxel_size_mm, r.voxel_size_source) for r in results}):
+        click.echo(f"voxel size {' x '.join(f'{v:g}' for v in voxel)} mm (z, y, x): {origin}")
     if csv:
         click.echo(f"written: {csv}")

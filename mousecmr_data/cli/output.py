@@ -1,4 +1,4 @@
-"""What the doors print: tables for people, JSON for programs."""
+"""What commands print: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -32,35 +32,29 @@ def print_table(
         numeric = any(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(v) for v in row))
-    console().print(table)
+        table.add_row(*(_format_cell(v) for v in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # lines in a file are not cut at 80 columns
+    console.print(table)
 
 
-def console() -> Console:
-    """A console on standard output; where that is no terminal, lines are not cut at 80 columns."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=160)
+def _format_cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.1f}" if isinstance(value, float) else str(value).replace("[", r"\[")
 
 
 def warn_synthetic(synthetic: bool) -> None:
-    """Say so, on standard error, when what was shown is synthetic."""
+    """Print a notice on standard error if what is shown is synthetic."""
     if synthetic:
         click.secho(SYNTHETIC_DATA, fg="yellow", err=True)
 
 
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return str(value).replace("[", r"\[")
-
-
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[float], None]]:
-    """A progress bar on standard error; yields the function that advances it."""
+def progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on standard error; yield the function that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, console=Console(stderr=True), transient=True)
-    with bars:
-        task = bars.add_task(what, total=total)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(title, total=total)
         yield lambda n: bars.advance(task, n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,17 +15,17 @@ from mousecmr_data.phantom import COHORTS
 
 @click.command()
 @click.argument("mice", nargs=-1)
-@click.option("--cohort", type=click.Choice(COHORTS), default="phantom", show_default=True, help="Which cohort.")
-@click.option("--list", "listing", is_flag=True, help="Only list the plans; nothing is made.")
+@click.option("--cohort", type=click.Choice(COHORTS), default="phantom", help="Which cohort.")
+@click.option("--list", "listing", is_flag=True, help="Only list the mice; make no files.")
 @options.processes(None)
 @options.cache
 @options.as_json
 def command(
     mice: tuple[str, ...], cohort: str, listing: bool, workers: int | None, cache: Path | None, as_json: bool
 ) -> None:
-    """Make the files of synthetic MICE (Mouse1 Mouse2 ...; all if none is named) in the cache.
+    """Make the files of synthetic MICE (Mouse1 Mouse2 ...; default: all) in the cache.
 
-    `mousecmr_data.load(source="phantom")` makes what it needs by itself; this makes them ahead, on all
+    `mousecmr_data.load(source="phantom")` makes the files that it needs; this command makes them in advance, on all
     cores. Everything made from a phantom is marked synthetic.
     """
     from mousecmr_data.dataset.cohort import resolve_name
@@ -34,36 +35,31 @@ def command(
     names = [resolve_name(m, source.manifest.files) for m in mice] or list(source.manifest.files)
     if not listing:
         with output.progress(f"making {cohort}", len(names)) as advance:
-            ready = sum(source.get_path(m).exists() for m in names)
-            advance(ready)
+            advance(sum(source.get_path(m).exists() for m in names))
             make_files(source, names, workers or os.cpu_count() or 1, lambda _: advance(1))
-    plans = [source.summarize(m) for m in names]
+    rows: list[dict[str, Any]] = [
+        {
+            "mouse": p.mouse,
+            "synthetic": True,
+            "phenotype": p.phenotype,
+            "slices": p.n_slices,
+            "frames": p.n_frames,
+            "ed_frame": p.ed_frame,
+            "es_frame": p.es_frame,
+            "labelled_frames": p.labelled_frames,
+            "file": source.get_path(p.mouse),
+        }
+        for p in map(source.summarize, names)
+    ]
     if as_json:
-        output.print_json(
-            [
-                {
-                    "mouse": p.mouse,
-                    "synthetic": True,
-                    "phenotype": p.phenotype,
-                    "slices": p.n_slices,
-                    "frames": p.n_frames,
-                    "ed_frame": p.ed_frame,
-                    "es_frame": p.es_frame,
-                    "labelled_frames": p.labelled_frames,
-                    "file": source.get_path(p.mouse),
-                }
-                for p in plans
-            ]
-        )
+        output.print_json(rows)
         return
     output.warn_synthetic(True)
     if listing:
+        columns = ("mouse", "phenotype", "slices", "frames", "ed_frame", "es_frame")
         output.print_table(
             ["mouse", "group", "slices", "frames", "ED", "ES", "labelled frames"],
-            [
-                [p.mouse, p.phenotype, p.n_slices, p.n_frames, p.ed_frame, p.es_frame, len(p.labelled_frames)]
-                for p in plans
-            ],
+            [[*(row[c] for c in columns), len(row["labelled_frames"])] for row in rows],
             title=SYNTHETIC_DATA,
         )
     else:

@@ -19,61 +19,40 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("mice", nargs=-1)
-@options.weights
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("predicted"),
-    show_default=True,
-    help="Folder for the segmented mice, one HDF5 file each in the dataset's layout.",
-)
+@options.output_folder("Folder for the segmented mice, one HDF5 file each.", Path("predicted"))
 @click.option("--split", help="Only the mice of this split: train, validation or test.")
-@options.postprocessing
-@options.engine
-@options.region
-@options.device
-@options.batch_size
+@options.network
 @options.processes(1)
 @click.option("--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead.")
-@click.option("--overwrite", is_flag=True, help="Segment again what was segmented with other settings.")
+@click.option("--overwrite", is_flag=True, help="Replace masks that were made with other settings or from other files.")
 @options.source
 @options.cache
 @options.spacing
 @options.as_json
 def command(
     mice: tuple[str, ...],
-    weights: str,
     folder: Path,
     split: str | None,
-    postprocessing: Any,
-    engine: str,
-    region: Any,
-    device: str,
-    batch_size: int,
     workers: int,
     scheduler: str | None,
     overwrite: bool,
     source: str,
     cache: Path | None,
-    spacing: tuple[float, float, float] | None,
+    spacing: options.Spacing | None,
     as_json: bool,
+    **network: Any,
 ) -> None:
-    """Segment every frame of MICE: names (Mouse4) or HDF5 files of the dataset's layout; all of a source or a
-    split if none is named.
+    """Segment every frame of MICE: names (Mouse4), or HDF5 files of the dataset's layout. Default: all mice of the
+    source or the split.
 
-    What is segmented already, with the same settings, is not done again, so a run that was stopped goes on.
-    Where a mouse has expert masks, the overlap (Dice) with them is shown. `mousecmr measure` and
-    `mousecmr show` take the files that this writes.
+    Mice that were segmented before, with the same settings, are not segmented again: a run that was stopped can be
+    resumed with the same command. For mice with expert masks, the overlap (Dice) is printed. `mousecmr measure` and
+    `mousecmr show` read the files that this command writes.
     """
     from mousecmr_data.pipeline.batch import load_predictor, predict_cohort
     from mousecmr_data.pipeline.config import PredictConfig
 
-    config = PredictConfig(
-        weights=weights, engine=engine, region=region, postprocessing=postprocessing, device=device,
-        batch_size=batch_size, cache=cache,
-    )  # fmt: skip
+    config = PredictConfig(cache=cache, **network)
     origin = load_predictor(config)[0].origin
     groups = _select_mice(mice, split, source, cache, spacing)
     results: list[PredictResult] = []
@@ -81,7 +60,7 @@ def command(
         _open_client(scheduler) as client,
         output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance,
     ):
-        done = 0.0
+        done = 0.0  # the share of the present mouse that the bar has counted
 
         def progress(event: BatchEvent) -> None:
             nonlocal done
@@ -94,50 +73,45 @@ def command(
                 group, folder, config, overwrite=overwrite, workers=workers, client=client, progress=progress
             )
     failed = [r for r in results if r.error]
-    rows = [row for r in results for row in r.dice]
     synthetic = any(r.synthetic for r in results)
     if as_json:
         about = {"weights": origin.name, "trained_on": origin.trained_on, "limits": origin.limits}
         written = [r.path for r in results if r.path]
-        each = [{k: v for k, v in vars(r).items() if k not in ("dice", "synthetic")} for r in results]
-        output.print_json({**about, "synthetic": synthetic, "written": written, "dice": rows, "mice": each})
+        dice = [row for r in results for row in r.dice]
+        rows = [{k: v for k, v in vars(r).items() if k not in ("dice", "synthetic")} for r in results]
+        output.print_json({**about, "synthetic": synthetic, "written": written, "dice": dice, "mice": rows})
     else:
         output.warn_synthetic(synthetic)
         if origin.synthetic_training:
             click.secho(f"{SYNTHETIC_WEIGHTS} {RESEARCH_ONLY}", fg="yellow", err=True)
-        _print_results(results, rows)
+        _print_results(results)
     if failed:
-        listed = "\n".join(f"{r.mouse}: {r.error}" for r in failed)
+        errors = "\n".join(f"{r.mouse}: {r.error}" for r in failed)
         rest = f"the others are in {folder}" if len(failed) < len(results) else "nothing was segmented"
-        raise click.ClickException(f"{len(failed)} of {len(results)} mice failed; {rest}.\n{listed}")
+        raise click.ClickException(f"{len(failed)} of {len(results)} mice failed; {rest}.\n{errors}")
 
 
-def _print_results(results: list[PredictResult], rows: list[dict[str, Any]]) -> None:
+def _print_results(results: list[PredictResult]) -> None:
+    rows = [
+        [row["mouse"], row["frame"], row["phase"], f"{row['dice_myocardium']:.3f}", f"{row['dice_blood_pool']:.3f}"]
+        for r in results
+        for row in r.dice
+    ]
     if rows:
         click.echo("Dice overlap with the masks of the labelled frames:")
-        output.print_table(
-            ["mouse", "frame", "phase", "LV myocardium", "LV blood pool"],
-            [
-                [r["mouse"], r["frame"], r["phase"], f"{r['dice_myocardium']:.3f}", f"{r['dice_blood_pool']:.3f}"]
-                for r in rows
-            ],
-        )
+        output.print_table(["mouse", "frame", "phase", "LV myocardium", "LV blood pool"], rows)
     for r in results:
         if r.region.get("region_reason"):
-            click.echo(f"{r.mouse}: whole field, since {r.region['region_reason']}")
+            click.echo(f"{r.mouse}: whole field, because {r.region['region_reason']}")
     for r in results:
         if r.path:
             click.echo(f"{'written' if r.status == 'done' else 'as before'}: {r.path}")
 
 
 def _select_mice(
-    mice: tuple[str, ...],
-    split: str | None,
-    source: str,
-    cache: Path | None,
-    spacing: tuple[float, float, float] | None,
+    mice: tuple[str, ...], split: str | None, source: str, cache: Path | None, spacing: options.Spacing | None
 ) -> list[MiceProtocol]:
-    """What was named: mice of the source, and files."""
+    """Return the mice of the source and the files that were named, as separate groups."""
     from mousecmr_data import api
     from mousecmr_data.pipeline.batch import HDF5Files
 
@@ -155,7 +129,7 @@ def _select_mice(
 
 @contextmanager
 def _open_client(address: str | None) -> Iterator[Any]:
-    """A client of the dask scheduler at ``address``; None without one."""
+    """Yield a client of the dask scheduler at ``address``, or None."""
     if address is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""``mousecmr publish``: a cohort as a dataset that anyone opens with ``load_dataset``."""
+"""``mousecmr publish``: a cohort as a dataset on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,19 +11,13 @@ from mousecmr_data.cli import options, output
 
 @click.command()
 @click.argument("mice", nargs=-1)
-@click.option("--repo-id", required=True, metavar="ORG/NAME", help="The dataset on the hub.")
-@click.option("--dry-run", is_flag=True, help="Build the folder only; nothing is sent.")
+@click.option("--repo-id", required=True, metavar="ORG/NAME", help="Name of the dataset on the hub.")
+@click.option("--dry-run", is_flag=True, help="Only build the folder; upload nothing.")
 @options.source
 @options.cache
 @options.split_scheme
 @options.phenotypes
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The folder to build. Default: published/NAME.",
-)
+@options.output_folder("Folder to build. Default: published/NAME.")
 @click.option("--private", is_flag=True, help="Make a new dataset private.")
 @options.as_json
 def command(
@@ -38,35 +32,32 @@ def command(
     private: bool,
     as_json: bool,
 ) -> None:
-    """Publish MICE (all if none is named) on the Hugging Face hub: Parquet, card, Croissant, checksums.
+    """Publish MICE (default: all) on the Hugging Face hub: Parquet, dataset card, Croissant, checksums.
 
-    A run that was broken off goes on where it was. The dataset appears on the hub in one commit, under the
-    licence of its source. Synthetic mice can only be published under a name that says so.
+    After an interruption, the same command continues. The dataset appears on the hub in one commit, under the licence
+    of its source. The name of a dataset of synthetic mice must say that they are synthetic.
     """
     from mousecmr_data import api
-    from mousecmr_data.export.hub import build_folder
+    from mousecmr_data.export.hub import build_folder, upload_folder
     from mousecmr_data.export.release import check_repo_id, make_release, plan_shards
 
     name = check_repo_id(repo_id)
     cohort = api.load(mice=mice or None, source=source, cache=cache, split_scheme=split_scheme, phenotypes=phenotypes)
-    made = make_release(cohort, name)
     target = folder or Path("published") / name.partition("/")[2]
-    with output.progress(f"building {name}", len(plan_shards(made))) as advance:
-        made, built = build_folder(cohort, name, target, lambda _: advance(1))
+    with output.progress(f"building {name}", len(plan_shards(make_release(cohort, name)))) as advance:
+        release, built = build_folder(cohort, name, target, lambda _: advance(1))
     size = sum(p.stat().st_size for p in built.rglob("*") if p.is_file())
-    answer = {"name": name, "folder": built, "synthetic": made.synthetic, "mice": len(made.mice), "bytes": size}
-    if not dry_run:
-        from mousecmr_data.export.hub import upload_folder
-
-        sent = upload_folder(built, name, private=private)
-        answer |= {"commit": sent.commit, "url": sent.url}
-    if as_json:
-        output.print_json(answer)
-        return
-    output.warn_synthetic(made.synthetic)
-    click.echo(f"{len(made.mice)} mice in {built}: {size / 1e6:.0f} MB, licence {made.manifest.licence}.")
+    report = {"name": name, "folder": built, "synthetic": release.synthetic, "mice": len(release.mice), "bytes": size}
+    lines = [f"{len(release.mice)} mice in {built}: {size / 1e6:.0f} MB, licence {release.manifest.licence}."]
     if dry_run:
-        click.echo(f"Nothing was sent. Look at it: datasets.load_dataset({str(built)!r}, 'labelled').")
+        lines.append(f"Nothing was sent. To look at it: datasets.load_dataset({str(built)!r}, 'labelled').")
     else:
-        click.echo(f"{sent.url} is at commit {sent.commit}.")
-        click.echo(f"Anyone opens it with datasets.load_dataset({name!r}, 'labelled').")
+        upload = upload_folder(built, name, private=private)
+        report |= {"commit": upload.commit, "url": upload.url}
+        lines.append(f"{upload.url} is at commit {upload.commit}.")
+        lines.append(f"To open it, without this package: datasets.load_dataset({name!r}, 'labelled').")
+    if as_json:
+        output.print_json(report)
+        return
+    output.warn_synthetic(release.synthetic)
+    click.echo("\n".join(lines))

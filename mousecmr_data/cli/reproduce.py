@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
 
 DIFFERS, CANNOT_RUN = 1, 3
+"""Exit statuses."""
 EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")
 
 
@@ -22,45 +23,33 @@ EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")
 @options.weights
 @options.source
 @options.cache
-@click.option("--split", default="test", show_default=True, help="Mice of the internal cohort: a split's, or `all`.")
+@click.option("--split", default="test", help="The split of the internal cohort that is used, or `all`.")
 @click.option("--split-scheme", "schemes", multiple=True, help="Which split schemes. Default: every published one.")
 @click.option(
     "--also",
     multiple=True,
     metavar="SOURCE",
-    help="An external cohort to stand beside (a manifest folder, a phantom). Default with the phantom: the two others.",
+    help="Add an external cohort: a manifest folder or a phantom. Default with the phantom: phantom-7T, phantom-11.7T.",
 )
-@click.option(
-    "--predictions", type=click.Path(path_type=Path), help="Masks that are there already, instead of a network."
-)
+@click.option("--predictions", type=options.PATH, help="Use these masks instead of a network.")
 @click.option(
     "--phases",
     type=click.Choice(["annotated", "volume-curve"]),
     multiple=True,
-    help="Only this ED/ES rule. Default: both. Without volume-curve, only labelled frames are segmented: ten times "
-    "faster.",
+    help="Only this ED/ES rule. Default: both. Without volume-curve only labelled frames are segmented, which is ten "
+    "times faster.",
 )
 @click.option(
     "--postprocessing",
-    type=click.Choice(["paper", "upstream-code", "none"]),
+    type=options.POSTPROCESSING,
     multiple=True,
-    help="Default: the first two.",
+    help="Only this post-processing rule. Default: paper and upstream-code.",
 )
-@click.option("--limit", type=click.IntRange(1), help="The first mice of each cohort only: a trial.")
+@click.option("--limit", type=click.IntRange(1), help="Use only the first mice of each cohort, for a trial.")
 @options.device
 @options.engine
-@click.option(
-    "--download", is_flag=True, help="Fetch files and weights that are missing (about 1 GB for the test mice)."
-)
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("reproduction"),
-    show_default=True,
-    help="Folder for page, tables, figures and result files.",
-)
+@click.option("--download", is_flag=True, help="Download missing files and weights (about 1 GB for the test mice).")
+@options.output_folder("Folder for the page, tables, figures and result files.", Path("reproduction"))
 @options.as_json
 @click.pass_context
 def command(
@@ -81,15 +70,15 @@ def command(
     folder: Path,
     as_json: bool,
 ) -> None:
-    """Hold a network against the published table, row by row, under both ED/ES and both post-processing rules.
+    """Compare a network with the published table, row by row, under both ED/ES and both post-processing rules.
 
-    Exit status 0: every row agrees (or the mice are synthetic, and it ran); 1: rows differ; 3: files or weights are
-    not here, and what to run is said. The verdict is on the article's own rules.
+    Exit status 0: every row agrees, or the mice are synthetic; 1: rows differ; 3: files or weights are missing, and the
+    message says what to run. The verdict is for the article's own rules.
     """
     from mousecmr_data.evaluation.reproduction import make_document, reproduce, write_reproduction
 
     missing: list[str] = []
-    cohorts = _cohorts(source, split, schemes, also, limit, cache, download, missing)
+    cohorts = _load_cohorts(source, split, schemes, also, limit, cache, download, missing)
     network: Any = predictions
     if predictions is None:
         from mousecmr_data.inference.predictor import load_model
@@ -99,28 +88,23 @@ def command(
         except MissingDataError as e:
             missing.append(f"{e.found}\nNext: mousecmr fetch --weights  (or reproduce --download)")
     if missing:
-        for words in missing:
-            click.echo(f"Cannot run: {words}", err=True)
+        for text in missing:
+            click.echo(f"Cannot run: {text}", err=True)
         click.echo("To try it without them: mousecmr reproduce --source phantom --weights phantom-small", err=True)
         ctx.exit(CANNOT_RUN)
+    rules, phases = postprocessing or ("paper", "upstream-code"), phases or ("annotated", "volume-curve")
     with output.progress("segmenting and scoring", sum(map(len, cohorts.values()))) as advance:
-        result = reproduce(
-            network,
-            cohorts,
-            rules=postprocessing or ("paper", "upstream-code"),
-            phases=phases or ("annotated", "volume-curve"),
-            progress=advance,
-        )
+        result = reproduce(network, cohorts, rules=rules, phases=phases, progress=advance)
     written = write_reproduction(result, folder)
     if as_json:
         output.print_json({**make_document(result), "limit": limit, "written": written[:1]})
     else:
-        _show(result, limit)
+        _print_result(result, limit)
         click.echo(f"written: {written[0]}")
     ctx.exit(DIFFERS if result.disagreeing and not result.synthetic else 0)
 
 
-def _cohorts(
+def _load_cohorts(
     source: str,
     split: str,
     schemes: tuple[str, ...],
@@ -130,24 +114,25 @@ def _cohorts(
     download: bool,
     missing: list[str],
 ) -> dict[str, Cohort]:
-    """The cohorts by name; what is not on this disk is named in ``missing``."""
+    """Return the cohorts by name; add a text to ``missing`` for each whose files are not on this disk."""
     from mousecmr_data import api
 
-    manifest = api.resolve_manifest(source)
-    usable = schemes or tuple(s for s, found in manifest.splits.items() if found.mice) or ("upstream-notebook",)
-    wanted: dict[str, tuple[str, str | None, str]] = {}
-    for scheme in usable:
-        name = "internal" if len(usable) == 1 else f"internal, {scheme}"
-        wanted[name] = (source, None if split == "all" else split, scheme)
+    splits = api.resolve_manifest(source).splits
+    schemes = schemes or tuple(s for s, scheme in splits.items() if scheme.mice) or ("upstream-notebook",)
+    requested: dict[str, tuple[str, str | None, str]] = {}
+    for scheme in schemes:
+        name = "internal" if len(schemes) == 1 else f"internal, {scheme}"
+        requested[name] = (source, None if split == "all" else split, scheme)
     for other in also or (EXTERNAL_PHANTOMS if source == "phantom" else ()):
-        field = api.resolve_manifest(other).acquisition.get("field_strength")
-        name = f"{field.value:g} T" if field else api.resolve_manifest(other).name
-        wanted[name if name not in wanted else f"{name}, {other}"] = (other, None, "upstream-notebook")
+        manifest = api.resolve_manifest(other)
+        field = manifest.acquisition.get("field_strength")
+        name = f"{field.value:g} T" if field else manifest.name
+        requested[name if name not in requested else f"{name}, {other}"] = (other, None, "upstream-notebook")
     cohorts = {}
-    for name, (place, part, scheme) in wanted.items():
-        fetched = download or place.startswith("phantom") or Path(place).is_dir()
+    for name, (origin, part, scheme) in requested.items():
+        fetch = download or origin.startswith("phantom") or Path(origin).is_dir()
         try:
-            cohort = api.load(part, source=place, split_scheme=scheme, cache=cache, download=fetched)
+            cohort = api.load(part, source=origin, split_scheme=scheme, cache=cache, download=fetch)
         except MissingDataError as e:
             missing.append(f"{e.found}\nNext: mousecmr fetch  (or reproduce --download)")
             continue
@@ -155,25 +140,21 @@ def _cohorts(
     return cohorts
 
 
-def _show(result: Any, limit: int | None) -> None:
+def _print_result(result: Any, limit: int | None) -> None:
     from mousecmr_data.evaluation.reproduction import describe_policies, format_cohorts, format_rows, format_times
     from mousecmr_data.evaluation.timing import TIMES_NOTE
 
     output.warn_synthetic(result.synthetic)
     mark = f"  {SYNTHETIC_DATA}" if result.synthetic else ""
     click.echo(f"weights: {result.name}; trained on: {result.trained_on}")
-    for cohort in result.rows:
-        table = format_rows(result, cohort)
-        title = f"{cohort}: columns are ED/ES rule / post-processing; the verdict is on {describe_policies(result.headline)}"
-        output.print_table(list(table.columns), table.to_numpy().tolist(), title=title + mark)
-    for title, table in (
-        ("cohorts side by side", format_cohorts(result)),
-        (f"times on {result.machine}", format_times(result)),
-    ):
+    note = f"columns are ED/ES rule / post-processing; the verdict is for {describe_policies(result.headline)}"
+    tables = {f"{cohort}: {note}": format_rows(result, cohort) for cohort in result.rows}
+    tables |= {"cohorts side by side": format_cohorts(result), f"times on {result.machine}": format_times(result)}
+    for title, table in tables.items():
         output.print_table(list(table.columns), table.to_numpy().tolist(), title=title + mark)
     click.echo(TIMES_NOTE)
-    for note in result.notes:
-        click.echo(f"Caveat: {note}")
+    for caveat in result.notes:
+        click.echo(f"Caveat: {caveat}")
     if limit:
-        click.echo(f"A trial: the first {limit} mice of each cohort only.")
+        click.echo(f"This is a trial with the first {limit} mice of each cohort.")
     click.secho(result.verdict, bold=True)

@@ -1,4 +1,4 @@
-"""``mousecmr segment``: a lab's own mice segmented, measured and drawn."""
+"""``mousecmr segment``: your own scans segmented, measured and drawn."""
 
 from __future__ import annotations
 
@@ -16,62 +16,45 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "folder",
+@click.argument("inputs", nargs=-1, required=True, type=options.PATH)
+@options.output_folder(
+    "Folder for the results. Mice that were segmented there before, with the same settings, are left as they are.",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the results. Mice that are done there already, with the same settings, are left as they are.",
 )
-@options.weights
 @options.spacing
 @click.option(
-    "--axes",
-    help="NIfTI: what the axes are, in the file's order: x column, y row, z slice, t frame, e.g. xyzt.",
+    "--axes", help="NIfTI: one letter per axis, in the file's order (x column, y row, z slice, t frame), e.g. xyzt."
 )
 @options.frame_time
-@options.postprocessing
-@options.engine
-@options.region
-@options.device
-@options.batch_size
-@click.option("--pictures/--no-pictures", default=True, show_default=True, help="Movie, montage and curve.")
+@options.network
+@click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
 @options.processes(1)
 @options.cache
 @options.as_json
 def command(
     inputs: tuple[Path, ...],
     folder: Path,
-    weights: str,
-    spacing: tuple[float, float, float] | None,
+    spacing: options.Spacing | None,
     axes: str | None,
     frame_time: float | None,
-    postprocessing: Any,
-    engine: str,
-    region: Any,
-    device: str,
-    batch_size: int,
     pictures: bool,
     workers: int,
     cache: Path | None,
     as_json: bool,
+    **network: Any,
 ) -> None:
-    """Segment your own mice: masks on the images' own grid, volumes, EF, mass, quality flags, pictures.
+    """Segment your own scans: masks on the grid of the images, volumes, EF, mass, quality flags, pictures.
 
-    INPUTS are files, folders or zip archives of NIfTI, DICOM, Bruker 2dseq, Agilent FDF, or HDF5 in the
-    dataset's layout. Each mouse gets a folder; tables over all of them are beside it. One mouse that cannot be
-    read does not stop the rest. For research, not for clinical use.
+    INPUTS are files, folders or zip archives of NIfTI, DICOM, Bruker 2dseq, Agilent FDF, or HDF5 in the dataset's
+    layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be read does not stop the
+    others. For research, not for clinical use.
     """
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig
 
     config = SegmentConfig(
-        weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time, postprocessing=postprocessing,
-        engine=engine, device=device, batch_size=batch_size, region=region, pictures=pictures,
-        cache=cache,
-    )  # fmt: skip
+        spacing=spacing, axes=axes, frame_time_ms=frame_time, pictures=pictures, cache=cache, **network
+    )
     with _show_progress() as progress:
         result = segment_batch(inputs, folder, config, workers=workers, progress=progress)
     table = result.mice.astype(object).where(result.mice.notna(), None)
@@ -80,9 +63,9 @@ def command(
         output.print_json({"folder": folder, "mice": rows})
     else:
         _print_rows(rows, folder)
+    for name, error in result.errors.items():
+        click.secho(f"{name}: {error}", fg="red", err=True)
     if result.errors:
-        for name, error in result.errors.items():
-            click.secho(f"{name}: {error}", fg="red", err=True)
         raise SystemExit(1)
 
 
@@ -106,30 +89,27 @@ def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
             bars.pop_all().close()
             advance.clear()
             shown = 0
-            if event.kind == "loading":
-                click.echo(LOADING_TEXT, err=True)
-            if event.kind == "reading":
-                click.echo(f"{event.name}: reading", err=True)
-            if event.kind == "as before":
-                click.echo(f"{event.name}: done before, left as it is", err=True)
+            texts = {
+                "loading": LOADING_TEXT,
+                "reading": f"{event.name}: reading",
+                "as before": f"{event.name}: segmented before, left as it is",
+            }
+            if event.kind in texts:
+                click.echo(texts[event.kind], err=True)
 
         yield progress
 
 
 def _print_rows(rows: list[dict[str, Any]], folder: Path) -> None:
-    good = [r for r in rows if r["status"] != "failed"]
-    for mark in dict.fromkeys(r["marks"] for r in good):
+    rows_done = [r for r in rows if r["status"] != "failed"]
+    marks = list(dict.fromkeys(r["marks"] for r in rows_done))
+    for mark in marks:
         click.secho(mark, fg="yellow", err=True)
+    columns = ("mouse", "edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "heart_rate_bpm", "flags")
     output.print_table(
-        ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "heart rate /min", "look at"],
-        [
-            [
-                r["mouse"], r["edv_ul"], r["esv_ul"], r["sv_ul"], r["ef_percent"], r["mass_ed_mg"],
-                r["heart_rate_bpm"], r["flags"],
-            ]
-            for r in good
-        ],
-        title=" ".join(dict.fromkeys(r["marks"] for r in good)) or None,
-        note="–: missing. Flags are explained in flags.csv and docs/segment.md." if good else None,
-    )  # fmt: skip
-    click.echo(f"{len(good)} of {len(rows)} mice in {folder}")
+        ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "heart rate /min", "flags"],
+        [[r[c] for c in columns] for r in rows_done],
+        title=" ".join(marks) or None,
+        note="–: missing. Flags are explained in flags.csv and docs/segment.md." if rows_done else None,
+    )
+    click.echo(f"{len(rows_done)} of {len(rows)} mice in {folder}")

@@ -14,22 +14,10 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @options.spacing
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    help="Folder for the pictures. Default: here.",
-)
+@options.output_folder("Folder for the pictures.", Path())
 @options.as_json
 def command(
-    mouse: str,
-    source: str,
-    cache: Path | None,
-    spacing: tuple[float, float, float] | None,
-    folder: Path,
-    as_json: bool,
+    mouse: str, source: str, cache: Path | None, spacing: options.Spacing | None, folder: Path, as_json: bool
 ) -> None:
     """Draw MOUSE, a name (Mouse4) or an HDF5 file: ED/ES montage with masks, and the volume curve."""
     from mousecmr_data import api

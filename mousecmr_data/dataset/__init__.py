@@ -1,1 +1,1 @@
-"""Floor 2: bytes become labelled arrays. The cine model, the cohort, phases and volumes."""
+"""Labelled arrays from files: the cine model, cohorts, stores and caches."""

@@ -1,4 +1,4 @@
-"""A cohort: named mice from one source, opened one at a time and only as far as needed."""
+"""Cohorts: named mice of one source, opened lazily, one at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ import xarray as xr
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data.dataset.samples import Frames, build_slices
 from mousecmr_data.dataset.source import FileOpener, Opener, Source
-from mousecmr_data.dataset.zarr_store import create_store, write_mouse
+from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
 from mousecmr_data.errors import (
     ArgumentError,
     CacheError,
@@ -29,52 +29,39 @@ from mousecmr_data.errors import (
 )
 from mousecmr_data.schema.manifest import Manifest
 
-if TYPE_CHECKING:
-    from mousecmr_data.dataset.zarr_store import MouseEntry
-
-
-# MERGED dataset.cohort: Cohorts become stores: the layout cache filled ahead of time, or a new store to keep and share.
-
 
 def write_store(
     cohort: Cohort, path: str | PathLike[str], workers: int = 1, progress: ProgressCallback | None = None
 ) -> Path:
-    """Write ``cohort`` to a new store at ``path`` in ``workers`` processes, calling ``progress`` with 1 after each mouse.
+    """Write ``cohort`` to a new store at ``path`` in ``workers`` processes and return ``path``.
 
+    ``progress`` is called with 1 after each mouse.
     More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
     """
-    if isinstance(cohort.opener, FileOpener):  # or each mouse would be converted twice
+    if isinstance(cohort.opener, FileOpener):  # the layout cache would convert each mouse a second time
         cohort = cohort.with_opener(replace(cohort.opener, layouts=None))
-    with create_store(path, cohort.split_scheme) as (folder, rows):
-        found = map_in_processes(partial(_write_one, cohort, folder), cohort.mice, workers, count_results(progress))
-        rows.update({name: found[name] for name in cohort.mice})
+    with create_store(path, cohort.split_scheme) as (folder, entries):
+        results = map_in_processes(partial(_write_mouse, cohort, folder), cohort.mice, workers, count_results(progress))
+        entries.update({name: results[name] for name in cohort.mice})
     return Path(path)
 
 
-def fill_layout_cache(cohort: Cohort, workers: int = 1, progress: ProgressCallback | None = None) -> Path:
-    """Convert every mouse of ``cohort`` into its layout cache; returns the cache's folder."""
-    opener = cohort.opener
-    if not isinstance(opener, FileOpener) or opener.layouts is None:
-        raise CacheError("This cohort has no layout cache.", "a cohort of files", "load(layout_cache=True)")
-    map_in_processes(partial(_fill_one, cohort), cohort.mice, workers, count_results(progress))
-    return opener.layouts.folder
-
-
-def _write_one(cohort: Cohort, folder: Path, mouse: str) -> MouseEntry:
-    cohort.source.prepare([mouse])
+def _write_mouse(cohort: Cohort, folder: Path, mouse: str) -> MouseEntry:
     return write_mouse(folder, mouse, cohort[mouse])
 
 
-def _fill_one(cohort: Cohort, mouse: str) -> MouseEntry:
-    cohort.source.prepare([mouse])
-    assert isinstance(cohort.opener, FileOpener)  # noqa: S101 (checked by fill)
-    assert cohort.opener.layouts  # noqa: S101
-    return cohort.opener.layouts.convert(mouse, cohort.source.get_path(mouse), partial(cohort.opener.read_parts, mouse))
+def fill_layout_cache(cohort: Cohort, workers: int = 1, progress: ProgressCallback | None = None) -> Path:
+    """Convert every mouse of ``cohort`` into its layout cache and return the cache's folder."""
+    opener = cohort.opener
+    if not isinstance(opener, FileOpener) or opener.layouts is None:
+        raise CacheError("This cohort has no layout cache.", "a cohort of files", "load(layout_cache=True)")
+    map_in_processes(opener.convert, cohort.mice, workers, count_results(progress))
+    return opener.layouts.folder
 
 
 @dataclass(frozen=True)
 class CohortMember:
-    """A mouse of a cohort."""
+    """One mouse of a cohort."""
 
     mouse: str
     split: str | None
@@ -82,10 +69,10 @@ class CohortMember:
 
 
 class Cohort(Mapping[str, xr.Dataset]):
-    """Mice of one source, in order: a mapping from names to datasets. Made by :func:`mousecmr_data.load`.
+    """Mice of one source, in order: a mapping from names to datasets, made by :func:`mousecmr_data.load`.
 
-    ``for name in cohort``, ``for ds in cohort.values()``, ``cohort["Mouse4"]``, ``"Mouse4" in cohort``, ``len(cohort)``,
-    ``dict(cohort)``. Opening is lazy: a mouse's pixels are read when they are used. Cohorts pickle.
+    ``for name in cohort``, ``for ds in cohort.values()``, ``cohort["Mouse4"]``, ``"Mouse4" in cohort``,
+    ``len(cohort)``, ``dict(cohort)``. Opening is lazy: pixels are read on first use. Cohorts can be pickled.
     """
 
     __eq__ = object.__eq__
@@ -106,7 +93,7 @@ class Cohort(Mapping[str, xr.Dataset]):
 
     @property
     def mice(self) -> tuple[str, ...]:
-        """Names of the mice."""
+        """Names of the mice, in order."""
         return tuple(self._members)
 
     @property
@@ -138,57 +125,62 @@ class Cohort(Mapping[str, xr.Dataset]):
         member = self._members[resolve_name(name, self._members)]
         self.source.prepare([name])
         ds = self.opener.open_mouse(name, {"split": member.split or "none", "phenotype": member.phenotype})
-        return ds if self.chunks is None else _rechunk(ds, self.chunks)
+        if self.chunks is None:
+            return ds
+        try:
+            return ds.chunk(self.chunks or {"frame": 1})
+        except ImportError as e:
+            raise MissingExtraError.from_module("dask", "dask") from e
 
     def select(self, mice: Iterable[str]) -> Cohort:
-        """The cohort of the named mice only, in the order given."""
+        """Return a cohort of the named mice only, in the order given."""
         names = dict.fromkeys([mice] if isinstance(mice, str) else mice)
         members = [self._members[resolve_name(name, self._members)] for name in names]
         return Cohort(self.source, members, self.opener, self.split_scheme, self.chunks)
 
     def with_opener(self, opener: Opener) -> Cohort:
-        """The same mice, opened in another way."""
+        """Return a cohort of the same mice that are opened by ``opener``."""
         return Cohort(self.source, list(self._members.values()), opener, self.split_scheme, self.chunks)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per mouse, indexed by its name.
 
-        Columns: slices, frames, labelled_frames (tuple of 0-based numbers), ed_frame, es_frame
-        (missing without a pair), split, phenotype, synthetic, file, checksum (state of the file). Reads
-        no images; of mice with more than two labelled frames it reads the masks, to find ES.
+        Columns: slices, frames, labelled_frames (tuple of 0-based numbers), ed_frame, es_frame (missing
+        without a pair), split, phenotype, synthetic, file, checksum (state of the file). Reads no images; for
+        mice with more than two labelled frames it reads the masks, to find ES.
         """
-        states = self.source.get_statuses(self._members)
+        if not self:
+            raise MissingDataError("This cohort is empty: there is no table.", "at least one mouse")
+        statuses = self.source.get_statuses(self._members)
         rows = []
         for name, member in self._members.items():
-            s = self.source.summarize(name)
+            summary = self.source.summarize(name)
             rows.append(
                 {
                     "mouse": name,
-                    "slices": s.n_slices,
-                    "frames": s.n_frames,
-                    "labelled_frames": s.labelled_frames,
-                    "ed_frame": s.ed_frame,
-                    "es_frame": s.es_frame,
+                    "slices": summary.n_slices,
+                    "frames": summary.n_frames,
+                    "labelled_frames": summary.labelled_frames,
+                    "ed_frame": summary.ed_frame,
+                    "es_frame": summary.es_frame,
                     "split": member.split or "none",
                     "phenotype": member.phenotype,
                     "synthetic": self.synthetic,
                     "file": self.source.get_address(name),
-                    "checksum": states[name],
+                    "checksum": statuses[name],
                 }
             )
-        if not rows:
-            raise MissingDataError("This cohort is empty: there is no table.", "at least one mouse")
         return pd.DataFrame(rows).set_index("mouse").astype({"ed_frame": "Int64", "es_frame": "Int64"})
 
     def to_datatree(self) -> xr.DataTree:
-        """Return all mice as one tree, one node per mouse, pixels still on disk."""
+        """Return all mice as one tree, one node per mouse; pixels stay on disk."""
         self.source.prepare(self._members)
         tree = xr.DataTree.from_dict({name: self[name] for name in self._members})
         tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=self.synthetic)
         return tree
 
     def slices(self, frames: Frames = "labelled") -> xr.Dataset:
-        """All 2D slices of the chosen frames as one lazy dataset; see :func:`dataset.samples.build_slices`.
+        """Return all 2D slices of the selected frames as one lazy dataset; see :func:`dataset.samples.build_slices`.
 
         ``frames``: "labelled" (default), "all", or phases such as ["ED", "ES"].
         """
@@ -196,14 +188,34 @@ class Cohort(Mapping[str, xr.Dataset]):
         return build_slices(self.values(), frames)
 
     def folds(self, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
-        """``k`` pairs (train, validation) by mouse; see :func:`dataset.cohort.make_folds`."""
+        """Return ``k`` pairs (train, validation) of cohorts; each mouse is in exactly one validation cohort.
 
-        return make_folds(self, k, stratify=stratify, seed=seed)
+        All slices of a mouse are on one side. ``stratify`` spreads the mice of each phenotype evenly over the
+        folds. The same seed gives the same folds. Raises ArgumentError if there are fewer mice than folds.
+        """
+        if not 2 <= k <= len(self):
+            raise ArgumentError(f"{k} folds of {len(self)} mice.", f"2 to {len(self)} folds")
+        rng = np.random.default_rng(seed)
+        groups = self.phenotypes if stratify else dict.fromkeys(self.mice, "")
+        folds: list[set[str]] = [set() for _ in range(k)]
+        start = 0
+        for group in sorted(set(groups.values())):
+            members = [mouse for mouse in self.mice if groups[mouse] == group]
+            for i, index in enumerate(rng.permutation(len(members))):
+                folds[(start + i) % k].add(members[index])
+            start += len(members)
+        pairs = []
+        for fold in folds:
+            train = self.select(m for m in self.mice if m not in fold)
+            validation = self.select(m for m in self.mice if m in fold)
+            check_no_leakage(train, validation)
+            pairs.append((train, validation))
+        return pairs
 
     def to_zarr(self, path: str | PathLike[str]) -> Path:
-        """Write the cohort as a new Zarr v3 store, a group a mouse; see :mod:`dataset.zarr_store`.
+        """Write the cohort as a new Zarr v3 store, one group per mouse; see :mod:`dataset.zarr_store`.
 
-        Nothing half-written stays behind. ``mousecmr convert -o`` does the same with several processes.
+        A failed write leaves nothing behind. ``mousecmr convert -o`` does the same with several processes.
         Raises CacheError if ``path`` exists.
         """
         return write_store(self, path)
@@ -217,7 +229,7 @@ class Cohort(Mapping[str, xr.Dataset]):
         )
 
     def _repr_html_(self) -> str:
-        """Return counts by split and phenotype and the names, for notebooks; reads no file."""
+        """Return counts by split and phenotype, and the names, as HTML for notebooks; reads no file."""
         counts = pd.crosstab(pd.Series(self.phenotypes, name="phenotype"), pd.Series(self.splits, name="split"))
         names = html.escape(", ".join(self._members))
         return (
@@ -227,88 +239,48 @@ class Cohort(Mapping[str, xr.Dataset]):
         )
 
 
-def _rechunk(ds: xr.Dataset, chunks: Mapping[str, int]) -> xr.Dataset:
-    try:
-        return ds.chunk(chunks or {"frame": 1})
-    except ImportError as e:
-        raise MissingExtraError.from_module("dask", "dask") from e
-
-
 def resolve_name(name: str, names: Mapping[str, object] | Sequence[str]) -> str:
-    """``name`` if it is one of ``names``; else an error that says what to type."""
+    """Return ``name`` if it is one of ``names``; else raise UnknownNameError with a suggestion."""
     if name in names:
         return name
-    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
-    every = list(names)
+    valid = list(names)
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     raise UnknownNameError(
         f"There is no mouse {name!r} here.",
-        f"one of {len(every)}: {every[0]} ... {every[-1]}" if every else "a cohort that is not empty",
+        f"one of {len(valid)}: {valid[0]} ... {valid[-1]}" if valid else "a cohort that is not empty",
         f"did you mean {close[0]!r}?" if close else "cohort.mice lists the names",
     )
 
 
-# MERGED dataset.cohort: Cross-validation by mouse: all slices of a mouse are on one side.
-
-
-def make_folds(cohort: Cohort, k: int, *, stratify: bool = False, seed: int = 0) -> list[tuple[Cohort, Cohort]]:
-    """``k`` pairs (train, validation) of cohorts; each mouse is in exactly one validation cohort.
-
-    ``stratify`` deals the mice of each phenotype evenly over the folds. The same seed gives the same
-    folds. Raises ArgumentError if there are fewer mice than folds.
-    """
-    if not 2 <= k <= len(cohort):
-        raise ArgumentError(f"{k} folds of {len(cohort)} mice.", f"2 to {len(cohort)} folds")
-    rng = np.random.default_rng(seed)
-    groups = cohort.phenotypes if stratify else dict.fromkeys(cohort.mice, "")
-    dealt: list[list[str]] = [[] for _ in range(k)]
-    start = 0
-    for group in sorted(set(groups.values())):
-        members = [mouse for mouse in cohort.mice if groups[mouse] == group]
-        for i, index in enumerate(rng.permutation(len(members))):
-            dealt[(start + i) % k].append(members[index])
-        start += len(members)
-    pairs = []
-    for part in dealt:
-        held = set(part)
-        train = cohort.select(m for m in cohort.mice if m not in held)
-        validation = cohort.select(m for m in cohort.mice if m in held)
-        check_no_leakage(train, validation)
-        pairs.append((train, validation))
-    return pairs
-
-
 def check_no_leakage(*cohorts: Cohort) -> None:
     """Raise ArgumentError if a mouse is in two of ``cohorts`` of the same source."""
-    seen: set[tuple[str, str]] = set()
+    earlier: set[tuple[str, str]] = set()
     for cohort in cohorts:
         mice = {(cohort.source.name, mouse) for mouse in cohort.mice}
-        if seen & mice:
+        if shared := earlier & mice:
             raise ArgumentError(
-                f"{sorted(seen & mice)[0][1]} is on both sides: its images would leak.",
+                f"{min(shared)[1]} is on both sides: its images would leak.",
                 "cohorts without a mouse in common",
                 "cohort.folds(5) or load(split=...)",
             )
-        seen |= mice
-
-
-# MERGED dataset.cohort: Which mice a split names; splits are by mouse and disjoint.
+        earlier |= mice
 
 
 def assign_splits(manifest: Manifest, split: str | None, scheme_name: str) -> dict[str, str]:
-    """Which split each mouse is in; checked to be disjoint."""
+    """Return the split of each mouse; raise ManifestError where splits are not disjoint."""
     if split is None and not any(s.mice for s in manifest.splits.values()):
-        return {}  # a manifest of one's own without splits
+        return {}  # a custom manifest without splits
     scheme = manifest.split_scheme(scheme_name)
     if split is not None and split not in scheme.mice:
         raise UnknownNameError(
             f"There is no split {split!r} in the scheme {scheme_name!r}.",
-            f"one of {', '.join(map(repr, scheme.mice))}, or None for every mouse",
+            f"one of {', '.join(map(repr, scheme.mice))}, or None for all mice",
             f"load(split={next(iter(scheme.mice))!r})",
         )
     assigned: dict[str, str] = {}
     for name, members in scheme.mice.items():
         if overlap := assigned.keys() & set(members):
-            raise ManifestError(f"{sorted(overlap)[0]} is in two splits of {scheme_name!r}.", "disjoint splits")
+            raise ManifestError(f"{min(overlap)} is in two splits of {scheme_name!r}.", "disjoint splits")
         assigned |= dict.fromkeys(members, name)
     return assigned
 
@@ -316,48 +288,46 @@ def assign_splits(manifest: Manifest, split: str | None, scheme_name: str) -> di
 def select_mice(
     manifest: Manifest, mice: Iterable[str] | None, split: str | None, assigned: Mapping[str, str]
 ) -> list[str]:
-    """The mice to load, in the manifest's order or the caller's; checked to belong to ``split``."""
+    """Return the mice to load, in the manifest's order or the caller's; check that they belong to ``split``."""
     if mice is None:
         return [m for m in manifest.files if split is None or assigned.get(m) == split]
     names = [resolve_name(m, manifest.files) for m in ([mice] if isinstance(mice, str) else mice)]
-    if split is not None and (strangers := [m for m in names if assigned.get(m) != split]):
+    if split is not None and (others := [m for m in names if assigned.get(m) != split]):
         raise UnknownNameError(
-            f"{strangers[0]} is in the split {assigned.get(strangers[0], 'none')!r}, not in {split!r}.",
-            "mice of the split asked for",
+            f"{others[0]} is in the split {assigned.get(others[0], 'none')!r}, not in {split!r}.",
+            "mice of the requested split",
             "leave out split=... or mice=...",
         )
     return list(dict.fromkeys(names))
 
 
-# MERGED dataset.cohort: Groups of mice, as the user gives them: none are published.
-
-
 def read_phenotypes(table: Any, manifest: Manifest) -> dict[str, str]:
-    """Phenotypes by mouse from a CSV file, a DataFrame, a Series or a mapping."""
+    """Return phenotypes by mouse from a CSV file, a DataFrame, a Series or a mapping given by the user.
+
+    The dataset publishes none.
+    """
     if table is None:
         return {}
-    wanted = "columns mouse and phenotype, a row a mouse"
+    expected = "columns mouse and phenotype, one row per mouse"
     if isinstance(table, str | PathLike):
         if not Path(table).is_file():
-            raise MissingDataError(f"There is no file {table}.", f"a CSV file with the {wanted}")
+            raise MissingDataError(f"There is no file {table}.", f"a CSV file with the {expected}")
         try:
             table = pd.read_csv(table, dtype=str, keep_default_na=False)
         except (ValueError, OSError) as e:
-            raise ManifestError(f"{table} is not a CSV file: {e}", f"a CSV file with the {wanted}") from e
+            raise ManifestError(f"{table} is not a CSV file: {e}", f"a CSV file with the {expected}") from e
     if isinstance(table, pd.DataFrame):
         if "mouse" not in table.columns and table.index.name == "mouse":
             table = table.reset_index()
         if not {"mouse", "phenotype"} <= set(table.columns):
-            raise ManifestError(f"The phenotypes have the columns {list(table.columns)}.", wanted)
-        pairs = list(zip(table["mouse"], table["phenotype"], strict=True))
-    else:
-        pairs = list(table.items())
+            raise ManifestError(f"The phenotypes have the columns {list(table.columns)}.", expected)
+        table = table.set_index("mouse")["phenotype"]
     groups: dict[str, str] = {}
-    for mouse, group in pairs:
+    for mouse, group in table.items():
         if pd.isna(group):
             continue
         if mouse not in manifest.files:
             raise UnknownNameError(f"The phenotypes name {mouse!r}.", f"mice of {manifest.name}")
         if groups.setdefault(mouse, str(group)) != str(group):
-            raise ManifestError(f"The phenotypes give {mouse} twice: {groups[mouse]!r}, {group!r}.", wanted)
+            raise ManifestError(f"The phenotypes give {mouse} twice: {groups[mouse]!r}, {group!r}.", expected)
     return {m: g for m, g in groups.items() if g and g != "nan"}

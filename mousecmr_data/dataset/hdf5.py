@@ -1,4 +1,9 @@
-"""One file of the dataset's layout becomes one lazy dataset."""
+"""Read files of the dataset's HDF5 layout as lazy datasets.
+
+A file holds ``Images`` (row, column, slice, frame), ``Masks`` of the same shape and ``Frames_with_ROI`` (n,).
+Any storage (contiguous, chunked, compressed) is read. Datasets and attributes that are not part of the layout
+are ignored. A file without ``Masks`` is a mouse that was not segmented.
+"""
 
 from __future__ import annotations
 
@@ -33,58 +38,48 @@ from mousecmr_data.schema.variables import (
     NOT_PUBLISHED,
 )
 
-# MERGED dataset.hdf5: The dataset's HDF5 layout: its outline read without a pixel, its arrays read when asked for.
-#
-# A file holds ``Images`` (row, column, slice, frame), ``Masks`` of the same shape and
-# ``Frames_with_ROI`` (n,). Any storage (contiguous, chunked, compressed) is read; datasets and
-# attributes that are not of the layout are left alone. A file without ``Masks`` is a mouse that
-# nobody segmented.
-
-
 _EXPECTED_LAYOUT = f"{IMAGES} ({', '.join(FILE_AXES)}), {MASKS} of the same shape, {FRAMES_WITH_ROI} (n,)"
-_REPAIR_HINT = "mousecmr verify --repair  (for files of the dataset; one of your own: copy or export it again)"
+_REPAIR_HINT = "mousecmr verify --repair  (for files of the dataset; copy or export your own file again)"
 
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What can be known of a mouse without reading a pixel."""
+    """The properties of a mouse's file that are known without reading pixels."""
 
-    n_frames: int
-    n_slices: int
-    shape_yx: tuple[int, int]
+    shape: tuple[int, int, int, int]
+    """Of the images: (frame, slice, y, x)."""
     labelled_frames: tuple[int, ...]
     """0-based, ascending."""
     has_masks: bool
     attrs: dict[str, Any]
-    """Root attributes of the layout (see schema.variables), decoded; others are left out."""
+    """Decoded root attributes of the layout (see schema.variables); others are left out."""
 
 
 def read_header(path: str | Path) -> FileHeader:
-    """Check the layout of the file at ``path`` and return its outline; reads no pixel.
+    """Check the layout of the file at ``path`` and return its header; reads no pixels.
 
     Raises :class:`MissingDataError` (no such file) and :class:`FileLayoutError` (anything else).
     """
     with _open_file(path) as f:
         images = _get_dataset(f, IMAGES, path)
         if images is None:
-            have = ", ".join(sorted(map(str, f))) or "nothing"
-            raise FileLayoutError(f"{path} has no dataset {IMAGES!r}; it holds {have}.", _EXPECTED_LAYOUT)
+            names = ", ".join(sorted(map(str, f))) or "nothing"
+            raise FileLayoutError(f"{path} has no dataset {IMAGES!r}; it holds {names}.", _EXPECTED_LAYOUT)
         if images.ndim != 4 or 0 in images.shape:
             raise FileLayoutError(
                 f"{path}: {IMAGES} has the shape {images.shape}.",
                 f"four axes ({', '.join(FILE_AXES)}), none of them empty",
                 "a single frame needs a last axis of length 1: images[..., None]",
             )
-        _check_dtype(images, path)
         rows, columns, n_slices, n_frames = images.shape
         masks = _get_dataset(f, MASKS, path)
-        if masks is not None:
-            _check_dtype(masks, path)
-            if masks.shape != images.shape:
-                raise FileLayoutError(
-                    f"{path}: {MASKS} has the shape {masks.shape}, {IMAGES} {images.shape}.",
-                    "the same shape",
-                )
+        for data in (images, masks):
+            if data is not None and data.dtype.kind not in "uifb":
+                raise FileLayoutError(f"{path}: {data.name} has the type {data.dtype}.", "numbers")
+        if masks is not None and masks.shape != images.shape:
+            raise FileLayoutError(
+                f"{path}: {MASKS} has the shape {masks.shape}, {IMAGES} {images.shape}.", "the same shape"
+            )
         frames = _get_dataset(f, FRAMES_WITH_ROI, path)
         if masks is not None and frames is None:
             raise FileLayoutError(
@@ -94,13 +89,13 @@ def read_header(path: str | Path) -> FileHeader:
         labelled = () if frames is None else _read_labelled_frames(frames, n_frames, path)
         if masks is None and labelled:
             raise FileLayoutError(f"{path} names segmented frames but has no {MASKS}.", _EXPECTED_LAYOUT)
-        return FileHeader(n_frames, n_slices, (rows, columns), labelled, masks is not None, _read_attributes(f))
+        return FileHeader((n_frames, n_slices, rows, columns), labelled, masks is not None, _read_attributes(f))
 
 
 class HDF5Array(LazyArray):
-    """One 4-D dataset of a file, seen as (frame, slice, y, x); opens the file at each read.
+    """One 4-D dataset of a file, with the axes (frame, slice, y, x); opens the file for each read.
 
-    Nothing but the path is held, so it pickles, and is safe with fork, spawn and threads. Each read
+    It holds only the path, so it can be pickled and is safe with fork, spawn and threads. Each read
     is checked: values that do not fit ``dtype`` exactly and unknown labels are errors.
     """
 
@@ -109,39 +104,36 @@ class HDF5Array(LazyArray):
         self.shape, self.dtype = shape, np.dtype(dtype)
 
     def read(self, key: Key) -> NDArray[Any]:
-        """Read a part, with at most one array of ascending integers in ``key``."""
+        """Return a part, with at most one array of ascending integers in ``key``."""
         if any(isinstance(k, np.ndarray) and k.size == 0 for k in key):
             lengths = (len(np.arange(n)[k]) if not _is_int(k) else None for k, n in zip(key, self.shape, strict=True))
             return np.empty([n for n in lengths if n is not None], self.dtype)
         ranges = [slice(k, k + 1) if _is_int(k) else k for k in key]
-        file_key: list[Any] = [None] * 4
-        for model_axis, file_axis in enumerate(MODEL_TO_FILE):
-            file_key[file_axis] = ranges[model_axis]
         with _open_file(self.path) as f:
-            raw = f[self.name][tuple(file_key)]
-        array = np.ascontiguousarray(self._exact(raw).transpose(MODEL_TO_FILE))
+            raw = f[self.name][tuple(ranges[MODEL_TO_FILE.index(axis)] for axis in range(4))]
+        array = np.ascontiguousarray(self._convert(raw).transpose(MODEL_TO_FILE))
         return array[tuple(0 if _is_int(k) else slice(None) for k in key)]
 
-    def _exact(self, raw: NDArray[Any]) -> NDArray[Any]:
-        if raw.dtype == self.dtype:
-            array = raw
-        else:
+    def _convert(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """Return ``raw`` as ``dtype``; FileLayoutError for values it cannot hold, LabelError for unknown labels."""
+        array = raw
+        if raw.dtype != self.dtype:
             with np.errstate(invalid="ignore"):
                 array = raw.astype(self.dtype)
-                negative = raw.dtype.kind in "if" and bool((raw < 0).any())  # -5 would come back as -5
+                negative = raw.dtype.kind in "if" and bool((raw < 0).any())  # -5 survives a cast and back
                 exact = not negative and np.array_equal(array.astype(raw.dtype), raw)
             if not exact:
                 missing = int(np.isnan(raw).sum()) if raw.dtype.kind == "f" else 0
                 raise FileLayoutError(
-                    f"{self.path}: {self.name} ({raw.dtype}) holds values that are no {self.dtype}: "
+                    f"{self.path}: {self.name} ({raw.dtype}) holds values that {self.dtype} cannot represent: "
                     + (f"{missing} are NaN." if missing else f"from {np.min(raw)} to {np.max(raw)}."),
                     f"whole numbers from 0 to {np.iinfo(self.dtype).max}",
                     "scale or round the array before writing it",
                 )
         if self.name == MASKS and array.size and array.max() > max(Label):
-            found = sorted(set(np.unique(array).tolist()) - set(Label))
+            unknown = sorted(set(np.unique(array).tolist()) - set(Label))
             raise LabelError(
-                f"{self.path}: the masks hold the label{'s'[: len(found) > 1]} {', '.join(map(str, found))}.",
+                f"{self.path}: the masks hold the label{'s'[: len(unknown) > 1]} {', '.join(map(str, unknown))}.",
                 ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
             )
         return array
@@ -149,7 +141,7 @@ class HDF5Array(LazyArray):
 
 @contextmanager
 def _open_file(path: str | Path) -> Iterator[h5py.File]:
-    """An open file; whatever HDF5 says of a damaged one becomes our error."""
+    """Open a file; any error that HDF5 raises for a damaged file becomes FileLayoutError."""
     if not Path(path).exists():
         raise MissingDataError(f"There is no file {path}.", "a mouse's HDF5 file", "mousecmr fetch")
     if not Path(path).is_file():
@@ -163,27 +155,25 @@ def _open_file(path: str | Path) -> Iterator[h5py.File]:
         raise FileLayoutError(f"{path} cannot be read: permission denied.", "a readable file") from e
     except MemoryError as e:
         raise FileLayoutError(
-            f"{path} says it is larger than this machine's memory: {_first_line(e)}", _EXPECTED_LAYOUT
+            f"{path} states a size larger than this machine's memory: {_first_line(e)}", _EXPECTED_LAYOUT
         ) from e
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as e:
-        size = Path(path).stat().st_size
         raise FileLayoutError(
-            f"{path} ({size} bytes) is damaged or not HDF5: {_first_line(e)}", "an HDF5 file", _REPAIR_HINT
+            f"{path} ({Path(path).stat().st_size} bytes) is damaged or not HDF5: {_first_line(e)}",
+            "an HDF5 file",
+            _REPAIR_HINT,
         ) from e
 
 
 def _get_dataset(f: h5py.File, name: str, path: str | Path) -> h5py.Dataset | None:
     item = f.get(name)
-    if item is not None and not isinstance(item, h5py.Dataset):
+    if item is None:
+        return None
+    if not isinstance(item, h5py.Dataset):
         raise FileLayoutError(f"{path}: {name} is a {type(item).__name__}.", _EXPECTED_LAYOUT)
-    if item is not None and item.shape is None:
+    if item.shape is None:
         raise FileLayoutError(f"{path}: {name} is empty.", _EXPECTED_LAYOUT)
     return item
-
-
-def _check_dtype(data: h5py.Dataset, path: str | Path) -> None:
-    if data.dtype.kind not in "uifb":
-        raise FileLayoutError(f"{path}: {data.name} has the type {data.dtype}.", "numbers")
 
 
 def _read_labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -> tuple[int, ...]:
@@ -199,32 +189,23 @@ def _read_labelled_frames(data: h5py.Dataset, n_frames: int, path: str | Path) -
     if len(set(frames)) != len(frames):
         raise FileLayoutError(f"{path}: {name} names a frame twice: {list(frames)[:20]}.", "each frame once")
     if frames and (frames[0] < 0 or frames[-1] >= n_frames):
-        hint = "frame numbers are 0-based" if frames[-1] == n_frames else None
         raise FileLayoutError(
             f"{path}: {name} is {list(frames)[:20]}, but there are {n_frames} frames.",
             f"numbers from 0 to {n_frames - 1}",
-            hint,
+            "frame numbers are 0-based" if frames[-1] == n_frames else None,
         )
     return frames
 
 
 def _read_attributes(f: h5py.File) -> dict[str, Any]:
-    names = (
-        ATTR_MOUSE,
-        ATTR_SOURCE,
-        ATTR_SYNTHETIC,
-        ATTR_PHENOTYPE,
-        ATTR_VOXEL_SIZE,
-        ATTR_FRAME_TIME,
-    )
-    found = {}
-    for name in names:
+    attrs = {}
+    for name in (ATTR_MOUSE, ATTR_SOURCE, ATTR_SYNTHETIC, ATTR_PHENOTYPE, ATTR_VOXEL_SIZE, ATTR_FRAME_TIME):
         if name in f.attrs:
             value = f.attrs[name]
             if isinstance(value, bytes):
                 value = value.decode("utf-8", "replace")
-            found[name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    return found
+            attrs[name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return attrs
 
 
 def _is_int(key: Any) -> bool:
@@ -237,9 +218,8 @@ def _first_line(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class MouseParts:
-    """What a dataset is made of. Nothing is open, so parts pickle."""
+    """The parts of a mouse's dataset. No file is open, so parts can be pickled."""
 
-    path: Path
     image: LazyArray
     mask: LazyArray | None
     labelled_frames: tuple[int, ...]
@@ -247,7 +227,7 @@ class MouseParts:
     attrs: Mapping[str, Any]
 
     def to_dataset(self, attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
-        """The dataset, with ``attrs`` in addition."""
+        """Return the dataset, with ``attrs`` in addition."""
         return build_dataset(self.image, self.mask, self.labelled_frames, self.sizes, {**self.attrs, **(attrs or {})})
 
 
@@ -261,36 +241,31 @@ def read_parts(
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
 ) -> MouseParts:
-    """Look at a file's outline; no pixel is read. Parameters as for ``open_file``."""
-    outline = read_header(path)
-    own = outline.attrs
-    shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
+    """Return the parts of the file at ``path``; reads no pixels. Parameters as for :func:`open_mouse_file`."""
+    header = read_header(path)
+    attrs = header.attrs
     return MouseParts(
-        Path(path),
-        HDF5Array(path, IMAGES, shape, "uint16"),
-        HDF5Array(path, MASKS, shape, "uint8") if outline.has_masks else None,
-        outline.labelled_frames,
-        resolve_sizes(own, spacing, frame_time_ms, manifest),
+        HDF5Array(path, IMAGES, header.shape, "uint16"),
+        HDF5Array(path, MASKS, header.shape, "uint8") if header.has_masks else None,
+        header.labelled_frames,
+        resolve_sizes(attrs, spacing, frame_time_ms, manifest),
         {
-            "mouse": mouse or str(own.get(ATTR_MOUSE, Path(path).stem)),
-            "source": source or str(own.get(ATTR_SOURCE, Path(path).name)),
+            "mouse": mouse or str(attrs.get(ATTR_MOUSE, Path(path).stem)),
+            "source": source or str(attrs.get(ATTR_SOURCE, Path(path).name)),
             "version": version,
             "split": "none",
-            "phenotype": str(own.get(ATTR_PHENOTYPE, NOT_PUBLISHED)),
-            "synthetic": bool(own.get(ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
+            "phenotype": str(attrs.get(ATTR_PHENOTYPE, NOT_PUBLISHED)),
+            "synthetic": bool(attrs.get(ATTR_SYNTHETIC, False)) or bool(manifest and manifest.synthetic),
         },
     )
 
 
 def open_mouse_file(
-    path: str | Path,
-    *,
-    spacing: Sequence[float] | None = None,
-    frame_time_ms: float | None = None,
+    path: str | Path, *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
 ) -> xr.Dataset:
-    """Open one mouse; no pixel is read until asked for.
+    """Return the lazy dataset of the file at ``path``; pixels are read on first use.
 
-    ``spacing`` (z, y, x) and ``frame_time_ms`` override what the file or the manifest says.
+    ``spacing`` (z, y, x) and ``frame_time_ms`` override the values of the file and the manifest.
     Attributes of the result: mouse, source, version, split, phenotype (or "not published"),
     synthetic, slice_order, voxel_size_source, frame_time_source.
     """

@@ -1,4 +1,4 @@
-"""The base of our lazy arrays: what xarray needs to put off reading."""
+"""The base class of lazy arrays, which xarray reads when they are indexed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 Key = tuple[Any, ...]
-"""One index an axis: an integer, a slice, or (as far as ``support`` says) an array of integers."""
+"""One index per axis: an integer, a slice, or (if ``support`` allows it) an array of integers."""
 
 
 class LazyArray(BackendArray):
-    """An array of a known shape and dtype that is read when indexed; ``variable`` hands it to xarray."""
+    """An array of a known shape and dtype that is read when indexed; :func:`wrap_lazy` prepares it for xarray."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.OUTER_1VECTOR
-    """Which keys ``read`` takes; xarray breaks others down."""
+    """The keys that ``read`` accepts; xarray splits other keys."""
 
     @abstractmethod
     def read(self, key: Key) -> NDArray[Any]:
-        """Read a part; an integer drops its axis."""
+        """Return a part; an integer drops its axis."""
 
     def read_all(self) -> NDArray[Any]:
-        """Read everything."""
+        """Return the whole array."""
         return self.read((slice(None),) * len(self.shape))
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -35,5 +35,5 @@ class LazyArray(BackendArray):
 
 
 def wrap_lazy(array: LazyArray | NDArray[Any]) -> Any:
-    """What to give to ``xarray.Dataset``: lazy stays lazy."""
+    """Return ``array`` in the form that ``xarray.Dataset`` takes; lazy arrays stay lazy."""
     return indexing.LazilyIndexedArray(array) if isinstance(array, LazyArray) else array

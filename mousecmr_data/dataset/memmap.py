@@ -1,8 +1,8 @@
-"""Planes: the frames of a mouse as plain .npy files, to be mapped into memory by training.
+"""Frame files: the frames of a mouse as plain .npy files, to be mapped into memory for training.
 
-A derived cache beside the layout cache: for each mouse a folder with ``image.npy`` (n, slice, y, x) uint16,
-``mask.npy`` (n, slice, y, x) uint8 of the n selected frames (all, or the labelled ones), and ``planes.json``
-that says which, and what they were made from. Uncompressed: a random slice costs one copy.
+A derived cache beside the layout cache. Each mouse has a folder with ``image.npy`` (n, slice, y, x) uint16 and
+``mask.npy`` (n, slice, y, x) uint8 of n frames (all, or the labelled ones), and ``planes.json``, which names the
+frames and the source of the files. They are not compressed: reading a random slice costs one copy.
 """
 
 from __future__ import annotations
@@ -26,58 +26,63 @@ from mousecmr_data.schema.variables import IMAGE, MASK
 
 MEMMAP_FORMAT = 1
 UNLABELLED = 255
-"""What masks hold in frames that nobody segmented: no label, and the usual "ignore" of loss functions."""
+"""Value of masks in frames that were not segmented: not a label, and the usual "ignore" of loss functions."""
 
 
 @dataclass(frozen=True)
 class FrameFiles:
-    """Where the planes of one mouse lie, and what they are."""
+    """The frame files of one mouse."""
 
     folder: Path
     frames: tuple[int, ...]
     """Positions of the frames in the mouse's cine."""
 
     def image(self) -> NDArray[np.uint16]:
-        """(n, slice, y, x), mapped into memory, read-only."""
+        """Return the images (n, slice, y, x), mapped into memory, read-only."""
         return np.asarray(np.load(self.folder / "image.npy", mmap_mode="r"))
 
     def mask(self) -> NDArray[np.uint8]:
-        """(n, slice, y, x), mapped into memory, read-only; 255 in unlabelled frames."""
+        """Return the masks (n, slice, y, x), mapped into memory, read-only; 255 in unlabelled frames."""
         return np.asarray(np.load(self.folder / "mask.npy", mmap_mode="r"))
 
 
-def make_frame_files(cohort: Cohort, mouse: str, every_frame: bool, root: Path | None = None) -> FrameFiles:
-    """The planes of ``mouse``, made if they are missing or were made from something else.
+def make_frame_files(cohort: Cohort, mouse: str, all_frames: bool, root: Path | None = None) -> FrameFiles:
+    """Return the frame files of ``mouse``; write them if they are missing or were made from something else.
 
-    ``root``: folder of the cache; default: the cohort's own cache. Processes that ask for the same mouse
-    wait for one of them. Raises CacheError where the folder cannot be written.
+    ``root``: folder of the cache; default: the cohort's own cache. Of processes that ask for the same mouse,
+    one writes and the others wait. Raises CacheError where the folder cannot be written.
     """
     folder = (root or get_default_folder(cohort)) / cohort.source.name / cohort.source.version[:12]
-    name = f"{mouse}-{'all' if every_frame else 'labelled'}"
+    name = f"{mouse}-{'all' if all_frames else 'labelled'}"
     origin = _describe_origin(cohort, mouse)
-    found = _read_frame_files(folder / name, origin)
-    if found:
-        return found
+    if files := _read_frame_files(folder / name, origin):
+        return files
     ds = read_without_converting(cohort, mouse)
     try:
         with hold_lock(folder, name):
-            found = _read_frame_files(folder / name, origin)
-            if found:
-                return found
+            if files := _read_frame_files(folder / name, origin):
+                return files
             remove_leftovers(folder, name)
-            return _write_frame_files(ds, folder, name, every_frame, origin)
+            frames = np.arange(ds.sizes["frame"]) if all_frames else np.flatnonzero(ds["labelled"].values)
+            files = FrameFiles(folder / name, tuple(frames.tolist()))
+            with atomic_folder(files.folder, overwrite=True) as partial:
+                np.save(partial / "image.npy", ds[IMAGE].isel(frame=frames).values)
+                np.save(partial / "mask.npy", read_masks(ds, frames))
+                text = json.dumps({"origin": origin, "frames": files.frames})
+                (partial / "planes.json").write_text(text, encoding="utf-8")
+            return files
     except MouseCMRError:
         raise
     except OSError as e:
         raise CacheError(
-            f"The planes of {mouse} cannot be written to {folder}: {e.strerror or e}.",
-            "a folder to write to, with room for 0.2 MB a slice",
+            f"The frames of {mouse} cannot be written to {folder}: {e.strerror or e}.",
+            "a writable folder with 0.2 MB free per slice",
             "dataset(..., cache=FOLDER)  or  dataset(..., mode='memory')",
         ) from e
 
 
 def get_default_folder(cohort: Cohort) -> Path:
-    """The folder of planes in the cohort's cache."""
+    """Return the folder of frame files in the cohort's cache."""
     opener = cohort.opener
     if isinstance(opener, FileOpener) and opener.layouts:
         return opener.layouts.folder.parents[2] / f"npy-{MEMMAP_FORMAT}"
@@ -85,8 +90,8 @@ def get_default_folder(cohort: Cohort) -> Path:
 
 
 def read_without_converting(cohort: Cohort, mouse: str) -> xr.Dataset:
-    """The mouse, to be read a single time: from the layout cache if it is converted, else from its file,
-    without converting it."""
+    """Return the dataset of a mouse that is read only once: from the layout cache if the mouse is converted,
+    else from its file, without converting it."""
     opener = cohort.opener
     if isinstance(opener, FileOpener) and opener.layouts:
         cohort.source.prepare([mouse])
@@ -96,7 +101,7 @@ def read_without_converting(cohort: Cohort, mouse: str) -> xr.Dataset:
 
 
 def read_masks(ds: xr.Dataset, frames: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """Masks (n, slice, y, x) of the frames at these positions; 255 in unlabelled ones."""
+    """Return the masks (n, slice, y, x) of the frames at these positions; 255 in unlabelled ones."""
     n = ds.sizes
     if MASK not in ds:
         return np.full((frames.size, n["slice"], n["y"], n["x"]), UNLABELLED, np.uint8)
@@ -122,16 +127,3 @@ def _read_frame_files(folder: Path, origin: dict[str, Any]) -> FrameFiles | None
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
-
-
-def _write_frame_files(
-    ds: xr.Dataset, folder: Path, name: str, every_frame: bool, origin: dict[str, Any]
-) -> FrameFiles:
-    frames = np.arange(ds.sizes["frame"]) if every_frame else np.flatnonzero(ds["labelled"].values)
-    planes = FrameFiles(folder / name, tuple(frames.tolist()))
-    with atomic_folder(folder / name, overwrite=True) as partial:
-        np.save(partial / "image.npy", ds[IMAGE].isel(frame=frames).values)
-        np.save(partial / "mask.npy", read_masks(ds, frames))
-        text = json.dumps({"origin": origin, "frames": planes.frames})
-        (partial / "planes.json").write_text(text, encoding="utf-8")
-    return planes

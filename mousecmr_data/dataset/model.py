@@ -2,7 +2,13 @@
 
 Variables ``image`` uint16 and, where the file has masks, ``mask`` uint8, both (frame, slice, y, x).
 Coordinates: ``frame`` and ``slice`` (numbers), ``time`` (ms), ``z``, ``y``, ``x`` (mm, of the voxel's
-centre), ``labelled`` (bool a frame) and ``phase`` (see ``dataset.model``).
+centre), ``labelled`` (one bool per frame) and ``phase``.
+
+The phases follow the annotators' rule (source: the authors' code, as recorded in the dataset's facts). ED is the
+earliest labelled frame. ES is, of the others, the one with the smallest blood pool (ties: the earliest), counted
+slice by slice after dropping 2D components under 50 pixels, and only inside the ED footprint (mask > 0 in the same
+slice at ED). Every further labelled frame is an inflow-artefact frame. A single labelled frame has no pair: its
+phase is unknown.
 """
 
 from __future__ import annotations
@@ -24,26 +30,12 @@ from mousecmr_data.schema.manifest import Manifest, load_manifest
 from mousecmr_data.schema.phases import ED, ES, INFLOW, PHASE_DTYPE, UNKNOWN, UNLABELLED
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK
 
-# MERGED dataset.model: Which frame is end-diastole, which end-systole: the annotators' rule.
-#
-# Source: the authors' code, as recorded in the dataset's facts. ED is the earliest labelled frame. ES
-# is, of the others, the one with the smallest blood pool (ties: the earliest), counted slice by slice
-# after dropping 2D components under 50 pixels, and only inside the ED footprint (mask > 0 in the same
-# slice at ED). Every further labelled frame is an inflow-artefact frame. A single labelled frame has
-# no pair: its phase is unknown.
-
-
 MIN_COMPONENT_PIXELS = 50
 """Pixels of the smallest 2D component that counts (source: the authors' code)."""
 
 
-def needs_masks(labelled_frames: Sequence[int]) -> bool:
-    """Whether the rule has to look at pixels: only when there is a choice for ES."""
-    return len(labelled_frames) > 2
-
-
 def find_es(masks: NDArray[np.uint8]) -> int:
-    """Index of the ES frame in ``masks`` (n >= 2, slice, y, x): labelled frames, the first at ED."""
+    """Return the index of the ES frame in ``masks`` (n >= 2, slice, y, x): labelled frames, the first at ED."""
     footprint = masks[0] > 0
     counts = [_count_blood_pool(mask == Label.BLOOD_POOL, footprint) for mask in masks[1:]]
     return 1 + int(np.argmin(counts))
@@ -52,10 +44,10 @@ def find_es(masks: NDArray[np.uint8]) -> int:
 def assign_phases(
     n_frames: int, labelled_frames: Sequence[int], masks: NDArray[np.uint8] | None = None
 ) -> NDArray[np.str_]:
-    """The phase of each frame, shape (n_frames,), of the names in ``schema.phases``.
+    """Return the phase of each frame, shape (n_frames,), as named in ``schema.phases``.
 
-    ``labelled_frames`` are ascending; ``masks`` (len(labelled_frames), slice, y, x) is needed when
-    there are more than two of them.
+    ``labelled_frames`` are ascending; ``masks`` (len(labelled_frames), slice, y, x) is needed if there are more
+    than two of them.
     """
     names = np.full(n_frames, UNLABELLED, PHASE_DTYPE)
     if len(labelled_frames) == 1:
@@ -63,23 +55,22 @@ def assign_phases(
     elif len(labelled_frames) >= 2:
         names[list(labelled_frames)] = INFLOW
         names[labelled_frames[0]] = ED
-        if needs_masks(labelled_frames) and masks is None:
+        if len(labelled_frames) > 2 and masks is None:
             raise TypeError("masks are needed to choose ES among more than two labelled frames")
         names[labelled_frames[1 if masks is None else find_es(masks)]] = ES
     return names
 
 
 def read_phases(masks: LazyArray, labelled_frames: Sequence[int]) -> NDArray[np.str_]:
-    """``phases`` of a mouse with lazy ``masks`` (frame, slice, y, x); reads labelled frames if it must."""
+    """Return the phase of each frame from lazy ``masks`` (frame, slice, y, x); reads labelled frames if needed."""
+    if len(labelled_frames) <= 2:  # there is no choice for ES
+        return assign_phases(masks.shape[0], labelled_frames)
     whole = (slice(None),) * (len(DIMS) - 1)
-    chosen = None
-    if needs_masks(labelled_frames):
-        chosen = masks.read((np.array(labelled_frames), *whole))
-    return assign_phases(masks.shape[0], labelled_frames, chosen)
+    return assign_phases(masks.shape[0], labelled_frames, masks.read((np.array(labelled_frames), *whole)))
 
 
 class PhaseArray(LazyArray):
-    """``read`` put off until someone looks: for mice where it has to look at pixels."""
+    """Phases (frame,) that are computed on first access, for mice whose masks have to be read."""
 
     support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.BASIC
 
@@ -88,7 +79,7 @@ class PhaseArray(LazyArray):
         self.shape, self.dtype = (masks.shape[0],), PHASE_DTYPE
 
     def read(self, key: Key) -> NDArray[np.str_]:
-        """Compute the phases and take a part."""
+        """Compute the phases and return a part."""
         return np.asarray(read_phases(self.masks, self.labelled_frames)[key])
 
 
@@ -103,64 +94,57 @@ def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_
     return total
 
 
-# MERGED dataset.model: The voxel size of a dataset, read from its coordinates and never assumed.
+# Voxel size
 
-
-_SPACING_HINT = "open_mouse(path, spacing=(1.0, 0.1, 0.1))  gives it in mm, as (z, y, x)"
+_HINT = "open_mouse(path, spacing=(1.0, 0.1, 0.1))  sets it in mm, as (z, y, x)"
 
 
 def get_spacing(ds: xr.Dataset | xr.DataArray) -> tuple[float, float, float]:
-    """Voxel size (z, y, x) in mm, from the coordinates y and x and the slice thickness of z.
+    """Return the voxel size (z, y, x) in mm, from the coordinates y and x and the slice thickness of z.
 
-    Raises :class:`UnitsError` where a coordinate is missing, not in mm, not evenly spaced, or where
-    slices were left out so that a volume would have gaps.
+    Nothing is assumed. Raises :class:`UnitsError` where a coordinate is missing, not in mm, not evenly spaced, or
+    where slices were left out so that a volume would have gaps.
     """
     z = _get_coordinate(ds, "z")
-    thickness = z.attrs.get("slice_thickness")
-    if not _is_positive(thickness):
-        raise UnitsError(f"The coordinate z has the slice thickness {thickness!r}.", "a size in mm", _SPACING_HINT)
+    thickness: Any = z.attrs.get("slice_thickness")
+    if not (isinstance(thickness, int | float | np.number) and np.isfinite(thickness) and thickness > 0):
+        raise UnitsError(f"The coordinate z has the slice thickness {thickness!r}.", "a size in mm", _HINT)
     if z.size > 1:
         step = _get_step(z)
-        if not np.isclose(abs(step), float(thickness), rtol=1e-3):  # type: ignore[arg-type]
+        if not np.isclose(step, float(thickness), rtol=1e-3):
             raise UnitsError(
-                f"Slices are {abs(step):g} mm apart but {thickness:g} mm thick: slices are missing.",
+                f"Slices are {step:g} mm apart but {thickness:g} mm thick: slices are missing.",
                 "contiguous slices",
                 "measure the whole stack, then select",
             )
-    return float(thickness), abs(_get_step(_get_coordinate(ds, "y"))), abs(_get_step(_get_coordinate(ds, "x")))  # type: ignore[arg-type]
+    return float(thickness), _get_step(_get_coordinate(ds, "y")), _get_step(_get_coordinate(ds, "x"))
 
 
 def _get_coordinate(ds: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
     if name not in ds.coords:
-        raise UnitsError(
-            f"The dataset has no coordinate {name!r}: its voxel size is unknown.", "z, y, x in mm", _SPACING_HINT
-        )
-    coordinate = ds[name]
-    units = coordinate.attrs.get("units")
+        raise UnitsError(f"The dataset has no coordinate {name!r}: its voxel size is unknown.", "z, y, x in mm", _HINT)
+    units = ds[name].attrs.get("units")
     if units != "mm":
-        raise UnitsError(f"The coordinate {name} has the units {units!r}.", "'mm'", _SPACING_HINT)
-    return coordinate
+        raise UnitsError(f"The coordinate {name} has the units {units!r}.", "'mm'", _HINT)
+    return ds[name]
 
 
 def _get_step(coordinate: xr.DataArray) -> float:
+    """Return the distance between neighbours in mm, always positive."""
     values = np.asarray(coordinate.values, float)
     steps = np.diff(values)
     if values.ndim != 1 or steps.size == 0 or not np.all(np.isfinite(steps)) or np.any(steps == 0):
-        raise UnitsError(
-            f"The coordinate {coordinate.name} does not give a spacing.", "two values or more", _SPACING_HINT
-        )
+        raise UnitsError(f"The coordinate {coordinate.name} does not give a spacing.", "two values or more", _HINT)
     if not np.allclose(steps, steps[0], rtol=1e-3):
         raise UnitsError(
             f"The coordinate {coordinate.name} is not evenly spaced ({steps.min():g} to {steps.max():g} mm).",
             "even spacing",
-            _SPACING_HINT,
+            _HINT,
         )
-    return float(steps.mean())
+    return abs(float(steps.mean()))
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and bool(np.isfinite(value)) and float(value) > 0
-
+# The dataset of one mouse
 
 FROM_FILE = "the file's own attribute"
 FROM_ARGUMENT = "given by the caller"
@@ -168,7 +152,7 @@ FROM_ARGUMENT = "given by the caller"
 
 @dataclass(frozen=True)
 class PhysicalSizes:
-    """Voxel size (z, y, x) in mm and frame time in ms, each with its source in words."""
+    """Voxel size (z, y, x) in mm and frame time in ms, each with a description of its source."""
 
     voxel_size_mm: tuple[float, float, float]
     voxel_size_source: str
@@ -182,7 +166,7 @@ def resolve_sizes(
     frame_time_ms: float | None = None,
     manifest: Manifest | None = None,
 ) -> PhysicalSizes:
-    """Physical sizes: the caller's, else the file's own, else the manifest's, and says which."""
+    """Return the physical sizes and their sources: the caller's, else the file's own, else the manifest's."""
     facts = (manifest or load_manifest()).acquisition
     if not {"slice_thickness", "pixel_spacing", "frame_time"} <= facts.keys():
         facts = {**load_manifest().acquisition, **facts}
@@ -216,18 +200,27 @@ def build_dataset(
 ) -> xr.Dataset:
     """Build the dataset of one mouse from arrays (frame, slice, y, x); lazy arrays stay lazy.
 
-    ``phase`` (frame,) is found by the rule where it is not given.
+    ``phase`` (frame,) is computed by the rule if it is not given.
     """
     n_frames, n_slices, n_y, n_x = image.shape
-    dz, dy, dx = physical.voxel_size_mm
+    (dz, dy, dx), dt = physical.voxel_size_mm, physical.frame_time_ms
     labelled = np.zeros(n_frames, bool)
     labelled[list(labelled_frames)] = True
     names: Any = phase
-    if names is None:
-        names = _make_phases(n_frames, labelled_frames, mask)
-    variables = {IMAGE: (DIMS, wrap_lazy(image), {"long_name": "magnitude image", "units": "1"})}
+    if names is None and isinstance(mask, LazyArray) and len(labelled_frames) > 2:
+        names = wrap_lazy(PhaseArray(mask, labelled_frames))
+    elif names is None:
+        masks = mask[list(labelled_frames)] if isinstance(mask, np.ndarray) else None
+        names = assign_phases(n_frames, labelled_frames, masks)
+    variables: dict[str, Any] = {IMAGE: (DIMS, wrap_lazy(image), {"long_name": "magnitude image", "units": "1"})}
     if mask is not None:
-        variables[MASK] = (DIMS, wrap_lazy(mask), make_mask_attrs())
+        attributes = {
+            "long_name": "expert segmentation",
+            "flag_values": [int(label) for label in MEANINGS],
+            "flag_meanings": " ".join(m.replace(" ", "_") for m in MEANINGS.values()),
+            "comment": "Zero means background only where the coordinate 'labelled' is true.",
+        }
+        variables[MASK] = (DIMS, wrap_lazy(mask), attributes)
     return xr.Dataset(
         variables,
         coords={
@@ -235,13 +228,8 @@ def build_dataset(
             "slice": ("slice", np.arange(n_slices), {"long_name": "slice number"}),
             "time": (
                 "frame",
-                np.arange(n_frames) * physical.frame_time_ms,
-                {
-                    "long_name": "time after the trigger",
-                    "units": "ms",
-                    "axis": "T",
-                    "frame_time": physical.frame_time_ms,
-                },
+                np.arange(n_frames) * dt,
+                {"long_name": "time after the trigger", "units": "ms", "axis": "T", "frame_time": dt},
             ),
             "z": (
                 "slice",
@@ -260,24 +248,6 @@ def build_dataset(
             "frame_time_source": physical.frame_time_source,
         },
     )
-
-
-def _make_phases(n_frames: int, labelled_frames: Sequence[int], mask: LazyArray | NDArray[Any] | None) -> Any:
-    if mask is None or not needs_masks(labelled_frames):
-        return assign_phases(n_frames, labelled_frames)
-    if isinstance(mask, LazyArray):
-        return wrap_lazy(PhaseArray(mask, labelled_frames))
-    return assign_phases(n_frames, labelled_frames, mask[list(labelled_frames)])
-
-
-def make_mask_attrs() -> dict[str, Any]:
-    """CF-style attributes of a mask."""
-    return {
-        "long_name": "expert segmentation",
-        "flag_values": [int(label) for label in MEANINGS],
-        "flag_meanings": " ".join(m.replace(" ", "_") for m in MEANINGS.values()),
-        "comment": "Zero means background only where the coordinate 'labelled' is true.",
-    }
 
 
 def _check_positive(values: Any, n: int, what: str, example: str) -> tuple[float, ...]:

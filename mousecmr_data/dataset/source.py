@@ -1,8 +1,8 @@
-"""What a cohort needs to know of the place its mice come from."""
+"""Sources of mice (files of a manifest, a Zarr store) and how a cohort opens them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,18 +12,17 @@ import xarray as xr
 import zarr
 
 from mousecmr_data.dataset.hdf5 import HDF5Array, MouseParts, read_header, read_parts
-from mousecmr_data.dataset.layout_cache import CachedArray, LayoutCache
+from mousecmr_data.dataset.layout_cache import DTYPES, CachedArray, LayoutCache
 from mousecmr_data.dataset.model import read_phases, resolve_sizes
 from mousecmr_data.dataset.zarr_store import (
     NO_OPTIONS,
     MouseEntry,
     StorageOptions,
+    ZarrArray,
     build_from_entry,
-    is_url,
-    open_store_mouse,
+    open_store,
     parse_index,
 )
-from mousecmr_data.dataset.zarr_store import open_store as zarr_store
 from mousecmr_data.download.cache import get_file_path, get_file_statuses
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, SplitScheme
@@ -32,7 +31,7 @@ from mousecmr_data.schema.variables import IMAGE, MASK, MASKS, NOT_PUBLISHED
 
 
 class Summary(Protocol):
-    """A mouse in numbers."""
+    """The sizes and labelled frames of a mouse."""
 
     @property
     def n_slices(self) -> int: ...
@@ -48,7 +47,7 @@ class Summary(Protocol):
 
 @dataclass(frozen=True)
 class MouseSummary:
-    """A mouse in numbers, read from its file."""
+    """The :class:`Summary` of a mouse of a file or store."""
 
     n_slices: int
     n_frames: int
@@ -58,7 +57,7 @@ class MouseSummary:
 
 
 class Source(Protocol):
-    """Where mice come from: files on disk, a phantom, a store. Implementations pickle."""
+    """A source of mice: files on disk, a phantom or a store. Implementations can be pickled."""
 
     @property
     def name(self) -> str:
@@ -74,48 +73,30 @@ class Source(Protocol):
 
     @property
     def synthetic(self) -> bool:
-        """Whether everything from here is synthetic."""
+        """Whether all data of this source are synthetic."""
 
     def get_path(self, mouse: str) -> Path:
-        """The path of the mouse's HDF5 file, whether or not it is there yet."""
+        """Return the path of the mouse's HDF5 file, whether or not it exists yet."""
 
     def get_address(self, mouse: str) -> str:
-        """Path or URL of the mouse, for people."""
+        """Return the path or URL of the mouse, for display."""
 
     def prepare(self, mice: Iterable[str]) -> None:
-        """Make sure that the files of ``mice`` are there."""
+        """Make sure that the files of ``mice`` exist."""
 
     def summarize(self, mouse: str) -> Summary:
-        """The mouse in numbers, without reading its images."""
+        """Return the sizes and labelled frames of the mouse, without reading its images."""
 
     def get_phenotype(self, mouse: str) -> str:
-        """The mouse's group, or "not published"."""
+        """Return the mouse's group, or "not published"."""
 
     def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
-        """The state of each file in a word: verified, unverified, missing, ..."""
-
-
-def summarize_file(path: Path) -> MouseSummary:
-    """The summary of an HDF5 file; reads masks only where the ED/ES rule has a choice."""
-    outline = read_header(path)
-    shape = (outline.n_frames, outline.n_slices, *outline.shape_yx)
-    labelled = outline.labelled_frames
-    names = read_phases(HDF5Array(path, MASKS, shape, "uint8"), labelled).tolist()
-    return MouseSummary(
-        outline.n_slices,
-        outline.n_frames,
-        labelled,
-        names.index(ED) if ED in names else None,
-        names.index(ES) if ES in names else None,
-    )
-
-
-# MERGED dataset.source: Mice that are files of a manifest, in the cache of ``files``.
+        """Return the state of each file in one word: verified, unverified, missing, ..."""
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """The files of ``manifest`` below ``cache_root`` (None: the default place)."""
+    """The files of ``manifest`` in the cache below ``cache_root`` (None: the default folder)."""
 
     manifest: Manifest
     cache_root: Path | None = None
@@ -132,110 +113,118 @@ class FileSource:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the manifest says that its data are synthetic."""
+        """Whether the manifest states that its data are synthetic."""
         return self.manifest.synthetic
 
     def get_path(self, mouse: str) -> Path:
-        """Where the mouse's file lies."""
+        """Return the path of the mouse's file, whether or not it exists yet."""
         return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
 
     def get_address(self, mouse: str) -> str:
-        """The path, for people."""
+        """Return the path, for display."""
         return str(self.get_path(mouse))
 
     def prepare(self, mice: Iterable[str]) -> None:
-        """Files are there since ``load``; a file deleted meanwhile is an error when it is opened."""
+        """Do nothing: ``load`` fetched the files; a file deleted since is an error when it is opened."""
 
     def summarize(self, mouse: str) -> MouseSummary:
-        """The mouse in numbers, from its file."""
-        return summarize_file(self.get_path(mouse))
+        """Return the summary of the mouse's file; reads masks only where the ED/ES rule has a choice."""
+        path = self.get_path(mouse)
+        header = read_header(path)
+        phases = read_phases(HDF5Array(path, MASKS, header.shape, "uint8"), header.labelled_frames).tolist()
+        return _make_summary(header.shape, header.labelled_frames, phases)
 
     def get_phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)
-        """Not published, for any mouse."""
+        """Return "not published" for every mouse."""
         return NOT_PUBLISHED
 
     def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
-        """What is known of each file without hashing it."""
+        """Return the state of each file as far as it is known without hashing."""
         return {k: str(v) for k, v in get_file_statuses(self.manifest, list(mice), self.cache_root).items()}
 
 
-# MERGED dataset.source: How a cohort opens a mouse: from its file, through the layout cache or not, or from a store.
+def _make_summary(shape: Sequence[int], labelled_frames: tuple[int, ...], phases: Sequence[str]) -> MouseSummary:
+    ed, es = (phases.index(p) if p in phases else None for p in (ED, ES))
+    return MouseSummary(shape[1], shape[0], labelled_frames, ed, es)
 
 
 class Opener(Protocol):
     """Opens a mouse by name."""
 
     def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
-        """The lazy dataset of ``mouse`` with ``attrs`` in addition."""
+        """Return the lazy dataset of ``mouse`` with ``attrs`` in addition."""
 
 
 @dataclass(frozen=True)
 class FileOpener:
-    """Opens the files of ``source``, through ``layouts`` if given."""
+    """Opens the files of ``source``, through the layout cache ``layouts`` if given."""
 
     source: Source
     layouts: LayoutCache | None
 
     def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
-        """From the layout cache where the mouse is converted, else from its file.
+        """Return the dataset from the layout cache if the mouse is converted, else from its file.
 
-        The cache gives pixels and phases. Physical sizes that are not the file's own are the manifest's, as
-        it is now.
+        The cache provides pixels and phases. Physical sizes that are not stated by the file come from the
+        manifest in its current state.
         """
         if self.layouts is None:
             return self.read_parts(mouse).to_dataset(attrs)
-        row = self.layouts.find_entry(mouse, self.source.get_path(mouse))
-        if row is None:
-            found = self.read_parts(mouse)
-            return replace(found, image=self._make_cached_array(mouse, IMAGE, found.image.shape)).to_dataset(attrs)
-        mask = self._make_cached_array(mouse, MASK, row.shape) if row.has_mask else None
-        synthetic = bool(row.attrs["synthetic"]) or self.source.synthetic
-        sizes = resolve_sizes(row.get_own_sizes(), manifest=self.source.manifest)
-        image = self._make_cached_array(mouse, IMAGE, row.shape)
-        return build_from_entry(row, image, mask, sizes, {**attrs, "synthetic": synthetic})
+        entry = self.layouts.find_entry(mouse, self.source.get_path(mouse))
+        if entry is None:
+            parts = self.read_parts(mouse)
+            return replace(parts, image=self._make_cached_array(mouse, IMAGE, parts.image.shape)).to_dataset(attrs)
+        image = self._make_cached_array(mouse, IMAGE, entry.shape)
+        mask = self._make_cached_array(mouse, MASK, entry.shape) if entry.has_mask else None
+        synthetic = bool(entry.attrs["synthetic"]) or self.source.synthetic
+        sizes = resolve_sizes(entry.get_own_sizes(), manifest=self.source.manifest)
+        return build_from_entry(entry, image, mask, sizes, {**attrs, "synthetic": synthetic})
 
     def _make_cached_array(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
-        assert self.layouts is not None  # noqa: S101 (the caller looked)
+        assert self.layouts is not None  # noqa: S101 (checked by the caller)
         return CachedArray(
             self.layouts, mouse, self.source.get_path(mouse), partial(self.read_parts, mouse), name, shape
         )
 
     def read_parts(self, mouse: str) -> MouseParts:
-        """The parts of the mouse's file."""
+        """Return the parts of the mouse's file."""
+        source = self.source
         return read_parts(
-            self.source.get_path(mouse),
-            mouse=mouse,
-            source=self.source.name,
-            version=self.source.version,
-            manifest=self.source.manifest,
+            source.get_path(mouse), mouse=mouse, source=source.name, version=source.version, manifest=source.manifest
         )
+
+    def convert(self, mouse: str) -> MouseEntry:
+        """Convert the mouse into ``layouts``, which must be given."""
+        assert self.layouts is not None  # noqa: S101 (checked by the caller)
+        self.source.prepare([mouse])
+        return self.layouts.convert(mouse, self.source.get_path(mouse), partial(self.read_parts, mouse))
 
 
 @dataclass(frozen=True)
 class ZarrSource:
-    """A store of this library: a folder, a .zip file or a URL. Both a source and its opener."""
+    """A store of this library: a folder, a .zip file or a URL. It is both a source and its opener."""
 
     location: str
     options: StorageOptions = NO_OPTIONS
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
-        """The root group's attributes: one read of one small file."""
+        """The root group's attributes; takes one read of one small file."""
         try:
-            root = zarr.open_group(zarr_store(self.location, self.options), mode="r", zarr_format=3)
+            root = zarr.open_group(open_store(self.location, self.options), mode="r", zarr_format=3)
         except MouseCMRError:
             raise
-        except Exception as e:  # what a file system far away may raise, nobody knows
+        except Exception as e:  # a remote file system may raise anything
             raise FileLayoutError(
                 f"{self.location} cannot be opened: {type(e).__name__}: {e}",
                 "a store written by `mousecmr convert`",
-                "check the address; it ends before the mice's names",
+                "check the address; it must not include the name of a mouse",
             ) from e
         return dict(root.attrs)
 
     @cached_property
     def rows(self) -> dict[str, MouseEntry]:
-        """The index."""
+        """The index: one entry per mouse."""
         return parse_index(self.attributes, self.location)
 
     @property
@@ -251,17 +240,17 @@ class ZarrSource:
     @property
     def synthetic(self) -> bool:
         """Whether any mouse is synthetic."""
-        return any(bool(row.attrs.get("synthetic")) for row in self.rows.values())
+        return any(bool(entry.attrs.get("synthetic")) for entry in self.rows.values())
 
     @cached_property
     def manifest(self) -> Manifest:
-        """A manifest of what is in the store, with the splits it was written with."""
-        splits: dict[str, list[str]] = {}
-        for mouse, row in self.rows.items():
-            if row.attrs.get("split", "none") != "none":
-                splits.setdefault(str(row.attrs["split"]), []).append(mouse)
+        """A manifest of the store's content, with the splits it was written with."""
+        splits: dict[str, tuple[str, ...]] = {}
+        for mouse, entry in self.rows.items():
+            split = str(entry.attrs.get("split", "none"))
+            if split != "none":
+                splits[split] = (*splits.get(split, ()), mouse)
         scheme = str(self.attributes.get("split_scheme") or "")
-        schemes = {scheme: SplitScheme(scheme, "", "", {k: tuple(v) for k, v in splits.items()}, {})}
         return Manifest(
             name=self.name,
             title=f"Zarr store {self.location}",
@@ -271,7 +260,7 @@ class ZarrSource:
             licence="as the source's",
             synthetic=self.synthetic,
             files={m: FileEntry(m, m) for m in self.rows},
-            splits=schemes if scheme and splits else {},
+            splits={scheme: SplitScheme(scheme, "", "", splits, {})} if scheme and splits else {},
             groups=(),
             stack=None,
             acquisition={},
@@ -282,30 +271,34 @@ class ZarrSource:
         )
 
     def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
-        """The lazy dataset of ``mouse``."""
-        return open_store_mouse(self.location, mouse, self.rows[mouse], attrs, self.options)
+        """Return the lazy dataset of ``mouse`` with ``attrs`` in addition."""
+        entry = self.rows[mouse]
+        image, mask = (
+            ZarrArray(self.location, f"{mouse}/{name}", entry.shape, dtype, self.options)
+            for name, dtype in DTYPES.items()
+        )
+        return build_from_entry(entry, image, mask if entry.has_mask else None, entry.get_sizes(), attrs)
 
     def get_path(self, mouse: str) -> Path:
-        """The mouse's group."""
+        """Return the path of the mouse's group."""
         return Path(self.location) / mouse
 
     def get_address(self, mouse: str) -> str:
-        """Folder or URL of the mouse's group."""
+        """Return the folder or URL of the mouse's group."""
         return f"{self.location}/{mouse}"
 
     def prepare(self, mice: Iterable[str]) -> None:
-        """Everything is there."""
+        """Do nothing: a store is complete."""
 
     def summarize(self, mouse: str) -> MouseSummary:
-        """The mouse in numbers, from the index."""
-        row = self.rows[mouse]
-        ed, es = (row.phases.index(p) if p in row.phases else None for p in (ED, ES))
-        return MouseSummary(row.shape[1], row.shape[0], row.labelled_frames, ed, es)
+        """Return the summary of the mouse from the index."""
+        entry = self.rows[mouse]
+        return _make_summary(entry.shape, entry.labelled_frames, entry.phases)
 
     def get_phenotype(self, mouse: str) -> str:
-        """The group that was stored."""
+        """Return the stored group."""
         return str(self.rows[mouse].attrs["phenotype"])
 
     def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
-        """Where the mice are."""
-        return dict.fromkeys(mice, "remote store" if is_url(self.location) else "local store")
+        """Return "remote store" or "local store" for each mouse."""
+        return dict.fromkeys(mice, "remote store" if "://" in self.location else "local store")

@@ -1,4 +1,4 @@
-"""Places: where the files of a dataset version lie on this disk."""
+"""Locate the files of a dataset version in the cache, and record which of them were verified."""
 
 from __future__ import annotations
 
@@ -17,51 +17,44 @@ from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
-CACHE_VARIABLE = "MOUSECMR_CACHE"
 LOCKFILE = "mousecmr-lock.json"
+LOCKFILE_FORMAT = 1
 
 
 def get_cache_root(cache: str | Path | None = None) -> Path:
-    """The cache's root: ``cache``, else the variable ``MOUSECMR_CACHE``, else the OS's cache place."""
-    chosen = cache or os.environ.get(CACHE_VARIABLE)
-    place = Path(chosen) if chosen else Path(os_cache("mousecmr"))
-    return place.expanduser().absolute()
+    """Return the cache's root: ``cache``, else the variable ``MOUSECMR_CACHE``, else the system's cache folder."""
+    root = cache or os.environ.get("MOUSECMR_CACHE") or os_cache("mousecmr")
+    return Path(root).expanduser().absolute()
 
 
 def get_dataset_folder(manifest: Manifest, cache: str | Path | None = None) -> Path:
-    """The folder of this dataset version. It has the layout of the manifest's paths, so it can serve as
-    another machine's mirror."""
+    """Return the folder of this dataset version; it has the manifest's layout, so it can serve as a mirror."""
     return get_cache_root(cache) / manifest.name / manifest.version[:12]
 
 
 def get_file_path(manifest: Manifest, entry: FileEntry, cache: str | Path | None = None) -> Path:
-    """Where the file of ``entry`` lies, or would lie."""
+    """Return the path of the file of ``entry``, which need not exist."""
     return get_dataset_folder(manifest, cache) / entry.path
 
 
 def get_weights_folder(weights: Weights, cache: str | Path | None = None) -> Path:
-    """The folder of one weights file. Keyed by content: the same weights serve every dataset version."""
+    """Return the folder of one weights file. Keyed by content: the same weights serve every dataset version."""
     return get_cache_root(cache) / "weights" / weights.name / weights.sha256[:12]
 
 
 def make_weights_entry(weights: Weights) -> FileEntry:
-    """The weights as an entry of :func:`weights_folder`: by its file's name alone."""
+    """Return the entry of a weights file; its path is relative to :func:`get_weights_folder`."""
     return FileEntry(weights.name, PurePosixPath(weights.path).name, None, weights.sha256, weights.size)
-
-
-# MERGED download.cache: The cache's record: what was verified in a folder, so that loading need not hash 130 files.
-#
-# A stamp holds the size and modification time at which the bytes had the recorded checksums. It is
-# trusted while both are unchanged and the checksums are still those of the manifest. The record is
-# also where SHA-256 and size are kept on first arrival: ``mousecmr lock export`` prints them.
-
-
-LOCKFILE_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class LockEntry:
-    """One verified file."""
+    """Record of one verified file: its size and modification time when its bytes had these checksums.
+
+    It is valid while size and time are unchanged and the checksums are still those of the manifest, so that
+    loading need not hash 130 files. SHA-256 and size of a downloaded file are kept only here:
+    ``mousecmr lock export`` prints them.
+    """
 
     size: int
     mtime_ns: int
@@ -69,23 +62,22 @@ class LockEntry:
     git_blob_sha1: str
 
     @property
-    def to_checksums(self) -> Checksums:
-        """The checksums alone."""
+    def checksums(self) -> Checksums:
+        """Return size and checksums without the modification time."""
         return Checksums(self.size, self.sha256, self.git_blob_sha1)
 
     def matches_file(self, entry: FileEntry, stat: os.stat_result) -> bool:
-        """Whether the file is as it was when verified, and verified against these checksums."""
-        return (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns) and self.to_checksums.matches(entry)
+        """Return whether the file is unchanged since it was verified with the checksums of ``entry``."""
+        return (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns) and self.checksums.matches(entry)
 
 
-def make_lock_entry(stat: os.stat_result, sums: Checksums) -> LockEntry:
-    """The stamp of a file that was verified. ``stat`` is from before its bytes were read: a change
-    while they were read must not get a stamp."""
-    return LockEntry(sums.size, stat.st_mtime_ns, sums.sha256, sums.git_blob_sha1)
+def make_lock_entry(stat: os.stat_result, checksums: Checksums) -> LockEntry:
+    """Return the record of a verified file; ``stat`` is from before its bytes were read, so a change invalidates it."""
+    return LockEntry(checksums.size, stat.st_mtime_ns, checksums.sha256, checksums.git_blob_sha1)
 
 
 def read_lockfile(folder: Path) -> dict[str, LockEntry]:
-    """The stamps of a folder by path. A record that is absent or damaged is an empty one: it costs a hash."""
+    """Return the records of a folder by path; none if the lockfile is absent or damaged: files are then hashed."""
     try:
         table = json.loads((folder / LOCKFILE).read_text(encoding="utf-8"))
         if table["format"] != LOCKFILE_FORMAT:
@@ -95,15 +87,15 @@ def read_lockfile(folder: Path) -> dict[str, LockEntry]:
         return {}
 
 
-def update_lockfile(folder: Path, stamps: Mapping[str, LockEntry], forget: Iterable[str] = ()) -> bool:
-    """Merge stamps into the record, atomically and with regard to other processes.
+def update_lockfile(folder: Path, records: Mapping[str, LockEntry], forget: Iterable[str] = ()) -> bool:
+    """Add ``records`` to the lockfile and remove those of ``forget``, atomically and safe between processes.
 
-    Returns False where the folder cannot be written (a shared read-only cache, a full disk): the
-    files are none the worse for it, they are hashed again next time.
+    Returns False if the folder is not writable (a shared read-only cache, a full disk): the files stay valid
+    and are hashed again next time.
     """
     try:
         with hold_lock(folder, LOCKFILE):
-            merged = {**read_lockfile(folder), **stamps}
+            merged = {**read_lockfile(folder), **records}
             for path in forget:
                 merged.pop(path, None)
             table = {"format": LOCKFILE_FORMAT, "files": {p: asdict(merged[p]) for p in sorted(merged)}}
@@ -113,43 +105,37 @@ def update_lockfile(folder: Path, stamps: Mapping[str, LockEntry], forget: Itera
     return True
 
 
-# MERGED download.cache: What a cache knows of each file, in the columns of a manifest's ``files.csv``.
-
-
 def export_lock_rows(manifest: Manifest, cache: str | Path | None = None) -> list[dict[str, str | int]]:
-    """A row a mouse: the manifest's own, with SHA-256 and size filled in where this cache verified the file."""
-    stamps = read_lockfile(get_dataset_folder(manifest, cache))
-    table: list[dict[str, str | int]] = []
+    """Return the rows of ``files.csv``, with SHA-256 and size filled in for files that this cache has verified."""
+    records = read_lockfile(get_dataset_folder(manifest, cache))
+    rows: list[dict[str, str | int]] = []
     for entry in manifest.files.values():
-        stamp = stamps.get(entry.path)
-        known = stamp.to_checksums if stamp and stamp.to_checksums.matches(entry) else None
-        table.append(
+        record = records.get(entry.path)
+        verified = record if record and record.checksums.matches(entry) else None
+        rows.append(
             {
                 "mouse": entry.mouse,
                 "path": entry.path,
-                "git_blob_sha1": entry.git_blob_sha1 or (known.git_blob_sha1 if known else ""),
-                "sha256": known.sha256 if known else entry.sha256 or "",
-                "size": known.size if known else entry.size or "",
+                "git_blob_sha1": entry.git_blob_sha1 or (verified.git_blob_sha1 if verified else ""),
+                "sha256": verified.sha256 if verified else entry.sha256 or "",
+                "size": verified.size if verified else entry.size or "",
             }
         )
-    return table
-
-
-# MERGED download.cache: The state of files, told from stamps without hashing.
+    return rows
 
 
 class FileStatus(StrEnum):
-    """What is known of a file without reading it."""
+    """State of a file, determined without reading it."""
 
     VERIFIED = "verified"
-    """Its checksum matched, and neither its size nor its modification time changed since."""
+    """Its checksum matched, and its size and modification time are unchanged since."""
     UNVERIFIED = "unverified"
-    """It is there, but nobody checked it since it came or changed."""
+    """It exists, but was not verified since it arrived or changed."""
     MISSING = "missing"
 
 
 def select_entries(manifest: Manifest, mice: Iterable[str] | str | None = None) -> dict[str, FileEntry]:
-    """The entries of ``mice`` (all where None) in the order asked for; UnknownNameError for others."""
+    """Return the entries of ``mice`` (all if None) in the given order; raises UnknownNameError for other names."""
     if mice is None:
         return dict(manifest.files)
     names = [mice] if isinstance(mice, str) else list(dict.fromkeys(mice))
@@ -166,19 +152,21 @@ def select_entries(manifest: Manifest, mice: Iterable[str] | str | None = None) 
 def get_file_statuses(
     manifest: Manifest, mice: Iterable[str] | str | None = None, cache: str | Path | None = None
 ) -> dict[str, FileStatus]:
-    """The state of each mouse's file, in milliseconds: sizes and times are compared, nothing is hashed."""
+    """Return the state of each mouse's file. Takes milliseconds: sizes and times are compared, nothing is hashed."""
     return get_entry_statuses(get_dataset_folder(manifest, cache), select_entries(manifest, mice))
 
 
-def get_entry_statuses(place: Path, entries: dict[str, FileEntry]) -> dict[str, FileStatus]:
-    """The states of the files of ``entries`` below the folder ``place``."""
-    stamps = read_lockfile(place)
-    return {name: _get_status(place / e.path, e, stamps.get(e.path)) for name, e in entries.items()}
-
-
-def _get_status(path: Path, entry: FileEntry, known: LockEntry | None) -> FileStatus:
-    try:
-        stat = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return FileStatus.MISSING
-    return FileStatus.VERIFIED if known and known.matches_file(entry, stat) else FileStatus.UNVERIFIED
+def get_entry_statuses(folder: Path, entries: dict[str, FileEntry]) -> dict[str, FileStatus]:
+    """Return the states of the files of ``entries`` below ``folder``."""
+    records = read_lockfile(folder)
+    statuses = {}
+    for name, entry in entries.items():
+        try:
+            stat = (folder / entry.path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            statuses[name] = FileStatus.MISSING
+            continue
+        record = records.get(entry.path)
+        is_verified = record is not None and record.matches_file(entry, stat)
+        statuses[name] = FileStatus.VERIFIED if is_verified else FileStatus.UNVERIFIED
+    return statuses

@@ -1,7 +1,7 @@
-"""The downloader: one URL to one verified file, resumed where an earlier try stopped.
+"""Download one URL to one verified file, and resume where an earlier attempt stopped.
 
-A :class:`Download` is a pooch downloader, a callable ``(url, output_file, pooch)``. Pooch does the
-rest: the temporary file, the rename. Nothing gets to pooch's temporary file before the checksum matched.
+A :class:`VerifiedDownload` is a pooch downloader, a callable ``(url, output_file, pooch)``. Pooch provides the
+temporary file and the rename; nothing is moved to its temporary file before the checksum matches.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pooch
 
 from mousecmr_data._utils.atomic import fsync_folder, get_free_bytes, make_disk_full_error
-from mousecmr_data._utils.checksums import (
-    CHUNK_BYTES,
-    Checksums,
-    RunningChecksums,
-    compute_checksums,
-    describe_mismatch,
-)
+from mousecmr_data._utils.checksums import Checksums, RunningChecksums, compute_checksums, describe_mismatch
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, format_bytes
-from mousecmr_data.download.errors import Cancelled, ChecksumMismatch, TransferError, TransientError
+from mousecmr_data.download.errors import ChecksumMismatch, TransferError, TransientError
 from mousecmr_data.download.http import HttpClient, Response
-from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, retry
+from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped, retry
 from mousecmr_data.download.sources import redact_url
 from mousecmr_data.errors import DownloadError
 from mousecmr_data.schema.manifest import FileEntry
 
-# MERGED download.downloader: A download under way: a hidden folder beside the target, which a later run picks up.
-#
-# ``Data/.Mouse1.h5.part/`` holds ``content`` (what has arrived), ``origin.json`` (from where, and how to
-# ask for the rest) and, for moments, pooch's own temporary files. All of it belongs to whoever holds
-# the file's lock, so what is found here under the lock is ours to take over or to remove.
+RECEIVE_BYTES = 1 << 18
+"""Maximum number of bytes read from the network at once. Received bytes are written immediately, however few."""
+PROGRESS_BYTES = 1 << 16
+"""New bytes that make a broken transfer count as progress, which resets its count of failures."""
+MAX_UNKNOWN_BYTES = 2 << 30
+"""Maximum size of a file of unknown size, in bytes, so that an endless answer cannot fill the disk."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
 class PartialInfo:
-    """Where a partial file comes from."""
+    """Origin of a partial file."""
 
     url: str
-    """As shown: without secrets."""
+    """Without secrets."""
     validator: str | None
     """A strong ETag or a modification date, for If-Range."""
     size: int | None
-    """Bytes of the whole file, where the host said so."""
+    """Bytes of the whole file, if the host gave them."""
 
 
 class PartialFile:
-    """The partial download of ``target``."""
+    """The partial download of ``target``, in a hidden folder beside it, which a later run resumes.
+
+    ``Data/.Mouse1.h5.part/`` holds ``content`` (the received bytes), ``origin.json`` (their origin, and how to request
+    the rest) and, for moments, pooch's temporary files. The folder belongs to the process that holds the file's lock,
+    so the lock's holder may use or remove everything in it.
+    """
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -70,12 +70,12 @@ class PartialFile:
         self.content = self.folder / "content"
         self.staged = self.folder / target.name
         """Where pooch puts the finished file."""
-        self.aside = target.parent / f".{target.name}.corrupt"
-        """Where a damaged file waits until its replacement is there."""
+        self.damaged = target.parent / f".{target.name}.corrupt"
+        """Where a damaged file is kept until its replacement has arrived."""
         self._info_path = self.folder / "origin.json"
 
     def recover(self) -> None:
-        """Tidy up after a killed process: keep the bytes, drop the rest."""
+        """Clean up after a killed process: keep the received bytes, remove the rest."""
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
@@ -90,217 +90,183 @@ class PartialFile:
                 path.unlink()
 
     def get_length(self) -> int:
-        """Bytes that have arrived."""
+        """Return the number of received bytes."""
         try:
             return self.content.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return 0
 
     def read_info(self) -> PartialInfo | None:
-        """Where the content comes from, or None where that is not known."""
+        """Return the origin of the content, or None if unknown."""
         try:
             return PartialInfo(**json.loads(self._info_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 
-    def start(self, origin: PartialInfo) -> None:
-        """Begin anew with the content of ``origin``."""
+    def start(self, info: PartialInfo, *, keep_content: bool = False) -> None:
+        """Prepare the folder for bytes from ``info``, which replace or continue the present content."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.content.unlink(missing_ok=True)
-        self.write_info(origin)
-
-    def write_info(self, origin: PartialInfo) -> None:
-        """Note where the rest of the content comes from."""
-        write_json(self._info_path, asdict(origin))
+        if not keep_content:
+            self.content.unlink(missing_ok=True)
+        write_json(self._info_path, asdict(info))
 
     def move_content(self, path: str | Path) -> None:
-        """Move the verified content to ``path`` (in the same folder), safe on disk and readable by all."""
-        with self.content.open("rb+") as f:
-            os.fsync(f.fileno())
+        """Move the verified content to ``path`` in the same folder, synced to disk and readable by all."""
+        with self.content.open("rb+") as file:
+            os.fsync(file.fileno())
         self.content.chmod(0o644)
         self.content.replace(path)
 
     def finish(self) -> None:
-        """Move the staged file to its final name, in one step, and clean up."""
+        """Move the staged file to its final name, in one step, and remove everything else."""
         self.staged.replace(self.target)
         fsync_folder(self.target.parent)
         self.clean_up()
 
     def clean_up(self) -> None:
-        """The target is there and right: nothing else is needed any more."""
-        self.aside.unlink(missing_ok=True)
+        """Remove partial and damaged files; the target must be verified."""
+        self.damaged.unlink(missing_ok=True)
         self.discard()
 
     def discard(self) -> None:
-        """Remove what has arrived."""
+        """Remove the received bytes."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-RECEIVE_BYTES = 1 << 18
-"""Most bytes taken from the network at once; what has arrived is written at once, however little."""
-PROGRESS_BYTES = 1 << 16
-"""New bytes that make a broken transfer count as progress, so that its failures are forgotten."""
-MAX_UNKNOWN_BYTES = 2 << 30
-"""Bytes above which a file of unknown size cannot be a mouse: an endless answer must not fill the disk."""
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-
-
+@dataclass(eq=False)
 class VerifiedDownload:
-    """Downloads one file of a manifest, in pooch's protocol for downloaders; ``sums`` then holds its checksums."""
+    """Download one file of a manifest, in pooch's protocol for downloaders."""
 
-    max_unknown_bytes: float = MAX_UNKNOWN_BYTES
+    entry: FileEntry
+    partial: PartialFile
+    client: HttpClient
+    retry_policy: RetryPolicy
+    hosts: HostLimiter
+    progress: ProgressListener
+    stop: threading.Event
+    verify: bool = True
+    """If False, the bytes are accepted without a checksum and with any size; the caller verifies them."""
+    checksums: Checksums | None = None
+    """Set after a download."""
+    _reported_at: float = 0.0
+    _max_length: int = 0
 
-    def __init__(
-        self,
-        entry: FileEntry,
-        partial: PartialFile,
-        web: HttpClient,
-        retry_policy: RetryPolicy,
-        hosts: HostLimiter,
-        progress: ProgressListener,
-        stop: threading.Event,
-    ) -> None:
-        self.entry, self.partial = entry, partial
-        self._web, self._retry_policy, self._hosts = web, retry_policy, hosts
-        self._progress, self._stop = progress, stop
-        self.sums: Checksums | None = None
-        self._told = 0.0
-        self._furthest = 0
+    def __call__(self, url: str, output_file: str | Path, _pooch: object) -> None:
+        """Download ``url`` to ``output_file``; raises TransferError, Cancelled or OSError (disk full)."""
+        self._max_length = self.partial.get_length()
 
-    def __call__(self, url: str, output_file: str | Path, _pooch: Any, check_only: bool = False) -> bool | None:
-        """Fill ``output_file`` from ``url``; raises TransferError, Cancelled or OSError (disk full)."""
-        if check_only:
-            return _is_available(self._web, url)
-        self._furthest = self.partial.get_length()
-        self.sums = retry(
-            lambda: self._transfer(url),
-            url,
-            self._retry_policy,
-            self._hosts,
-            self._stop,
-            self._report_wait,
-            self._has_progressed,
+        def has_progressed() -> bool:
+            before, self._max_length = self._max_length, max(self._max_length, self.partial.get_length())
+            return self._max_length >= before + PROGRESS_BYTES
+
+        def report_wait(text: str) -> None:
+            self.progress(ProgressEvent("wait", self.entry.mouse, self.partial.get_length(), self.entry.size, text))
+
+        self.checksums = retry(
+            lambda: self._transfer(url), url, self.retry_policy, self.hosts, self.stop, report_wait, has_progressed
         )
         self.partial.move_content(output_file)
-        return None
-
-    def _has_progressed(self) -> bool:
-        before, self._furthest = self._furthest, max(self._furthest, self.partial.get_length())
-        return self._furthest >= before + PROGRESS_BYTES
-
-    def _report_wait(self, text: str) -> None:
-        self._progress(ProgressEvent("wait", self.entry.mouse, self.partial.get_length(), self.entry.size, text))
 
     def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise Cancelled
+        raise_if_stopped(self.stop)
 
     def _transfer(self, url: str) -> Checksums:
-        """One request and its body, appended to the partial; the checksums once they are right."""
-        offset, origin = self.partial.get_length(), self.partial.read_info()
-        whole = self.entry.size or (origin.size if origin else None)
-        if offset and whole is not None and offset >= whole:  # killed between the last byte and the check
-            sums = compute_checksums(self.partial.content, self._check_stop)
-            if self._is_right(sums):
-                return sums
+        """Send one request, append its body to the partial file, and return the checksums if they match."""
+        offset, info = self.partial.get_length(), self.partial.read_info()
+        size = self.entry.size or (info.size if info else None)
+        if offset and size is not None and offset >= size:  # a process was killed after the last byte
+            checksums = compute_checksums(self.partial.content, self._check_stop)
+            if self._matches(checksums):
+                return checksums
             self.partial.discard()
-            offset, origin = 0, None
-        same_url = origin is not None and origin.url == redact_url(url)
-        with self._web.get(url, offset, origin.validator if origin and same_url else None) as answer:
-            resumed = self._prepare_partial(answer, url, offset)
-            sums = self._receive(answer, url, offset if resumed else 0)
-        if self._is_right(sums):
-            return sums
-        what = self._diagnose(sums)
+            offset, info = 0, None
+        validator = info.validator if info and info.url == redact_url(url) else None
+        with closing(self.client.get(url, offset, validator)) as response:
+            resumed = self._prepare_partial(response, url, offset)
+            checksums = self._receive(response, url, offset if resumed else 0)
+        if self._matches(checksums):
+            return checksums
+        with self.partial.content.open("rb") as file:
+            reason = _identify_wrong_content(file.read(512)) or describe_mismatch(checksums, self.entry)
         self.partial.discard()
-        if resumed:  # two halves of different files, perhaps: not the host's fault until it fails in one piece
-            raise TransientError(f"the resumed file did not match ({what}); starting again")
-        raise ChecksumMismatch(f"{what}, from {redact_url(url)}")
+        if resumed:  # perhaps two halves of different files: the host is at fault only if a whole download fails
+            raise TransientError(f"the resumed file did not match ({reason}); starting again")
+        raise ChecksumMismatch(f"{reason}, from {redact_url(url)}")
 
-    def _is_right(self, sums: Checksums) -> bool:
-        return sums.matches(self.entry)
+    def _matches(self, checksums: Checksums) -> bool:
+        return not self.verify or checksums.matches(self.entry)
 
-    def _prepare_partial(self, answer: Response, url: str, offset: int) -> bool:
-        """Make the partial ready for the body: True to append, False where it begins from the start."""
-        if answer.status == 416:
+    def _prepare_partial(self, response: Response, url: str, offset: int) -> bool:
+        """Prepare the partial file for the body; return True to append, False to write from the start."""
+        if response.status == 416:
             self.partial.discard()
-            raise TransientError("the host has no such range; starting again")
-        encoded = answer.headers.get("content-encoding", "identity").lower() != "identity"
-        if answer.status == 206:
-            span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("content-range", "").strip())
+            raise TransientError("the host does not have this range; starting again")
+        encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+        if response.status == 206:
+            span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("content-range", "").strip())
             if encoded or not offset or span is None or int(span[1]) != offset:
                 self.partial.discard()
-                raise TransientError("the host sent another range than asked for; starting again")
+                raise TransientError("the host sent another range than requested; starting again")
             size = None if span[3] == "*" else int(span[3])
         else:
-            length = answer.headers.get("content-length", "")
+            length = response.headers.get("content-length", "")
             size = int(length) if length.isdigit() and not encoded else None
         if size is not None and self.entry.size not in (None, size):
-            raise ChecksumMismatch(f"{self._describe_wrong_size(answer, size)}, from {redact_url(url)}")
-        if (size or 0) > self.max_unknown_bytes and self.entry.size is None:
-            raise ChecksumMismatch(
-                f"{format_bytes(size or 0)}, more than any file of the dataset, from {redact_url(url)}"
-            )
-        self._check_space(size, offset)
-        origin = PartialInfo(redact_url(url), _get_validator(answer), size)
-        if answer.status == 206:
-            self.partial.write_info(origin)
-            return True
-        self.partial.start(origin)
-        return False
-
-    def _describe_wrong_size(self, answer: Response, size: int) -> str:
-        start = b""
-        if answer.status == 200:
-            with suppress(TransientError):
-                start = answer.read(512)
-        return _identify_wrong_content(start) or f"{size:,} bytes instead of {self.entry.size:,}"
-
-    def _check_space(self, size: int | None, offset: int) -> None:
+            start = b""
+            if response.status == 200:
+                with suppress(TransientError):
+                    start = response.read(512)
+            reason = _identify_wrong_content(start) or f"{size:,} bytes instead of {self.entry.size:,}"
+            raise ChecksumMismatch(f"{reason}, from {redact_url(url)}")
+        if self.entry.size is None and size is not None and size > self._get_max_bytes():
+            raise ChecksumMismatch(f"{format_bytes(size)}, more than any file of the dataset, from {redact_url(url)}")
         self.partial.folder.mkdir(parents=True, exist_ok=True)
         if size is not None and size - offset > get_free_bytes(self.partial.folder):
             self.partial.discard()
             raise make_disk_full_error(self.partial.target, size - offset)
+        etag = response.headers.get("etag", "").strip()
+        # A weak ETag (W/"…") must not be used for ranges.
+        validator = etag if etag.startswith('"') else response.headers.get("last-modified") or None
+        resumed = response.status == 206
+        self.partial.start(PartialInfo(redact_url(url), validator, size), keep_content=resumed)
+        return resumed
 
-    def _receive(self, answer: Response, url: str, offset: int) -> Checksums:
-        origin = self.partial.read_info()
-        size = origin.size if origin else None
-        expected = size if size is not None else self.entry.size
-        running = RunningChecksums(expected)
-        most = expected if expected is not None else self.max_unknown_bytes
-        with self.partial.content.open("ab", buffering=0) as f:
+    def _get_max_bytes(self) -> float:
+        return MAX_UNKNOWN_BYTES if self.verify else math.inf
+
+    def _receive(self, response: Response, url: str, offset: int) -> Checksums:
+        info = self.partial.read_info()
+        size = info.size if info and info.size is not None else self.entry.size
+        running = RunningChecksums(size)
+        max_bytes = size if size is not None else self._get_max_bytes()
+        with self.partial.content.open("ab", buffering=0) as file:
             if offset:
                 self._hash_existing(running, offset)
-            self._report_bytes(running.length, expected, now=True)
-            while data := answer.read(RECEIVE_BYTES):
+            self._report_bytes(running.length, size, now=True)
+            while data := response.read(RECEIVE_BYTES):
                 self._check_stop()
-                if running.length + len(data) > most:
+                if running.length + len(data) > max_bytes:
                     break
-                _write_all(f.write, data)
+                _write_all(file.write, data)
                 running.update(data)
-                self._report_bytes(running.length, expected)
+                self._report_bytes(running.length, size)
         if data:
             self.partial.discard()
-            raise ChecksumMismatch(f"more than {format_bytes(most)}, from {redact_url(url)}")
-        if expected is not None and running.length < expected:
+            raise ChecksumMismatch(f"more than {format_bytes(max_bytes)}, from {redact_url(url)}")
+        if size is not None and running.length < size:
             raise TransientError(f"{urlsplit(url).hostname or 'the folder'} ended the transfer early")
         return running.finish() or compute_checksums(self.partial.content, self._check_stop)
 
     def _hash_existing(self, running: RunningChecksums, length: int) -> None:
-        """Bring the checksums to where the partial file ends."""
-        with self.partial.content.open("rb", buffering=0) as f:
-            while running.length < length and (data := f.read(min(CHUNK_BYTES, length - running.length))):
+        with self.partial.content.open("rb", buffering=0) as file:
+            while running.length < length and (data := file.read(min(RECEIVE_BYTES, length - running.length))):
                 running.update(data)
                 self._check_stop()
 
     def _report_bytes(self, done: int, total: int | None, now: bool = False) -> None:
-        if now or time.monotonic() - self._told > 0.1:
-            self._told = time.monotonic()
-            self._progress(ProgressEvent("bytes", self.entry.mouse, done, total))
-
-    def _diagnose(self, sums: Checksums) -> str:
-        with self.partial.content.open("rb") as f:
-            return _identify_wrong_content(f.read(512)) or describe_mismatch(sums, self.entry)
+        if now or time.monotonic() - self._reported_at > 0.1:
+            self._reported_at = time.monotonic()
+            self.progress(ProgressEvent("bytes", self.entry.mouse, done, total))
 
 
 def _write_all(write: Callable[[memoryview], int | None], data: bytes) -> None:
@@ -309,15 +275,8 @@ def _write_all(write: Callable[[memoryview], int | None], data: bytes) -> None:
         view = view[write(view) or 0 :]
 
 
-def _get_validator(answer: Response) -> str | None:
-    etag = answer.headers.get("etag", "").strip()
-    if etag.startswith('"'):  # a weak one (W/"…") must not be used for ranges
-        return etag
-    return answer.headers.get("last-modified") or None
-
-
 def _identify_wrong_content(start: bytes) -> str | None:
-    """What the bytes seem to be, where they are a well-known wrong answer."""
+    """Return what the content is if it starts like a well-known wrong answer, else None."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "a web page instead of the file (a login or an error page?)"
@@ -327,22 +286,19 @@ def _identify_wrong_content(start: bytes) -> str | None:
 
 
 class ResumingDownloader:
-    """A downloader for pooch that resumes interrupted downloads, in a later run too, and retries with patience.
+    """A downloader for pooch that resumes interrupted downloads, also in a later run, and retries failed requests.
 
     ``pooch.retrieve(url, known_hash, downloader=ResumingDownloader())``, or the argument ``downloader`` of
-    :meth:`pooch.Pooch.fetch`. Pooch checks the hash, as with its own downloaders. What has arrived lies in a hidden
+    :meth:`pooch.Pooch.fetch`. Pooch checks the hash, as with its own downloaders. Received bytes are kept in a hidden
     folder beside the file until it is complete; processes that download the same file wait for one another.
-    Transient failures (HTTP 429 and 5xx, broken or silent connections) are tried again as ``retry_policy`` says, with
-    back-off and ``Retry-After``; a host that does not answer is left alone for as long as this object lives.
+    Transient failures (HTTP 429 and 5xx, broken or silent connections) are retried according to ``retry_policy``, with
+    back-off and ``Retry-After``; a host that does not answer is not tried again by this object.
 
     ``progress`` is called with a :class:`~mousecmr_data._utils.progress.ProgressEvent` of the kind "bytes" or "wait".
     """
 
     def __init__(
-        self,
-        *,
-        progress: ProgressListener = lambda _: None,
-        retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
+        self, *, progress: ProgressListener = lambda _: None, retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY
     ) -> None:
         self._progress, self._retry_policy = progress, retry_policy
         self._hosts = HostLimiter()
@@ -350,20 +306,22 @@ class ResumingDownloader:
     def __call__(
         self, url: str, output_file: str | Path | None, pooch: object, check_only: bool = False
     ) -> bool | None:
-        """Download ``url`` to ``output_file``; with ``check_only``, say whether the host has the file.
+        """Download ``url`` to ``output_file``; with ``check_only``, return whether the host has the file.
 
-        Raises :class:`~mousecmr_data.errors.DownloadError`, and :class:`~mousecmr_data.errors.CacheError` where the
-        disk is full. What has arrived then stays for the next call.
+        Raises :class:`~mousecmr_data.errors.DownloadError`, and :class:`~mousecmr_data.errors.CacheError` if the
+        disk is full. Received bytes then stay for the next call.
         """
-        web = HttpClient(self._retry_policy)
+        client = HttpClient(self._retry_policy)
         try:
             if check_only or output_file is None:
-                return _is_available(web, url)
+                with suppress(TransferError), closing(client.get(url, method="HEAD")):
+                    return True
+                return False
             folder = Path(output_file).absolute().parent
             name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{Path(urlsplit(url).path).name[:80]}"
-            download = _UnverifiedDownload(
-                FileEntry(name, name), PartialFile(folder / name), web, self._retry_policy, self._hosts,
-                self._progress, threading.Event(),
+            download = VerifiedDownload(
+                FileEntry(name, name), PartialFile(folder / name), client, self._retry_policy, self._hosts,
+                self._progress, threading.Event(), verify=False,
             )  # fmt: skip
             with hold_lock(folder, name):
                 download.partial.recover()
@@ -372,55 +330,28 @@ class ResumingDownloader:
         except TransferError as e:
             raise DownloadError(f"{redact_url(url)} could not be downloaded: {e}", None, "try again: it resumes") from e
         finally:
-            web.close()
+            client.close()
         return None
 
 
-def _is_available(web: HttpClient, url: str) -> bool:
-    try:
-        with web.get(url, method="HEAD"):
-            return True
-    except TransferError:
-        return False
-
-
-class _UnverifiedDownload(VerifiedDownload):
-    """A download whose checksum somebody else checks."""
-
-    max_unknown_bytes = math.inf
-
-    def _is_right(self, sums: Checksums) -> bool:  # noqa: ARG002
-        return True
-
-
-# MERGED download.downloader: From a URL to the final name, through pooch's machinery with our downloader.
+_THREAD = threading.local()
 
 
 def download_with_pooch(download: VerifiedDownload, url: str) -> None:
-    """Let pooch fetch the file with our downloader, and put it in its place."""
-    partial = download.partial
-    name = partial.target.name
-    partial.recover()
-    # No registry hash: pooch would read the file again, and does not know git's. Ours cannot be switched off.
-    pup = pooch.Pooch(path=partial.folder, base_url="", registry={name: None}, urls={name: url})
-    pooch.get_logger().addFilter(_SILENCE)
-    _SILENCE.here.on = True
+    """Download ``url`` with pooch and ``download``, and move the file to its final name."""
+    name = download.partial.target.name
+    download.partial.recover()
+    # No hash in the registry: pooch would read the file again and does not know git's. ``download`` always verifies.
+    registry = pooch.Pooch(path=download.partial.folder, base_url="", registry={name: None}, urls={name: url})
+    pooch.get_logger().addFilter(_keep_message)
+    _THREAD.is_downloading = True
     try:
-        pup.fetch(name, downloader=download)
+        registry.fetch(name, downloader=download)
     finally:
-        _SILENCE.here.on = False
-    partial.finish()
+        _THREAD.is_downloading = False
+    download.partial.finish()
 
 
-class _SilencePooch(logging.Filter):
-    """Keeps pooch from announcing our transfers on stderr; other users of pooch in this process are heard."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.here = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (getattr(self.here, "on", False) and record.levelno <= logging.INFO)
-
-
-_SILENCE = _SilencePooch()
+def _keep_message(record: logging.LogRecord) -> bool:
+    """Return False for pooch's messages about this library's downloads, True for those to other users of pooch."""
+    return not (getattr(_THREAD, "is_downloading", False) and record.levelno <= logging.INFO)

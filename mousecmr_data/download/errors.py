@@ -1,14 +1,14 @@
-"""What can go wrong with one transfer, sorted by what to do next. Never seen outside this floor."""
+"""Errors of a single transfer, sorted by the next step. They do not leave this package."""
 
 from __future__ import annotations
 
 
 class TransferError(Exception):
-    """A transfer failed. ``str()`` is a reason for people, free of tokens and signed query strings."""
+    """A transfer failed. ``str()`` is a readable reason without tokens and signed query strings."""
 
 
 class TransientError(TransferError):
-    """May be gone in a moment: try this URL again. ``wait``: the seconds the host asked for."""
+    """A failure that may pass: retry this URL. ``wait``: the seconds that the host asked to wait."""
 
     def __init__(self, reason: str, wait: float | None = None, reached: bool = True) -> None:
         super().__init__(reason)
@@ -18,16 +18,16 @@ class TransientError(TransferError):
 
 
 class PermanentError(TransferError):
-    """This URL will not deliver: try the next source."""
+    """This URL will not deliver the file: try the next source."""
 
 
 class NotFoundError(PermanentError):
-    """The host has no such file."""
+    """The host does not have the file."""
 
 
 class ChecksumMismatch(PermanentError):
-    """The host delivered, but not the file that the manifest names."""
+    """The host delivered bytes that do not match the manifest."""
 
 
 class Cancelled(Exception):
-    """The user pressed Ctrl-C, or the run was given up; what has arrived stays for the next run."""
+    """Ctrl-C was pressed or the run was stopped; received bytes stay on disk for the next run."""

@@ -1,4 +1,4 @@
-"""Ask again until it works or patience ends: back-off, ``Retry-After``, hosts shared by all transfers."""
+"""Retry requests: back-off, ``Retry-After``, and limits per host that all transfers share."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from urllib.parse import urlsplit
 
 from mousecmr_data.download.errors import Cancelled, PermanentError, TransientError
 
-# MERGED download.retry: How long to wait, how often to try again, and when to leave a host alone.
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Times in seconds."""
+    """Limits and waiting times of retries. All times are in seconds."""
 
     max_attempts: int = 6
-    """Tries of one URL without progress before the next source is asked."""
+    """Attempts of one URL without progress before the next source is tried."""
     base_seconds: float = 0.5
     """First back-off; doubles with each failure."""
     max_seconds: float = 30.0
-    """Longest back-off of our own choosing."""
+    """Longest back-off, unless the host asks for a longer one."""
     max_retry_after: float = 300.0
-    """Longest ``Retry-After`` that is waited for; a host that asks for more is left alone."""
+    """Longest ``Retry-After`` that is accepted; a host that asks for more is not tried again."""
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
-    """Longest silence of a host in the middle of an answer."""
+    """Longest time without a byte in the middle of an answer."""
     redirects: int = 5
 
     def compute_wait(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row: exponential, with jitter so that many
-        clients that failed together do not come back together."""
+        """Return the seconds to wait after so many failures in a row: exponential, with jitter to spread clients."""
         return random.uniform(0.5, 1.0) * min(self.max_seconds, self.base_seconds * 2.0 ** (failures - 1))
 
 
@@ -44,51 +43,52 @@ DEFAULT_RETRY_POLICY = RetryPolicy()
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for (a number or an HTTP date), or None."""
-    if header is None:
-        return None
-    text = header.strip()
+    """Return the seconds that a ``Retry-After`` header (a number or an HTTP date) asks for, or None."""
+    text = (header or "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:
-        moment = parsedate_to_datetime(text)
+        time_of_retry = parsedate_to_datetime(text)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    if time_of_retry.tzinfo is None:
+        time_of_retry = time_of_retry.replace(tzinfo=UTC)
+    return max(0.0, (time_of_retry - datetime.now(UTC)).total_seconds())
 
 
 class HostLimiter:
-    """What the transfers of one run learned of the hosts they share."""
+    """Delays and bans of hosts, shared by the transfers of one run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._not_before: dict[str, float] = {}
-        self._given_up: dict[str, str] = {}
+        self._ban_reasons: dict[str, str] = {}
 
-    def acquire(self, host: str, seconds: float) -> None:
-        """Nobody asks this host for so many seconds: one answer 429 speaks to all transfers."""
+    def delay(self, host: str, seconds: float) -> None:
+        """Delay all requests to ``host`` by ``seconds`` from now: an answer 429 applies to all transfers."""
         with self._lock:
             self._not_before[host] = max(self._not_before.get(host, 0.0), time.monotonic() + seconds)
 
-    def pause(self, host: str) -> float:
-        """Seconds until the host may be asked again."""
+    def get_delay(self, host: str) -> float:
+        """Return the seconds until a request to ``host`` is allowed."""
         with self._lock:
             return max(0.0, self._not_before.get(host, 0.0) - time.monotonic())
 
     def ban(self, host: str, reason: str) -> None:
-        """The host cannot be reached, or asks for too long a wait: spare the other files the trial."""
+        """Stop requests to ``host`` for this run: it is unreachable, or asks for too long a wait."""
         with self._lock:
-            self._given_up[host] = reason
+            self._ban_reasons[host] = reason
 
-    def is_banned(self, host: str) -> str | None:
-        """Why the host is not asked any more in this run, or None."""
+    def get_ban_reason(self, host: str) -> str | None:
+        """Return why ``host`` is banned, or None."""
         with self._lock:
-            return self._given_up.get(host)
+            return self._ban_reasons.get(host)
 
 
-Result = TypeVar("Result")
+def raise_if_stopped(stop: threading.Event, seconds: float = 0.0) -> None:
+    """Wait ``seconds``; raise Cancelled as soon as ``stop`` is set."""
+    if stop.wait(seconds):
+        raise Cancelled
 
 
 def retry(
@@ -98,26 +98,27 @@ def retry(
     hosts: HostLimiter,
     stop: threading.Event,
     on_wait: Callable[[str], None] = lambda _: None,
-    headway: Callable[[], bool] = lambda: False,
+    has_progressed: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """The result of ``attempt``, which asks ``url``.
+    """Return the result of ``attempt``, which requests ``url``, and retry it after transient errors.
 
-    ``on_wait`` is told why and how long before each wait. ``headway`` says whether the last attempt got
-    further than any before it; then its failure counts as the first. Raises Lasting when patience ends.
+    ``on_wait`` is called before each wait with its reason and length. ``has_progressed`` returns whether the last
+    attempt got further than all before it; if so, its failure counts as the first. Raises PermanentError after
+    the last attempt.
     """
     host = urlsplit(url).netloc
     failures = 0
     while True:
-        while (pause := hosts.pause(host)) > 0:
-            _sleep(pause, stop)
-        if reason := hosts.is_banned(host):
+        while (delay := hosts.get_delay(host)) > 0:
+            raise_if_stopped(stop, delay)
+        if reason := hosts.get_ban_reason(host):
             raise PermanentError(reason)
         try:
             return attempt()
         except TransientError as e:
-            failures = 1 if headway() else failures + 1
+            failures = 1 if has_progressed() else failures + 1
             if e.wait is not None and e.wait > retry_policy.max_retry_after:
-                reason = f"{e}; it asks to come back in {e.wait:.0f} s"
+                reason = f"{e}; it asks to wait {e.wait:.0f} s"
                 hosts.ban(host, reason)
                 raise PermanentError(reason) from e
             if failures >= retry_policy.max_attempts:
@@ -126,12 +127,7 @@ def retry(
                 raise PermanentError(f"{e} ({failures} tries)") from e
             wait = retry_policy.compute_wait(failures)
             if e.wait is not None:
-                hosts.acquire(host, e.wait)
+                hosts.delay(host, e.wait)
                 wait = max(wait, e.wait)
             on_wait(f"{e}; trying again in {wait:.1f} s")
-            _sleep(wait, stop)
-
-
-def _sleep(seconds: float, stop: threading.Event) -> None:
-    if stop.wait(seconds):
-        raise Cancelled
+            raise_if_stopped(stop, wait)

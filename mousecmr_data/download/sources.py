@@ -1,9 +1,9 @@
-"""Where a file can come from, in the order of asking: the user's mirrors, then the pinned upstream URL.
+"""List the sources of a file in the order of use: the user's mirrors, then the pinned upstream URL.
 
-``MOUSECMR_MIRROR`` lists mirrors, separated by spaces, commas or semicolons. Each is a base URL
-(``https://``, ``http://``), a folder (``file://`` or a plain path) or a Hugging Face dataset
-repository (``hf://datasets/ORG/NAME``, ``…@REVISION``). Every byte is checked, so any host is safe.
-``MOUSECMR_UPSTREAM=0`` asks the mirrors alone.
+``MOUSECMR_MIRROR`` lists mirrors, separated by spaces, commas or semicolons. Each is a base URL (``https://``,
+``http://``), a folder (``file://`` or a plain path) or a Hugging Face dataset repository
+(``hf://datasets/ORG/NAME``, ``…@REVISION``). Every byte is verified, so any host is safe.
+``MOUSECMR_UPSTREAM=0`` restricts downloads to the mirrors.
 """
 
 from __future__ import annotations
@@ -18,53 +18,51 @@ from mousecmr_data.errors import DownloadError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
 MIRROR_VARIABLE = "MOUSECMR_MIRROR"
-UPSTREAM_VARIABLE = "MOUSECMR_UPSTREAM"
-OFFLINE_VARIABLE = "MOUSECMR_OFFLINE"
 
 
 @dataclass(frozen=True)
 class Source:
-    """One place that may have a file."""
+    """A mirror or upstream host that may have a file."""
 
     urls: tuple[str, ...]
-    """To be asked in turn while the answer is "no such file"."""
+    """Tried in order while the answer is "no such file"."""
 
     @property
     def network(self) -> bool:
-        """Whether asking it makes network traffic."""
+        """Return whether using this source makes network traffic."""
         return urlsplit(self.urls[0]).scheme != "file"
 
 
 def list_sources(manifest: Manifest, item: FileEntry | Weights, offline: bool = False) -> tuple[Source, ...]:
-    """The sources of a file, best first. Offline, only folders remain."""
+    """Return the sources of a file in the order of use; with ``offline``, folders only."""
     relative = PurePosixPath(item.path)
-    found = [
+    sources = [
         Source(tuple(dict.fromkeys(f"{base}/{quote(path)}" for path in (str(relative), relative.name))))
         for base in list_mirrors()
     ]
-    if manifest.file_url(item) and read_flag(UPSTREAM_VARIABLE, default=True):
-        found.append(Source((manifest.file_url(item),)))
-    return tuple(s for s in found if not (offline and s.network))
+    if manifest.file_url(item) and read_flag("MOUSECMR_UPSTREAM", default=True):
+        sources.append(Source((manifest.file_url(item),)))
+    return tuple(s for s in sources if not (offline and s.network))
 
 
 def list_mirrors() -> tuple[str, ...]:
-    """The base URLs that ``MOUSECMR_MIRROR`` names, without a slash at the end."""
+    """Return the base URLs in ``MOUSECMR_MIRROR``, without a slash at the end."""
     return tuple(_parse_mirror(word) for word in re.split(r"[\s,;]+", os.environ.get(MIRROR_VARIABLE, "")) if word)
 
 
-def is_offline(asked: bool | None = None) -> bool:
-    """Whether network traffic is forbidden: ``asked``, else ``MOUSECMR_OFFLINE``."""
-    return read_flag(OFFLINE_VARIABLE, default=False) if asked is None else asked
+def is_offline(offline: bool | None = None) -> bool:
+    """Return whether network traffic is forbidden: ``offline``, or ``MOUSECMR_OFFLINE`` if it is None."""
+    return read_flag("MOUSECMR_OFFLINE", default=False) if offline is None else offline
 
 
 def read_flag(variable: str, default: bool) -> bool:
-    """An environment variable as yes or no; empty counts as not set."""
+    """Return an environment variable as True or False; empty counts as not set."""
     text = os.environ.get(variable, "").strip().lower()
     return default if not text else text not in ("0", "false", "no", "off")
 
 
 def redact_url(url: str) -> str:
-    """A URL fit to be printed: without user, password and query string, which may hold secrets."""
+    """Return a URL without user, password and query string, which may hold secrets."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
@@ -74,24 +72,19 @@ def _parse_mirror(word: str) -> str:
     scheme = urlsplit(word).scheme.lower()
     if scheme in ("http", "https", "file"):
         return word.rstrip("/")
-    if scheme == "hf":
-        if match := re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?/?", word):
-            repository, revision = match.groups()
-            return f"{get_hub_url()}/datasets/{repository}/resolve/{revision or 'main'}"
-        raise _make_mirror_error(word)
-    if len(scheme) > 1:
-        raise _make_mirror_error(word)
-    return Path(word).expanduser().absolute().as_uri().rstrip("/")  # a path, or a drive letter
+    if len(scheme) <= 1:  # a path, with a drive letter or without
+        return Path(word).expanduser().absolute().as_uri().rstrip("/")
+    match = re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?/?", word)
+    if match is None:
+        raise DownloadError(
+            f"{MIRROR_VARIABLE} names {redact_url(word)!r}, which is not a mirror.",
+            "https://… or http://… (a base URL), file:///… or a folder, hf://datasets/ORG/NAME",
+            f"export {MIRROR_VARIABLE}=https://mirror.example.org/mousecmr",
+        )
+    repository, revision = match.groups()
+    return f"{get_hub_url()}/datasets/{repository}/resolve/{revision or 'main'}"
 
 
 def get_hub_url() -> str:
-    """The Hugging Face hub's address."""
+    """Return the base URL of the Hugging Face hub."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
-def _make_mirror_error(word: str) -> DownloadError:
-    return DownloadError(
-        f"{MIRROR_VARIABLE} names {redact_url(word)!r}, which is no mirror.",
-        "https://… or http://… (a base URL), file:///… or a folder, hf://datasets/ORG/NAME",
-        f"export {MIRROR_VARIABLE}=https://mirror.example.org/mousecmr",
-    )

@@ -1,4 +1,4 @@
-"""Evaluation: predictions against the experts' masks, tables, reports, and the published numbers.
+"""Evaluate predictions against the experts' masks: scores, tables, reports, comparison with the published numbers.
 
 See docs/evaluation.md and docs/reproducing.md.
 """

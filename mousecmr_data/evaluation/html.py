@@ -1,10 +1,9 @@
-"""One self-contained HTML page of text, tables and figures, and the same tables and figures as files."""
+"""One self-contained HTML page of text, tables and figures; the tables and figures also as files."""
 
 from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -29,7 +28,7 @@ class ReportTable:
     """A table as it is shown (text cells) and, for the CSV file, as it was computed."""
 
     name: str
-    """Of its files."""
+    """Name of its files."""
     caption: str
     shown: pd.DataFrame
     full: pd.DataFrame | None = None
@@ -41,14 +40,14 @@ class ReportTable:
 
     @property
     def sides(self) -> list[str]:
-        """For each column, whether it is of words ("left") or of numbers ("right")."""
+        """Alignment of each column: "left" for words, "right" for numbers."""
         columns = zip(*self.cells, strict=True)
         return ["right" if all(c[:1].isdigit() or c[:1] in "−–" for c in column) else "left" for column in columns]
 
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A heading with what stands below it."""
+    """A heading with its text, tables and figures."""
 
     title: str
     text: Sequence[str] = ()
@@ -59,7 +58,7 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """A page."""
+    """The page: title, first paragraphs and sections."""
 
     title: str
     synthetic: bool
@@ -67,24 +66,61 @@ class ReportPage:
     sections: Sequence[ReportSection]
 
     def write(self, folder: str | Path, name: str = "report.html") -> list[Path]:
-        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv`` and ``.tex``; returns the paths."""
+        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv`` and ``.tex``; return the paths."""
         folder = Path(folder)
         template = _load_template()
-        drawn = {
-            (stem, ending): _render_figure(figure, ending)
+        images = {
+            (stem, suffix): _render_figure(figure, suffix)
             for section in self.sections
             for stem, (figure, _) in section.figures.items()
-            for ending in ("png", "svg")
+            for suffix in ("png", "svg")
         }
-        pictures = {stem: _make_data_url(drawn[stem, "png"], "png") for stem, _ in drawn}
+        pictures = {
+            stem: f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
+            for (stem, suffix), image in images.items()
+            if suffix == "png"
+        }
         html = template.render(page=self, pictures=pictures, synthetic=SYNTHETIC_DATA, purpose=RESEARCH_ONLY)
-        written = [write_text(folder / name, html)]
-        for (stem, ending), picture in drawn.items():
-            written.append(write_bytes(folder / "figures" / f"{stem}.{ending}", picture))
+        paths = [write_text(folder / name, html)]
+        paths += [
+            write_bytes(folder / "figures" / f"{stem}.{suffix}", image) for (stem, suffix), image in images.items()
+        ]
         for section in self.sections:
             for table in section.tables:
-                written += _write_table(table, folder / "tables", self.synthetic)
-        return written
+                paths += _write_table(table, folder / "tables", self.synthetic)
+        return paths
+
+
+def format_number(value: Any, digits: int) -> str:
+    """Format a number for people; a dash where it is missing."""
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
+
+
+def format_column(values: pd.Series, digits: int) -> list[str]:
+    """Format the numbers of a column for people."""
+    return [format_number(v, digits) for v in values]
+
+
+def format_interval(low: Any, high: Any, digits: int) -> str:
+    """Format an interval for people: "low to high"."""
+    return "–" if pd.isna(low) and pd.isna(high) else f"{format_number(low, digits)} to {format_number(high, digits)}"
+
+
+def format_mean(mean: Any, sd: Any, digits: int) -> str:
+    """Format a mean for people: "mean ± SD"."""
+    return f"{format_number(mean, digits)} ± {format_number(sd, digits)}"
+
+
+def format_bias(bias: Any, lower: Any, upper: Any) -> str:
+    """Format a bias for people: "bias (lower to upper limit of agreement)"."""
+    return f"{format_number(bias, 1)} ({format_interval(lower, upper, 1)})"
+
+
+def list_records(table: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows of a table as (index, values by column)."""
+    return [(str(k), {str(c): v for c, v in row.items()}) for k, row in table.to_dict("index").items()]
 
 
 def _load_template() -> Template:
@@ -96,50 +132,28 @@ def _load_template() -> Template:
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
 
 
-def format_number(value: Any, digits: int) -> str:
-    """A number for people; a dash where it is missing."""
-    if value is None or pd.isna(value):
-        return "–"
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
-
-
-def format_interval(low: Any, high: Any, digits: int) -> str:
-    """An interval for people."""
-    return "–" if pd.isna(low) and pd.isna(high) else f"{format_number(low, digits)} to {format_number(high, digits)}"
-
-
-def list_records(table: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of a table as (index, values by column)."""
-    return [(str(k), {str(c): v for c, v in row.items()}) for k, row in table.to_dict("index").items()]
-
-
 def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
     full = table.shown if table.full is None else table.full
     csv = (full.assign(synthetic=True) if synthetic else full).to_csv(index=not isinstance(full.index, pd.RangeIndex))
-    caption = f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}"
+    caption = _escape_latex(f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}")
     escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
-    tex = escaped.to_latex(index=False, caption=_escape_latex(caption), label=f"tab:{table.name}")
+    tex = escaped.to_latex(index=False, caption=caption, label=f"tab:{table.name}")
     return [write_text(folder / f"{table.name}.csv", csv), write_text(folder / f"{table.name}.tex", tex)]
 
 
-_SIGNS = {"±": r"$\pm$", "µ": r"\textmu{}", "−": "$-$", "×": r"$\times$", "ρ": r"$\rho$", "–": "--", "≥": r"$\geq$"}
+_LATEX = str.maketrans(
+    {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", "µ": r"\textmu{}", "−": "$-$", "×": r"$\times$",
+     "ρ": r"$\rho$", "–": "--", "≥": r"$\geq$"}
+)  # fmt: skip
 
 
 def _escape_latex(text: str) -> str:
-    text = re.sub(r"([%&_#])", r"\\\1", text)
-    for sign, code in _SIGNS.items():
-        text = text.replace(sign, code)
-    return text
+    return text.translate(_LATEX)
 
 
-def _render_figure(figure: Figure, ending: str) -> bytes:
+def _render_figure(figure: Figure, suffix: str) -> bytes:
     buffer = io.BytesIO()
-    metadata = {"Date": None} if ending == "svg" else {}
-    figure.savefig(buffer, format=ending, dpi=DPI, facecolor=figure.get_facecolor(), metadata=metadata)
-    figure.set_layout_engine("none")  # the layout is found: the next format need not look for it again
+    metadata = {"Date": None} if suffix == "svg" else {}
+    figure.savefig(buffer, format=suffix, dpi=DPI, facecolor=figure.get_facecolor(), metadata=metadata)
+    figure.set_layout_engine("none")  # the layout is done; computing it again for the next format would be slow
     return buffer.getvalue()
-
-
-def _make_data_url(picture: bytes, ending: str) -> str:
-    kind = {"png": "image/png", "svg": "image/svg+xml"}[ending]
-    return f"data:{kind};base64,{base64.b64encode(picture).decode('ascii')}"

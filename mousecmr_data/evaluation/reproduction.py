@@ -1,63 +1,72 @@
-"""The published table again: a network (or its given masks) on one or more cohorts, under every policy."""
+"""Compare a network (or its masks) with the published table, on one or more cohorts, under every policy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.environment import describe_machine
+from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data.errors import PredictionError
-from mousecmr_data.evaluation.html import ReportPage, ReportSection, ReportTable, format_interval, format_number
+from mousecmr_data.evaluation.html import (
+    ReportPage,
+    ReportSection,
+    ReportTable,
+    format_bias,
+    format_column,
+    format_mean,
+    format_number,
+)
 from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
-from mousecmr_data.evaluation.result import Evaluation, MouseScore, Problem, list_versions
+from mousecmr_data.evaluation.result import Evaluation, MouseScore, Problem, get_timestamp, make_evaluation
 from mousecmr_data.evaluation.scoring import EvaluationConfig, PhaseRule, describe_cohort, score_mouse
 from mousecmr_data.evaluation.tables import (
     BOTH,
     PAIR,
+    SIGNIFICANCE,
     compute_mean_dice,
+    has_measures,
     tabulate_agreement,
-    tabulate_mice,
     tabulate_overlap,
 )
-from mousecmr_data.evaluation.timing import TIMES_NOTE, Stopwatch, describe_machine, tabulate_times
+from mousecmr_data.evaluation.timing import TIMES_NOTE, Stopwatch, tabulate_times
 from mousecmr_data.metrics.postprocessing import PostprocessingRule
-from mousecmr_data.schema.manifest import Published, load_manifest
+from mousecmr_data.schema.manifest import Published, PublishedMeasure, load_manifest
+from mousecmr_data.schema.phases import ED, ES
 from mousecmr_data.schema.variables import PREDICTED
 
-# MERGED evaluation.reproduction: The published table beside a measured one, row by row, with a tolerance and a verdict.
-#
-# The published numbers are of 25 mice of a split that was not published, so even the same network, on other mice of
-# the same kind, will not repeat them digit by digit. A row agrees when the two numbers differ by no more than two
-# samples of one population do in 95 of 100 cases (normal theory), plus half a unit of the last printed digit:
-#
-# - mean: 1.96 · SD · √(1/25 + 1/n), with the published SD;
-# - bias: the same with the SD of the differences, (upper − lower limit) / 3.92;
-# - a limit of agreement: √3 times that of the bias (Bland & Altman 1986);
-# - r: 1.96 · √(1/22 + 1/(n − 3)) on Fisher's z, given here as the distance to its farther end;
-# - p: agrees when it lies on the same side of 0.05;
-# - a published bound ("at least"): agrees when it is reached.
+if TYPE_CHECKING:
+    from mousecmr_data.inference.predictor import Predictor
 
+SCHEMA, SCHEMA_VERSION = "mousecmr-reproduction", 1
 
+POSTPROCESSING_RULES: tuple[PostprocessingRule, ...] = ("paper", "upstream-code")
+PHASES: tuple[PhaseRule, ...] = ("annotated", "volume-curve")
+HEADLINE = EvaluationConfig("annotated", "paper")
+"""The article's own choices: the verdict is on these, the others are shown beside them."""
+INTERNAL = "internal"
 PUBLISHED_MICE = 25
 """Test mice of the published table (source: the paper)."""
-SIGNIFICANCE = 0.05
+AGREES, DIFFERS, NOT_MEASURED = "agrees", "differs", "not measured"
 
-AGREES, DIFFERS, NOT_MEASURED, NOT_JUDGED = "agrees", "differs", "not measured", "not judged"
+LEAKAGE = (
+    "The article's split is not published. The published weights may have been trained on some of the mice scored "
+    "here; numbers on them are then too good, and do not show how the network performs on unseen mice."
+)
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A published number and ours."""
+    """A published number beside the measured one."""
 
     name: str
     what: str
@@ -69,116 +78,9 @@ class PublishedRow:
     verdict: str
 
 
-def compare_with_published(
-    evaluation: Evaluation, published: Published, cohort: str = "internal"
-) -> list[PublishedRow]:
-    """The rows of ``published`` that a cohort can be held against: all for "internal", bounds for the others."""
-    dice, measures = tabulate_overlap(evaluation), tabulate_agreement(evaluation)
-    rows: list[PublishedRow] = []
-    if cohort == "internal":
-        for m in published.measures:
-            rows += _compare_measure(m, dict(measures.loc[m.name]))
-        for d in published.dice:
-            found = dice[(dice["score"] == "dice") & (dice["structure"] == d.structure) & (dice["phase"] == d.phase)]
-            mean, n = (found["mean"].iloc[0], found["n"].iloc[0]) if len(found) else (np.nan, 0)
-            name = f"Dice {d.structure}, {d.phase}"
-            rows.append(_make_row(name, "mean", "", d.mean, mean, _mean_tolerance(d.sd, n) + 0.005))
-    for bound in published.bounds:
-        if bound.cohort in (cohort, "every"):
-            rows.append(_compare_bound(bound.what, bound.at_least, dice, measures))
-    return rows
-
-
-def tabulate_rows(rows: list[PublishedRow]) -> pd.DataFrame:
-    """The rows as a table."""
-    return pd.DataFrame(rows, columns=list(PublishedRow.__dataclass_fields__))
-
-
-def select_disagreeing(rows: list[PublishedRow]) -> list[PublishedRow]:
-    """The rows that differ, or could not be measured."""
-    return [r for r in rows if r.verdict in (DIFFERS, NOT_MEASURED)]
-
-
-def _compare_measure(m: Any, found: Mapping[str, Any]) -> list[PublishedRow]:
-    n = int(found["n"])
-    low, high = m.limits_of_agreement
-    spread = (high - low) / (2 * 1.96)
-    apart = _mean_tolerance(spread, n)
-    rows = [
-        _make_row(
-            m.name, "truth, mean", m.unit, m.truth[0], found["truth_mean"], _mean_tolerance(m.truth[1], n) + 0.05
-        ),
-        _make_row(
-            m.name, "model, mean", m.unit, m.model[0], found["model_mean"], _mean_tolerance(m.model[1], n) + 0.05
-        ),
-        _make_row(m.name, "bias", m.unit, m.bias, found["bias"], apart + 0.05),
-        _make_row(m.name, "lower limit", m.unit, low, found["lower"], 3**0.5 * apart + 0.05),
-        _make_row(m.name, "upper limit", m.unit, high, found["upper"], 3**0.5 * apart + 0.05),
-        _make_row(m.name, "r", "", m.r, found["r"], _r_tolerance(m.r, n) + 0.005),
-    ]
-    p = float(found["p"])
-    verdict = NOT_MEASURED if np.isnan(p) else AGREES if (p < SIGNIFICANCE) == (m.p < SIGNIFICANCE) else DIFFERS
-    return [*rows, PublishedRow(m.name, "p", "", m.p, p, np.nan, verdict)]
-
-
-def _compare_bound(what: str, at_least: float, dice: pd.DataFrame, measures: pd.DataFrame) -> PublishedRow:
-    if what == "mean Dice":
-        found = dice[(dice["score"] == "dice") & (dice["structure"] == BOTH) & (dice["phase"] == PAIR)]["mean"]
-        value = float(found.iloc[0]) if len(found) else np.nan
-    else:
-        value = float(measures["icc_2_1"].min())
-    reached = round(value, 2) >= at_least  # printed with two digits
-    verdict = NOT_MEASURED if np.isnan(value) else AGREES if reached else DIFFERS
-    return PublishedRow(what, "at least", "", at_least, value, np.nan, verdict)
-
-
-def _make_row(name: str, what: str, unit: str, published: float, measured: float, tolerance: float) -> PublishedRow:
-    measured = float(measured)
-    if np.isnan(measured) or np.isnan(tolerance):
-        verdict = NOT_MEASURED
-    else:
-        verdict = AGREES if abs(measured - published) <= tolerance else DIFFERS
-    return PublishedRow(name, what, unit, published, measured, tolerance, verdict)
-
-
-def _mean_tolerance(sd: float, n: int) -> float:
-    return 1.96 * sd * (1 / PUBLISHED_MICE + 1 / n) ** 0.5 if n else np.nan
-
-
-def _r_tolerance(r: float, n: int) -> float:
-    """How far below r the other end of the interval lies: Fisher's interval is longer on that side."""
-    if n < 4:
-        return np.nan
-    z = np.arctanh(min(r, 0.9999))
-    return float(r - np.tanh(z - 1.96 * (1 / (PUBLISHED_MICE - 3) + 1 / (n - 3)) ** 0.5))
-
-
-POSTPROCESSING_RULES: tuple[PostprocessingRule, ...] = ("paper", "upstream-code")
-PHASES: tuple[PhaseRule, ...] = ("annotated", "volume-curve")
-HEADLINE = EvaluationConfig("annotated", "paper")
-"""The article's own choices: the verdict is on these, the others stand beside them."""
-INTERNAL = "internal"
-
-LEAKAGE = (
-    "The article's split is not published. The published weights may have been trained on some of the mice scored "
-    "here; numbers on them are then too good, and no evidence of how the network does on unseen mice."
-)
-
-
-class PredictorProtocol(Protocol):
-    """What is needed of a network: ``mousecmr_data.training.load`` gives one."""
-
-    @property
-    def origin(self) -> Any:
-        """Name, trained_on, limits of the weights."""
-
-    def segment(self, ds: xr.Dataset, *, postprocessing: PostprocessingRule) -> xr.Dataset:
-        """``ds`` with the variable ``predicted``."""
-
-
 @dataclass(frozen=True)
 class Reproduction:
-    """What came out. ``evaluations`` by cohort and by policies (phases, postprocessing)."""
+    """The results, by cohort and by policies (phases, postprocessing), beside the published numbers."""
 
     name: str
     trained_on: str
@@ -194,34 +96,35 @@ class Reproduction:
     @property
     def synthetic(self) -> bool:
         """Whether any mouse is synthetic: then nothing published is reproduced."""
-        return any(e.synthetic for by in self.evaluations.values() for e in by.values())
+        return any(e.synthetic for by_policies in self.evaluations.values() for e in by_policies.values())
 
     @property
     def headline(self) -> EvaluationConfig:
         """The policies that the verdict is on: the article's."""
-        every = next(iter(self.rows.values()))
-        return HEADLINE if HEADLINE in every else next(iter(every))
+        policies = next(iter(self.rows.values()))
+        return HEADLINE if HEADLINE in policies else next(iter(policies))
 
     @property
     def disagreeing(self) -> list[PublishedRow]:
         """The rows, of every cohort, that differ from what was published or could not be measured."""
-        return [r for by in self.rows.values() for r in select_disagreeing(list(by[self.headline]))]
+        rows = (r for by_policies in self.rows.values() for r in by_policies[self.headline])
+        return [r for r in rows if r.verdict in (DIFFERS, NOT_MEASURED)]
 
     @property
     def verdict(self) -> str:
-        """In a sentence."""
-        judged = sum(len(by[self.headline]) for by in self.rows.values())
+        """The verdict in a sentence."""
         if self.synthetic:
             return (
                 "SYNTHETIC mice: it ran from end to end, and nothing published was reproduced. The verdicts of the "
-                "rows only say how near synthetic mice come to real ones."
+                "rows only say how close synthetic mice are to real ones."
             )
+        total = sum(len(by_policies[self.headline]) for by_policies in self.rows.values())
         bad = len(self.disagreeing)
-        return f"{judged - bad} of {judged} rows agree with what was published{'' if bad else ': reproduced'}."
+        return f"{total - bad} of {total} rows agree with what was published{'' if bad else ': reproduced'}."
 
 
 def reproduce(
-    network: PredictorProtocol | Any,
+    network: Predictor | Any,
     cohorts: Mapping[str, Any],
     *,
     published: Published | None = None,
@@ -231,180 +134,224 @@ def reproduce(
 ) -> Reproduction:
     """Score a network on ``cohorts`` under every pair of ``rules`` and ``phases``, beside the published numbers.
 
-    ``network`` is a predictor (``mousecmr_data.load_model(...)``), or predictions that are there already (a path or a mapping,
-    without post-processing); then nothing is timed. ``cohorts`` are by name; those whose name starts with "internal"
-    are held against the published table, the others against what was published of external ones. Each mouse is
-    segmented once; whole cines only where "volume-curve" is among ``phases``. ``progress`` is called with 1 after
-    each mouse.
+    ``network`` is a predictor (``mousecmr_data.load_model(...)``, or an object with its ``origin`` and ``segment``), or
+    existing predictions (a path or a mapping, without post-processing); then no times are measured. ``cohorts`` are by
+    name; those whose name starts with "internal" are compared with the published table, the others with what was
+    published of external cohorts. Each mouse is segmented once; whole cines only where "volume-curve" is among
+    ``phases``. ``progress`` is called with 1 after each mouse.
     """
-    known = published or load_manifest().published
-    if known is None:
+    published = published or load_manifest().published
+    if published is None:
         raise PredictionError("There are no published numbers.", "a manifest with published.toml")
     watch = Stopwatch()
-    chosen = [EvaluationConfig(p, r) for r, p in product(rules, phases)]
-    whole = "volume-curve" in phases
-    maker = _NetworkMasks(network, whole, watch) if hasattr(network, "segment") else _GivenMasks(network)
+    policies = [EvaluationConfig(p, r) for r, p in product(rules, phases)]
+    is_network = hasattr(network, "segment")
+    reader = _NetworkMasks(network, "volume-curve" in phases, watch) if is_network else _ExistingMasks(network)
     evaluations: dict[str, dict[EvaluationConfig, Evaluation]] = {}
     rows: dict[str, dict[EvaluationConfig, Sequence[PublishedRow]]] = {}
     notes = []
     for cohort, mice in cohorts.items():
-        scores: dict[EvaluationConfig, list[MouseScore]] = {p: [] for p in chosen}
+        scores: dict[EvaluationConfig, list[MouseScore]] = {p: [] for p in policies}
         problems = []
         for mouse in mice.mice:
             ds = mice[mouse]
-            prediction = maker(mouse, ds)
-            for policies in chosen:
-                scores[policies].append(score_mouse(ds, prediction, policies))
-            if doubt := scores[chosen[0]][-1].doubt:
+            prediction = reader.read(mouse, ds)
+            for config in policies:
+                scores[config].append(score_mouse(ds, prediction, config))
+            if doubt := scores[policies[0]][-1].doubt:
                 problems.append(Problem(mouse, "orientation", doubt))
             if progress:
                 progress(1)
         about = describe_cohort(mice)
         if about["caveat"]:
             notes.append(f"{cohort} ({about['source']}, {about['split_scheme']}): {about['caveat']}")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         evaluations[cohort] = {
-            p: Evaluation(maker.name, about, p.to_dict(), list_versions(), now, tuple(s), tuple(problems))
-            for p, s in scores.items()
+            config: make_evaluation(reader.name, about, config.to_dict(), s, problems) for config, s in scores.items()
         }
         kind = INTERNAL if cohort.startswith(INTERNAL) else "external"
-        rows[cohort] = {p: compare_with_published(e, known, kind) for p, e in evaluations[cohort].items()}
-    return Reproduction(
-        maker.name,
-        maker.trained_on,
-        maker.limits,
-        known,
-        evaluations,
-        rows,
-        watch,
-        [*dict.fromkeys(notes), LEAKAGE],
-        datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+        rows[cohort] = {config: compare_with_published(e, published, kind) for config, e in evaluations[cohort].items()}
+    notes, now = [*dict.fromkeys(notes), LEAKAGE], get_timestamp()
+    return Reproduction(reader.name, reader.trained_on, reader.limits, published, evaluations, rows, watch, notes, now)
 
 
-@dataclass
 class _NetworkMasks:
-    """Segments mice, and takes the time."""
+    """Segment mice with a network and measure the time."""
 
-    network: PredictorProtocol
-    whole: bool
-    watch: Stopwatch
-    warm: bool = False
+    def __init__(self, network: Predictor, whole: bool, watch: Stopwatch) -> None:
+        self.network, self.whole, self.watch, self.warm = network, whole, watch, False
+        origin = network.origin
+        self.name, self.trained_on, self.limits = str(origin.name), str(origin.trained_on), str(origin.limits)
 
-    @property
-    def name(self) -> str:
-        return str(self.network.origin.name)
-
-    @property
-    def trained_on(self) -> str:
-        return str(self.network.origin.trained_on)
-
-    @property
-    def limits(self) -> str:
-        return str(self.network.origin.limits)
-
-    def __call__(self, mouse: str, ds: xr.Dataset) -> Prediction:
-        labelled = np.flatnonzero(ds["labelled"].values)
+    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:
         images = ds.drop_vars([v for v in ds.data_vars if v != "image"])
-        pair = images.isel(frame=np.flatnonzero(np.isin(ds["phase"].values, ["ED", "ES"]))).load()
-        if not self.warm:  # the first call prepares things that no later one has to
-            self._segmented(images.isel(frame=labelled[:1]).load())
+        labelled = images.isel(frame=np.flatnonzero(ds["labelled"].values))
+        pair = images.isel(frame=np.flatnonzero(np.isin(ds["phase"].values, [ED, ES]))).load()
+        if not self.warm:  # the first call prepares things that later calls need not
+            self._segment(labelled.isel(frame=slice(1)).load())
             self.warm = True
         if pair.sizes["frame"]:
-            self.watch.time("pair", lambda: self._segmented(pair))
+            self.watch.time("pair", lambda: self._segment(pair))
         if not self.whole:
-            return read_dataset_prediction(self._segmented(images.isel(frame=labelled).load()), mouse)
-        whole = images.load()
-        made = self.watch.time("cine", lambda: self._segmented(whole))
+            return read_dataset_prediction(self._segment(labelled.load()), mouse)
+        cine = images.load()
+        predicted = self.watch.time("cine", lambda: self._segment(cine))
         self.watch.add("image", self.watch.seconds["cine"][-1] / (ds.sizes["frame"] * ds.sizes["slice"]))
-        return read_dataset_prediction(made, mouse)
+        return read_dataset_prediction(predicted, mouse)
 
-    def _segmented(self, ds: xr.Dataset) -> xr.Dataset:
-        return self.network.segment(ds, postprocessing="none")[[PREDICTED]]
+    def _segment(self, ds: xr.Dataset) -> xr.Dataset:
+        return self.network.segment(ds, postprocessing="none", region="full")[[PREDICTED]]
 
 
-class _GivenMasks:
-    """Masks that are there already."""
+class _ExistingMasks:
+    """Read masks that exist already."""
 
-    def __init__(self, given: Any) -> None:
-        self.found = open_predictions(given)
-        self.name, self.limits = self.found.name, "Masks that were given: what made them is theirs to say."
-        self.trained_on = "not stated"
+    def __init__(self, predictions: Any) -> None:
+        self.predictions = open_predictions(predictions)
+        self.name, self.trained_on = self.predictions.name, "not stated"
+        self.limits = "Existing masks: this library does not know how they were made."
 
-    def __call__(self, mouse: str, ds: xr.Dataset) -> Prediction:  # noqa: ARG002 (as the network's)
-        key = self.found.find(mouse, False)
+    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:  # noqa: ARG002 (like the network's)
+        key = self.predictions.find(mouse, False)
         if key is None:
             raise PredictionError(
-                f"There is no prediction of {mouse} in {self.found.name}.",
+                f"There is no prediction of {mouse} in {self.name}.",
                 "a prediction for every mouse, without post-processing",
                 f"mousecmr predict {mouse} --postprocessing none -o FOLDER --weights NAME",
             )
-        prediction = self.found.read(key)
+        prediction = self.predictions.read(key)
         self.trained_on = prediction.about.get("trained_on", self.trained_on)
         return prediction
 
 
-# MERGED evaluation.reproduction: A reproduction as tables, a page and files.
+# Comparison with the published table
 
 
-SCHEMA, SCHEMA_VERSION = "mousecmr-reproduction", 1
+def compare_with_published(evaluation: Evaluation, published: Published, cohort: str = INTERNAL) -> list[PublishedRow]:
+    """Compare a cohort with the rows of ``published``: all rows for "internal", only bounds for other cohorts.
+
+    The published numbers are of 25 mice of a split that was not published, so even the same network, on other mice
+    of the same kind, will not repeat them digit by digit. A row agrees when the two numbers differ by no more than
+    two samples of one population do in 95 of 100 cases (normal theory), plus half a unit of the last printed digit:
+
+    - mean: 1.96 · SD · √(1/25 + 1/n), with the published SD;
+    - bias: the same with the SD of the differences, (upper − lower limit) / 3.92;
+    - a limit of agreement: √3 times that of the bias (Bland & Altman 1986);
+    - r: 1.96 · √(1/22 + 1/(n − 3)) on Fisher's z, given here as the distance to its farther end;
+    - p: agrees when it is on the same side of 0.05;
+    - a published bound ("at least"): agrees when it is reached.
+    """
+    dice, measures = tabulate_overlap(evaluation), tabulate_agreement(evaluation)
+    means = dice[dice["score"] == "dice"].set_index(["structure", "phase"])[["mean", "n"]].T.to_dict("list")
+    rows: list[PublishedRow] = []
+    if cohort == INTERNAL:
+        for m in published.measures:
+            rows += _compare_measure(m, dict(measures.loc[m.name]))
+        for d in published.dice:
+            mean, n = means.get((d.structure, d.phase), (np.nan, 0))
+            name = f"Dice {d.structure}, {d.phase}"
+            rows.append(_make_row(name, "mean", "", d.mean, mean, _get_mean_tolerance(d.sd, n) + 0.005))
+    for bound in published.bounds:
+        if bound.cohort in (cohort, "every"):
+            is_dice = bound.what == "mean Dice"
+            value = float(means.get((BOTH, PAIR), [np.nan])[0] if is_dice else measures["icc_2_1"].min())
+            reached = round(value, 2) >= bound.at_least  # printed with two digits
+            verdict = _make_verdict(value, reached)
+            rows.append(PublishedRow(bound.what, "at least", "", bound.at_least, value, np.nan, verdict))
+    return rows
+
+
+def _compare_measure(m: PublishedMeasure, measured: Mapping[str, Any]) -> list[PublishedRow]:
+    n, p = int(measured["n"]), float(measured["p"])
+    low, high = m.limits_of_agreement
+    bias = _get_mean_tolerance((high - low) / (2 * 1.96), n)
+    numbers = [
+        ("truth, mean", m.truth[0], "truth_mean", _get_mean_tolerance(m.truth[1], n)),
+        ("model, mean", m.model[0], "model_mean", _get_mean_tolerance(m.model[1], n)),
+        ("bias", m.bias, "bias", bias),
+        ("lower limit", low, "lower", 3**0.5 * bias),
+        ("upper limit", high, "upper", 3**0.5 * bias),
+    ]
+    return [
+        *(_make_row(m.name, what, m.unit, value, measured[key], width + 0.05) for what, value, key, width in numbers),
+        _make_row(m.name, "r", "", m.r, measured["r"], _get_r_tolerance(m.r, n) + 0.005),
+        PublishedRow(m.name, "p", "", m.p, p, np.nan, _make_verdict(p, (p < SIGNIFICANCE) == (m.p < SIGNIFICANCE))),
+    ]
+
+
+def _make_row(name: str, what: str, unit: str, published: float, measured: float, tolerance: float) -> PublishedRow:
+    measured = float(measured)
+    is_close = abs(measured - published) <= tolerance
+    verdict = _make_verdict(measured + tolerance, is_close)  # the sum is NaN where either is
+    return PublishedRow(name, what, unit, published, measured, tolerance, verdict)
+
+
+def _make_verdict(number: float, agrees: bool) -> str:
+    return NOT_MEASURED if np.isnan(number) else AGREES if agrees else DIFFERS
+
+
+def _get_mean_tolerance(sd: float, n: int) -> float:
+    return 1.96 * sd * (1 / PUBLISHED_MICE + 1 / n) ** 0.5 if n else np.nan
+
+
+def _get_r_tolerance(r: float, n: int) -> float:
+    """Return how far below r the other end of the interval is: Fisher's interval is longer on that side."""
+    if n < 4:
+        return np.nan
+    z = np.arctanh(min(r, 0.9999))
+    return float(r - np.tanh(z - 1.96 * (1 / (PUBLISHED_MICE - 3) + 1 / (n - 3)) ** 0.5))
+
+
+# Tables, page and files
 
 
 def tabulate_side_by_side(r: Reproduction, cohort: str) -> pd.DataFrame:
-    """The published rows of a cohort beside what was measured under each pair of policies.
+    """Return the published rows of a cohort beside what was measured under each pair of policies.
 
     Columns: name, what, unit, published; then, of the article's own policies, "phases / postprocessing", tolerance
     and verdict; then the other pairs of policies.
     """
-    by = r.rows[cohort]
-    own = by[r.headline]
-    out = pd.DataFrame([{"name": x.name, "what": x.what, "unit": x.unit, "published": x.published} for x in own])
-    out[describe_policies(r.headline)] = [x.measured for x in own]
-    out["tolerance"] = [x.tolerance for x in own]
-    out["verdict"] = [x.verdict for x in own]
-    for policies, rows in by.items():
+    table = pd.DataFrame(r.rows[cohort][r.headline], columns=[f.name for f in fields(PublishedRow)])
+    table = table.rename(columns={"measured": describe_policies(r.headline)})
+    for policies, rows in r.rows[cohort].items():
         if policies != r.headline:
-            out[describe_policies(policies)] = [x.measured for x in rows]
-    return out
+            table[describe_policies(policies)] = [row.measured for row in rows]
+    return table
 
 
 def tabulate_cohorts(r: Reproduction) -> pd.DataFrame:
-    """The cohorts side by side, under the article's policies: n, mean_dice, ICC, bias and limits of EDV and EF."""
+    """Return one row per cohort, under the article's policies: n, mean_dice, ICC, bias and limits of EDV and EF."""
     rows = []
-    for name, by in r.evaluations.items():
-        e = by[r.headline]
-        found, dice = tabulate_agreement(e), compute_mean_dice(e)
+    for name, by_policies in r.evaluations.items():
+        e = by_policies[r.headline]
+        measures, dice = tabulate_agreement(e), compute_mean_dice(e)
         row: dict[str, Any] = {"cohort": name, "source": e.truth["source"], "split": e.truth["split"], "n": len(e.mice)}
         row |= {"mean_dice": float(dice.mean()), "mean_dice_sd": float(dice.std(ddof=1)) if len(dice) > 1 else math.nan}
-        row["smallest_icc_2_1"] = float(found["icc_2_1"].min())
-        for measure in ("EDV", "EF"):
-            for key in ("bias", "lower", "upper"):
-                row[f"{measure}_{key}"] = float(found.loc[measure, key])  # type: ignore[arg-type]
+        row["smallest_icc_2_1"] = float(measures["icc_2_1"].min())
+        for measure, key in product(("EDV", "EF"), ("bias", "lower", "upper")):
+            row[f"{measure}_{key}"] = float(measures.loc[measure, key])  # type: ignore[arg-type]
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def describe_policies(policies: EvaluationConfig) -> str:
-    """A pair of policies in a column's head."""
+    """Return the heading of a column: a pair of policies."""
     return f"{policies.phases} / {policies.postprocessing}"
 
 
 def write_reproduction(r: Reproduction, folder: str | Path) -> list[Path]:
     """Write ``reproduction.html``, ``reproduction.json``, the result file of every run, tables and figures."""
     folder = Path(folder)
-    written = _build_page(r).write(folder, "reproduction.html")
-    for cohort, by in r.evaluations.items():
-        for policies, evaluation in by.items():
+    paths = _build_page(r).write(folder, "reproduction.html")
+    for cohort, by_policies in r.evaluations.items():
+        for policies, evaluation in by_policies.items():
             name = f"{cohort}_{policies.phases}_{policies.postprocessing}.json".replace(" ", "-")
-            written.append(evaluation.write(folder / "results" / name))
-    path = folder / "reproduction.json"
-    write_json(path, make_document(r))
-    return [*written, path]
+            paths.append(evaluation.write(folder / "results" / name))
+    return [*paths, write_json(folder / "reproduction.json", make_document(r))]
 
 
 def make_document(r: Reproduction) -> dict[str, Any]:
-    """The content of ``reproduction.json``; missing numbers are null."""
-    return {
+    """Return the content of ``reproduction.json``; missing numbers are null."""
+    document = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "synthetic": r.synthetic,
@@ -413,80 +360,70 @@ def make_document(r: Reproduction) -> dict[str, Any]:
         "verdict": r.verdict,
         "reproduced": None if r.synthetic else not r.disagreeing,
         "policies_judged": describe_policies(r.headline),
-        "rows": {c: _to_records(tabulate_side_by_side(r, c)) for c in r.rows},
-        "cohorts": _to_records(tabulate_cohorts(r)),
-        "times": _to_records(tabulate_times(r.watch, r.published)),
+        "rows": {cohort: tabulate_side_by_side(r, cohort).to_dict("records") for cohort in r.rows},
+        "cohorts": tabulate_cohorts(r).to_dict("records"),
+        "times": tabulate_times(r.watch, r.published).to_dict("records"),
         "times_note": TIMES_NOTE,
         "machine": r.machine,
         "notes": list(r.notes),
     }
+    return to_json_value(document)  # type: ignore[no-any-return]
 
 
 def format_rows(r: Reproduction, cohort: str) -> pd.DataFrame:
-    """``side_by_side`` for people."""
+    """Format :func:`tabulate_side_by_side` for people."""
     full = tabulate_side_by_side(r, cohort)
-    out = pd.DataFrame(
-        {"": [f"{n}, {w}{f' ({u})' if u else ''}" for n, w, u in full.iloc[:, :3].itertuples(index=False)]}
-    )
-    digits = [2 if n.startswith(("Dice", "mean", "smallest")) or w == "r" else 3 if w == "p" else 1 for n, w in
-              full[["name", "what"]].itertuples(index=False)]  # fmt: skip
+    labels, digits = [], []
+    for name, what, unit in full[["name", "what", "unit"]].itertuples(index=False):
+        labels.append(f"{name}, {what}{f' ({unit})' if unit else ''}")
+        has_two = what == "r" or name.startswith(("Dice", "mean", "smallest"))
+        digits.append(2 if has_two else 3 if what == "p" else 1)
+    table = pd.DataFrame({"": labels})
     for column in full.columns[3:]:
-        texts = column == "verdict"
-        out[column] = (
-            full[column] if texts else [format_number(v, d) for v, d in zip(full[column], digits, strict=True)]
-        )
-    return out.rename(columns={"tolerance": "± tolerance"})
+        values = full[column]
+        is_text = column == "verdict"
+        table[column] = values if is_text else [format_number(v, d) for v, d in zip(values, digits, strict=True)]
+    return table.rename(columns={"tolerance": "± tolerance"})
 
 
 def format_cohorts(r: Reproduction) -> pd.DataFrame:
-    """``cohorts`` for people."""
+    """Format :func:`tabulate_cohorts` for people."""
     full = tabulate_cohorts(r)
-    out = full[["cohort", "source", "split", "n"]].copy()
-    out["mean Dice"] = [
-        f"{format_number(a, 3)} ± {format_number(b, 3)}" for a, b in zip(full.mean_dice, full.mean_dice_sd, strict=True)
-    ]
-    out["smallest ICC(2,1)"] = [format_number(v, 2) for v in full["smallest_icc_2_1"]]
+    table = full[["cohort", "source", "split", "n"]].copy()
+    table["mean Dice"] = [format_mean(m, sd, 3) for m, sd in zip(full.mean_dice, full.mean_dice_sd, strict=True)]
+    table["smallest ICC(2,1)"] = format_column(full["smallest_icc_2_1"], 2)
     for measure, unit in (("EDV", "µL"), ("EF", "%")):
-        columns = (full[f"{measure}_{k}"] for k in ("bias", "lower", "upper"))
-        out[f"{measure} bias (limits), {unit}"] = [
-            f"{format_number(b, 1)} ({format_interval(low, high, 1)})" for b, low, high in zip(*columns, strict=True)
-        ]
-    return out
+        columns = [f"{measure}_{key}" for key in ("bias", "lower", "upper")]
+        table[f"{measure} bias (limits), {unit}"] = [format_bias(*row) for row in full[columns].itertuples(index=False)]
+    return table
 
 
 def format_times(r: Reproduction) -> pd.DataFrame:
-    """The times for people."""
+    """Format the times for people."""
     full = tabulate_times(r.watch, r.published)
-    out = full[["what"]].copy()
-    for who in ("published", "measured"):
-        out[f"{who} (ms)"] = [
-            format_number(m, 1) + ("" if pd.isna(sd) else f" ± {format_number(sd, 1)}")
-            for m, sd in zip(full[f"{who}_ms"], full[f"{who}_sd_ms"], strict=True)
+    table = full[["what"]].copy()
+    for source in ("published", "measured"):
+        table[f"{source} (ms)"] = [
+            format_number(mean, 1) if pd.isna(sd) else format_mean(mean, sd, 1)
+            for mean, sd in zip(full[f"{source}_ms"], full[f"{source}_sd_ms"], strict=True)
         ]
-    return out.assign(n=full["n"])
+    return table.assign(n=full["n"])
 
 
 def _build_page(r: Reproduction) -> ReportPage:
     lead = [f"Weights: {r.name}. Trained on: {r.trained_on}. {r.limits}", r.verdict, *r.notes]
-    how = f"Verdict: on the article's own policies ({describe_policies(r.headline)}). Published: {r.published.source}."
+    policies = describe_policies(r.headline)
+    caption = f"Verdict: on the article's own policies ({policies}). Published: {r.published.source}."
     sections = []
     for k, cohort in enumerate(r.rows):
-        full = tabulate_side_by_side(r, cohort)
-        shown = ReportTable(f"rows_{k}_{cohort.replace(' ', '-')}", how, format_rows(r, cohort), full)
+        rows = tabulate_side_by_side(r, cohort)
+        table = ReportTable(f"rows_{k}_{cohort.replace(' ', '-')}", caption, format_rows(r, cohort), rows)
         evaluation = r.evaluations[cohort][r.headline]
         figures = {f"dice_{k}": (plot_overlap(evaluation), f"Dice, {cohort}.")}
-        if tabulate_mice(evaluation)["ef_percent_truth"].notna().any():
+        if has_measures(evaluation):
             figures[f"agreement_{k}"] = (plot_agreement(evaluation), f"Identity and Bland–Altman plots, {cohort}.")
-        sections.append(ReportSection(f"Published and measured: {cohort}", (), [shown], figures))
-    side = ReportTable("cohorts", "Under the article's policies.", format_cohorts(r), tabulate_cohorts(r))
-    sections.append(ReportSection("Cohorts side by side", (), [side]))
+        sections.append(ReportSection(f"Published and measured: {cohort}", (), [table], figures))
+    cohorts = ReportTable("cohorts", "Under the article's policies.", format_cohorts(r), tabulate_cohorts(r))
     times = ReportTable("times", r.machine, format_times(r), tabulate_times(r.watch, r.published))
-    sections.append(ReportSection("Times", (TIMES_NOTE,), [times]))
+    sections += [ReportSection("Cohorts side by side", (), [cohorts]), ReportSection("Times", (TIMES_NOTE,), [times])]
     return ReportPage("The published table, reproduced", r.synthetic, lead, sections)
-
-
-def _to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-        for row in table.to_dict("records")
-    ]

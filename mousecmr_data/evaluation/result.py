@@ -1,7 +1,7 @@
-"""What an evaluation found, as data: read from and written to a documented JSON file.
+"""The result of an evaluation as data, read from and written to a documented JSON file.
 
-The file says which versions, policies and masks (by checksum) made its numbers, so that two of them can be
-compared, and parts of one split merged. docs/evaluation.md describes each key. NaN (missing) is ``null``.
+The file names the versions, the policies and (by checksum) the masks that its numbers come from, so that two results
+can be compared and parts of one split merged. docs/evaluation.md describes each key. NaN (missing) is ``null``.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 import html
 import json
 import math
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mousecmr_data._utils.json import write_json
-from mousecmr_data._version import __version__
+from mousecmr_data._utils.environment import list_versions
+from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -39,7 +38,7 @@ MEASURES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One structure of one labelled frame."""
+    """Scores of one structure in one labelled frame."""
 
     frame: int
     phase: str
@@ -53,7 +52,7 @@ class FrameScore:
 
 @dataclass(frozen=True)
 class MouseScore:
-    """Everything of one mouse."""
+    """All scores of one mouse."""
 
     mouse: str
     phenotype: str
@@ -76,7 +75,7 @@ class MouseScore:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that kept a mouse from being scored, or throws doubt on its score."""
+    """A reason why a mouse was not scored, or why its score is in doubt."""
 
     mouse: str
     kind: str
@@ -86,10 +85,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions scored against a split. Made by :func:`mousecmr_data.evaluation.score`."""
+    """Predictions scored against a split. Made by :func:`mousecmr_data.evaluate`."""
 
     name: str
-    """Of the predictions."""
+    """Name of the predictions."""
     truth: Mapping[str, Any]
     """source, version, split, split_scheme, caveat."""
     policies: Mapping[str, Any]
@@ -109,16 +108,16 @@ class Evaluation:
         return {m.mouse: m for m in self.mice}
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of the result file."""
-        body = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic, **asdict(self)}
-        return _to_json_value(body)  # type: ignore[no-any-return]
+        """Return the content of the result file."""
+        header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic}
+        return to_json_value({**header, **asdict(self)})  # type: ignore[no-any-return]
 
     def write(self, path: str | PathLike[str]) -> Path:
-        """Write the result file, whole or not at all."""
+        """Write the result file, whole or not at all, and return its path."""
         return write_json(path, self.to_dict())
 
     def _repr_html_(self) -> str:
-        """Mean Dice by structure and phase, for notebooks."""
+        """Return mean Dice by structure and phase, for notebooks."""
         scores = pd.DataFrame([asdict(f) for m in self.mice for f in m.frames])
         means = scores.pivot_table(index="structure", columns="phase", values="dice").round(3)
         return f"<p>{html.escape(repr(self))}, mean Dice:</p>{means.to_html()}"
@@ -129,35 +128,34 @@ class Evaluation:
 
 
 def read_result(path: str | PathLike[str]) -> Evaluation:
-    """Read a result file; :class:`FileLayoutError` says what is wrong with it."""
+    """Read a result file.
+
+    Raises MissingDataError where there is no such file, FileLayoutError with the reason where it is not valid.
+    """
     if not Path(path).is_file():
         raise MissingDataError(f"There is no result file {path}.", None, "mousecmr evaluate PREDICTIONS -o RESULT.json")
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         if (table["schema"], table["schema_version"]) != (SCHEMA, SCHEMA_VERSION):
             raise ValueError(f"schema {table['schema']} {table['schema_version']}")
+        mice = tuple(_parse_mouse(m) for m in table["mice"])
+        problems = tuple(Problem(**p) for p in table["problems"])
         return Evaluation(
-            table["name"],
-            table["truth"],
-            table["policies"],
-            table["versions"],
-            table["created"],
-            tuple(_parse_mouse(m) for m in table["mice"]),
-            tuple(Problem(**p) for p in table["problems"]),
+            table["name"], table["truth"], table["policies"], table["versions"], table["created"], mice, problems
         )
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise FileLayoutError(
-            f"{path} is no result file: {type(e).__name__}: {e}",
+            f"{path} is not a valid result file: {type(e).__name__}: {e}",
             f"{SCHEMA} {SCHEMA_VERSION}",
-            "mousecmr evaluate PREDICTIONS -o RESULT.json  makes one",
+            "make one with: mousecmr evaluate PREDICTIONS -o RESULT.json",
         ) from e
 
 
 def merge_results(parts: Sequence[Evaluation]) -> Evaluation:
-    """Results of different mice as one. They must agree in policies and in the truth's source and version.
+    """Merge results of different mice. They must agree in policies and in the truth's source and version.
 
-    A mouse may be in several, if its scores are the same. Problems of a mouse that another part has scored are
-    dropped.
+    A mouse may be in several results if its scores are the same. Problems of a mouse that another part has scored
+    are dropped.
     """
     if not parts:
         raise MissingDataError("There is no result to merge.", "one or more")
@@ -167,67 +165,59 @@ def merge_results(parts: Sequence[Evaluation]) -> Evaluation:
         for key in ("source", "version", "split_scheme"):
             if part.truth.get(key) != first.truth.get(key):
                 raise FileLayoutError(
-                    f"The results are of different {key}: {first.truth.get(key)!r} and {part.truth.get(key)!r}.",
+                    f"The results have a different {key}: {first.truth.get(key)!r} and {part.truth.get(key)!r}.",
                     "parts of one evaluation",
                 )
-        if differ := find_differing_policies(first.policies, part.policies):
-            raise FileLayoutError(f"The results differ in the policy {differ[0]}.", "one policy")
+        if differences := find_differing_policies(first.policies, part.policies):
+            raise FileLayoutError(f"The results differ in the policy {differences[0]}.", "one policy")
         for m in part.mice:
-            if _to_json_value(asdict(mice.setdefault(m.mouse, m))) != _to_json_value(asdict(m)):
-                raise FileLayoutError(f"{m.mouse} is in two results with different scores.", "one score a mouse")
-    splits = list(dict.fromkeys(str(p.truth.get("split")) for p in parts))
-    names = list(dict.fromkeys(p.name for p in parts))
-    left = dict.fromkeys(p for part in parts for p in part.problems if p.mouse not in mice or p.kind == "orientation")
+            if to_json_value(asdict(mice.setdefault(m.mouse, m))) != to_json_value(asdict(m)):
+                raise FileLayoutError(f"{m.mouse} is in two results with different scores.", "one score per mouse")
+    remaining = (p for part in parts for p in part.problems if p.mouse not in mice or p.kind == "orientation")
     return replace(
         first,
-        name=" + ".join(names),
-        truth={**first.truth, "split": " + ".join(splits)},
+        name=" + ".join(dict.fromkeys(p.name for p in parts)),
+        truth={**first.truth, "split": " + ".join(dict.fromkeys(str(p.truth.get("split")) for p in parts))},
         created=max(p.created for p in parts),
         mice=tuple(mice.values()),
-        problems=tuple(left),
+        problems=tuple(dict.fromkeys(remaining)),
     )
 
 
 def find_differing_policies(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Names of the policies in which two results differ."""
+    """Return the names of the policies in which two results differ."""
     return [k for k in ("phases", "postprocessing", "empty", "definitions") if a.get(k) != b.get(k)]
 
 
-def list_versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    packages = {name: metadata.version(name) for name in ("numpy", "scipy", "pandas", "xarray")}
-    return {"mousecmr-data": __version__, "python": platform.python_version(), **packages}
+def get_timestamp() -> str:
+    """Return the current time (UTC, to the second) as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def make_evaluation(
+    name: str,
+    truth: Mapping[str, Any],
+    policies: Mapping[str, Any],
+    mice: Iterable[MouseScore],
+    problems: Iterable[Problem],
+) -> Evaluation:
+    """Make an evaluation with the current time and the versions of the packages that compute the numbers."""
+    versions = list_versions("numpy", "scipy", "pandas", "xarray")
+    return Evaluation(name, truth, policies, versions, get_timestamp(), tuple(mice), tuple(problems))
 
 
 def _parse_mouse(table: dict[str, Any]) -> MouseScore:
-    def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {k: math.nan if v is None else float(v) for k, v in values.items()}
+    def parse_numbers(values: Mapping[str, Any], keep: Sequence[str] = ()) -> dict[str, Any]:
+        return {k: v if k in keep else math.nan if v is None else float(v) for k, v in values.items()}
 
-    exact = ("frame", "phase", "structure")
-    frames = tuple(
-        FrameScore(**{**{k: f[k] for k in exact}, **numbers({k: v for k, v in f.items() if k not in exact})})
-        for f in table["frames"]
-    )
     curve = table["curve"]
     if curve is not None:
         curve = {k: math.nan if v is None else tuple(v) if isinstance(v, list) else v for k, v in curve.items()}
-    return MouseScore(
-        **{
-            **table,
-            "voxel_size_mm": tuple(table["voxel_size_mm"]),
-            "frames": frames,
-            "truth": numbers(table["truth"]),
-            "predicted": numbers(table["predicted"]),
-            "curve": curve,
-        }
-    )
-
-
-def _to_json_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _to_json_value(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_json_value(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+    parsed = {
+        "voxel_size_mm": tuple(table["voxel_size_mm"]),
+        "frames": tuple(FrameScore(**parse_numbers(f, ("frame", "phase", "structure"))) for f in table["frames"]),
+        "truth": parse_numbers(table["truth"]),
+        "predicted": parse_numbers(table["predicted"]),
+        "curve": curve,
+    }
+    return MouseScore(**{**table, **parsed})

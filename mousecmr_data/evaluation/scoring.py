@@ -1,15 +1,15 @@
-"""Predictions of many mice against their truth: what fits is scored, what does not is named."""
+"""Score predictions of one mouse or many against the truth; name each mouse that cannot be scored, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -26,23 +26,21 @@ from mousecmr_data.errors import (
     UnlabelledError,
 )
 from mousecmr_data.evaluation.predictions import Prediction, Predictions, open_predictions
-from mousecmr_data.evaluation.result import MEASURES, Evaluation, FrameScore, MouseScore, Problem, list_versions
+from mousecmr_data.evaluation.result import MEASURES, Evaluation, FrameScore, MouseScore, Problem, make_evaluation
 from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy, compute_surface_distances, dice, dice_by_class
 from mousecmr_data.metrics.postprocessing import RULES, PostprocessingRule, postprocess
-from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure
+from mousecmr_data.metrics.volumes import analyze_curve, make_phases, measure
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 from mousecmr_data.schema.phases import ED, ES
 from mousecmr_data.schema.variables import DIMS, MASK, NOT_PUBLISHED, PREDICTED
 
-# MERGED evaluation.scoring: The choices behind a number, each by its name. They stand in every result file.
-
-
+Labels = NDArray[np.uint8]
 PhaseRule = Literal["annotated", "volume-curve"]
 
 PHASE_RULES: dict[str, str] = {
     "annotated": "ED and ES of the prediction are the frames that the annotators marked",
-    "volume-curve": "ED and ES of the prediction are the largest and the smallest blood pool on its own smoothed volume "
-    "curve, as in mousecmr segment; overlap and distances are still of the annotated frames",
+    "volume-curve": "ED and ES of the prediction are the largest and the smallest blood pool on its own smoothed "
+    "volume curve, as in mousecmr segment; overlap and distances are still of the annotated frames",
 }
 
 DEFINITIONS: dict[str, str] = {
@@ -60,7 +58,7 @@ DEFINITIONS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How predictions are scored."""
+    """The policies by which predictions are scored; they are written into every result file."""
 
     phases: PhaseRule = "annotated"
     postprocessing: PostprocessingRule = "none"
@@ -69,137 +67,130 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         choices = {"phases": tuple(PHASE_RULES), "postprocessing": tuple(RULES), "empty": EMPTY_POLICIES}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
+        for name, values in choices.items():
+            if getattr(self, name) not in values:
                 raise ArgumentError(
-                    f"There is no policy {name}={getattr(self, name)!r}.", f"one of {', '.join(map(repr, known))}"
+                    f"There is no policy {name}={getattr(self, name)!r}.", f"one of {', '.join(map(repr, values))}"
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """The choices by name, with the definitions they stand on."""
+        """Return the choices by name, with the definitions behind them."""
         return {**asdict(self), "definitions": DEFINITIONS, "phases_rule": PHASE_RULES[self.phases]}
 
 
-# MERGED evaluation.scoring: Does a bad score come from the network, or from how its masks were written?
-#
-# A mask can have the right shape and still be transposed, mirrored, upside down, or have its labels swapped. Such a
-# mask scores badly as it is and well once turned. Only masks that score badly are looked at.
-
-
+MAX_PROBLEMS = 12
+"""Problems listed in an error message; the result file has all of them."""
 BAD_DICE, GOOD_DICE, MIN_GAIN = 0.8, 0.85, 0.15
-"""Mean Dice under which masks are looked at; what another reading must reach; and gain."""
+"""Mean Dice below which the orientation of masks is checked; mean Dice that another orientation must reach; and its
+smallest gain."""
 
 
 def find_orientation_error(prediction: Labels, truth: Labels) -> str | None:
-    """What is probably wrong with ``prediction`` (slice, y, x), in words; None if nothing is."""
-    as_is = _compute_mean_dice(prediction, truth)
-    if as_is >= BAD_DICE or not prediction.any():
+    """Describe what is probably wrong with how ``prediction`` (slice, y, x) was written; None if nothing is.
+
+    A mask of the right shape can still be transposed, mirrored, upside down, or have its labels swapped. Such a mask
+    scores badly as given and well once turned. Only masks that score badly are checked.
+    """
+    as_given = _compute_mean_dice(prediction, truth)
+    if as_given >= BAD_DICE or not prediction.any():
         return None
-    best, words = as_is, ""
+    best, description = as_given, ""
     for swapped, flip_z, flip_y, flip_x, transposed in product((False, True), repeat=5):
-        turned = _swap_labels(prediction) if swapped else prediction
+        turned = np.array([0, 2, 1], np.uint8)[prediction] if swapped else prediction
         if transposed:
             turned = turned.transpose(0, 2, 1)
         turned = turned[:: -1 if flip_z else 1, :: -1 if flip_y else 1, :: -1 if flip_x else 1]
         if turned.shape != truth.shape:
             continue
-        found = _compute_mean_dice(turned, truth)
-        if found > best:
-            names = {
+        mean_dice = _compute_mean_dice(turned, truth)
+        if mean_dice > best:
+            errors = {
                 f"labels {FOREGROUND[0]:d} and {FOREGROUND[1]:d} look swapped": swapped,
                 "rows and columns look transposed": transposed,
                 "slices look to be in the opposite order": flip_z,
                 "rows look mirrored": flip_y,
                 "columns look mirrored": flip_x,
             }
-            best, words = found, " and ".join(k for k, v in names.items() if v)
-    if best < GOOD_DICE or best - as_is < MIN_GAIN:
+            best, description = mean_dice, " and ".join(k for k, v in errors.items() if v)
+    if best < GOOD_DICE or best - as_given < MIN_GAIN:
         return None
-    return f"{words} (mean Dice {as_is:.2f} as given, {best:.2f} otherwise)"
+    return f"{description} (mean Dice {as_given:.2f} as given, {best:.2f} otherwise)"
 
 
 def _compute_mean_dice(prediction: Labels, truth: Labels) -> float:
     return float(np.mean(list(dice_by_class(prediction, truth).values())))
 
 
-def _swap_labels(labels: Labels) -> Labels:
-    return np.array([0, 2, 1], np.uint8)[labels]
-
-
-# MERGED evaluation.scoring: One mouse's prediction against its truth: every number of it, with the checksums of both masks.
-
-
-Labels = NDArray[np.uint8]
-
-
 def load_truth(ds: xr.Dataset) -> xr.Dataset:
-    """The labelled frames of a mouse, masks in memory, images left where they are."""
-    who = str(ds.attrs.get("mouse", "this mouse"))
+    """Return the labelled frames of a mouse: masks in memory, no images."""
     if MASK not in ds or not ds["labelled"].values.any():
-        raise UnlabelledError(f"No frame of {who} is labelled: there is nothing to hold a prediction against.")
-    few = ds[[MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS)
-    return few.load()
+        mouse = ds.attrs.get("mouse", "this mouse")
+        raise UnlabelledError(f"No frame of {mouse} is labelled: there is no mask to compare a prediction with.")
+    return ds[[MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS).load()
 
 
 def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig) -> MouseScore:
     """Score ``prediction`` of the mouse ``ds`` (a dataset of the cine model; its images are not read).
 
-    Raises :class:`~mousecmr_data.errors.PredictionError` where shape or frames do not fit, and under the policy
-    ``volume-curve`` where frames are missing.
+    The result has the checksums of both masks. Raises :class:`~mousecmr_data.errors.PredictionError` where shape or
+    frames do not fit, and under the policy ``volume-curve`` where frames are missing.
     """
     truth = load_truth(ds)
-    who, numbers = str(ds.attrs.get("mouse", "")), truth["frame"].values
+    mouse, numbers = str(ds.attrs.get("mouse", "")), truth["frame"].values
     frames = match_frames(prediction, ds)
-    if absent := [int(n) for n in numbers if n not in frames]:
+    if missing := [int(n) for n in numbers if n not in frames]:
         raise PredictionError(
-            f"{who}: the frame{'s'[: len(absent) > 1]} {', '.join(map(str, absent))} of the truth were not predicted.",
+            f"{mouse}: the frame{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))} of the truth were not "
+            "predicted.",
             f"at least the labelled frames, {numbers.tolist()}",
         )
-    whole = set(ds["frame"].values.tolist()) <= set(frames)
     labels = prediction.labels
-    given = labels[[frames.index(n) for n in numbers]]
-    doubt = find_orientation_error(given[0], truth[MASK].values[0])
-    if whole:  # the curve needs every frame
+    labelled = labels[[frames.index(n) for n in numbers]]
+    doubt = find_orientation_error(labelled[0], truth[MASK].values[0])
+    size, curve = get_spacing(ds), None
+    is_whole = set(ds["frame"].values.tolist()) <= set(frames)
+    if is_whole:  # the curve needs every frame
         labels = np.stack([postprocess(labels[frames.index(n)], config.postprocessing) for n in ds["frame"].values])
-        ours = labels[np.flatnonzero(ds["labelled"].values)]
+        labelled = labels[np.flatnonzero(ds["labelled"].values)]
+        volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * float(np.prod(size))
+        times = ds["time"].values if "time" in ds.coords else np.array([])
+        step = float(np.diff(times).mean()) if times.size > 1 else np.nan
+        curve = asdict(analyze_curve(volumes, step)) if volumes.size > 1 else None
     else:
-        ours = np.stack([postprocess(stack, config.postprocessing) for stack in given])
-    size = get_spacing(ds)
-    seen = truth.assign({PREDICTED: (DIMS, ours)})
-    theirs, at_frames = measure(truth), measure(seen, mask=PREDICTED)
-    found = at_frames
-    volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * float(np.prod(size)) if whole else None
+        labelled = np.stack([postprocess(stack, config.postprocessing) for stack in labelled])
+    truth_measures = measure(truth)
+    annotated = predicted = measure(truth.assign({PREDICTED: (DIMS, labelled)}), mask=PREDICTED)
     if config.phases == "volume-curve":
-        if volumes is None:
+        if not is_whole:
             raise PredictionError(
-                f"{who}: {len(frames)} of {ds.sizes['frame']} frames were predicted.",
+                f"{mouse}: {len(frames)} of {ds.sizes['frame']} frames were predicted.",
                 "every frame, for the policy volume-curve",
                 "mousecmr predict  segments whole cines; or --phases annotated",
             )
-        found = measure(_assign_phases_by_curve(ds, labels, volumes), mask=PREDICTED)
-    beat = ds["time"].values if "time" in ds.coords else np.array([])
-    step = float(np.diff(beat).mean()) if beat.size > 1 else np.nan
+        phases = make_phases(volumes)
+        bare = ds.drop_vars(list(ds.data_vars)).assign({PREDICTED: (DIMS, labels)})
+        by_curve = bare.assign_coords(labelled=("frame", np.isin(phases, [ED, ES])), phase=("frame", phases))
+        predicted = measure(by_curve, mask=PREDICTED)
     return MouseScore(
-        mouse=who,
+        mouse=mouse,
         phenotype=str(ds.attrs.get("phenotype", NOT_PUBLISHED)),
         split=str(ds.attrs.get("split", "none")),
         synthetic=bool(ds.attrs.get("synthetic", False)),
         voxel_size_mm=size,
-        voxel_size_source=theirs.voxel_size_source,
+        voxel_size_source=truth_measures.voxel_size_source,
         truth_sha256=hash_arrays(truth[MASK].values.astype(np.uint8)),
         prediction_sha256=hash_arrays(prediction.labels.astype(np.uint8)),
-        frames=tuple(_score_frames(truth, ours, at_frames, config, size)),
-        truth=_collect_measures(theirs),
-        predicted=_collect_measures(found),
-        curve=asdict(analyze_curve(volumes, step)) if volumes is not None and volumes.size > 1 else None,
+        frames=tuple(_score_frames(truth[MASK].values, labelled, annotated.frames, config, size)),
+        truth={name: float(getattr(truth_measures, name)) for name in MEASURES},
+        predicted={name: float(getattr(predicted, name)) for name in MEASURES},
+        curve=curve,
         about=dict(prediction.about),
         doubt=doubt,
     )
 
 
 def match_frames(prediction: Prediction, ds: xr.Dataset) -> list[int]:
-    """The frame numbers of a prediction's first axis; :class:`PredictionError` where its shape does not fit."""
-    who = str(ds.attrs.get("mouse", ""))
+    """Return the frame numbers of a prediction's first axis; PredictionError where its shape does not fit."""
     expected = tuple(ds.sizes[d] for d in DIMS)
     numbers: list[int] = ds["frame"].values.tolist()
     labelled: list[int] = ds["frame"].values[ds["labelled"].values].tolist()
@@ -211,62 +202,34 @@ def match_frames(prediction: Prediction, ds: xr.Dataset) -> list[int]:
             return numbers if shape[0] == len(numbers) else labelled
     hint = None
     if sorted(shape) == sorted(expected):
-        order = _guess_axis_order(shape, expected)
-        hint = f"axes look transposed: they are ({', '.join(order)}), wanted is ({', '.join(DIMS)})"
+        left, order = list(zip(DIMS, expected, strict=True)), []
+        for n in shape:  # y and x of the same length are named in that order
+            order.append(left.pop(next(k for k, (_, length) in enumerate(left) if length == n))[0])
+        hint = f"axes look transposed: they are ({', '.join(order)}), expected are ({', '.join(DIMS)})"
     raise PredictionError(
-        f"{who}: the prediction has the shape {shape}.",
+        f"{ds.attrs.get('mouse', '')}: the prediction has the shape {shape}.",
         f"{DIMS} = {expected}, or its {len(labelled)} labelled frames alone",
         hint,
     )
 
 
-def _guess_axis_order(shape: tuple[int, ...], expected: tuple[int, ...]) -> list[str]:
-    left = list(zip(DIMS, expected, strict=True))
-    names = []
-    for n in shape:  # y and x of one length are named in that order
-        at = next(k for k, (_, length) in enumerate(left) if length == n)
-        names.append(left.pop(at)[0])
-    return names
-
-
 def _score_frames(
-    truth: xr.Dataset, ours: Labels, at_frames: Measures, config: EvaluationConfig, size: tuple[float, float, float]
-) -> list[FrameScore]:
-    rows = []
+    truth: Labels, predicted: Labels, frames: pd.DataFrame, config: EvaluationConfig, size: tuple[float, float, float]
+) -> Iterator[FrameScore]:
     voxel_ul = float(np.prod(size))
-    for k, theirs in enumerate(truth[MASK].values):
-        row = at_frames.frames.iloc[k]
-        for label in FOREGROUND:
-            a, b = ours[k] == label, theirs == label
-            apart = compute_surface_distances(a, b, size, empty=config.empty)
-            rows.append(
-                FrameScore(
-                    frame=int(row["frame"]),
-                    phase=str(row["phase"]),
-                    structure=MEANINGS[label],
-                    dice=dice(a, b),
-                    hd95_mm=apart.hd95_mm,
-                    assd_mm=apart.assd_mm,
-                    truth_ul=float(np.count_nonzero(b) * voxel_ul),
-                    predicted_ul=float(np.count_nonzero(a) * voxel_ul),
-                )
-            )
-    return rows
-
-
-def _assign_phases_by_curve(ds: xr.Dataset, labels: Labels, volumes: NDArray[np.float64]) -> xr.Dataset:
-    """Return the predicted masks with ED and ES named by their volume curve."""
-    phases = make_phases(volumes)
-    bare = ds.drop_vars(list(ds.data_vars)).assign({PREDICTED: (DIMS, labels)})
-    return bare.assign_coords(labelled=("frame", np.isin(phases, [ED, ES])), phase=("frame", phases))
-
-
-def _collect_measures(m: Measures) -> dict[str, float]:
-    return {name: float(getattr(m, name)) for name in MEASURES}
-
-
-MAX_PROBLEMS = 12
-"""Problems that an error lists; the result file has them all."""
+    for k, label in product(range(len(truth)), FOREGROUND):
+        a, b = predicted[k] == label, truth[k] == label
+        distances = compute_surface_distances(a, b, size, empty=config.empty)
+        yield FrameScore(
+            frame=int(frames["frame"].iloc[k]),
+            phase=str(frames["phase"].iloc[k]),
+            structure=MEANINGS[label],
+            dice=dice(a, b),
+            hd95_mm=distances.hd95_mm,
+            assd_mm=distances.assd_mm,
+            truth_ul=float(np.count_nonzero(b) * voxel_ul),
+            predicted_ul=float(np.count_nonzero(a) * voxel_ul),
+        )
 
 
 def evaluate(
@@ -288,70 +251,61 @@ def evaluate(
         arrays (frame, slice, y, x) of 0, 1, 2 or to datasets with the variable ``predicted``.
     mice
         The truth: a cohort (``mousecmr_data.load(split="test")``), or datasets of the cine model.
-    policies
-        How: ED/ES rule, post-processing, empty masks. The defaults score what was given.
+    config
+        ED/ES rule, post-processing, empty masks. The defaults score the predictions as given.
     strict
-        With True, anything that does not fit is an error that names every mouse and its problem. With False, what
-        can be scored is, and the problems stand in the result.
-    jobs
-        Processes; of use where predictions are files.
+        With True, anything that does not fit is an error that names every mouse and its problem. With False, every
+        mouse that fits is scored, and the problems are listed in the result.
+    name
+        Name of the predictions in the result. Default: their path.
+    workers
+        Number of processes; useful where predictions are files.
     progress
         Called with 1 after each mouse.
 
     Raises :class:`~mousecmr_data.errors.PredictionError`.
     """
-    found = open_predictions(predictions, name)
-    config = config or EvaluationConfig()
-    truth = _Truth.from_mice(mice)
-    if not truth.names:
+    opened = open_predictions(predictions, name)
+    name, config = name or opened.name, config or EvaluationConfig()
+    truth, about = _open_truth(mice)
+    names = list(truth)
+    if not names:
         raise UnlabelledError("There is no mouse to score.", "a cohort of at least one mouse")
-    alone = len(truth.names) == 1
-    work = partial(_evaluate_mouse, truth, found, config, alone)
-    outcomes = map_in_processes(work, truth.names, workers, count_results(progress))
-    scores = [s for m in truth.names if (s := outcomes[m][0])]
-    problems = [p for m in truth.names for p in outcomes[m][1]]
-    strangers = _find_unused(found, truth.names) if not alone else []
+    work = partial(_evaluate_mouse, truth, opened, config)
+    outcomes = map_in_processes(work, names, workers, count_results(progress))
+    scores = [score for m in names if (score := outcomes[m][0])]
+    problems = [p for m in names for p in outcomes[m][1]]
+    unused = _find_unused(opened, names) if len(names) > 1 else []
     if (strict and problems) or not scores:
+        lines = [f"  {p.mouse} ({p.kind}): {p.text.replace(f'{p.mouse}: ', '', 1)}" for p in problems[:MAX_PROBLEMS]]
+        if (more := len(problems) - MAX_PROBLEMS) > 0:
+            lines.append(f"  … and {more} more")
         raise PredictionError(
-            f"{len(problems)} of {len(truth.names)} mice have a problem in {name or found.name}:\n{_format_problems(problems)}",
+            "\n".join([f"{len(problems)} of {len(names)} mice have a problem in {name}:", *lines]),
             "a prediction for every mouse, in the frames and the axes of its images",
-            "strict=False, or mousecmr evaluate --go-on, scores what can be scored and names the rest",
+            "strict=False, or mousecmr evaluate --go-on, scores the mice that fit and names the others",
         )
-    return Evaluation(
-        name=name or found.name,
-        truth=truth.about,
-        policies=config.to_dict(),
-        versions=list_versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        mice=tuple(scores),
-        problems=tuple(problems + strangers),
-    )
+    return make_evaluation(name, about, config.to_dict(), scores, [*problems, *unused])
 
 
-@dataclass(frozen=True)
-class _Truth:
-    """The mice by name, opened one at a time; pickles."""
-
-    mice: Any
-    """A cohort, or a mapping of names to datasets."""
-    names: list[str]
-    about: Mapping[str, Any]
-
-    @classmethod
-    def from_mice(cls, mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset]) -> _Truth:
-        if isinstance(mice, Cohort):
-            return cls(mice, list(mice), describe_cohort(mice))
-        by_name: dict[str, xr.Dataset] = {}
-        for ds in mice.values() if isinstance(mice, Mapping) else mice:
-            if by_name.setdefault(str(ds.attrs.get("mouse", "mouse")), ds) is not ds:
-                raise PredictionError(f"Two mice are called {ds.attrs.get('mouse', 'mouse')!r}.", "a name of its own")
-        first = next(iter(by_name.values())).attrs if by_name else {}
-        about = {"source": str(first.get("source", "")), "version": str(first.get("version", "")), "split": "none"}
-        return cls(by_name, list(by_name), {**about, "split_scheme": "", "caveat": "", "mice": len(by_name)})
+def _open_truth(
+    mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
+) -> tuple[Mapping[str, xr.Dataset], dict[str, Any]]:
+    """Return the mice by name, and the entry ``truth`` of the result. A cohort opens one mouse at a time."""
+    if isinstance(mice, Cohort):
+        return mice, describe_cohort(mice)
+    by_name: dict[str, xr.Dataset] = {}
+    for ds in mice.values() if isinstance(mice, Mapping) else mice:
+        mouse = ds.attrs.get("mouse", "mouse")
+        if by_name.setdefault(str(mouse), ds) is not ds:
+            raise PredictionError(f"Two mice are called {mouse!r}.", "a different name for each mouse")
+    first = next(iter(by_name.values())).attrs if by_name else {}
+    about = {"source": str(first.get("source", "")), "version": str(first.get("version", "")), "split": "none"}
+    return by_name, {**about, "split_scheme": "", "caveat": "", "mice": len(by_name)}
 
 
 def describe_cohort(mice: Cohort) -> dict[str, Any]:
-    """Where a cohort comes from, for a result's ``truth``."""
+    """Describe where a cohort comes from, for the entry ``truth`` of a result."""
     scheme = mice.source.manifest.splits.get(mice.split_scheme)
     return {
         "source": mice.source.name,
@@ -364,15 +318,15 @@ def describe_cohort(mice: Cohort) -> dict[str, Any]:
 
 
 def _evaluate_mouse(
-    truth: _Truth, found: Predictions, config: EvaluationConfig, alone: bool, mouse: str
+    truth: Mapping[str, xr.Dataset], predictions: Predictions, config: EvaluationConfig, mouse: str
 ) -> tuple[MouseScore | None, list[Problem]]:
-    """The score of one mouse, or what is wrong; both where the score is in doubt."""
-    ds = truth.mice[mouse]
+    """Return the score of one mouse, or its problem; both where the score is in doubt."""
+    ds = truth[mouse]
     try:
-        key = found.find(mouse, alone)
+        key = predictions.find(mouse, len(truth) == 1)
         if key is None:
-            return None, [Problem(mouse, "missing", f"no prediction in {found.name}")]
-        scored = score_mouse(ds, found.read(key), config)
+            return None, [Problem(mouse, "missing", f"no prediction in {predictions.name}")]
+        score = score_mouse(ds, predictions.read(key), config)
     except UnlabelledError as e:
         return None, [Problem(mouse, "unlabelled", e.found)]
     except LabelError as e:
@@ -380,26 +334,19 @@ def _evaluate_mouse(
     except PredictionError as e:
         return None, [Problem(mouse, "shape", " ".join(p for p in (e.found, e.next_step) if p))]
     except MissingDataError:
-        raise  # a folder without predictions, a truth that is not there: of all mice, not of one
+        raise  # a folder without predictions or a missing truth concerns all mice, not one
     except MouseCMRError as e:
         return None, [Problem(mouse, "unreadable", e.found)]
-    return scored, [Problem(mouse, "orientation", scored.doubt)] if scored.doubt else []
+    return score, [Problem(mouse, "orientation", score.doubt)] if score.doubt else []
 
 
-def _find_unused(found: Predictions, names: list[str]) -> list[Problem]:
-    """Predictions that belong to no mouse of the truth: named, and left alone."""
-    keys = [found.find(m, False) for m in names]
-    used = {m for m, k in zip(names, keys, strict=True) if k is not None}
-    total = len(list(found.names()))
-    if getattr(found, "index", None) is not None:
-        files = [p for k in keys if k is not None for p in (k.values() if isinstance(k, dict) else [k])]
-        left = [s for s, p in found.index.items() if p not in files]  # type: ignore[attr-defined]
+def _find_unused(predictions: Predictions, mice: list[str]) -> list[Problem]:
+    """List the predictions that belong to no mouse of the truth; they are not scored."""
+    keys = {m: key for m in mice if (key := predictions.find(m, False)) is not None}
+    if (index := getattr(predictions, "index", None)) is not None:
+        files = [p for key in keys.values() for p in (key.values() if isinstance(key, dict) else [key])]
+        unused = [stem for stem, path in index.items() if path not in files]
     else:
-        left = [n for n in found.names() if n not in used]
-    return [Problem(n, "ignored", f"not among the {len(names)} mice scored ({total} are there)") for n in left]
-
-
-def _format_problems(problems: list[Problem]) -> str:
-    lines = [f"  {p.mouse} ({p.kind}): {p.text.replace(f'{p.mouse}: ', '', 1)}" for p in problems[:MAX_PROBLEMS]]
-    more = len(problems) - MAX_PROBLEMS
-    return "\n".join(lines + ([f"  … and {more} more"] if more > 0 else []))
+        unused = [n for n in predictions.names() if n not in keys]
+    text = f"not among the {len(mice)} mice scored (predictions in total: {len(predictions.names())})"
+    return [Problem(n, "ignored", text) for n in unused]

@@ -1,8 +1,10 @@
-"""The tables of an evaluation, each a pandas DataFrame."""
+"""The tables of an evaluation, each a pandas DataFrame, and the comparison of two evaluations of the same mice."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,22 +31,29 @@ PAIR = f"{ED} and {ES}"
 BOTH = "both"
 SCORES = {"dice": "Dice", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)"}
 STRUCTURES = tuple(MEANINGS[label] for label in FOREGROUND)
+SIGNIFICANCE = 0.05
 
 
 def tabulate_frames(evaluation: Evaluation) -> pd.DataFrame:
-    """A row per mouse, labelled frame and structure: dice, hd95_mm, assd_mm, truth_ul, predicted_ul, error_ul."""
+    """Return one row per mouse, labelled frame and structure.
+
+    Columns: mouse, phenotype, split, frame, phase, structure, dice, hd95_mm, assd_mm, truth_ul, predicted_ul, error_ul.
+    """
     rows = [
         {"mouse": m.mouse, "phenotype": m.phenotype, "split": m.split, **asdict(f)}
         for m in evaluation.mice
         for f in m.frames
     ]
     table = pd.DataFrame(rows)
-    table["error_ul"] = table["predicted_ul"] - table["truth_ul"]
-    return table
+    return table.assign(error_ul=table["predicted_ul"] - table["truth_ul"])
 
 
 def tabulate_mice(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a mouse: mean_dice, and each measure as ``_truth``, ``_predicted`` and ``_error``; curve numbers."""
+    """Return one row per mouse.
+
+    Columns: mean_dice; each measure as ``_truth``, ``_predicted`` and ``_error``; heart rate and peak rates of the
+    volume curve; doubt.
+    """
     dice = compute_mean_dice(evaluation)
     rows = []
     for m in evaluation.mice:
@@ -53,15 +62,14 @@ def tabulate_mice(evaluation: Evaluation) -> pd.DataFrame:
         for name in MEASURES:
             row[f"{name}_truth"], row[f"{name}_predicted"] = m.truth[name], m.predicted[name]
             row[f"{name}_error"] = m.predicted[name] - m.truth[name]
-        shape = m.curve or {}
         for name in ("heart_rate_bpm", "peak_ejection_rate_ul_s", "peak_filling_rate_ul_s"):
-            row[name] = shape.get(name, np.nan)
+            row[name] = (m.curve or {}).get(name, np.nan)
         rows.append({**row, "doubt": m.doubt or ""})
     return pd.DataFrame(rows)
 
 
 def compute_mean_dice(evaluation: Evaluation) -> pd.Series:
-    """A mouse's mean over ED, ES and the two structures; over its only labelled frame where there is no pair."""
+    """Return each mouse's mean Dice over ED, ES and the two structures; over its only labelled frame without a pair."""
     means = {}
     for m in evaluation.mice:
         pair = [f.dice for f in m.frames if f.phase in (ED, ES)]
@@ -69,30 +77,33 @@ def compute_mean_dice(evaluation: Evaluation) -> pd.Series:
     return pd.Series(means, name="mean_dice", dtype=float)
 
 
-def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
-    """Dice, HD95 and ASSD by structure and phase, over mice: mean, sd, median, ci_low, ci_high (bootstrap), n.
+def has_measures(evaluation: Evaluation) -> bool:
+    """Return whether any mouse has a true ejection fraction, that is, ED and ES."""
+    return any(np.isfinite(m.truth["ef_percent"]) for m in evaluation.mice)
 
-    "ED and ES" is of each mouse's mean over the two; "both" of its mean over the structures too. Frames of other
-    phases (inflow, or the only labelled one) have rows of their own.
+
+def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
+    """Return Dice, HD95 and ASSD by structure and phase: mean, sd, median, ci_low, ci_high (bootstrap), n, over mice.
+
+    "ED and ES" takes each mouse's mean over the two frames, "both" its mean over the structures too. Frames of other
+    phases (inflow, or the only labelled one) have their own rows.
     """
-    table = tabulate_frames(evaluation)
-    phases = [ED, ES, PAIR, *(p for p in table["phase"].unique() if p not in (ED, ES))]
+    frames = tabulate_frames(evaluation)
     rows = []
-    for score in SCORES:
-        for structure in (*STRUCTURES, BOTH):
-            for phase in phases:
-                chosen = table["phase"].isin([ED, ES] if phase == PAIR else [phase])
-                if structure != BOTH:
-                    chosen &= table["structure"] == structure
-                values = table[chosen].groupby("mouse", sort=False)[score].mean().to_numpy(float)
-                values = values[np.isfinite(values)]
-                if values.size:
-                    rows.append({"score": score, "structure": structure, "phase": phase, **_describe(values)})
-    return pd.DataFrame(rows)
+    for score, structure, phase in _list_overlap_rows(frames):
+        values = _average_by_mouse(frames, score, structure, phase).to_numpy(float)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            continue
+        sd = float(values.std(ddof=1)) if values.size > 1 else np.nan
+        interval = bootstrap_interval(values)
+        rows.append((score, structure, phase, values.mean(), sd, np.median(values), *interval, values.size))
+    columns = ["score", "structure", "phase", "mean", "sd", "median", "ci_low", "ci_high", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def tabulate_agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.DataFrame:
-    """Prediction against truth, a row a measure, indexed by the published table's names.
+    """Compare prediction and truth: one row per measure, indexed by the published table's names.
 
     Columns: unit, n, truth_mean, truth_sd, model_mean, model_sd, bias, bias_low, bias_high (t), bias_boot_low,
     bias_boot_high (bootstrap by mouse), sd (of the differences), lower, upper (limits of agreement) each with
@@ -103,58 +114,55 @@ def tabulate_agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) 
     rows = {}
     for key, (name, unit) in MEASURES.items():
         a, b = drop_missing_pairs(table[f"{key}_predicted"], table[f"{key}_truth"])
-        found = bland_altman(a, b, limits_at=limits_at)
+        agreement = bland_altman(a, b, limits_at=limits_at)
         r, rho, forms = pearson(a, b), spearman(a, b), icc(np.column_stack([b, a]))
-        many = a.size > 1
         row: dict[str, Any] = {"unit": unit, "n": a.size}
-        for who, values in (("truth", b), ("model", a)):
-            row[f"{who}_mean"] = float(values.mean()) if a.size else np.nan
-            row[f"{who}_sd"] = float(values.std(ddof=1)) if many else np.nan
-        row["bias"], (row["bias_low"], row["bias_high"]) = found.bias, found.bias_ci
+        for source, values in (("truth", b), ("model", a)):
+            row[f"{source}_mean"] = float(values.mean()) if a.size else np.nan
+            row[f"{source}_sd"] = float(values.std(ddof=1)) if a.size > 1 else np.nan
+        row["bias"], (row["bias_low"], row["bias_high"]) = agreement.bias, agreement.bias_ci
         row["bias_boot_low"], row["bias_boot_high"] = bootstrap_interval(a - b)
-        row["sd"], (row["lower"], row["upper"]) = found.sd, found.limits
-        row["lower_low"], row["lower_high"] = found.lower_ci
-        row["upper_low"], row["upper_high"] = found.upper_ci
+        row["sd"], (row["lower"], row["upper"]) = agreement.sd, agreement.limits
+        row["lower_low"], row["lower_high"] = agreement.lower_ci
+        row["upper_low"], row["upper_high"] = agreement.upper_ci
         row["p"] = run_paired_t_test(a, b)
         row["r"], (row["r_low"], row["r_high"]), row["r_p"] = r.r, r.ci, r.p
         row["rho"], row["rho_p"] = rho.r, rho.p
-        for form in ("ICC(2,1)", "ICC(3,1)"):
-            short = form.lower().replace("(", "_").replace(",", "_").replace(")", "")
+        for form, short in (("ICC(2,1)", "icc_2_1"), ("ICC(3,1)", "icc_3_1")):
             for suffix, column in (("", "icc"), ("_low", "ci_low"), ("_high", "ci_high")):
                 row[f"{short}{suffix}"] = float(forms.loc[form, column])  # type: ignore[arg-type]
         rows[name] = row
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+    return _tabulate_measures(rows)
 
 
 def run_dice_anova(evaluation: Evaluation) -> pd.DataFrame:
-    """Repeated-measures ANOVA of Dice, phase × structure: the paper's test."""
+    """Run the paper's test: repeated-measures ANOVA of Dice, phase × structure."""
     table = tabulate_frames(evaluation)
     return anova(table[table["phase"].isin([ED, ES])], "dice", ("phase", "structure"), "mouse")
 
 
 def correlate_dice_with_errors(evaluation: Evaluation) -> pd.DataFrame:
-    """Spearman's correlation of a mouse's mean Dice with the absolute error of each measure: rho, p, n."""
+    """Return Spearman's correlation of a mouse's mean Dice with the absolute error of each measure: rho, p, n."""
     table = tabulate_mice(evaluation)
     rows = {}
     for key, (name, _) in MEASURES.items():
         error = table[f"{key}_error"].abs()
-        found = spearman(table["mean_dice"], error)
-        rows[name] = {"rho": found.r, "p": found.p, "n": int(error.notna().sum())}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+        correlation = spearman(table["mean_dice"], error)
+        rows[name] = {"rho": correlation.r, "p": correlation.p, "n": int(error.notna().sum())}
+    return _tabulate_measures(rows)
 
 
 def tabulate_groups(evaluation: Evaluation) -> pd.DataFrame:
-    """By phenotype: n, mean ± SD of Dice and of each measure's truth, prediction and error."""
+    """Return one row per phenotype: n, mean ± SD of Dice and of each measure's truth, prediction and error."""
     table = tabulate_mice(evaluation)
     columns = ["mean_dice", *(f"{k}_{w}" for k in MEASURES for w in ("truth", "predicted", "error"))]
-    by = table.groupby("phenotype")
-    return pd.concat(
-        [by.size().rename("n"), by[columns].mean().add_suffix("_mean"), by[columns].std().add_suffix("_sd")], axis=1
-    )
+    groups = table.groupby("phenotype")
+    means, sds = groups[columns].mean().add_suffix("_mean"), groups[columns].std().add_suffix("_sd")
+    return pd.concat([groups.size().rename("n"), means, sds], axis=1)
 
 
 def compare_groups(evaluation: Evaluation) -> pd.DataFrame:
-    """Do the groups differ, and does the prediction find it too? p of Kruskal and Wallis: p_truth, p_predicted.
+    """Test by Kruskal and Wallis whether the groups differ in the truth and in the prediction: p_truth, p_predicted.
 
     Groups of fewer than three mice are left out; NaN where fewer than two are left.
     """
@@ -163,30 +171,12 @@ def compare_groups(evaluation: Evaluation) -> pd.DataFrame:
     rows = {}
     for key, (name, _) in MEASURES.items():
         row = {}
-        for who in ("truth", "predicted"):
-            parts = [v.dropna() for _, v in large.groupby("phenotype")[f"{key}_{who}"]]
-            told = len(parts) > 1 and all(map(len, parts)) and np.ptp(np.concatenate(parts)) > 0
-            row[f"p_{who}"] = float(stats.kruskal(*parts).pvalue) if told else np.nan
+        for source in ("truth", "predicted"):
+            groups = [v.dropna() for _, v in large.groupby("phenotype")[f"{key}_{source}"]]
+            comparable = len(groups) > 1 and all(map(len, groups)) and np.ptp(np.concatenate(groups)) > 0
+            row[f"p_{source}"] = float(stats.kruskal(*groups).pvalue) if comparable else np.nan
         rows[name] = row
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
-
-
-def _describe(values: Any) -> dict[str, Any]:
-    low, high = bootstrap_interval(values)
-    return {
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if values.size > 1 else np.nan,
-        "median": float(np.median(values)),
-        "ci_low": low,
-        "ci_high": high,
-        "n": int(values.size),
-    }
-
-
-# MERGED evaluation.tables: Two evaluations of the same mice, mouse by mouse: is one better than the other?
-
-
-SIGNIFICANCE = 0.05
+    return _tabulate_measures(rows)
 
 
 @dataclass(frozen=True)
@@ -201,15 +191,15 @@ class Comparison:
     policies_differ: tuple[str, ...]
     synthetic: bool
     table: pd.DataFrame
-    """A row a number: what, structure, phase, n, a, b (means), difference, ci_low, ci_high (95 %, bootstrap by
-    mouse), p (paired t), better ("a", "b", or "" where the interval holds zero)."""
+    """One row per number: what, structure, phase, n, a, b (means), difference, ci_low, ci_high (95 %, bootstrap by
+    mouse), p (paired t), better ("a", "b", or "" where the interval contains zero)."""
 
 
 def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
-    """Compare the mice that both have scored.
+    """Compare two evaluations, mouse by mouse, over the mice that both have scored.
 
-    Raises :class:`~mousecmr_data.errors.PredictionError` where they have none in common, or where a mouse's truth
-    is not the same in both (by checksum): then the difference would not be the predictions'.
+    Raises :class:`~mousecmr_data.errors.PredictionError` where they have no mouse in common, or where a mouse's truth
+    is not the same in both (by checksum): then the difference would not come from the predictions alone.
     """
     first, second = a.by_name, b.by_name
     both = [m for m in first if m in second]
@@ -221,65 +211,49 @@ def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
             "evaluations against one version of the masks",
             "evaluate both again, against the same source",
         )
-    rows = [*_compare_overlap(a, b, both), *_compare_errors(a, b, both)]
-    return Comparison(
-        a.name,
-        b.name,
-        tuple(both),
-        tuple(m for m in first if m not in second),
-        tuple(m for m in second if m not in first),
-        tuple(find_differing_policies(a.policies, b.policies)),
-        a.synthetic or b.synthetic,
-        pd.DataFrame(rows),
-    )
-
-
-def _compare_overlap(a: Evaluation, b: Evaluation, both: list[str]) -> list[dict[str, Any]]:
-    tables = [tabulate_frames(e) for e in (a, b)]
-    others = [p for p in tables[0]["phase"].unique() if p not in (ED, ES)]
+    columns = ["what", "structure", "phase", "n", "a", "b", "difference", "ci_low", "ci_high", "p", "better"]
     rows = []
-    for score in SCORES:
-        for structure in (*STRUCTURES, BOTH):
-            for phase in (ED, ES, PAIR, *others):
-                values = []
-                for table in tables:
-                    chosen = table["phase"].isin([ED, ES] if phase == PAIR else [phase])
-                    if structure != BOTH:
-                        chosen &= table["structure"] == structure
-                    values.append(table[chosen].groupby("mouse")[score].mean().reindex(both).to_numpy(float))
-                if np.isfinite(values[0]).any():
-                    rows.append(
-                        _compare_values(SCORES[score], structure, phase, *values, larger_is_better=score == "dice")
-                    )
-    return rows
-
-
-def _compare_errors(a: Evaluation, b: Evaluation, both: list[str]) -> list[dict[str, Any]]:
-    tables = [tabulate_mice(e).set_index("mouse").reindex(both) for e in (a, b)]
-    rows = []
+    frames = [tabulate_frames(e) for e in (a, b)]
+    for score, structure, phase in _list_overlap_rows(frames[0]):
+        x, y = (_average_by_mouse(t, score, structure, phase).reindex(both).to_numpy(float) for t in frames)
+        if np.isfinite(x).any():
+            rows.append(_compare_values(SCORES[score], structure, phase, x, y, larger_is_better=score == "dice"))
+    mice = [tabulate_mice(e).set_index("mouse").reindex(both) for e in (a, b)]
     for key, (name, unit) in MEASURES.items():
-        values = [t[f"{key}_error"].abs().to_numpy(float) for t in tables]
-        if np.isfinite(values[0]).any():
-            rows.append(_compare_values(f"|error of {name}| ({unit})", "", "", *values, larger_is_better=False))
-    return rows
+        x, y = (t[f"{key}_error"].abs().to_numpy(float) for t in mice)
+        if np.isfinite(x).any():
+            rows.append(_compare_values(f"|error of {name}| ({unit})", "", "", x, y, larger_is_better=False))
+    only_a, only_b = tuple(m for m in first if m not in second), tuple(m for m in second if m not in first)
+    policies, synthetic = tuple(find_differing_policies(a.policies, b.policies)), a.synthetic or b.synthetic
+    table = pd.DataFrame(rows, columns=columns)
+    return Comparison(a.name, b.name, tuple(both), only_a, only_b, policies, synthetic, table)
 
 
-def _compare_values(what: str, structure: str, phase: str, a: Any, b: Any, *, larger_is_better: bool) -> dict[str, Any]:
+def _compare_values(
+    what: str, structure: str, phase: str, a: Any, b: Any, *, larger_is_better: bool
+) -> tuple[Any, ...]:
+    """Return one row of the table of :class:`Comparison`."""
     x, y = drop_missing_pairs(a, b)
     low, high = bootstrap_interval(y - x)
     p, better = run_paired_t_test(y, x), ""
-    if (low > 0 or high < 0) and p < SIGNIFICANCE:  # of few mice, a bootstrap alone is too sure
+    if (low > 0 or high < 0) and p < SIGNIFICANCE:  # with few mice, a bootstrap interval alone is too narrow
         better = "b" if (low > 0) == larger_is_better else "a"
-    return {
-        "what": what,
-        "structure": structure,
-        "phase": phase,
-        "n": int(x.size),
-        "a": float(x.mean()) if x.size else np.nan,
-        "b": float(y.mean()) if x.size else np.nan,
-        "difference": float((y - x).mean()) if x.size else np.nan,
-        "ci_low": low,
-        "ci_high": high,
-        "p": p,
-        "better": better,
-    }
+    means = (x.mean(), y.mean(), (y - x).mean()) if x.size else (np.nan,) * 3
+    return what, structure, phase, x.size, *means, low, high, p, better
+
+
+def _list_overlap_rows(frames: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Yield score, structure and phase of each row of an overlap table."""
+    others = (p for p in frames["phase"].unique() if p not in (ED, ES))
+    return product(SCORES, (*STRUCTURES, BOTH), (ED, ES, PAIR, *others))
+
+
+def _average_by_mouse(frames: pd.DataFrame, score: str, structure: str, phase: str) -> pd.Series:
+    chosen = frames["phase"].isin([ED, ES] if phase == PAIR else [phase])
+    if structure != BOTH:
+        chosen &= frames["structure"] == structure
+    return frames[chosen].groupby("mouse", sort=False)[score].mean()
+
+
+def _tabulate_measures(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")

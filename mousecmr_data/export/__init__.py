@@ -1,1 +1,1 @@
-"""Floor 4: one metadata source into cards, datasheets and exports."""
+"""Write cohorts for others: Hugging Face hub, NIfTI, nnU-Net; with dataset card, datasheet, Croissant, citation."""

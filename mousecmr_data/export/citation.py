@@ -1,11 +1,10 @@
-"""How to cite the article, the data and this software: BibTeX and CITATION.cff, from one source."""
+"""Make citations of the article, the data and this software: BibTeX and CITATION.cff, from one source."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -15,78 +14,88 @@ from mousecmr_data.schema.manifest import Manifest
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SPECIAL = str.maketrans({"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "µ": r"$\mu$", "×": r"$\times$"})
-_DEVELOPERS = "{The mousecmr-data developers}"
 ORDER = "authors in alphabetical order, as indexed; the order in the article was not seen"
 
 
-@dataclass(frozen=True)
-class Software:
-    """This package."""
-
-    name: str
-    version: str
-    about: str
-    licence: str
-    authors: str
-    url: str
-    """Empty: the package names no page of its own."""
-
-
-def get_software() -> Software:
-    """This package, from its own metadata."""
+def get_software() -> dict[str, str]:
+    """Read the description of this package from its own metadata; ``url`` is empty where it names no page."""
     about = metadata.metadata("mousecmr-data")
     pages = dict(line.split(", ", 1) for line in about.get_all("Project-URL") or ())
-    return Software(
-        "mousecmr-data",
-        __version__,
-        about["Summary"],
-        about["License-Expression"] or "BSD-3-Clause",
-        about["Author"] or "The mousecmr-data developers",
-        pages.get("Repository", ""),
-    )
+    return {
+        "name": "mousecmr-data",
+        "version": __version__,
+        "about": about["Summary"],
+        "licence": about["License-Expression"] or "BSD-3-Clause",
+        "authors": about["Author"] or "The mousecmr-data developers",
+        "url": pages.get("Repository", ""),
+    }
 
 
 def make_bibtex(manifest: Manifest) -> dict[str, str]:
-    """BibTeX entries: "paper" (where there is one), "data", "software"."""
+    """Return the BibTeX entries "paper" (where there is one), "data" and "software"."""
     entries = {"paper": _make_paper_entry(manifest.paper)} if manifest.paper else {}
-    return {**entries, "data": _make_data_entry(manifest), "software": _make_software_entry(get_software())}
+    developers = "{The mousecmr-data developers}" if manifest.name in PHANTOMS else ""
+    notes = [
+        "computed by a phantom, not measured on animals" if manifest.synthetic else "",
+        f"released {manifest.released}" if manifest.released else "",
+        f"licence {manifest.licence}",
+        "no DOI",
+        ORDER if manifest.paper else "",
+    ]
+    data = {
+        "author": format_authors(manifest.paper) if manifest.paper else developers,
+        "title": _protect_case(("SYNTHETIC: " if manifest.synthetic else "") + manifest.title),
+        "year": manifest.released[:4],
+        "howpublished": rf"\url{{{manifest.homepage}}}" if manifest.homepage else "",
+        "version": manifest.version,
+        "note": "; ".join(filter(None, notes)),
+    }
+    package = get_software()
+    software = {
+        "author": "{" + package["authors"] + "}",
+        "title": _protect_case(f"{package['name']}: {package['about']}"),
+        "version": package["version"],
+        "howpublished": rf"\url{{{package['url']}}}" if package["url"] else "",
+        "note": f"Python package, licence {package['licence']}",
+    }
+    entries["data"] = _format_entry("misc", re.sub(r"[^a-z0-9]", "", manifest.name.lower()) + "data", data)
+    entries["software"] = _format_entry("misc", "mousecmrdatasoftware", software)
+    return entries
 
 
 def make_cff(manifest: Manifest) -> str:
-    """The text of CITATION.cff: this software, with the article as the preferred citation."""
+    """Return the text of CITATION.cff: this software, with the article as the preferred citation."""
     package = get_software()
-    lines = [
-        "# Written by scripts/make_citation.py from the manifests.",
-        "cff-version: 1.2.0",
-        'message: "If you use this software, please cite it; if you use the dataset, please cite the article below."',
-        f"title: {package.name}",
-        f"abstract: {_quote_yaml(package.about)}",
-        "type: software",
-        f"version: {package.version}",
-        f"license: {package.licence}",
-        "authors:",
-        f"  - name: {_quote_yaml(package.authors)}",
-    ]
-    paper = manifest.paper
-    if paper:
-        lines += [
-            "preferred-citation:",
-            "  type: article",
-            f"  title: {_quote_yaml(paper['title'])}",
-            f"  journal: {_quote_yaml(paper['journal'])}",
-            f"  year: {paper['year']}",
-            f"  month: {_get_month(paper)}",
-            f"  number: {_quote_yaml(paper['article'])}",
-            f"  doi: {paper['doi']}",
-            f"  date-published: {_quote_yaml(paper['published'])}",
-            f"  # {ORDER[0].upper()}{ORDER[1:]}.",
-            "  authors:",
-            *(
-                f"    - {{ given-names: {_quote_yaml(a['given'])}, family-names: {_quote_yaml(a['family'])} }}"
-                for a in paper["authors"]
-            ),
-        ]
-    return "\n".join(lines) + "\n"
+    text = f"""\
+# Written by scripts/make_citation.py from the manifests.
+cff-version: 1.2.0
+message: "If you use this software, please cite it; if you use the dataset, please cite the article below."
+title: {package["name"]}
+abstract: {_quote_yaml(package["about"])}
+type: software
+version: {package["version"]}
+license: {package["licence"]}
+authors:
+  - name: {_quote_yaml(package["authors"])}
+"""
+    if paper := manifest.paper:
+        text += f"""\
+preferred-citation:
+  type: article
+  title: {_quote_yaml(paper["title"])}
+  journal: {_quote_yaml(paper["journal"])}
+  year: {paper["year"]}
+  month: {_get_month(paper)}
+  number: {_quote_yaml(paper["article"])}
+  doi: {paper["doi"]}
+  date-published: {_quote_yaml(paper["published"])}
+  # {ORDER[0].upper()}{ORDER[1:]}.
+  authors:
+"""
+        for a in paper["authors"]:
+            names = f"given-names: {_quote_yaml(a['given'])}, family-names: {_quote_yaml(a['family'])}"
+            text += f"    - {{ {names} }}\n"
+    return text
 
 
 def _make_paper_entry(paper: Mapping[str, Any]) -> str:
@@ -104,42 +113,8 @@ def _make_paper_entry(paper: Mapping[str, Any]) -> str:
     return _format_entry("article", key, fields, bare=("month",))
 
 
-def _make_data_entry(manifest: Manifest) -> str:
-    released = manifest.released
-    fields = {
-        "author": format_authors(manifest.paper) if manifest.paper else _DEVELOPERS * (manifest.name in PHANTOMS),
-        "title": _protect_case(("SYNTHETIC: " if manifest.synthetic else "") + manifest.title),
-        "year": released[:4] or "",
-        "howpublished": rf"\url{{{manifest.homepage}}}" if manifest.homepage else "",
-        "version": manifest.version,
-        "note": "; ".join(
-            part
-            for part in (
-                "computed by a phantom, not measured on animals" if manifest.synthetic else "",
-                f"released {released}" if released else "",
-                f"licence {manifest.licence}",
-                "no DOI",
-                ORDER if manifest.paper else "",
-            )
-            if part
-        ),
-    }
-    return _format_entry("misc", re.sub(r"[^a-z0-9]", "", manifest.name.lower()) + "data", fields)
-
-
-def _make_software_entry(package: Software) -> str:
-    fields = {
-        "author": "{" + package.authors + "}",
-        "title": _protect_case(f"{package.name}: {package.about}"),
-        "version": package.version,
-        "howpublished": rf"\url{{{package.url}}}" if package.url else "",
-        "note": f"Python package, licence {package.licence}",
-    }
-    return _format_entry("misc", "mousecmrdatasoftware", fields)
-
-
 def format_authors(paper: Mapping[str, Any]) -> str:
-    """The authors as BibTeX wants them."""
+    """Format the authors for BibTeX."""
     return " and ".join(f"{a['family']}, {a['given']}" for a in paper["authors"])
 
 
@@ -154,7 +129,7 @@ def _format_entry(kind: str, key: str, fields: Mapping[str, str], bare: Sequence
 
 
 def _protect_case(title: str) -> str:
-    """Words with capitals inside keep them."""
+    """Brace mixed-case words, so that BibTeX keeps their capitals."""
     return re.sub(r"\b(?=\w*[A-Z]\w*[A-Z])\w+\b", lambda m: "{" + m[0] + "}", title)
 
 
@@ -163,5 +138,5 @@ def _get_month(paper: Mapping[str, Any]) -> int:
 
 
 def _quote_yaml(text: str) -> str:
-    """A quoted YAML scalar: JSON's strings are YAML's."""
+    """Quote a YAML scalar: a JSON string is valid YAML."""
     return json.dumps(str(text), ensure_ascii=False)

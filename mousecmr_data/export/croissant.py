@@ -1,14 +1,14 @@
-"""Croissant 1.1: the machine-readable description of an edition (https://docs.mlcommons.org/croissant)."""
+"""Write Croissant 1.1, the machine-readable description of a release (https://docs.mlcommons.org/croissant)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import datasets
 from huggingface_hub import constants
 
+from mousecmr_data._utils.json import dump_json
 from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Column, Config
@@ -16,9 +16,12 @@ from mousecmr_data.export.card import TAGS, make_release_bibtex
 from mousecmr_data.export.release import Release, Shard, get_license_url
 
 REPOSITORY = "repo"
-"""The file object that all others lie in: ``mlcroissant.Dataset(..., mapping={"repo": folder})`` reads a folder."""
+"""The file object that contains all others: ``mlcroissant.Dataset(..., mapping={"repo": folder})`` reads a folder."""
 _NO_HASH = "https://github.com/mlcommons/croissant/issues/80"
-"""A git repository has no SHA-256, the specification wants one: what the hub itself writes. Each file has its own."""
+"""Stands for the SHA-256 that the specification requires and a git repository does not have; the hub writes the same.
+
+Each file has its own SHA-256.
+"""
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 _TYPES = {"string": "sc:Text", "bool": "sc:Boolean", "float64": "sc:Float", "int16": "sc:Integer"}
 _KEYS = (
@@ -41,22 +44,22 @@ _CONTEXT: dict[str, Any] = {
     "conformsTo": "dct:conformsTo",
     **{key: f"cr:{key}" for key in _KEYS.split()},
 }
-"""The context of the specification."""
+"""The context given in the specification."""
 
 
 def render_croissant(release: Release, written: Sequence[Shard]) -> str:
-    """The text of croissant.json."""
-    return json.dumps(describe_release(release, written), indent=1, ensure_ascii=False) + "\n"
+    """Return the text of croissant.json."""
+    return dump_json(describe_release(release, written))
 
 
 def describe_release(release: Release, written: Sequence[Shard]) -> dict[str, Any]:
-    """The description as a JSON-LD object."""
+    """Return the description as a JSON-LD object."""
     manifest = release.manifest
     home = f"{constants.ENDPOINT}/datasets/{release.name}"
     images = sum(m.images for m in release.mice)
     about = f"Short-axis cine MRI of {len(release.mice)} mice ({images} 2D images) with masks of the left ventricle."
     configs = [c for c in huggingface.CONFIGS if any(s.config == c for s in written)]
-    described: dict[str, Any] = {
+    description: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": release.title,
@@ -83,54 +86,50 @@ def describe_release(release: Release, written: Sequence[Shard]) -> dict[str, An
                 "encodingFormat": "git+https",
                 "sha256": _NO_HASH,
             },
-            *(_describe_file(s) for s in written),
-            *(_describe_file_set(c) for c in configs),
+            *(
+                {
+                    "@type": "cr:FileObject",
+                    "@id": shard.path,
+                    "name": shard.path,
+                    "containedIn": {"@id": REPOSITORY},
+                    "contentUrl": shard.path,
+                    "contentSize": f"{shard.bytes} B",
+                    "encodingFormat": "application/x-parquet",
+                    "sha256": shard.sha256,
+                }
+                for shard in written
+            ),
+            *(
+                {
+                    "@type": "cr:FileSet",
+                    "@id": f"{config}-files",
+                    "name": f"{config}-files",
+                    "containedIn": {"@id": REPOSITORY},
+                    "encodingFormat": "application/x-parquet",
+                    "includes": f"{config}/*.parquet",
+                }
+                for config in configs
+            ),
         ],
         "recordSet": [_describe_record_set(c) for c in configs],
     }
     if manifest.released:
-        described["datePublished"] = manifest.released
+        description["datePublished"] = manifest.released
     if manifest.homepage:
-        described["sameAs"] = manifest.homepage
-    return described
-
-
-def _describe_file(shard: Shard) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileObject",
-        "@id": shard.path,
-        "name": shard.path,
-        "containedIn": {"@id": REPOSITORY},
-        "contentUrl": shard.path,
-        "contentSize": f"{shard.bytes} B",
-        "encodingFormat": "application/x-parquet",
-        "sha256": shard.sha256,
-    }
-
-
-def _describe_file_set(config: Config) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": f"{config}-files",
-        "name": f"{config}-files",
-        "containedIn": {"@id": REPOSITORY},
-        "encodingFormat": "application/x-parquet",
-        "includes": f"{config}/*.parquet",
-    }
+        description["sameAs"] = manifest.homepage
+    return description
 
 
 def _describe_record_set(config: Config) -> dict[str, Any]:
+    keys = [{"@id": f"{config}/{name}"} for name in ("mouse", "frame", "slice")]
     return {
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
         "description": huggingface.ABOUT[config],
-        "key": {"@id": f"{config}/mouse"} if config == "cines" else [{"@id": f"{config}/{k}"} for k in _KEY],
+        "key": keys[0] if config == "cines" else keys,
         "field": [_describe_field(config, column) for column in huggingface.COLUMNS[config]],
     }
-
-
-_KEY = ("mouse", "frame", "slice")
 
 
 def _describe_field(config: Config, column: Column) -> dict[str, Any]:
@@ -144,10 +143,10 @@ def _describe_field(config: Config, column: Column) -> dict[str, Any]:
     }
     if isinstance(feature, datasets.Image | datasets.Nifti):
         source["transform"] = {"jsonPath": "bytes"}
-        kind = "sc:ImageObject" if isinstance(feature, datasets.Image) else "sc:Text"
-        return {**field, "dataType": kind, "source": source}
-    if isinstance(feature, datasets.List):
+        field["dataType"] = "sc:ImageObject" if isinstance(feature, datasets.Image) else "sc:Text"
+    elif isinstance(feature, datasets.List):
         shape = str(feature.length) if feature.length > 0 else "-1"
-        kind = _TYPES[feature.feature.dtype]
-        return {**field, "dataType": kind, "isArray": True, "arrayShape": shape, "source": source}
-    return {**field, "dataType": _TYPES[feature.dtype], "source": source}
+        field |= {"dataType": _TYPES[feature.feature.dtype], "isArray": True, "arrayShape": shape}
+    else:
+        field["dataType"] = _TYPES[feature.dtype]
+    return {**field, "source": source}

@@ -1,4 +1,7 @@
-"""The folder of an edition, ready for a hub: built beside its place, then renamed; goes on where it was stopped."""
+"""Build the folder of a release and upload it to a hub.
+
+The folder is built beside its target and then renamed; an interrupted build continues where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 
 from mousecmr_data._utils.atomic import replace_folder, translate_os_error, write_text
@@ -43,36 +45,42 @@ FOLDER_FORMAT = 1
 PROVENANCE_FILE = "provenance.json"
 SUMS_FILE = "SHA256SUMS"
 _STATE_FILE = ".state.json"
-"""In the folder that is being built: the files that are ready."""
+"""Lists the finished files, in the folder that is being built."""
 
 
 def build_folder(
     cohort: Cohort, name: str, folder: str | Path, progress: ProgressCallback = lambda _: None
 ) -> tuple[Release, Path]:
-    """Build the edition of ``cohort`` called ``name`` (ORG/NAME) in ``folder``; returns both.
+    """Build the release of ``cohort`` called ``name`` (ORG/NAME) in ``folder``; return both.
 
-    Files that an earlier, broken-off run finished are taken over if they are what would be written now, and an
-    edition that is complete already is left as it is. ``progress`` is called with 1 for each Parquet file that is ready.
+    Files that an earlier, interrupted run finished are kept if the same would be written now, and a complete release
+    is not built again. ``progress`` is called with 1 for each finished Parquet file.
 
-    Raises what :func:`export.release.make_release` raises, and CacheError where ``folder`` holds something else or cannot
-    be written.
+    Raises the errors of :func:`export.release.make_release`, and CacheError where ``folder`` holds other files or
+    cannot be written.
     """
     target = Path(folder).absolute()
     release = make_release(cohort, name)
-    wanted = plan_shards(release)
+    plans = plan_shards(release)
     with hold_lock(get_cache_root() / "publish", str(target)):
-        if _is_complete(target, release, cohort, wanted):
-            for _ in wanted:
+        if _is_complete(target, release, cohort, plans):
+            for _ in plans:
                 progress(1)
             return release, target
-        _check_target(target)
+        is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+        if not is_free and not (target / PROVENANCE_FILE).is_file():
+            raise CacheError(
+                f"{target} holds files that mousecmr publish did not make.", "a new folder", "-o ANOTHER/FOLDER"
+            )
         partial = target.with_name(f".{target.name}.partial")
         try:
             partial.mkdir(parents=True, exist_ok=True)
-            written = _write_shards(wanted, cohort, partial, progress)
+            written = _write_shards(plans, cohort, partial, progress)
             _write_documents(release, written, partial)
-            _write_sums(partial)
             (partial / _STATE_FILE).unlink()
+            paths = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
+            sums = [f"{compute_sha256(partial / p)}  {p}\n" for p in paths if p != SUMS_FILE]
+            write_text(partial / SUMS_FILE, "".join(sums))
             replace_folder(partial, target)
         except OSError as e:
             raise translate_os_error(e, target) from e
@@ -80,44 +88,50 @@ def build_folder(
 
 
 def check_folder(folder: str | Path) -> dict[str, str]:
-    """Hash every file of a built folder again: the SHA-256 by path. ChecksumError, MissingDataError."""
+    """Hash every file of a built folder again; return the SHA-256 by path.
+
+    Raises MissingDataError where a file is missing, ChecksumError where it was changed.
+    """
     folder = Path(folder)
     if not (folder / SUMS_FILE).is_file():
         raise MissingDataError(f"There is no {SUMS_FILE} in {folder}.", "a folder built by mousecmr publish")
     lines = [line.split("  ", 1) for line in (folder / SUMS_FILE).read_text("utf-8").splitlines()]
     sums = {path: sha256 for sha256, path in lines}
+    next_step = f"rm -r {folder}; publish again"
     for path, expected in sums.items():
         if not (folder / path).is_file():
-            raise MissingDataError(
-                f"{path} is missing in {folder}.", "a whole folder", f"rm -r {folder}; publish again"
-            )
+            raise MissingDataError(f"{path} is missing in {folder}.", "a complete folder", next_step)
         if compute_sha256(folder / path) != expected:
-            raise ChecksumError(
-                f"{folder / path} was changed.", f"SHA-256 {expected}", f"rm -r {folder}; publish again"
-            )
+            raise ChecksumError(f"{folder / path} was changed.", f"SHA-256 {expected}", next_step)
     return sums
 
 
-def _write_shards(wanted: list[ShardPlan], cohort: Cohort, partial: Path, progress: ProgressCallback) -> list[Shard]:
+def _write_shards(plans: list[ShardPlan], cohort: Cohort, partial: Path, progress: ProgressCallback) -> list[Shard]:
     state = partial / _STATE_FILE
-    ready = _read_state(state)
-    written = []
-    for plan in wanted:
-        shard = ready.get(plan.path)
+    try:
+        finished = _parse_shards(json.loads(state.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        finished = {}
+    written: list[Shard] = []
+    for plan in plans:
+        shard = finished.get(plan.path)
         if shard is None or not _is_current(shard, plan, cohort, partial):
             shard = write_shard(plan, cohort, partial)
         written.append(shard)
         write_json(state, [asdict(s) for s in written])
         progress(1)
-    keep = {s.path for s in written} | {_STATE_FILE}
-    for file in [p for p in partial.rglob("*") if p.is_file()]:  # of an edition with other files
-        if file.relative_to(partial).as_posix() not in keep:
-            file.unlink()
+    keep = {partial / s.path for s in written} | {state}
+    for file in [p for p in partial.rglob("*") if p.is_file() and p not in keep]:  # of a release with other files
+        file.unlink()
     return written
 
 
+def _parse_shards(rows: list[dict[str, Any]]) -> dict[str, Shard]:
+    return {r["path"]: Shard(**{**r, "mice": tuple(r["mice"])}) for r in rows}
+
+
 def _is_current(shard: Shard, plan: ShardPlan, cohort: Cohort, folder: Path) -> bool:
-    """Whether a file is whole and what ``plan`` would write now."""
+    """Return whether a file is complete and the same that ``plan`` would write now."""
     path = folder / plan.path
     return (
         (shard.config, shard.split, tuple(shard.mice)) == (plan.config, plan.split, plan.mice)
@@ -126,14 +140,6 @@ def _is_current(shard: Shard, plan: ShardPlan, cohort: Cohort, folder: Path) -> 
         and shard.identity == huggingface.compute_fingerprint(cohort, plan.config, plan.mice)
         and compute_sha256(path) == shard.sha256
     )
-
-
-def _read_state(path: Path) -> dict[str, Shard]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return {r["path"]: Shard(**{**r, "mice": tuple(r["mice"])}) for r in rows}
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}
 
 
 def _write_documents(release: Release, written: list[Shard], folder: Path) -> None:
@@ -152,7 +158,7 @@ def _write_documents(release: Release, written: list[Shard], folder: Path) -> No
 
 
 def _make_provenance(release: Release, written: list[Shard]) -> dict[str, Any]:
-    """Where everything comes from; without dates, so that the same data give the same bytes."""
+    """Return the origin of every file; without dates, so that the same data give the same bytes."""
     manifest = release.manifest
     return {
         "format": FOLDER_FORMAT,
@@ -169,39 +175,24 @@ def _make_provenance(release: Release, written: list[Shard]) -> dict[str, Any]:
     }
 
 
-def _write_sums(folder: Path) -> None:
-    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    lines = [f"{compute_sha256(folder / p)}  {p}\n" for p in paths if p not in (_STATE_FILE, SUMS_FILE)]
-    write_text(folder / SUMS_FILE, "".join(lines))
-
-
-def _is_complete(target: Path, release: Release, cohort: Cohort, wanted: list[ShardPlan]) -> bool:
+def _is_complete(target: Path, release: Release, cohort: Cohort, plans: list[ShardPlan]) -> bool:
+    """Return whether ``target`` holds the release as it would be built now."""
     try:
-        table = json.loads((target / PROVENANCE_FILE).read_text(encoding="utf-8"))
-        found = {r["path"]: Shard(**{**r, "mice": tuple(r["mice"])}) for r in table["files"]}
+        provenance = json.loads((target / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        shards = _parse_shards(provenance["files"])
         check_folder(target)
     except (OSError, ValueError, TypeError, KeyError):
         return False
-    same = _make_provenance(release, [found[p.path] for p in wanted if p.path in found]) == {
-        **table,
-        "files": [asdict(s) for s in found.values()],
-    }
-    return same and len(found) == len(wanted) and all(_is_current(found[p.path], p, cohort, target) for p in wanted)
-
-
-def _check_target(target: Path) -> None:
-    if target.exists() and not (target / PROVENANCE_FILE).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise CacheError(
-            f"{target} holds something that mousecmr publish did not make.", "a new folder", "-o ANOTHER/FOLDER"
-        )
-
-
-# MERGED export.hub: A built folder to a hub: one commit, so that the dataset there is the old one or the new one, never a mixture.
+    if shards.keys() != {p.path for p in plans}:
+        return False
+    expected = _make_provenance(release, [shards[p.path] for p in plans])
+    current = {**provenance, "files": [asdict(s) for s in shards.values()]}
+    return expected == current and all(_is_current(shards[p.path], p, cohort, target) for p in plans)
 
 
 @dataclass(frozen=True)
 class UploadResult:
-    """Where a dataset is now."""
+    """Where a dataset was uploaded."""
 
     name: str
     commit: str
@@ -212,43 +203,41 @@ class UploadResult:
 def upload_folder(folder: str | Path, name: str, *, private: bool = False, message: str = "") -> UploadResult:
     """Upload a folder made by :func:`export.hub.build_folder` to the dataset ``name``; each file is hashed first.
 
-    The hub is that of ``HF_ENDPOINT``, the token that of ``HF_TOKEN`` or of ``hf auth login``. Files that the hub has
-    are not sent again, so an upload that was broken off goes on. Files of an older edition are removed in the same
-    commit. ``private`` counts for a dataset that does not exist yet.
+    The upload is one commit, so that the dataset on the hub is the old or the new one, never a mixture. The hub is
+    that of ``HF_ENDPOINT``, the token that of ``HF_TOKEN`` or of ``hf auth login``. Files that the hub has are not
+    sent again, so an interrupted upload continues. Files of an older release are removed in the same commit.
+    ``private`` applies to a dataset that does not exist yet.
 
-    Raises ChecksumError, MissingDataError (the folder is not whole), UploadError (the hub refused, or is not there).
+    Raises ChecksumError or MissingDataError (the folder is not complete), UploadError (the hub refused, or cannot be
+    reached).
     """
     root = Path(folder)
     paths = [*check_folder(root), SUMS_FILE]
     api = HfApi(library_name="mousecmr-data")
     try:
         api.create_repo(check_repo_id(name), repo_type="dataset", private=private, exist_ok=True)
-        there = api.list_repo_files(name, repo_type="dataset")
-        ours = tuple(f"{config}/" for config in huggingface.CONFIGS)
-        stale = [p for p in there if p.startswith(ours) and p not in paths]
-        made = api.create_commit(
+        prefixes = tuple(f"{config}/" for config in huggingface.CONFIGS)
+        remote = api.list_repo_files(name, repo_type="dataset")
+        stale = [p for p in remote if p.startswith(prefixes) and p not in paths]
+        commit = api.create_commit(
             name,
-            [
-                *(CommitOperationDelete(p) for p in stale),
-                *(CommitOperationAdd(p, root / p) for p in paths),
-            ],
+            [*(CommitOperationDelete(p) for p in stale), *(CommitOperationAdd(p, root / p) for p in paths)],
             commit_message=message or "Published with mousecmr-data",
             repo_type="dataset",
         )
-    except (errors.HfHubHTTPError, huggingface_hub.errors.LocalTokenNotFoundError, OSError, RuntimeError) as e:
+    except (errors.HfHubHTTPError, errors.LocalTokenNotFoundError, OSError, RuntimeError) as e:
         raise UploadError(
-            f"The hub did not take {name}: {_describe_error(e)}",
-            "a token that may write there (HF_TOKEN) and a connection",
-            "hf auth login, then the same command again: what was sent is not sent twice",
+            f"The hub did not accept {name}: {_describe_error(e)}",
+            "a token with write access (HF_TOKEN) and a connection",
+            "hf auth login, then the same command again: no file is sent twice",
         ) from e
-    return UploadResult(name, made.oid, f"{api.endpoint}/datasets/{name}")
+    return UploadResult(name, commit.oid, f"{api.endpoint}/datasets/{name}")
 
 
-def _describe_error(error: BaseException) -> str:
-    """The first lines of an error and of what caused it."""
-    found = []
-    while True:
-        found.append((str(error).strip().splitlines() or [type(error).__name__])[0])
-        if error.__cause__ is None:
-            return " ".join(dict.fromkeys(found))
+def _describe_error(error: BaseException | None) -> str:
+    """Return the first lines of an error and of its causes."""
+    lines = []
+    while error is not None:
+        lines.append((str(error).strip().splitlines() or [type(error).__name__])[0])
         error = error.__cause__
+    return " ".join(dict.fromkeys(lines))

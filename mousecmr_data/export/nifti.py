@@ -1,10 +1,6 @@
-"""A cohort as NIfTI files: a folder a mouse, the cine in 4D, and a mask for each labelled frame in 3D.
+"""Write a cohort as NIfTI files, or as an nnU-Net dataset.
 
-    Mouse4/Mouse4_cine.nii.gz            (x, y, slice, frame) uint16, in mm and s
-    Mouse4/Mouse4_frame00_ED_mask.nii.gz (x, y, slice) uint8
-    Mouse4/Mouse4.json                   sources of the sizes, labelled frames, phases, synthetic or not
-
-A frame that nobody segmented has no mask file: zeros would say "background".
+A frame that nobody segmented has no mask file: zeros would mean "background".
 """
 
 from __future__ import annotations
@@ -27,52 +23,54 @@ from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import MASK
 
-
-def describe_mouse(ds: xr.Dataset) -> dict[str, Any]:
-    """What an image file cannot say of a mouse."""
-    labelled = np.flatnonzero(ds["labelled"].values).tolist()
-    phases = ds["phase"].values.astype(str).tolist()
-    return {
-        "mouse": ds.attrs["mouse"],
-        "synthetic": bool(ds.attrs["synthetic"]),
-        "source": ds.attrs["source"],
-        "version": ds.attrs["version"],
-        "split": ds.attrs["split"],
-        "phenotype": ds.attrs["phenotype"],
-        "voxel_size_mm_zyx": list(get_spacing(ds)),
-        "voxel_size_source": ds.attrs["voxel_size_source"],
-        "frame_time_ms": float(ds["time"].attrs["frame_time"]),
-        "frame_time_source": ds.attrs["frame_time_source"],
-        "slice_order": ds.attrs["slice_order"],
-        "labelled_frames": labelled,
-        "phases": {str(i): phases[i] for i in labelled},
-    }
-
-
-# MERGED export.nifti: A cohort as an nnU-Net dataset (v2): a case for each labelled frame, in 3D.
-#
-#     imagesTr/Mouse4_frame00_0000.nii.gz  labelsTr/Mouse4_frame00.nii.gz   mice of train and validation
-#     imagesTs/...                         labelsTs/...                     mice of test
-#     dataset.json  splits_final.json
-#
-# nnU-Net makes folds of its own: copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed`` to
-# train on the cohort's split by mouse (fold 0). Its own folds would put frames of one mouse on both sides.
-
-
 FILE_ENDING = ".nii.gz"
 TEST, VALIDATION = "test", "validation"
 _DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 
 
+def write_nifti_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
+    """Write ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse.
+
+    One folder per mouse: the cine in 4D, and a mask in 3D for each labelled frame. CacheError if ``path`` exists.
+
+        Mouse4/Mouse4_cine.nii.gz            (x, y, slice, frame) uint16, in mm and s
+        Mouse4/Mouse4_frame00_ED_mask.nii.gz (x, y, slice) uint8
+        Mouse4/Mouse4.json                   sources of the sizes, labelled frames, phases, synthetic or not
+    """
+    with atomic_folder(path) as folder:
+        for mouse in cohort.mice:
+            ds = read_without_converting(cohort, mouse)
+            about = describe_mouse(ds)
+            cine, masks = f"{mouse}_cine{FILE_ENDING}", {}
+            (folder / mouse).mkdir()
+            write_nifti_images(ds, folder / mouse / cine)
+            for frame in about["labelled_frames"]:
+                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask{FILE_ENDING}"
+                masks[str(frame)] = name
+                write_nifti_labels(ds[MASK].isel(frame=[frame]).values, folder / mouse / name, ds)
+            write_json(folder / mouse / f"{mouse}.json", {**about, "cine": cine, "masks": masks})
+            progress(1)
+    return Path(path)
+
+
 def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
     """Write the labelled frames of ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse.
 
-    Raises ArgumentError (nnU-Net wants names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
+    The layout is nnU-Net's (v2): one case for each labelled frame, in 3D.
+
+        imagesTr/Mouse4_frame00_0000.nii.gz  labelsTr/Mouse4_frame00.nii.gz   mice of train and validation
+        imagesTs/...                         labelsTs/...                     mice of test
+        dataset.json  splits_final.json
+
+    nnU-Net makes its own folds, which would put frames of one mouse on both sides: to train on the cohort's split by
+    mouse (fold 0), copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed``.
+
+    Raises ArgumentError (nnU-Net requires names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
     to train on), CacheError (``path`` exists).
     """
     path = Path(path)
     if not _DATASET_NAME.fullmatch(path.name):
-        raise ArgumentError(f"nnU-Net does not take {path.name!r}.", "Dataset, three digits, _ and a name",
+        raise ArgumentError(f"nnU-Net does not accept {path.name!r}.", "Dataset, three digits, _ and a name",
                             f"-o {path.with_name('Dataset130_MouseCMR')}")  # fmt: skip
     cases: dict[str, list[str]] = {}
     mice = []
@@ -83,15 +81,16 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
             ds = read_without_converting(cohort, mouse)
             about = describe_mouse(ds)
             mice.append(about)
-            end = "Ts" if about["split"] == TEST else "Tr"
+            part = "Ts" if about["split"] == TEST else "Tr"
             for frame in about["labelled_frames"]:
                 case = f"{mouse}_frame{frame:02d}"
                 cases.setdefault(str(about["split"]), []).append(case)
-                one = ds.isel(frame=[frame])
-                (folder / f"images{end}").mkdir(exist_ok=True)
-                (folder / f"labels{end}").mkdir(exist_ok=True)
-                write_nifti_images(one, folder / f"images{end}" / f"{case}_0000{FILE_ENDING}")
-                write_nifti_labels(one[MASK].values, folder / f"labels{end}" / f"{case}{FILE_ENDING}", one)
+                stack = ds.isel(frame=[frame])
+                images, labels = folder / f"images{part}", folder / f"labels{part}"
+                images.mkdir(exist_ok=True)
+                labels.mkdir(exist_ok=True)
+                write_nifti_images(stack, images / f"{case}_0000{FILE_ENDING}")
+                write_nifti_labels(stack[MASK].values, labels / f"{case}{FILE_ENDING}", stack)
             progress(1)
         training = [c for split, names in cases.items() if split != TEST for c in names]
         if not training:
@@ -100,46 +99,43 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
                 "mice of the splits train or validation",
                 "leave out --split",
             )
-        write_json(folder / "dataset.json", _make_dataset_json(cohort, len(training), mice))
-        if VALIDATION in cases and len(cases[VALIDATION]) < len(training):
-            held = cases[VALIDATION]
-            split = {"train": [c for c in training if c not in set(held)], "val": held}
+        manifest = cohort.source.manifest
+        synthetic = cohort.synthetic or any(m["synthetic"] for m in mice)
+        dataset = {
+            "channel_names": {"0": "cine MRI"},
+            "labels": {meaning: int(label) for label, meaning in MEANINGS.items()},
+            "numTraining": len(training),
+            "file_ending": FILE_ENDING,
+            "name": ("SYNTHETIC " if synthetic else "") + manifest.name,
+            "description": manifest.title,
+            "reference": manifest.paper.get("doi", manifest.homepage),
+            "licence": manifest.licence,
+            "release": manifest.version,
+            "synthetic": synthetic,
+            "mice": {m["mouse"]: m for m in mice},
+        }
+        write_json(folder / "dataset.json", dataset)
+        validation = cases.get(VALIDATION, [])
+        if 0 < len(validation) < len(training):
+            split = {"train": [c for c in training if c not in set(validation)], "val": validation}
             write_json(folder / "splits_final.json", [split])
     return path
 
 
-def _make_dataset_json(cohort: Cohort, n_training: int, mice: list[dict[str, Any]]) -> dict[str, Any]:
-    manifest = cohort.source.manifest
-    synthetic = cohort.synthetic or any(m["synthetic"] for m in mice)
+def describe_mouse(ds: xr.Dataset) -> dict[str, Any]:
+    """Return what a NIfTI file cannot hold: source, split, group, phases, and where the sizes come from."""
+    labelled = np.flatnonzero(ds["labelled"].values).tolist()
+    phases = ds["phase"].values.astype(str).tolist()
+    attrs = ds.attrs
     return {
-        "channel_names": {"0": "cine MRI"},
-        "labels": {meaning: int(label) for label, meaning in MEANINGS.items()},
-        "numTraining": n_training,
-        "file_ending": FILE_ENDING,
-        "name": ("SYNTHETIC " if synthetic else "") + manifest.name,
-        "description": manifest.title,
-        "reference": manifest.paper.get("doi", manifest.homepage),
-        "licence": manifest.licence,
-        "release": manifest.version,
-        "synthetic": synthetic,
-        "mice": {m["mouse"]: m for m in mice},
+        "mouse": attrs["mouse"],
+        "synthetic": bool(attrs["synthetic"]),
+        **{name: attrs[name] for name in ("source", "version", "split", "phenotype")},
+        "voxel_size_mm_zyx": list(get_spacing(ds)),
+        "voxel_size_source": attrs["voxel_size_source"],
+        "frame_time_ms": float(ds["time"].attrs["frame_time"]),
+        "frame_time_source": attrs["frame_time_source"],
+        "slice_order": attrs["slice_order"],
+        "labelled_frames": labelled,
+        "phases": {str(i): phases[i] for i in labelled},
     }
-
-
-def write_nifti_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
-    """Write ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse. CacheError if it exists."""
-    with atomic_folder(path) as folder:
-        for mouse in cohort.mice:
-            ds = read_without_converting(cohort, mouse)
-            about = describe_mouse(ds)
-            place = folder / mouse
-            place.mkdir()
-            write_nifti_images(ds, place / f"{mouse}_cine.nii.gz")
-            masks = {}
-            for frame in about["labelled_frames"]:
-                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask.nii.gz"
-                masks[str(frame)] = name
-                write_nifti_labels(ds[MASK].isel(frame=[frame]).values, place / name, ds)
-            write_json(place / f"{mouse}.json", {**about, "cine": f"{mouse}_cine.nii.gz", "masks": masks})
-            progress(1)
-    return Path(path)

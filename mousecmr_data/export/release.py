@@ -1,11 +1,14 @@
-"""What is published: one cohort under one name, with its facts, checked for honesty."""
+"""A release: one cohort under one name, its facts, its licence and its Parquet files.
+
+A synthetic cohort cannot be released as a real one.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 from mousecmr_data._utils.atomic import atomic_path
@@ -18,12 +21,35 @@ from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, MissingExtraError
 from mousecmr_data.schema.manifest import Manifest
 
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as e:
+    raise MissingExtraError.from_module("pyarrow", "huggingface") from e
+
+ROWS_PER_GROUP: dict[Config, int] = {"labelled": 32, "slices": 32, "cines": 1}
+"""Rows that a reader loads at once: 32 slices are about 4 MB, so that a stream starts soon."""
+MICE_PER_FILE = 4
+"""Mice per file: about 100 MB, so that little is lost when a run is interrupted."""
+_DICTIONARY_COLUMNS = ["mouse", "phase", "split", "phenotype"]
+"""Columns with few different texts, where dictionary encoding makes files smaller."""
 _SYNTHETIC_WORDS = ("synthetic", "phantom")
+_LICENSE_FOLDER = Path(__file__).parent / "licenses"
+_HUB_NAMES = {
+    "GPL-3.0": "gpl-3.0",
+    "CC0-1.0": "cc0-1.0",
+    "CC-BY-4.0": "cc-by-4.0",
+    "CC-BY-SA-4.0": "cc-by-sa-4.0",
+    "MIT": "mit",
+    "Apache-2.0": "apache-2.0",
+    "BSD-3-Clause": "bsd-3-clause",
+}
+"""Names of licences on the hub, by their SPDX name."""
 
 
 @dataclass(frozen=True)
 class ReleaseMouse:
-    """A mouse in numbers."""
+    """The facts of one mouse."""
 
     name: str
     split: str
@@ -38,7 +64,7 @@ class ReleaseMouse:
     frame_time_ms: float
     voxel_size_source: str
     file: str
-    """Name of its file below the manifest's address; empty where there is none."""
+    """Path of its file below the manifest's address; empty where there is none."""
     checksum: str
     """Published checksum of that file, with its kind; empty where there is none."""
 
@@ -50,7 +76,7 @@ class ReleaseMouse:
 
 @dataclass(frozen=True)
 class Release:
-    """A cohort as it is published, under ``name``."""
+    """A cohort as it is published under ``name``."""
 
     name: str
     manifest: Manifest
@@ -68,34 +94,38 @@ class Release:
     def splits(self) -> Mapping[str, tuple[ReleaseMouse, ...]]:
         """The mice of each split, in the scheme's order."""
         order = [*(self.manifest.splits[self.split_scheme].mice if self.split_scheme else ()), "none"]
-        found = {split: tuple(m for m in self.mice if m.split == split) for split in order}
-        return {split: mice for split, mice in found.items() if mice}
+        return {split: mice for split in order if (mice := tuple(m for m in self.mice if m.split == split))}
 
     @property
     def whole(self) -> bool:
-        """Whether all mice of the manifest are in it."""
+        """Whether it holds all mice of the manifest."""
         return len(self.mice) == len(self.manifest.files)
 
 
 def make_release(cohort: Cohort, name: str) -> Release:
-    """The edition of ``cohort`` called ``name``; reads no image.
+    """Make the release of ``cohort`` called ``name``; no image is read.
 
-    Raises MissingDataError (no mouse), ManifestError (a mouse says that it is synthetic, the manifest that it
-    is not; or the reverse), ArgumentError (a synthetic cohort under a name that does not say so).
+    Raises MissingDataError (no mouse), ManifestError (a mouse is marked synthetic and the manifest is not, or the
+    reverse), ArgumentError (a synthetic cohort under a name that does not say so).
     """
     manifest = cohort.source.manifest
     claimed = cohort.synthetic or manifest.synthetic
     if claimed and not any(word in name.rpartition("/")[2].lower() for word in _SYNTHETIC_WORDS):
         raise ArgumentError(
-            f"{manifest.name} is synthetic, the name {name!r} does not say so.",
+            f"{manifest.name} is synthetic, but the name {name!r} does not say so.",
             "'synthetic' or 'phantom' in the name",
             f"{name}-synthetic",
         )
-    mice, synthetic = [], {}
+    mice, contradicting = [], []
     for ds in cohort.values():
         mouse = str(ds.attrs["mouse"])
-        synthetic[mouse] = bool(ds.attrs["synthetic"])
-        entry = manifest.files.get(mouse)
+        if bool(ds.attrs["synthetic"]) != claimed:
+            contradicting.append(mouse)
+        path = checksum = ""
+        if entry := manifest.files.get(mouse):
+            path = entry.path
+            checksum = f"git-blob-sha1:{entry.git_blob_sha1}" if entry.git_blob_sha1 else ""
+            checksum = f"sha256:{entry.sha256}" if entry.sha256 else checksum
         mice.append(
             ReleaseMouse(
                 mouse,
@@ -108,93 +138,51 @@ def make_release(cohort: Cohort, name: str) -> Release:
                 get_spacing(ds),
                 float(ds["time"].attrs["frame_time"]),
                 str(ds.attrs["voxel_size_source"]),
-                entry.path if entry else "",
-                _find_checksum(manifest, mouse),
+                path,
+                checksum,
             )
         )
     if not mice:
         raise MissingDataError("This cohort is empty: there is nothing to publish.", "at least one mouse")
-    strangers = [mouse for mouse, is_synthetic in synthetic.items() if is_synthetic != claimed]
-    if strangers:
+    if contradicting:
+        kinds = ("real", "SYNTHETIC") if claimed else ("SYNTHETIC", "real")
         raise ManifestError(
-            f"{strangers[0]} says that it is {'real' if claimed else 'SYNTHETIC'}, {manifest.name} that its mice are "
-            f"{'SYNTHETIC' if claimed else 'real'}.",
-            "real and synthetic mice in datasets of their own",
+            f"{contradicting[0]} says that it is {kinds[0]}, {manifest.name} that its mice are {kinds[1]}.",
+            "real and synthetic mice in separate datasets",
             "in the manifest's dataset.toml: synthetic = true",
         )
     return Release(name, manifest, tuple(mice), cohort.split_scheme, claimed)
 
 
 def check_repo_id(text: str) -> str:
-    """``text`` if it can be the name of a dataset on a hub; else ArgumentError."""
+    """Return ``text`` if a hub accepts it as the name of a dataset; else raise ArgumentError."""
     part = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
     if not re.fullmatch(rf"{part}/{part}", text) or re.search(r"--|\.\.", text):
-        raise ArgumentError(f"{text!r} is no name of a dataset on a hub.", "ORG/NAME", "--repo-id my-lab/mouse-cines")
+        raise ArgumentError(f"{text!r} is not a valid dataset name.", "ORG/NAME", "--repo-id my-lab/mouse-cines")
     return text
 
 
-def _find_checksum(manifest: Manifest, mouse: str) -> str:
-    entry = manifest.files.get(mouse)
-    if entry is None:
-        return ""
-    if entry.sha256:
-        return f"sha256:{entry.sha256}"
-    return f"git-blob-sha1:{entry.git_blob_sha1}" if entry.git_blob_sha1 else ""
-
-
-# MERGED export.release: The licence an edition comes under: that of its manifest, and no other.
-
-
-_LICENSE_FOLDER = Path(__file__).parent / "licenses"
-_HUB_NAMES = {
-    "GPL-3.0": "gpl-3.0",
-    "CC0-1.0": "cc0-1.0",
-    "CC-BY-4.0": "cc-by-4.0",
-    "CC-BY-SA-4.0": "cc-by-sa-4.0",
-    "MIT": "mit",
-    "Apache-2.0": "apache-2.0",
-    "BSD-3-Clause": "bsd-3-clause",
-}
-"""Names of licences on the hub, by their SPDX name."""
-
-
 def make_license_text(release: Release) -> str:
-    """The text of LICENSE: the licence itself where we have its text, else what it is called."""
+    """Return the text of LICENSE: the manifest's licence, in full where its text is in this package, else its name."""
     name = release.manifest.licence
     path = _LICENSE_FOLDER / f"{name}.txt"
     head = f"{release.title}\nLicence of the data: {name}\n"
     if path.is_file():
         return f"{head}\n{path.read_text(encoding='utf-8')}"
-    return f"{head}Its text is not part of this folder: see {get_license_url(name) or release.manifest.homepage or 'its owner'}.\n"
+    source = get_license_url(name) or release.manifest.homepage or "its owner"
+    return f"{head}Its text is not part of this folder: see {source}.\n"
 
 
 def make_hub_license(name: str) -> dict[str, str]:
-    """The licence as the hub's metadata want it."""
+    """Return the licence in the form of the hub's metadata."""
     if name in _HUB_NAMES:
         return {"license": _HUB_NAMES[name]}
     return {"license": "other", "license_name": "".join(c if c.isalnum() else "-" for c in name.lower())}
 
 
 def get_license_url(name: str) -> str:
-    """The page of a licence with an SPDX name; empty for others."""
+    """Return the web page of a licence with an SPDX name; empty for others."""
     return f"https://spdx.org/licenses/{name}.html" if name in _HUB_NAMES else ""
-
-
-# MERGED export.release: The Parquet files of an edition: which there are, and how one is written, whole or not at all.
-
-
-try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-except ImportError as e:
-    raise MissingExtraError.from_module("pyarrow", "huggingface") from e
-
-ROWS_PER_GROUP: dict[Config, int] = {"labelled": 32, "slices": 32, "cines": 1}
-"""Rows that a reader gets at once: 32 slices are about 4 MB, so that a stream starts soon."""
-MICE_PER_FILE: dict[Config, int] = {"labelled": 4, "slices": 4, "cines": 4}
-"""Mice a file: about 100 MB, so that what is broken off costs little."""
-_DICTIONARY_COLUMNS = ["mouse", "phase", "split", "phenotype"]
-"""Columns of few different texts: a dictionary pays."""
 
 
 @dataclass(frozen=True)
@@ -223,27 +211,26 @@ class Shard:
     """Bytes of the rows in memory."""
     sha256: str
     identity: str
-    """What it was made from; see ``adapters.huggingface.identity``."""
+    """Fingerprint of its sources; see ``adapters.huggingface.compute_fingerprint``."""
 
 
 def plan_shards(release: Release) -> list[ShardPlan]:
-    """The files of an edition, config by config and split by split."""
-    found = []
-    for config in huggingface.CONFIGS:
-        for split, mice in release.splits.items():
-            names = [m.name for m in mice if _has_rows(m, config)]
-            groups = [tuple(names[i : i + MICE_PER_FILE[config]]) for i in range(0, len(names), MICE_PER_FILE[config])]
-            name = huggingface.make_split_name(split)
-            for i, group in enumerate(groups):
-                path = f"{config}/{name}-{i:05d}-of-{len(groups):05d}.parquet"
-                found.append(ShardPlan(config, name, path, group))
-    return found
+    """Return the files of a release, by config and split."""
+    plans = []
+    for config, (split, mice) in product(huggingface.CONFIGS, release.splits.items()):
+        names = [m.name for m in mice if config != "labelled" or m.labelled_frames]
+        groups = [tuple(names[i : i + MICE_PER_FILE]) for i in range(0, len(names), MICE_PER_FILE)]
+        name = huggingface.make_split_name(split)
+        for i, group in enumerate(groups):
+            path = f"{config}/{name}-{i:05d}-of-{len(groups):05d}.parquet"
+            plans.append(ShardPlan(config, name, path, group))
+    return plans
 
 
 def write_shard(plan: ShardPlan, cohort: Cohort, folder: Path) -> Shard:
-    """Write the file of ``plan`` below ``folder``: temporary name, then renamed."""
+    """Write the file of ``plan`` below ``folder``, whole or not at all."""
     identity = huggingface.compute_fingerprint(cohort, plan.config, plan.mice)
-    schema = huggingface.make_features(plan.config).arrow_schema  # says to ``datasets`` what the columns are
+    schema = huggingface.make_features(plan.config).arrow_schema  # holds the column types for ``datasets``
     target = folder / plan.path
     rows = memory = 0
     with (
@@ -257,19 +244,9 @@ def write_shard(plan: ShardPlan, cohort: Cohort, folder: Path) -> Shard:
         ) as writer,
     ):
         source = huggingface.generate_rows(plan.mice, cohort, plan.config)
-        for group in _group_rows(source, ROWS_PER_GROUP[plan.config]):
+        while group := list(islice(source, ROWS_PER_GROUP[plan.config])):
             table = pa.Table.from_pylist(group, schema)
             writer.write_table(table, row_group_size=len(group))
             rows, memory = rows + len(group), memory + table.nbytes
     size, sha256 = target.stat().st_size, compute_sha256(target)
     return Shard(plan.path, plan.config, plan.split, plan.mice, rows, size, memory, sha256, identity)
-
-
-def _has_rows(mouse: ReleaseMouse, config: Config) -> bool:
-    return config != "labelled" or bool(mouse.labelled_frames)
-
-
-def _group_rows(rows: Iterable[dict[str, object]], size: int) -> Iterator[list[dict[str, object]]]:
-    source = iter(rows)
-    while group := list(islice(source, size)):
-        yield group

@@ -1,1 +1,1 @@
-"""Floor 2: readers and writers of other people's files, each to and from the cine model."""
+"""Read and write NIfTI, DICOM, Bruker and Agilent files, to and from datasets of the cine model."""

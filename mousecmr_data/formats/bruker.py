@@ -1,4 +1,4 @@
-"""Bruker ParaVision: a cine in ``pdata/N/2dseq``, read by brukerapi from ``visu_pars`` beside it."""
+"""Read cines of Bruker ParaVision: ``pdata/N/2dseq`` with the ``visu_pars`` beside it, by brukerapi."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.notices import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
-from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, suppress_warnings
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes
+from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, prefer_given, suppress_warnings
+from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes, to_rows
 
 try:
     from brukerapi.dataset import Dataset  # type: ignore[import-untyped]
@@ -21,10 +21,10 @@ except ImportError as e:
     raise MissingExtraError.from_module("brukerapi", "bruker") from e
 
 FLOAT_BYTES = 8
-"""Bytes of a pixel as brukerapi gives it."""
+"""Bytes per pixel in brukerapi's arrays."""
 SLICES = ("FG_SLICE",)
 TRIGGERED, GATED = "FG_MOVIE", ("FG_CARDIAC_MOVIE", "FG_CYCLE")
-"""Frame groups that are frames of a cine: a triggered movie, a frame a repetition time; a movie gated afterwards,
+"""Frame groups that are frames of a cine: a triggered movie, one frame per repetition time; a movie gated afterwards,
 whose frames are parts of a heart beat that the file does not state."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -32,42 +32,31 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_bruker(
     path: Path, *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
 ) -> xr.Dataset:
-    """The cine in a ``2dseq`` file as a dataset of the cine model.
+    """Read the cine in a ``2dseq`` file as a dataset of the cine model.
 
-    Slices count with their distance. The time between frames is the repetition time of a triggered movie, and not
-    known of a gated one. Parameters as for :func:`mousecmr_data.formats.nifti.read_nifti`. Raises
-    :class:`FileLayoutError` (damaged, complex, several slice packages, dimensions that are no cine's).
+    The z spacing is the distance between slices. The time between frames is the repetition time of a triggered movie;
+    it is not known for a gated one. Parameters as for :func:`mousecmr_data.formats.nifti.read_nifti`. Raises
+    :class:`FileLayoutError` (damaged, complex, several slice packages, dimensions other than a cine's).
     """
     array, letters, affine, repetition_ms, synthetic = _load_2dseq(path)
     scan = path.parents[2].name if len(path.parents) > 2 else path.parent.name
     axes, flipped = orient_axes(affine, 2, oriented=True)
-    order = [letters.index(c) for c in AXIS_LETTERS]
-    array = array.transpose(order)
-    steps = np.linalg.norm(affine[:3, :3], axis=0)
-    by_letter = dict(zip(axes, steps.tolist(), strict=True))
+    array = array.transpose([letters.index(c) for c in AXIS_LETTERS])
+    lengths = dict(zip(axes, np.linalg.norm(affine[:3, :3], axis=0).tolist(), strict=True))
+    zyx, spacing_source = prefer_given(spacing, [lengths[c] for c in "zyx"], "visu_pars")
+    step, time_source = prefer_given(frame_time_ms, repetition_ms, "visu_pars (repetition time)")
     notes = []
-    step, source = frame_time_ms, "given by the caller"
-    if step is None and repetition_ms:
-        step, source = repetition_ms, "visu_pars (repetition time)"
-        notes.append("The repetition time is taken for the time between frames, as it is in a triggered cine.")
+    if frame_time_ms is None and repetition_ms:
+        notes.append("The repetition time is used as the time between frames, as in a triggered cine.")
     grid = FileGrid(
-        tuple(array.shape),
-        axes + AXIS_LETTERS[3],
-        flipped,
-        tuple(tuple(r) for r in affine.tolist()),
-        "mm",
-        "msec",
-        step or 0.0,
-        True,
+        array.shape, axes + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step or 0.0, oriented=True
     )
-    own = (by_letter["z"], by_letter["y"], by_letter["x"])
-    given = own if spacing is None else tuple(float(v) for v in spacing)
     return build_scan(
         convert_pixels(scan, grid.to_model(array)),
-        (given[0], given[1], given[2]),
-        "visu_pars" if spacing is None else "given by the caller",
+        zyx,
+        spacing_source,
         step,
-        source,
+        time_source,
         grid,
         notes,
         mouse=scan,
@@ -78,7 +67,7 @@ def read_bruker(
 
 
 def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], float | None, bool]:
-    """Pixels, their axes' letters, affine (column, row, slice) to RAS, repetition time, whether synthetic."""
+    """Return pixels, letters of their axes, affine (column, row, slice) to RAS, repetition time, whether synthetic."""
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "Bruker's 2dseq")
     if not (path.parent / "visu_pars").is_file():
@@ -99,20 +88,19 @@ def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], flo
         ) from e
     if array.dtype.kind == "c":
         raise FileLayoutError(f"{path.name} holds complex values.", "magnitude images")
-    letters, used = _name_axes(path, kinds, array.shape)
+    letters, time_group = _name_axes(path, kinds, array.shape)
     array = array.reshape([n for n, c in zip(array.shape, letters, strict=True) if c != "-"])
     letters = letters.replace("-", "")
     for c in "zt":
         if c not in letters:
             array, letters = array[..., None], letters + c
-    triggered = used == TRIGGERED
-    ms = float(np.atleast_1d(repetition)[0]) if triggered and repetition is not None else None
-    return array, letters, LPS_TO_RAS @ affine, ms, is_marked_synthetic(comment)
+    ms = float(np.atleast_1d(repetition)[0]) if time_group == TRIGGERED and repetition is not None else None
+    return array, letters, LPS_TO_RAS @ affine, ms or None, is_marked_synthetic(comment)
 
 
 def _name_axes(path: Path, kinds: list[str], shape: tuple[int, ...]) -> tuple[str, str]:
-    """A letter an axis ("-": unused), and the frame group that is time."""
-    letters, used = "", ""
+    """Return one letter per axis ("-": unused), and the frame group that is time."""
+    letters, time_group = "", ""
     for kind, n in zip(kinds, shape, strict=False):
         if kind == "spatial":
             letters += "xyz"[letters.count("x") + letters.count("y") + letters.count("z")]
@@ -121,7 +109,7 @@ def _name_axes(path: Path, kinds: list[str], shape: tuple[int, ...]) -> tuple[st
         elif kind in SLICES and "z" not in letters:
             letters += "z"
         elif kind in (TRIGGERED, *GATED) and "t" not in letters:
-            letters, used = letters + "t", kind
+            letters, time_group = letters + "t", kind
         else:
             raise FileLayoutError(
                 f"{path.name} has the dimensions {', '.join(kinds)} ({' × '.join(map(str, shape))}).",
@@ -129,4 +117,4 @@ def _name_axes(path: Path, kinds: list[str], shape: tuple[int, ...]) -> tuple[st
             )
     if len(letters) != len(shape) or not letters.startswith("xy"):
         raise FileLayoutError(f"{path.name} has the dimensions {', '.join(kinds)}.", "columns and rows first")
-    return letters, used
+    return letters, time_group

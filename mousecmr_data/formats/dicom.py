@@ -1,8 +1,9 @@
-"""DICOM: a cine in classic files (one image each, in any order) or enhanced multi-frame ones."""
+"""Read DICOM cines: classic files (one image each, in any order) or enhanced multi-frame ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.notices import is_marked_synthetic
-from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError, UnitsError
-from mousecmr_data.formats.build import SPACING_HINT, build_scan, check_array_size, convert_pixels, suppress_warnings
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes
-
-# MERGED formats.dicom: DICOM headers: which files belong together, and the planes (a slice in a frame) that they hold.
-
+from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
+from mousecmr_data.formats.build import (
+    MAX_UNEVEN,
+    build_scan,
+    check_array_size,
+    convert_pixels,
+    find_slice_distance,
+    prefer_given,
+    suppress_warnings,
+)
+from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes, to_rows
 
 try:
     import pydicom
@@ -26,9 +32,10 @@ except ImportError as e:
 
 dcm: Any = pydicom
 TOLERANCE_MM = 0.01
-"""Positions that are closer are the same slice."""
+"""Positions that are closer than this are the same slice."""
 DIGITS = 4
-"""Decimals by which directions and pixel spacings are compared."""
+"""Decimals to which directions and pixel spacings are compared."""
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -41,23 +48,23 @@ class DicomPlane:
     rows: int
     columns: int
     position: tuple[float, ...]
-    """Centre of the first pixel, mm, LPS (the patient's)."""
+    """Centre of the first pixel, mm, LPS (patient coordinates)."""
     orientation: tuple[float, ...]
-    """Where columns and rows run: six numbers."""
+    """Directions along a row and along a column: six numbers."""
     spacing: tuple[float, ...]
     """Between rows and between columns, mm."""
     thickness: float | None
     between: float | None
-    """Distance of slices, where the file says so."""
+    """Distance of slices, if the file states it."""
     trigger_ms: float | None
     order: int
-    """Where ``trigger_ms`` is not known: temporal position, else instance number."""
+    """Used if ``trigger_ms`` is not known: temporal position, else instance number."""
     slope: float
     intercept: float
 
     @property
     def normal(self) -> np.ndarray[Any, Any]:
-        """Where slices run."""
+        """Direction from slice to slice."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
     @property
@@ -72,17 +79,22 @@ class DicomPlane:
         return (self.rows, self.columns, *(round(v, DIGITS) + 0.0 for v in numbers))
 
 
+_Series = tuple[list[Path], list[DicomPlane]]
+"""The files of a series, and all their planes."""
+
+
 def read_planes(path: Path) -> tuple[list[DicomPlane], Any]:
-    """The planes of a file, and its header (a pydicom Dataset without pixels)."""
+    """Return the planes of a file, and its header (a pydicom Dataset without pixels)."""
     header = load_dicom(path, pixels=False)
     try:
         if "PerFrameFunctionalGroupsSequence" in header:
             return [_make_enhanced_plane(path, header, k) for k in range(int(header.NumberOfFrames))], header
         if int(header.get("NumberOfFrames", 1) or 1) > 1:
             raise FileLayoutError(
-                f"{path.name} has several frames but does not say where each lies.", "classic or enhanced MR images"
+                f"{path.name} has several frames but does not state their positions.", "classic or enhanced MR images"
             )
-        return [_make_classic_plane(path, header)], header
+        order = header.get("TemporalPositionIdentifier") or header.get("InstanceNumber") or 0
+        return [_make_plane(path, 0, header, header, header, header, header.get("TriggerTime"), order)], header
     except MouseCMRError:
         raise
     except Exception as e:  # a header can hold anything
@@ -90,181 +102,158 @@ def read_planes(path: Path) -> tuple[list[DicomPlane], Any]:
 
 
 def load_dicom(path: Path, pixels: bool = True) -> Any:
-    """A pydicom Dataset; :class:`FileLayoutError` where there is none."""
+    """Load a file as a pydicom Dataset. Raises :class:`FileLayoutError` if it is not a sound DICOM file."""
     try:
         with suppress_warnings("pydicom"):
-            found = dcm.dcmread(path, stop_before_pixels=not pixels)
-            for _ in found.iterall():  # values are decoded when they are first looked at: now
+            dataset = dcm.dcmread(path, stop_before_pixels=not pixels)
+            for _ in dataset.iterall():  # pydicom decodes values on first access: raise errors now
                 pass
-            return found
+            return dataset
     except dcm.errors.InvalidDicomError as e:
-        raise FileLayoutError(f"{path.name} is no DICOM file: it lacks the DICM prefix.", "a DICOM file") from e
+        raise FileLayoutError(f"{path.name} is not a DICOM file: it lacks the DICM prefix.", "a DICOM file") from e
     except Exception as e:  # a damaged file can make pydicom raise almost anything
-        raise FileLayoutError(f"{path.name} is damaged or no DICOM: {type(e).__name__}: {e}", "a DICOM file") from e
+        raise FileLayoutError(
+            f"{path.name} is damaged or not a DICOM file: {type(e).__name__}: {e}", "a DICOM file"
+        ) from e
 
 
 def group_dicom_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """The files of each mouse: those of a series; series of a study that are one slice each, together.
+    """Return the files of each mouse: those of a series, or those of a study's series of one slice each, joined.
 
-    Files without an image (reports, segmentations) are left out. Where a study holds a cine, its series that
-    are none (localisers) are left out too. A file that cannot be read stays alone, so that someone says so.
+    Files without an image (reports, segmentations) are left out. If a study holds a cine, its other series
+    (localisers) are left out too. A file that cannot be read forms a group alone, so that reading it raises the error.
     """
     alone: list[tuple[Path, ...]] = []
-    series: dict[tuple[str, str], list[tuple[Path, list[DicomPlane]]]] = {}
+    series: dict[tuple[str, str], _Series] = {}
     for path in paths:
         try:
             header = load_dicom(path, pixels=False)
             if "Rows" not in header and "MediaStorageSOPClassUID" not in header.file_meta:
-                raise FileLayoutError(f"{path.name} is damaged: it does not say what it holds.", "a DICOM file")
+                raise FileLayoutError(f"{path.name} is damaged: it does not state its content.", "a DICOM file")
             if "Rows" not in header or str(header.get("Modality", "MR")) in ("SEG", "SR", "PR", "KO"):
                 continue
             key = (str(header.get("StudyInstanceUID", "")), str(header.get("SeriesInstanceUID", "")))
-            every = read_planes(path)[0]
-            series.setdefault(key, []).append((path, every))
+            planes = read_planes(path)[0]
+            files = series.setdefault(key, ([], []))
+            files[0].append(path)
+            files[1].extend(planes)
         except MouseCMRError:
             alone.append((path,))
-    out: list[tuple[Path, ...]] = []
+    groups: list[tuple[Path, ...]] = []
     for study in dict.fromkeys(k[0] for k in series):
-        found = [files for k, files in series.items() if k[0] == study]
-        cines = [files for files in found if _is_cine(files)]
-        kept = cines or found
-        for files in _merge_single_slices(kept):
-            out.append(tuple(sorted(p for p, _ in files)))
-    return out + alone
+        of_study = [s for k, s in series.items() if k[0] == study]
+        cines = [s for s in of_study if len(s[1]) > len(_collect_depths(s[1]))]
+        groups += [tuple(sorted(files)) for files in _merge_single_slices(cines or of_study)]
+    return groups + alone
 
 
-def _is_cine(files: Iterable[tuple[Path, list[DicomPlane]]]) -> bool:
-    every = [p for _, found in files for p in found]
-    return len(every) > len({round(p.depth / TOLERANCE_MM) for p in every})
+def _collect_depths(planes: list[DicomPlane]) -> set[int]:
+    return {round(p.depth / TOLERANCE_MM) for p in planes}
 
 
-def _merge_single_slices(
-    series: list[list[tuple[Path, list[DicomPlane]]]],
-) -> list[list[tuple[Path, list[DicomPlane]]]]:
-    """Series of one slice each, with the same geometry and as many frames, joined."""
-    out: list[list[tuple[Path, list[DicomPlane]]]] = []
-    single: dict[Any, list[tuple[int, list[tuple[Path, list[DicomPlane]]]]]] = {}
-    for files in series:
-        every = [p for _, found in files for p in found]
-        depths = {round(p.depth / TOLERANCE_MM) for p in every}
-        if len(depths) == 1 and len(every) > 1:
-            single.setdefault((every[0].geometry, len(every)), []).append((depths.pop(), files))
+def _merge_single_slices(series: list[_Series]) -> list[list[Path]]:
+    """Join the files of series of one slice each that have the same geometry and number of frames."""
+    merged: list[list[Path]] = []
+    single: dict[Any, list[tuple[int, list[Path]]]] = {}
+    for files, planes in series:
+        depths = _collect_depths(planes)
+        if len(depths) == 1 and len(planes) > 1:
+            single.setdefault((planes[0].geometry, len(planes)), []).append((depths.pop(), files))
         else:
-            out.append(files)
+            merged.append(files)
     for slices in single.values():
         if len({depth for depth, _ in slices}) == len(slices):
-            out.append([f for _, files in slices for f in files])
-        else:  # the same slice twice: they are no stack
-            out.extend(files for _, files in slices)
-    return out
-
-
-def _make_classic_plane(path: Path, header: Any) -> DicomPlane:
-    return DicomPlane(
-        path,
-        0,
-        **_read_geometry(path, header, header, header),
-        trigger_ms=_parse_number(header.get("TriggerTime")),
-        order=int(header.get("TemporalPositionIdentifier") or header.get("InstanceNumber") or 0),
-        slope=_parse_number(header.get("RescaleSlope")) or 1.0,
-        intercept=_parse_number(header.get("RescaleIntercept")) or 0.0,
-    )
+            merged.append([path for _, files in slices for path in files])
+        else:  # the same slice twice: not a stack
+            merged.extend(files for _, files in slices)
+    return merged
 
 
 def _make_enhanced_plane(path: Path, header: Any, k: int) -> DicomPlane:
     shared = header.SharedFunctionalGroupsSequence[0] if "SharedFunctionalGroupsSequence" in header else {}
-    own = header.PerFrameFunctionalGroupsSequence[k]
+    frame = header.PerFrameFunctionalGroupsSequence[k]
 
     def macro(name: str) -> Any:
-        found = own.get(name) or shared.get(name)
-        return found[0] if found else dcm.Dataset()
+        sequence = frame.get(name) or shared.get(name)
+        return sequence[0] if sequence else dcm.Dataset()
 
-    heart, content, values = (
-        macro(n) for n in ("CardiacSynchronizationSequence", "FrameContentSequence", "PixelValueTransformationSequence")
+    sizes, values = macro("PixelMeasuresSequence"), macro("PixelValueTransformationSequence")
+    location = dcm.Dataset(
+        {e.tag: e for name in ("PlanePositionSequence", "PlaneOrientationSequence") for e in macro(name)}
     )
-    where = dcm.Dataset(
-        {**_collect_tags(macro("PlanePositionSequence")), **_collect_tags(macro("PlaneOrientationSequence"))}
-    )
+    trigger_ms = macro("CardiacSynchronizationSequence").get("NominalCardiacTriggerDelayTime")
+    order = macro("FrameContentSequence").get("TemporalPositionIndex") or k
+    return _make_plane(path, k, header, location, sizes, values, trigger_ms, order)
+
+
+def _make_plane(
+    path: Path, index: int, header: Any, location: Any, sizes: Any, values: Any, trigger_ms: Any, order: Any
+) -> DicomPlane:
+    """Make a plane; ``location``, ``sizes`` and ``values`` are the datasets that hold these tags."""
+    if str(header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
+        raise FileLayoutError(f"{path.name} is {header.PhotometricInterpretation}.", "grey images (MONOCHROME2)")
+    required = {"ImagePositionPatient": location, "ImageOrientationPatient": location, "PixelSpacing": sizes}
+    for name, part in required.items():
+        if part.get(name) is None:
+            raise FileLayoutError(f"{path.name} does not say its {name}.", "images of a scanner, with their geometry")
     return DicomPlane(
         path,
-        k,
-        **_read_geometry(path, header, where, macro("PixelMeasuresSequence")),
-        trigger_ms=_parse_number(heart.get("NominalCardiacTriggerDelayTime")),
-        order=int(content.get("TemporalPositionIndex") or k),
+        index,
+        rows=int(header.Rows),
+        columns=int(header.Columns),
+        position=_parse_numbers(location.ImagePositionPatient, 3),
+        orientation=_parse_numbers(location.ImageOrientationPatient, 6),
+        spacing=_parse_numbers(sizes.PixelSpacing, 2),
+        thickness=_parse_number(sizes.get("SliceThickness")),
+        between=_parse_number(sizes.get("SpacingBetweenSlices")),
+        trigger_ms=_parse_number(trigger_ms),
+        order=int(order),
         slope=_parse_number(values.get("RescaleSlope")) or 1.0,
         intercept=_parse_number(values.get("RescaleIntercept")) or 0.0,
     )
 
 
-def _collect_tags(part: Any) -> dict[Any, Any]:
-    return {element.tag: element for element in part}
-
-
-def _read_geometry(path: Path, header: Any, where: Any, sizes: Any) -> dict[str, Any]:
-    if str(header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
-        raise FileLayoutError(f"{path.name} is {header.PhotometricInterpretation}.", "grey images (MONOCHROME2)")
-    for name, part in (("ImagePositionPatient", where), ("ImageOrientationPatient", where), ("PixelSpacing", sizes)):
-        if part.get(name) is None:
-            raise FileLayoutError(f"{path.name} does not say its {name}.", "images of a scanner, with their geometry")
-    return {
-        "rows": int(header.Rows),
-        "columns": int(header.Columns),
-        "position": _parse_numbers(where.ImagePositionPatient, 3),
-        "orientation": _parse_numbers(where.ImageOrientationPatient, 6),
-        "spacing": _parse_numbers(sizes.PixelSpacing, 2),
-        "thickness": _parse_number(sizes.get("SliceThickness")),
-        "between": _parse_number(sizes.get("SpacingBetweenSlices")),
-    }
-
-
 def _parse_numbers(values: Any, n: int) -> tuple[float, ...]:
-    found = tuple(float(v) for v in values)
-    if len(found) != n or not np.isfinite(found).all():
-        raise ValueError(f"{found}, expected {n} numbers")
-    return found
+    numbers = tuple(float(v) for v in values)
+    if len(numbers) != n or not np.isfinite(numbers).all():
+        raise ValueError(f"{numbers}, expected {n} numbers")
+    return numbers
 
 
 def _parse_number(value: Any) -> float | None:
     return None if value is None or value == "" else _parse_numbers([value], 1)[0]
 
 
-MAX_UNEVEN = 0.02
-"""Share of the slice distance by which distances may differ."""
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-
-
 def read_dicom(
     paths: Sequence[Path], *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
 ) -> xr.Dataset:
-    """The cine in DICOM files as a dataset of the cine model.
+    """Read the cine in DICOM files as a dataset of the cine model.
 
     Images are sorted by their position along the stack's normal and by trigger time (else temporal position,
-    else instance number); every slice must have the same number of frames, each once. Slices count with their
-    distance, not their thickness. Parameters as for :func:`mousecmr_data.formats.nifti.read_nifti`.
+    else instance number); every slice must have the same number of frames, each once. The z spacing is the
+    distance between slices, not their thickness. Parameters as for :func:`mousecmr_data.formats.nifti.read_nifti`.
 
     Raises :class:`FileLayoutError` (no image, geometry missing or not one stack, a frame missing or twice),
-    :class:`UnitsError`.
+    :class:`~mousecmr_data.errors.UnitsError`.
     """
     stack, header = sort_planes(paths)
     first = stack[0][0]
-    z, source, notes = _find_slice_distance(stack)
-    steps = (z, *first.spacing) if spacing is None else tuple(float(v) for v in spacing)
-    if len(steps) != 3:
-        raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", SPACING_HINT)
-    times = _average_times(stack, notes)
-    step = float(np.diff(times).mean()) if times is not None else None
-    if frame_time_ms is not None:
-        step, time_source = frame_time_ms, "given by the caller"
-    elif step is not None:
-        time_source = "the header (trigger time)"
+    if len(stack) > 1:
+        source = "the header (positions)"
+        z, notes = find_slice_distance(
+            first.path.parent.name, [frames[0].depth for frames in stack], first.thickness or None
+        )
     else:
-        step, time_source = _find_frame_time(header)
+        source = "the header (one slice: its thickness)"
+        z, notes = abs(first.between or first.thickness or 0.0), []
+    zyx, spacing_source = prefer_given(spacing, (z, *first.spacing), source)
+    step, time_source = _find_frame_time(stack, header, frame_time_ms, notes)
     grid = _make_grid(stack, z, step or 0.0)
     rate = _read_heart_rate(header)
     return build_scan(
         grid.to_model(_read_pixels(stack)),
-        (steps[0], steps[1], steps[2]),
-        source if spacing is None else "given by the caller",
+        zyx,
+        spacing_source,
         step,
         time_source,
         grid,
@@ -278,93 +267,73 @@ def read_dicom(
 
 
 def sort_planes(paths: Sequence[Path]) -> tuple[list[list[DicomPlane]], Any]:
-    """Planes as [slice][frame], and the header of the first file."""
+    """Return the planes as [slice][frame], and the header of the first file."""
     if not paths:
         raise MissingDataError("There is no DICOM file.", "one or more")
-    every: list[DicomPlane] = []
-    headers = []
-    for path in paths:
-        found, header = read_planes(path)
-        every += found
-        headers.append(header)
-    who = paths[0].parent.name
-    kinds = sorted({p.geometry for p in every}, key=str)
-    if len(kinds) > 1:
+    files = [read_planes(path) for path in paths]
+    planes = [plane for in_file, _ in files for plane in in_file]
+    folder = paths[0].parent.name
+    geometries = {p.geometry for p in planes}
+    if len(geometries) > 1:
         raise FileLayoutError(
-            f"The images in {who} have {len(kinds)} different sizes, directions or pixel spacings.",
+            f"The images in {folder} have {len(geometries)} different sizes, directions or pixel spacings.",
             "one stack",
             "give the files of one series",
         )
-    by_depth: dict[int, list[DicomPlane]] = {}
-    for plane in sorted(every, key=lambda p: p.depth):
-        last = max(by_depth, default=None)
-        same = last is not None and plane.depth - by_depth[last][0].depth < TOLERANCE_MM
-        by_depth.setdefault(last if same and last is not None else len(by_depth), []).append(plane)
-    stack = [_sort_by_time(found) for found in by_depth.values()]
+    slices: list[list[DicomPlane]] = []
+    for plane in sorted(planes, key=lambda p: p.depth):
+        if slices and plane.depth - slices[-1][0].depth < TOLERANCE_MM:
+            slices[-1].append(plane)
+        else:
+            slices.append([plane])
+    stack = [_sort_by_time(frames) for frames in slices]
     counts = [len(s) for s in stack]
     if len(set(counts)) > 1:
         usual = max(set(counts), key=counts.count)
         odd = [f"slice {k} has {n}" for k, n in enumerate(counts) if n != usual]
         raise FileLayoutError(
-            f"The images in {who} are no grid of slices and frames: most slices have {usual} frames, "
+            f"The images in {folder} are not a complete grid of slices and frames: most slices have {usual} frames, "
             f"{', '.join(odd[:5])}.",
             "every slice in every frame, once",
             "look for files that are missing or belong to another series",
         )
-    return stack, headers[0]
+    return stack, files[0][1]
 
 
-def _sort_by_time(found: list[DicomPlane]) -> list[DicomPlane]:
-    """The planes of a slice, sorted by time; the same time twice is an error."""
-    times = [p.trigger_ms for p in found]
-    timed = all(t is not None for t in times) and (len(set(times)) > 1 or len(found) == 1)
-    keys = [p.trigger_ms if timed else p.order for p in found]
-    if len(set(keys)) < len(found):
+def _sort_by_time(frames: list[DicomPlane]) -> list[DicomPlane]:
+    """Sort the planes of a slice by time; the same time twice is an error."""
+    times = [p.trigger_ms for p in frames]
+    timed = all(t is not None for t in times) and (len(set(times)) > 1 or len(frames) == 1)
+    keys = [p.trigger_ms if timed else p.order for p in frames]
+    if len(set(keys)) < len(frames):
         twice = next(k for k in keys if keys.count(k) > 1)
         what = f"trigger time {twice:g} ms" if timed else f"temporal position {twice}"
         raise FileLayoutError(
-            f"{found[0].path.name}: two images at the same position ({found[0].depth:g} mm) have the same {what}.",
+            f"{frames[0].path.name}: two images at the same position ({frames[0].depth:g} mm) have the same {what}.",
             "each slice once in each frame",
-            "look for files that are there twice or belong to another series",
+            "look for files that are duplicates or belong to another series",
         )
-    return [p for _, p in sorted(zip(keys, found, strict=True), key=lambda pair: float(pair[0] or 0.0))]
+    return [p for _, p in sorted(zip(keys, frames, strict=True), key=lambda pair: float(pair[0] or 0.0))]
 
 
-def _average_times(stack: list[list[DicomPlane]], notes: list[str]) -> NDArray[np.float64] | None:
-    """Times (frame,) in ms, averaged over slices; None where the files do not say."""
-    if len(stack[0]) < 2 or any(p.trigger_ms is None for s in stack for p in s):
-        return None
-    times = np.array([[p.trigger_ms for p in s] for s in stack], float)
-    mean: NDArray[np.float64] = times.mean(axis=0)
-    step = float(np.diff(mean).mean())
-    if step <= 0:
-        return None
-    if (apart := float(np.ptp(times, axis=0).max())) > 0.5 * step:
-        notes.append(f"Frames of different slices lie up to {apart:.1f} ms apart.")
-    if (uneven := float(np.ptp(np.diff(mean)))) > 0.5 * step:
-        notes.append(f"Frames are not evenly spaced in time (by {uneven:.1f} ms).")
-    return mean
-
-
-def _find_slice_distance(stack: list[list[DicomPlane]]) -> tuple[float, str, list[str]]:
-    """Distance of slices in mm (0 where the files do not say), its source, and notes."""
-    first = stack[0][0]
-    if len(stack) == 1:
-        stated = first.between or first.thickness or 0.0
-        return abs(stated), "the header (one slice: its thickness)", []
-    steps = np.diff([s[0].depth for s in stack])
-    if np.ptp(steps) > MAX_UNEVEN * np.median(steps):
-        at = int(np.argmax(steps))
-        raise FileLayoutError(
-            f"Slices are {np.median(steps):.3g} mm apart, but slices {at} and {at + 1} {steps[at]:.3g} mm.",
-            "evenly spaced slices",
-            "look for slices that are missing or belong to another series",
-        )
-    distance = float(np.mean(steps))
-    notes = []
-    if first.thickness and abs(first.thickness - distance) > MAX_UNEVEN * distance:
-        notes.append(f"Slices are {first.thickness:g} mm thick and {distance:.3g} mm apart: volumes use the distance.")
-    return distance, "the header (positions)", notes
+def _find_frame_time(
+    stack: list[list[DicomPlane]], header: Any, given: float | None, notes: list[str]
+) -> tuple[float | None, str]:
+    """Return the time between frames in ms and its source, ``given`` first; add notes on uneven trigger times."""
+    times = np.array([[p.trigger_ms for p in s] for s in stack], float)  # (slice, frame); NaN if not stated
+    steps = np.diff(times.mean(axis=0))
+    step = float(steps.mean()) if steps.size else 0.0
+    if step > 0:
+        if (apart := float(np.ptp(times, axis=0).max())) > 0.5 * step:
+            notes.append(f"Frames of different slices lie up to {apart:.1f} ms apart.")
+        if (uneven := float(np.ptp(steps))) > 0.5 * step:
+            notes.append(f"Frames are not evenly spaced in time (by {uneven:.1f} ms).")
+    if given is not None or step > 0:
+        return prefer_given(given, step, "the header (trigger time)")
+    for name in ("TemporalResolution", "FrameTime"):
+        if value := header.get(name):
+            return float(value), f"the header ({name})"
+    return None, ""
 
 
 def _make_grid(stack: list[list[DicomPlane]], distance: float, step: float) -> FileGrid:
@@ -380,32 +349,30 @@ def _make_grid(stack: list[list[DicomPlane]], distance: float, step: float) -> F
     affine[:3, 3] = LPS_TO_RAS @ np.asarray(first.position)
     letters, flipped = orient_axes(affine, 2, oriented=True)
     shape = (first.columns, first.rows, len(stack), len(stack[0]))
-    return FileGrid(
-        shape, letters + AXIS_LETTERS[3], flipped, tuple(tuple(r) for r in affine.tolist()), "mm", "msec", step, True
-    )
+    return FileGrid(shape, letters + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step, oriented=True)
 
 
 def _read_pixels(stack: list[list[DicomPlane]]) -> NDArray[Any]:
-    """All pixels (column, row, slice, frame), each file read once."""
+    """Read all pixels (column, row, slice, frame), each file once."""
     first = stack[0][0]
     shape = (len(stack[0]), len(stack), first.rows, first.columns)
     check_array_size(first.path.parent.name, shape, 8)
     scaled = any((p.slope, p.intercept) != (1.0, 0.0) for s in stack for p in s)
     array = np.empty(shape, np.float32 if scaled else np.int32)
-    wanted: dict[Path, list[tuple[int, int, DicomPlane]]] = {}
-    for z, found in enumerate(stack):
-        for t, plane in enumerate(found):
-            wanted.setdefault(plane.path, []).append((t, z, plane))
-    for path, here in wanted.items():
+    by_file: dict[Path, list[tuple[int, int, DicomPlane]]] = {}
+    for z, frames in enumerate(stack):
+        for t, plane in enumerate(frames):
+            by_file.setdefault(plane.path, []).append((t, z, plane))
+    for path, planes in by_file.items():
         try:
             with suppress_warnings("pydicom"):
                 pixels = np.asarray(load_dicom(path).pixel_array)
             pixels = pixels.reshape(-1, first.rows, first.columns)
-            for t, z, plane in here:
+            for t, z, plane in planes:
                 array[t, z] = pixels[plane.index] * plane.slope + plane.intercept if scaled else pixels[plane.index]
         except FileLayoutError:
             raise
-        except Exception as e:  # decoders raise what they like
+        except Exception as e:  # decoders can raise anything
             raise FileLayoutError(
                 f"{path.name}: its pixels cannot be read: {type(e).__name__}: {e}",
                 "images that pydicom can decode",
@@ -414,20 +381,11 @@ def _read_pixels(stack: list[list[DicomPlane]]) -> NDArray[Any]:
     return convert_pixels(first.path.name, array).transpose(3, 2, 1, 0)
 
 
-def _find_frame_time(header: Any) -> tuple[float | None, str]:
-    for name in ("TemporalResolution", "FrameTime"):
-        if value := header.get(name):
-            return float(value), f"the header ({name})"
-    return None, ""
-
-
 def _read_heart_rate(header: Any) -> float | None:
-    """Beats a minute, where the header says so."""
-    try:
+    """Return the beats per minute, if the header states them."""
+    with suppress(TypeError, ValueError, ZeroDivisionError):
         if rate := header.get("HeartRate"):
             return float(rate)
         if interval := header.get("NominalInterval"):
             return 60_000.0 / float(interval)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
     return None

@@ -1,4 +1,4 @@
-"""Masks as a DICOM segmentation object (SEG) that refers to the images it was made on."""
+"""Write masks as DICOM segmentation objects (SEG) that refer to the images they were made on."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ CODES = {
     Label.MYOCARDIUM: (("85756007", "SCT", "Tissue"), ("74281007", "SCT", "Myocardium")),
     Label.BLOOD_POOL: (("91720002", "SCT", "Body Substance"), ("87612001", "SCT", "Blood")),
 }
-"""Category and kind of each class (SNOMED CT; the blood is that in the left ventricle)."""
+"""Category and type of each class (SNOMED CT; the blood is that in the left ventricle)."""
 
 
 def write_dicom_seg(
     labels: NDArray[np.uint8], folder: Path, sources: Sequence[Path], like: xr.Dataset, by: str
 ) -> list[Path]:
-    """Write labels (frame, slice, y, x) on ``like``, which was read from the DICOM files ``sources``.
+    """Write labels (frame, slice, y, x) on the grid of ``like``, which was read from the DICOM files ``sources``.
 
-    A file a frame of the cine (``frame_000.dcm``, ...), as DICOM has no place for two masks of one slice in one
-    object; frames without a ventricle have none. Two binary segments, which refer to the images. ``by``: who
-    made them.
+    Returns one file per frame of the cine (``frame_000.dcm``, ...), since an object cannot hold two masks of one
+    slice; frames without a ventricle have no file. Each has two binary segments, which refer to the images. ``by``
+    names the algorithm that made the labels.
     """
     stack, _ = sort_planes(sources)
-    placed = FileGrid.from_json(like).to_file(labels)  # (column, row, slice, frame)
+    on_file_grid = FileGrid.from_dataset(like).to_file(labels)  # (column, row, slice, frame)
     headers = {path: load_dicom(path, pixels=False) for path in dict.fromkeys(p.path for s in stack for p in s)}
     written = []
-    for t in range(placed.shape[3]):
-        masks = np.ascontiguousarray(placed[..., t].transpose(2, 1, 0))
+    for t in range(on_file_grid.shape[3]):
+        masks = np.ascontiguousarray(on_file_grid[..., t].transpose(2, 1, 0))
         if masks.any():
             target = folder / f"frame_{t:03d}.dcm"
             with atomic_path(target) as partial:
-                _make_segmentation(masks, [found[t] for found in stack], headers, by, t).save_as(partial)
+                _make_segmentation(masks, [frames[t] for frames in stack], headers, by, t).save_as(partial)
             written.append(target)
     return written
 
@@ -58,7 +58,7 @@ def write_dicom_seg(
 def _make_segmentation(
     masks: NDArray[np.uint8], planes: Sequence[DicomPlane], headers: dict[Path, Any], by: str, t: int
 ) -> Any:
-    """The segmentation of one frame: masks (slice, row, column) and the planes they lie on."""
+    """Make the segmentation of one frame from masks (slice, row, column) and their planes."""
     first = planes[0]
     z = abs(planes[1].depth - first.depth) if len(planes) > 1 else first.thickness or 1.0
     with suppress_warnings("highdicom"):
@@ -84,12 +84,12 @@ def _make_segmentation(
 
 
 def _describe_segment(label: Label, by: str) -> Any:
-    category, kind = (hd.sr.CodedConcept(*code) for code in CODES[label])
+    category, property_type = (hd.sr.CodedConcept(*code) for code in CODES[label])
     return hd.seg.SegmentDescription(
         segment_number=int(label),
         segment_label=MEANINGS[label],
         segmented_property_category=category,
-        segmented_property_type=kind,
+        segmented_property_type=property_type,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=by[:64],

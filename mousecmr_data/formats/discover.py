@@ -1,4 +1,4 @@
-"""What a file or folder holds: mice, each in the files of one format."""
+"""Find the mice in files, folders and archives, each with its files and their format."""
 
 from __future__ import annotations
 
@@ -16,24 +16,31 @@ from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
 
 FormatName = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
 
-NIFTI_SUFFIXES, HDF5_SUFFIXES, FDF_SUFFIXES = (".nii", ".nii.gz"), (".h5", ".hdf5"), (".fdf",)
-DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
+SUFFIXES: dict[FormatName, tuple[str, ...]] = {
+    "NIfTI": (".nii", ".nii.gz"),
+    "HDF5": (".h5", ".hdf5"),
+    "FDF": (".fdf",),
+    "DICOM": (".dcm", ".ima", ".dicom"),
+}
+BRUKER_NAME = "2dseq"
 READABLE_FORMATS = (
     "NIfTI (.nii, .nii.gz), DICOM, Bruker (2dseq with visu_pars), Agilent FDF (.fdf), or HDF5 of the dataset's layout"
 )
 MASK_NAMES = re.compile(r"[_-](masks?|seg|segmentation|labels?)\.nii(\.gz)?$", re.IGNORECASE)
-"""Names of files that hold masks: left out where a folder is searched."""
+"""Names of files that hold masks: left out when a folder is searched."""
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+
+_ScanFiles = tuple[FormatName, tuple[Path, ...]]
 
 
 @dataclass(frozen=True)
 class FoundScan:
-    """A mouse that was found, not yet read."""
+    """A mouse that was found but not read yet."""
 
     name: str
     kind: FormatName
     paths: tuple[Path, ...]
-    """Its files; of Bruker, the ``2dseq`` alone."""
+    """Its files; for Bruker, only the ``2dseq``."""
 
     @property
     def size(self) -> int:
@@ -42,56 +49,55 @@ class FoundScan:
 
 
 def find_scans(path: Path) -> list[FoundScan]:
-    """The mice in ``path``: a file, or a folder that is searched to its depths (links are not followed).
+    """Return the mice in ``path``: a file, or a folder with all its subfolders (links are not followed).
 
-    Raises :class:`MissingDataError` (nothing there) and :class:`FileLayoutError` (nothing that is known).
+    Raises :class:`MissingDataError` (``path`` does not exist) and :class:`FileLayoutError` (no known format).
     """
     if not path.exists():
         raise MissingDataError(f"There is no file or folder {path}.", READABLE_FORMATS)
-    found = list(_find_in_folder(path)) if path.is_dir() else list(_find_in_file(path))
-    if not found:
-        some = ", ".join(sorted(p.name for p in _list_files(path))[:5]) if path.is_dir() else path.name
-        raise FileLayoutError(f"{path.name} holds nothing that can be read: {some or 'no file'}.", READABLE_FORMATS)
-    return _name_scans(found, path)
+    scans: list[_ScanFiles]
+    if path.is_dir():
+        scans = list(_find_in_folder(path))
+    else:
+        kind = _detect_format(path)
+        scans = [(kind, (path,))] if kind else []
+    if not scans:
+        names = ", ".join(sorted(p.name for p in _list_files(path))[:5]) if path.is_dir() else path.name
+        raise FileLayoutError(f"{path.name} holds nothing that can be read: {names or 'no file'}.", READABLE_FORMATS)
+    return _name_scans(scans, path)
 
 
-def _find_in_file(path: Path) -> Iterator[tuple[FormatName, tuple[Path, ...]]]:
+def _detect_format(path: Path) -> FormatName | None:
     name = path.name.lower()
-    if name.endswith(NIFTI_SUFFIXES):
-        yield "NIfTI", (path,)
-    elif name.endswith(HDF5_SUFFIXES):
-        yield "HDF5", (path,)
-    elif name.endswith(FDF_SUFFIXES):
-        yield "FDF", (path,)
-    elif name == "2dseq":
-        yield "Bruker", (path,)
-    elif name.endswith(DICOM_SUFFIXES) or is_dicom(path):
-        yield "DICOM", (path,)
+    if name == BRUKER_NAME:
+        return "Bruker"
+    for kind, suffixes in SUFFIXES.items():
+        if name.endswith(suffixes):
+            return kind
+    return "DICOM" if is_dicom(path) else None
 
 
-def _find_in_folder(folder: Path) -> Iterator[tuple[FormatName, tuple[Path, ...]]]:
+def _find_in_folder(folder: Path) -> Iterator[_ScanFiles]:
     by_folder: dict[Path, list[Path]] = {}
     for path in _list_files(folder):
         by_folder.setdefault(path.parent, []).append(path)
     dicom: list[Path] = []
     for parent in sorted(by_folder):
-        files = sorted(by_folder[parent])
-        names = {f.name for f in files}
-        if "2dseq" in names:
-            yield "Bruker", (parent / "2dseq",)
+        if parent / BRUKER_NAME in by_folder[parent]:
+            yield "Bruker", (parent / BRUKER_NAME,)
             continue
-        lower = {f: f.name.lower() for f in files}
-        if fdf := [f for f in files if lower[f].endswith(FDF_SUFFIXES)]:
+        files: dict[FormatName | None, list[Path]] = {}
+        for path in sorted(by_folder[parent]):
+            files.setdefault(_detect_format(path), []).append(path)
+        if fdf := files.get("FDF"):
             yield "FDF", tuple(fdf)
-        yield from (("HDF5", (f,)) for f in files if lower[f].endswith(HDF5_SUFFIXES))
-        if nifti := [f for f in files if lower[f].endswith(NIFTI_SUFFIXES) and not MASK_NAMES.search(f.name)]:
+        for path in files.get("HDF5", ()):
+            yield "HDF5", (path,)
+        if nifti := [path for path in files.get("NIfTI", ()) if not MASK_NAMES.search(path.name)]:
             from mousecmr_data.formats.nifti import group_nifti_files
 
             yield from (("NIfTI", group) for group in group_nifti_files(nifti))
-        known = (*FDF_SUFFIXES, *HDF5_SUFFIXES, *NIFTI_SUFFIXES)
-        dicom += [
-            f for f in files if not lower[f].endswith(known) and (lower[f].endswith(DICOM_SUFFIXES) or is_dicom(f))
-        ]
+        dicom += files.get("DICOM", [])
     if dicom:
         from mousecmr_data.formats.dicom import group_dicom_files
 
@@ -99,7 +105,7 @@ def _find_in_folder(folder: Path) -> Iterator[tuple[FormatName, tuple[Path, ...]
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file has DICOM's magic letters."""
+    """Return whether the file has DICOM's magic letters."""
     try:
         with path.open("rb") as f:
             return f.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
@@ -108,7 +114,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _list_files(folder: Path) -> Iterator[Path]:
-    """All plain files below ``folder``, hidden ones and links left out."""
+    """Yield all plain files below ``folder``, without hidden ones and links."""
     n = 0
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(d for d in folders if not d.startswith((".", "__MACOSX")))
@@ -122,39 +128,35 @@ def _list_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _name_scans(found: Sequence[tuple[FormatName, tuple[Path, ...]]], base: Path) -> list[FoundScan]:
-    """Names from the paths: of a mouse alone that of ``base``, else the way to it."""
+def _name_scans(scans: Sequence[_ScanFiles], base: Path) -> list[FoundScan]:
+    """Name the mice by their paths: ``base.name`` for one mouse, else the path relative to ``base``."""
     names = [
-        base.name if len(found) == 1 else "_".join((p[0] if len(p) == 1 else p[0].parent).relative_to(base).parts)
-        for _, p in found
+        base.name if len(scans) == 1 else "_".join((p[0] if len(p) == 1 else p[0].parent).relative_to(base).parts)
+        for _, p in scans
     ]
-    return [
-        FoundScan(n, kind, paths) for n, (kind, paths) in zip(make_unique(map(clean_name, names)), found, strict=True)
-    ]
+    unique = make_unique(map(clean_name, names))
+    return [FoundScan(name, kind, paths) for name, (kind, paths) in zip(unique, scans, strict=True)]
 
 
 def clean_name(name: str) -> str:
-    """A name that can be a folder's: without the endings of image files, letters of any file system."""
+    """Return ``name`` as a folder name: without endings of image files, with characters valid in any file system."""
     name = re.sub(r"(\.nii)?\.gz$|\.(nii|h5|hdf5|dcm|ima|fdf|img|zip)$", "", name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:80] or "mouse"
 
 
 def make_unique(names: Iterable[str]) -> list[str]:
-    """Names with a number behind those that came before."""
-    seen: dict[str, int] = {}
-    out = []
+    """Append a number to each name that occurred before."""
+    counts: dict[str, int] = {}
+    unique = []
     for name in names:
-        seen[name.lower()] = seen.get(name.lower(), 0) + 1
-        out.append(name if seen[name.lower()] == 1 else f"{name}_{seen[name.lower()]}")
-    return out
-
-
-# Inputs of a job: files, folders and archives.
+        n = counts[name.lower()] = counts.get(name.lower(), 0) + 1
+        unique.append(name if n == 1 else f"{name}_{n}")
+    return unique
 
 
 @dataclass(frozen=True)
 class RefusedInput:
-    """An input, or an archive in one, that could not even be looked into."""
+    """An input, or an archive in one, that could not be searched."""
 
     name: str
     error: MouseCMRError
@@ -165,27 +167,30 @@ class RefusedInput:
 def collect_inputs(
     inputs: Sequence[Path], scratch: Path | None = None
 ) -> Iterator[tuple[list[FoundScan], list[RefusedInput]]]:
-    """The mice in ``inputs`` (files, folders, zip archives; archives in folders too), and what was refused.
+    """Yield the mice in ``inputs`` (files, folders, zip archives; archives in folders too), and the refused inputs.
 
-    Archives are unpacked into a folder below ``scratch`` (default: the system's place for temporary files),
-    which is removed at the end of the block.
+    Archives are unpacked into a folder below ``scratch`` (default: the system's temporary folder), which is removed
+    at the end of the block.
     """
-    with tempfile.TemporaryDirectory(prefix="mousecmr-", dir=scratch) as place:
-        every = [one for k, path in enumerate(inputs) for one in _find_in_path(path, Path(place) / str(k))]
-        named = [replace(one, name=n) for one, n in zip(every, make_unique(o.name for o in every), strict=True)]
+    with tempfile.TemporaryDirectory(prefix="mousecmr-", dir=scratch) as temporary:
+        items = [item for k, path in enumerate(inputs) for item in _find_in_path(path, Path(temporary) / str(k))]
+        unique = make_unique(item.name for item in items)
+        named = [replace(item, name=name) for item, name in zip(items, unique, strict=True)]
         refused = [replace(r, error=rename_in_error(r.error, scratch)) for r in named if isinstance(r, RefusedInput)]
-        yield [f for f in named if isinstance(f, FoundScan)], refused
+        yield [item for item in named if isinstance(item, FoundScan)], refused
 
 
 def hide_temporary_paths(text: str, folder: Path | None = None) -> str:
-    """``text`` with a user's own names in place of where archives were unpacked, or uploads lie, below ``folder``
-    (default: the system's place for temporary files)."""
+    """Remove the paths below ``folder`` to which archives were unpacked, or uploads written, from ``text``.
+
+    The user's own names remain. ``folder`` defaults to the system's temporary folder.
+    """
     inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
     return re.sub(re.escape(str(folder or tempfile.gettempdir())) + inner, "", text)
 
 
 def rename_in_error(error: MouseCMRError, folder: Path | None = None) -> MouseCMRError:
-    """``error`` with all its sentences as :func:`without_folder` says them."""
+    """Return ``error`` with :func:`hide_temporary_paths` applied to all its sentences."""
     rest = (text and hide_temporary_paths(text, folder) for text in (error.expected, error.next_step))
     return type(error)(hide_temporary_paths(error.found, folder), *rest)
 
@@ -194,17 +199,19 @@ def _find_in_path(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInpu
     if not path.is_dir():
         yield from _try_find(path, scratch)
         return
-    inner = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
+    archives = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
     outside = list(_try_find(path, scratch))
-    if not inner or isinstance(outside[0], FoundScan):
+    if not archives or isinstance(outside[0], FoundScan):
         yield from outside
-    for k, one in enumerate(inner):
-        yield from _try_find(one, scratch / str(k))
+    for k, archive in enumerate(archives):
+        yield from _try_find(archive, scratch / str(k))
 
 
 def _try_find(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInput]:
-    """The mice in a file, in a folder outside its archives, or in an archive, which keeps its name where it is
-    unpacked: a mouse alone in it is called so."""
+    """Yield the mice in a file, in a folder outside its archives, or in an archive.
+
+    An archive is unpacked under its own name, since a mouse alone in it gets that name.
+    """
     try:
         packed = path.suffix.lower() == ".zip" and not path.is_dir()
         yield from find_scans(unpack_archive(path, scratch / path.name) if packed else path)

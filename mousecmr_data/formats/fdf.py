@@ -1,4 +1,4 @@
-"""Agilent (Varian) FDF: a folder of ``.fdf`` files, one image each, with ``procpar`` beside them.
+"""Read Agilent (Varian) FDF: a folder of ``.fdf`` files, one image each, with ``procpar`` beside them.
 
 A file is a text of C declarations (``float  matrix[] = {128, 128};``), a zero byte, and the pixels at its end,
 the first dimension of ``matrix`` running fastest. Lengths are in cm. Source: VnmrJ User Programming, "FDF".
@@ -17,15 +17,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
-from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid
-
-# MERGED formats.fdf: Agilent (Varian) ``procpar``: the parameters of an acquisition, as a table of names.
-#
-# A parameter takes three lines or more: its name and ten numbers about it (the third is its basic type: 1 real,
-# 2 string); the number of values and the values (strings in quotes, one a line from the second on); the number of
-# values that are allowed and these. Source: VnmrJ User Programming, "Format of a stored parameter".
-
+from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, find_slice_distance, prefer_given
+from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, to_rows
 
 MAX_PROCPAR_BYTES = 16 * 1024**2
 """A procpar has some 100 kB."""
@@ -33,18 +26,29 @@ PROCPAR_FIELDS = 11
 PROCPAR_REAL = 1
 ProcparValues = tuple[float, ...] | tuple[str, ...]
 
+MM_IN_CM = 10.0
+MAX_HEADER = 64 * 1024
+MAGIC = b"#!/usr/local/fdf/startup"
+TYPES = {("float", 32): "f4", ("double", 64): "f8", ("short", 16): "i2", ("integer", 16): "i2", ("integer", 32): "i4"}
+"""NumPy's name of (storage, bits)."""
+_DECLARATION = re.compile(r"^\s*(?:float|int|char)\s*\*?\s*(\w+)\s*(\[\s*\])?\s*=\s*(.*?)\s*;", re.MULTILINE)
+
 
 def read_procpar(path: Path) -> dict[str, ProcparValues]:
-    """Parameters by name: real ones as numbers, others as text.
+    """Read the parameters of an acquisition by name: real ones as numbers, others as text.
 
-    Raises :class:`MissingDataError`, and :class:`FileLayoutError` where the file does not follow the format.
+    A parameter takes three lines or more: its name and ten numbers about it (the second is its basic type: 1 real,
+    2 string); the number of values and the values (strings in quotes, one per line from the second on); the number of
+    allowed values and these. Source: VnmrJ User Programming, "Format of a stored parameter".
+
+    Raises :class:`MissingDataError`, and :class:`FileLayoutError` if the file does not follow the format.
     """
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "procpar beside the .fdf files")
     if path.stat().st_size > MAX_PROCPAR_BYTES:
         raise FileLayoutError(f"{path.name} has {path.stat().st_size:,} bytes.", f"at most {MAX_PROCPAR_BYTES:,}")
     lines = iter(path.read_text(encoding="latin-1").splitlines())
-    found: dict[str, ProcparValues] = {}
+    parameters: dict[str, ProcparValues] = {}
     for line in lines:
         head = line.split()
         if not head:
@@ -54,30 +58,22 @@ def read_procpar(path: Path) -> dict[str, ProcparValues]:
                 raise ValueError(f"{len(head)} fields instead of {PROCPAR_FIELDS}")
             kind = int(head[2])
             number, *rest = next(lines).split(maxsplit=1)
+            values: ProcparValues
             if kind == PROCPAR_REAL:
-                found[head[0]] = tuple(float(v) for v in "".join(rest).split())
-                if len(found[head[0]]) != int(number):
-                    raise ValueError(f"{len(found[head[0]])} values instead of {number}")
+                values = tuple(float(v) for v in "".join(rest).split())
+                if len(values) != int(number):
+                    raise ValueError(f"{len(values)} values instead of {number}")
             else:
                 more = [next(lines) for _ in range(int(number) - 1)]
-                found[head[0]] = tuple(v.strip().strip('"') for v in ("".join(rest), *more))
-            next(lines)  # what is allowed
+                values = tuple(v.strip().strip('"') for v in ("".join(rest), *more))
+            parameters[head[0]] = values
+            next(lines)  # the allowed values
         except (ValueError, StopIteration) as e:
             raise FileLayoutError(
-                f"{path.name} is damaged or no procpar, at {head[0][:40]!r}: {e or 'it ends too early'}",
+                f"{path.name} is damaged or not a procpar, at {head[0][:40]!r}: {e or 'it ends too early'}",
                 "Agilent's parameter file",
             ) from e
-    return found
-
-
-MM_IN_CM = 10.0
-MAX_HEADER = 64 * 1024
-MAGIC = b"#!/usr/local/fdf/startup"
-TYPES = {("float", 32): "f4", ("double", 64): "f8", ("short", 16): "i2", ("integer", 16): "i2", ("integer", 32): "i4"}
-"""NumPy's name of (storage, bits)."""
-MAX_UNEVEN = 0.02
-"""Share of the slice distance by which distances may differ."""
-_DECLARATION = re.compile(r"^\s*(?:float|int|char)\s*\*?\s*(\w+)\s*(\[\s*\])?\s*=\s*(.*?)\s*;", re.MULTILINE)
+    return parameters
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class FdfImage:
     dtype: np.dtype[Any]
     slice_no: int
     frame: tuple[int, ...]
-    """What orders the frames of a slice: (image or array index, echo)."""
+    """Sorting key of the frames of a slice: (image or array index, echo)."""
     depth: float
     thickness: float
     gap: float
@@ -102,7 +98,7 @@ class FdfImage:
 def read_fdf(
     paths: Sequence[Path], *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
 ) -> xr.Dataset:
-    """The cine in FDF files (of one folder, in any order) as a dataset of the cine model.
+    """Read the cine in FDF files (of one folder, in any order) as a dataset of the cine model.
 
     Slices are sorted by position; frames by image and echo number; each slice must have each frame once. The time
     between frames is TR (the header's, else procpar's), if that can be a mouse's. Orientation is not used: images
@@ -116,33 +112,29 @@ def read_fdf(
         if len({getattr(i, what) for i in images}) > 1:
             raise FileLayoutError(f"The images in {folder.name} differ in their {what}.", "one scan", "one .img folder")
     stack = _sort_stack(images, folder.name)
-    thickness, notes = _find_slice_distance(stack, folder.name)
     first = stack[0][0]
+    positions = [frames[0].depth for frames in stack]
+    if len(set(positions)) > 1:
+        distance, notes = find_slice_distance(folder.name, positions, first.thickness)
+    elif len(stack) > 1:
+        distance = first.thickness + first.gap
+        notes = ["Slices have no positions: taken in the order of their numbers."]
+    else:
+        distance, notes = first.thickness, []
     check_array_size(folder.name, (len(stack[0]), len(stack), *first.shape), first.dtype.itemsize)
-    array = np.stack(
-        [np.stack([_read_pixels(i) for i in found]) for found in stack], axis=1
-    )  # (frame, slice, row, column)
-    steps = (thickness, *first.spacing) if spacing is None else tuple(float(v) for v in spacing)
-    step, source = frame_time_ms, "given by the caller"
+    array = np.stack([np.stack([_read_pixels(i) for i in frames]) for frames in stack], axis=1)
+    zyx, spacing_source = prefer_given(spacing, (distance, *first.spacing), "the header (span, location)")
+    step, time_source = prefer_given(frame_time_ms, None, "")
     if step is None and len(stack[0]) > 1:
-        step, source = _find_frame_time(first, folder)
-    n_frames, n_slices, rows, columns = array.shape
-    affine = np.diag([first.spacing[1], first.spacing[0], thickness or 1.0, 1.0]).tolist()
-    grid = FileGrid(
-        (columns, rows, n_slices, n_frames),
-        AXIS_LETTERS,
-        "",
-        tuple(tuple(r) for r in affine),
-        "mm",
-        "msec",
-        step or 0.0,
-    )
+        step, time_source = _find_frame_time(first, folder)
+    affine = np.diag([first.spacing[1], first.spacing[0], distance or 1.0, 1.0])
+    grid = FileGrid(array.shape[::-1], AXIS_LETTERS, "", to_rows(affine), "mm", "msec", step or 0.0)
     return build_scan(
-        convert_pixels(folder.name, array),
-        (steps[0], steps[1], steps[2]),
-        "the header (span, location)" if spacing is None else "given by the caller",
+        convert_pixels(folder.name, array),  # (frame, slice, row, column)
+        zyx,
+        spacing_source,
         step,
-        source,
+        time_source,
         grid,
         notes,
         mouse=folder.name,
@@ -152,17 +144,18 @@ def read_fdf(
 
 
 def read_fdf_header(path: Path) -> FdfImage:
-    """The header of one file. Raises :class:`FileLayoutError` where it is damaged or of another rank than 2."""
+    """Read the header of one file. Raises :class:`FileLayoutError` if it is damaged or of another rank than 2."""
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "an .fdf file")
     with path.open("rb") as f:
         raw = f.read(MAX_HEADER)
     end = raw.find(b"\0")
     if not raw.startswith(MAGIC) or end < 0:
-        raise FileLayoutError(f"{path.name} is no FDF file.", f"a file that begins with {MAGIC.decode()}")
-    fields: dict[str, list[str]] = {}
-    for name, _, value in _DECLARATION.findall(raw[:end].decode("latin-1")):
-        fields[name] = [v.strip().strip('"') for v in value.strip("{} ").split(",")]
+        raise FileLayoutError(f"{path.name} is not an FDF file.", f"a file that begins with {MAGIC.decode()}")
+    fields = {
+        name: [v.strip().strip('"') for v in value.strip("{} ").split(",")]
+        for name, _, value in _DECLARATION.findall(raw[:end].decode("latin-1"))
+    }
     try:
         return _parse_header(path, fields, end)
     except MouseCMRError:
@@ -174,7 +167,9 @@ def read_fdf_header(path: Path) -> FdfImage:
 
 
 def _parse_header(path: Path, fields: dict[str, list[str]], end: int) -> FdfImage:
-    def number(name: str, k: int = 0) -> float:
+    def number(name: str, k: int = 0, default: float | None = None) -> float:
+        if default is not None and name not in fields:
+            return default
         value = float(fields[name][k])
         if not np.isfinite(value):
             raise ValueError(f"{name} = {value}")
@@ -188,8 +183,7 @@ def _parse_header(path: Path, fields: dict[str, list[str]], end: int) -> FdfImag
     storage = (fields["storage"][0], int(number("bits")))
     if storage not in TYPES:
         raise FileLayoutError(f"{path.name} stores {storage[0]} of {storage[1]} bits.", "float, double, short, integer")
-    big = int(number("bigendian")) if "bigendian" in fields else 1
-    dtype = np.dtype((">" if big else "<") + TYPES[storage])
+    dtype = np.dtype((">" if int(number("bigendian", default=1)) else "<") + TYPES[storage])
     columns, rows = int(number("matrix", 0)), int(number("matrix", 1))
     check_array_size(path.name, (rows, columns), dtype.itemsize)
     if path.stat().st_size - end - 1 < rows * columns * dtype.itemsize:
@@ -197,57 +191,39 @@ def _parse_header(path: Path, fields: dict[str, list[str]], end: int) -> FdfImag
             f"{path.name} ends too early: {path.stat().st_size - end - 1} bytes of pixels.",
             f"{rows} × {columns} × {dtype.itemsize} bytes",
         )
-    image = next((int(number(n)) for n in ("array_index", "image") if n in fields), 1)
+    image = int(number("array_index" if "array_index" in fields else "image", default=1))
     return FdfImage(
         path,
         (rows, columns),
         (MM_IN_CM * number("span", 1) / rows, MM_IN_CM * number("span", 0) / columns),
         dtype,
-        int(number("slice_no")) if "slice_no" in fields else 1,
-        (image, int(number("echo_no")) if "echo_no" in fields else 1),
+        int(number("slice_no", default=1)),
+        (image, int(number("echo_no", default=1))),
         MM_IN_CM * number("location", 2),
         MM_IN_CM * number("roi", 2),
-        MM_IN_CM * number("gap") if "gap" in fields else 0.0,
+        MM_IN_CM * number("gap", default=0.0),
         1000.0 * number("tr") if "tr" in fields else None,
     )
 
 
-def _sort_stack(images: Sequence[FdfImage], who: str) -> list[list[FdfImage]]:
-    """Images as [slice][frame]."""
+def _sort_stack(images: Sequence[FdfImage], name: str) -> list[list[FdfImage]]:
+    """Return images as [slice][frame]."""
     by_slice: dict[tuple[float, int], list[FdfImage]] = {}
     for image in images:
         by_slice.setdefault((round(image.depth, 3), image.slice_no), []).append(image)
     stack = [sorted(by_slice[k], key=lambda i: i.frame) for k in sorted(by_slice)]
-    frames = [tuple(i.frame for i in found) for found in stack]
-    for k, found in enumerate(frames):
-        if len(set(found)) < len(found):
-            raise FileLayoutError(f"{who}: slice {k} has a frame twice.", "each slice once in each frame")
-        if found != frames[0]:
+    keys = [tuple(i.frame for i in frames) for frames in stack]
+    for k, frames in enumerate(keys):
+        if len(set(frames)) < len(frames):
+            raise FileLayoutError(f"{name}: slice {k} has a frame twice.", "each slice once in each frame")
+        if frames != keys[0]:
             raise FileLayoutError(
-                f"{who} is no grid of slices and frames: slice 0 has {len(frames[0])}, slice {k} has {len(found)} "
-                "frames, or others.",
+                f"{name} is not a complete grid of slices and frames: slice 0 has {len(keys[0])}, slice {k} has "
+                f"{len(frames)} frames, or others.",
                 "every slice in every frame, once",
                 "look for files that are missing",
             )
     return stack
-
-
-def _find_slice_distance(stack: list[list[FdfImage]], who: str) -> tuple[float, list[str]]:
-    """Distance of slices in mm, and notes."""
-    first = stack[0][0]
-    if len(stack) == 1:
-        return first.thickness, []
-    steps = np.diff([found[0].depth for found in stack])
-    if not steps.any():
-        return first.thickness + first.gap, ["Slices have no positions: taken in the order of their numbers."]
-    if np.ptp(steps) > MAX_UNEVEN * np.median(steps):
-        raise FileLayoutError(f"{who}: slices are {steps.min():.3g} to {steps.max():.3g} mm apart.", "even distances")
-    distance = float(steps.mean())
-    if abs(distance - first.thickness) > MAX_UNEVEN * distance:
-        return distance, [
-            f"Slices are {first.thickness:g} mm thick and {distance:.3g} mm apart: volumes use the distance."
-        ]
-    return distance, []
 
 
 def _find_frame_time(first: FdfImage, folder: Path) -> tuple[float | None, str]:

@@ -1,6 +1,6 @@
-"""NIfTI: cines read into the model, images and masks written.
+"""Read NIfTI cines into the model, and write images and masks.
 
-An array is (x, y, slice, frame), or any other order that the affine tells; see ``formats.orientation``.
+An array is (x, y, slice, frame), or in any other order that the affine gives; see ``formats.orientation``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data._utils.notices import SYNTHETIC, is_marked_synthetic
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import (
     ArgumentError,
     FileLayoutError,
@@ -25,18 +26,17 @@ from mousecmr_data.errors import (
     MissingDataError,
     MissingExtraError,
     MouseCMRError,
-    UnitsError,
 )
 from mousecmr_data.formats.build import (
     ATTR_FRAME_TIME_KNOWN,
     ATTR_NOTES,
-    SPACING_HINT,
     build_scan,
     check_array_size,
     convert_pixels,
+    prefer_given,
     suppress_warnings,
 )
-from mousecmr_data.formats.orientation import AXIS_LETTERS, MM_PER_UNIT, MS_PER_UNIT, FileGrid, check_axes, orient_axes
+from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes, to_rows
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.variables import DIMS, IMAGE
 
@@ -47,12 +47,15 @@ except ImportError as e:
 
 nib: Any = nibabel
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-"""In a header's description: the images are of the phantom."""
+MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
+MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
 ORIENTED_CODES = (1, 3, 4)
-"""Codes of a form that says how the animal lay: scanner, Talairach, MNI. 0 (none) and 2 (aligned; what nibabel
-writes for an array with an affine) do not."""
+"""Codes of an sform or qform that states the animal's orientation: scanner, Talairach, MNI. 0 (none) and 2 (aligned;
+what nibabel writes for an array with an affine) do not."""
 MAX_SHEAR = 0.02
-"""Cosine between axes from which a grid is not rectangular."""
+"""Cosine between axes above which a grid is not rectangular."""
+TOLERANCE_MM = 1e-3
+"""Affines of files are compared after rounding to this."""
 
 
 def read_nifti(
@@ -62,13 +65,13 @@ def read_nifti(
     axes: str | None = None,
     frame_time_ms: float | None = None,
 ) -> xr.Dataset:
-    """The cine in a NIfTI file (3D: a single frame) as a dataset of the cine model, read whole.
+    """Read the cine in a NIfTI file (3D: a single frame), with all pixels, as a dataset of the cine model.
 
-    ``image`` is uint16, or float32 where the file's numbers are no uint16. ``spacing`` (z, y, x) in mm,
-    ``axes`` (a letter an axis of the file: x column, y row, z slice, t frame) and ``frame_time_ms`` take
+    ``image`` is uint16, or float32 if the file's numbers are not exact as uint16. ``spacing`` (z, y, x) in mm,
+    ``axes`` (one letter per axis of the file: x column, y row, z slice, t frame) and ``frame_time_ms`` take
     precedence over the header. Without ``axes``, the slice axis is the one with the largest spacing, and rows
-    and columns are turned as the affine says. The attribute ``notes`` lists what was assumed, ``grid`` keeps
-    the file's own grid for :func:`write_labels`.
+    and columns are turned according to the affine. The attribute ``notes`` lists what was assumed, ``grid`` keeps
+    the file's own grid for :func:`write_nifti_labels`.
 
     Raises :class:`MissingDataError`, :class:`FileLayoutError`, :class:`UnitsError` (no or impossible sizes),
     :class:`ArgumentError` (``axes`` does not fit).
@@ -76,15 +79,12 @@ def read_nifti(
     path = Path(path)
     array, header, affine = _load_nifti(path)
     grid, steps, notes = _make_grid(path, array.shape, header, affine, axes)
-    source = f"the header ({grid.space_unit})"
-    if spacing is not None:
-        steps, source = _check_three(spacing), "given by the caller"
-    ms, time_source = grid.time_step * MS_PER_UNIT[grid.time_unit] or None, f"the header ({grid.time_unit})"
-    if frame_time_ms is not None:
-        ms, time_source = frame_time_ms, "given by the caller"
+    zyx, source = prefer_given(spacing, steps, f"the header ({grid.space_unit})")
+    own_ms = grid.time_step * MS_PER_UNIT[grid.time_unit] or None
+    ms, time_source = prefer_given(frame_time_ms, own_ms, f"the header ({grid.time_unit})")
     return build_scan(
         convert_pixels(path.name, grid.to_model(array)),
-        steps,
+        zyx,
         source,
         ms,
         time_source,
@@ -98,17 +98,16 @@ def read_nifti(
 
 
 def read_nifti_labels(path: str | PathLike[str]) -> NDArray[np.uint8]:
-    """Labels (frame, slice, y, x) of a NIfTI file, in the model's order (as :func:`read` orders the images).
+    """Read labels (frame, slice, y, x) in the model's order (as :func:`read_nifti` orders the images).
 
-    Raises :class:`LabelError` where a value is no label.
+    Raises :class:`LabelError` if a value is not a label.
     """
     path = Path(path)
     array, header, affine = _load_nifti(path)
     grid, _, _ = _make_grid(path, array.shape, header, affine, None)
-    found = np.unique(array)
-    if strange := [v for v in found.tolist() if v not in list(Label)]:
+    if unknown := [v for v in np.unique(array).tolist() if v not in list(Label)]:
         raise LabelError(
-            f"{path} holds {', '.join(f'{v:g}' for v in strange[:8])}.",
+            f"{path} holds {', '.join(f'{v:g}' for v in unknown[:8])}.",
             ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
         )
     return np.ascontiguousarray(grid.to_model(array).astype(np.uint8))
@@ -118,23 +117,22 @@ def write_nifti_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
     """Write the images of ``ds`` on its file's own grid, whole or not at all.
 
     A dataset without one (a mouse of the dataset's HDF5) becomes (x, y, slice, frame), 3D if it has one frame,
-    with the affine diag(x, y, z) in mm. That images are synthetic is said in the header's description.
+    with the affine diag(x, y, z) in mm. The header's description marks synthetic images.
     """
-    images = ds[IMAGE].transpose(*DIMS).values
-    return _write_nifti(images, path, FileGrid.from_json(ds), "mousecmr-data", bool(ds.attrs.get("synthetic")))
+    return _write_nifti(ds[IMAGE].transpose(*DIMS).values, path, ds, "mousecmr-data")
 
 
 def write_nifti_labels(labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "") -> Path:
-    """Write labels uint8 (frame, slice, y, x) on the grid of ``like``, a dataset that :func:`read` or the cine
-    model's own reader gave; ``labels`` may have fewer or more frames. ``by``: who made them, in a few words."""
-    words = f"mousecmr-data {by}".strip()
-    return _write_nifti(
-        np.asarray(labels, np.uint8), path, FileGrid.from_json(like), words, bool(like.attrs.get("synthetic"))
-    )
+    """Write labels uint8 (frame, slice, y, x) on the grid of ``like``, whole or not at all.
+
+    ``like`` is a dataset of :func:`read_nifti` or of the cine model's own reader; ``labels`` may have fewer or more
+    frames. ``by``: what made the labels, in a few words.
+    """
+    return _write_nifti(np.asarray(labels, np.uint8), path, like, f"mousecmr-data {by}".strip())
 
 
 def strip_suffix(path: Path) -> str:
-    """The file's name without ``.nii`` or ``.nii.gz``."""
+    """Return the file's name without ``.nii`` or ``.nii.gz``."""
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
@@ -153,34 +151,35 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     except FileLayoutError:
         raise
     except Exception as e:  # a damaged header can make nibabel raise almost anything
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise FileLayoutError(
-            f"{path.name} ({path.stat().st_size} bytes) is damaged or no NIfTI: {get_first_line(e)}",
+            f"{path.name} ({path.stat().st_size} bytes) is damaged or not a NIfTI file: {reason}",
             "a NIfTI file (.nii, .nii.gz)",
         ) from e
     while array.ndim > 3 and 1 in array.shape[3:]:  # unused axes
         array = array.squeeze(3 + array.shape[3:].index(1))
     if array.ndim not in (3, 4):
-        raise FileLayoutError(f"{path.name} has the shape {array.shape}.", "3 axes (a frame) or 4 (a cine)")
+        raise FileLayoutError(f"{path.name} has the shape {array.shape}.", "3 axes (one frame) or 4 (a cine)")
     return array, image.header, affine
 
 
 def _make_grid(
     path: Path, shape: tuple[int, ...], header: Any, affine: NDArray[np.float64], axes: str | None
 ) -> tuple[FileGrid, tuple[float, float, float], list[str]]:
-    """The file's grid, its spacing (z, y, x) in mm (0 where it says nothing) and what was assumed."""
+    """Return the file's grid, its spacing (z, y, x) in mm (0 if not stated) and notes on what was assumed."""
     notes = []
     try:
         space, time = header.get_xyzt_units()
-    except KeyError:  # a code that means nothing
+    except KeyError:  # a code that is not defined
         space = time = "unknown"
     if space not in MM_PER_UNIT:
         space = "mm"
-        notes.append("The header does not say the unit of length: taken as mm.")
+        notes.append("The header does not state the unit of length: taken as mm.")
     if time not in MS_PER_UNIT:
         time = "sec"
-        if len(shape) == 4 and header["pixdim"][4] > 0.5:  # half a second is no frame time
+        if len(shape) == 4 and header["pixdim"][4] > 0.5:  # too long for a frame time in seconds
             time = "msec"
-            notes.append("The header does not say the unit of time: taken as ms.")
+            notes.append("The header does not state the unit of time: taken as ms.")
     steps = np.abs(np.asarray(header["pixdim"][1:5], float))
     sized = np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3 and (steps[:3] > 0).all()
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) if sized else np.eye(3)
@@ -190,41 +189,36 @@ def _make_grid(
             "a rectangular grid",
             "use the images as the scanner wrote them",
         )
-    if sized:
-        steps[:3] = np.linalg.norm(affine[:3, :3], axis=0)
-    else:
-        steps[:3] = 0.0
-    oriented = int(header["sform_code"]) in ORIENTED_CODES or (
-        int(header["sform_code"]) == 0 and int(header["qform_code"]) in ORIENTED_CODES
-    )
+    steps[:3] = np.linalg.norm(affine[:3, :3], axis=0) if sized else 0.0
+    affine = affine if sized else np.eye(4)
+    oriented = (int(header["sform_code"]) or int(header["qform_code"])) in ORIENTED_CODES
     if axes is not None:
-        letters, flipped = check_axes(axes.lower(), len(shape)), ""
+        letters, flipped = axes.lower(), ""
+        if len(letters) != len(shape) or "".join(sorted(letters)) not in ("txy", "xyz", "txyz"):
+            raise ArgumentError(
+                f"The axes {letters!r} do not fit an array of {len(shape)} axes.",
+                "one letter per axis, in the order of the file: x column, y row, z slice, t frame",
+                "--axes " + ("xyzt" if len(shape) == 4 else "xyz"),
+            )
     else:
         slice_axis = int(np.argmax(steps[:3])) if np.ptp(steps[:3]) > 0.2 * steps[:3].max() else 2
-        letters, flipped = orient_axes(affine if sized else np.eye(4), slice_axis, oriented)
+        letters, flipped = orient_axes(affine, slice_axis, oriented)
         letters += "t" if len(shape) == 4 else ""
     by_letter = {c: steps[i] * (MM_PER_UNIT[space] if i < 3 else 1.0) for i, c in enumerate(letters)}
-    if "t" in letters and letters.index("t") < 3:  # pixdim of a spatial axis, in nobody knows what
+    if "t" in letters[:3]:  # pixdim of a spatial axis has no known unit of time
         by_letter["t"] = 0.0
-    if "z" in letters and letters.index("z") == 3:
+    if letters[3:] == "z":
         by_letter["z"] *= MM_PER_UNIT[space]
     grid = FileGrid(
-        tuple(shape),
-        letters,
-        flipped,
-        tuple(tuple(row) for row in (affine if sized else np.eye(4)).tolist()),
-        space,
-        time,
-        float(by_letter.get("t", 0.0)),
-        oriented,
+        tuple(shape), letters, flipped, to_rows(affine), space, time, float(by_letter.get("t", 0.0)), oriented
     )
     return grid, (by_letter.get("z", 0.0), by_letter["y"], by_letter["x"]), notes
 
 
-def _write_nifti(array: NDArray[Any], path: str | PathLike[str], grid: FileGrid, words: str, synthetic: bool) -> Path:
-    path = Path(path)
+def _write_nifti(array: NDArray[Any], path: str | PathLike[str], like: xr.Dataset, description: str) -> Path:
+    path, grid = Path(path), FileGrid.from_dataset(like)
     if not path.name.endswith(NIFTI_SUFFIXES):
-        raise ArgumentError(f"{path.name} is no name for NIfTI.", "a name ending in .nii or .nii.gz")
+        raise ArgumentError(f"{path.name} is not a name for a NIfTI file.", "a name ending in .nii or .nii.gz")
     frames = array.shape[0]
     if "t" in grid.axes and grid.shape[grid.axes.index("t")] != frames:
         shape = tuple(frames if c == "t" else n for c, n in zip(grid.axes, grid.shape, strict=True))
@@ -243,38 +237,25 @@ def _write_nifti(array: NDArray[Any], path: str | PathLike[str], grid: FileGrid,
     image.header.set_xyzt_units(grid.space_unit, grid.time_unit)
     if data.ndim == 4:
         image.header["pixdim"][4] = grid.time_step
-    image.header["descrip"] = (words + (f" {SYNTHETIC}" if synthetic else ""))[:79].encode("latin-1", "replace")
+    if like.attrs.get("synthetic"):
+        description += f" {SYNTHETIC}"
+    image.header["descrip"] = description[:79].encode("latin-1", "replace")
     with atomic_path(path) as partial:
         nib.save(image, partial)
     return path
 
 
-def _check_three(spacing: Sequence[float]) -> tuple[float, float, float]:
-    numbers = tuple(float(v) for v in spacing)
-    if len(numbers) != 3:
-        raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", SPACING_HINT)
-    return numbers[0], numbers[1], numbers[2]
-
-
-def get_first_line(error: Exception) -> str:
-    """The first line of an error's text, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-# MERGED formats.nifti: A mouse in several NIfTI files: a file a frame (3D), or a file a slice (x, y, 1, frame).
-
-
-TOLERANCE_MM = 1e-3
-
-
 def make_natural_key(path: Path) -> tuple[object, ...]:
-    """A sorting key by which ``frame10`` comes after ``frame9``."""
+    """Return a sorting key by which ``frame10`` comes after ``frame9``."""
     return tuple((int(t), "") if t.isdigit() else (-1, t.lower()) for t in re.split(r"(\d+)", str(path)))
 
 
 def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Which of ``paths`` (of one folder) are one mouse: cines alone; files of one frame, or of one slice, whose
-    grids have the same shape and the same directions, together."""
+    """Group ``paths`` (of one folder) by mouse.
+
+    A cine is a mouse by itself; files of one frame each (3D), or of one slice each (x, y, 1, frame), are one mouse if
+    their grids have the same shape and directions.
+    """
     alone: list[tuple[Path, ...]] = []
     together: dict[object, list[Path]] = {}
     for path in sorted(paths, key=make_natural_key):
@@ -282,7 +263,7 @@ def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
             with suppress_warnings("nibabel.global"):
                 image = nib.load(path)
             shape, affine = tuple(image.shape), np.asarray(image.affine)
-        except Exception:  # reading it will say what is wrong
+        except Exception:  # reading it raises the error
             alone.append((path,))
             continue
         if len(shape) == 3:
@@ -291,7 +272,7 @@ def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
             together.setdefault(("slice", shape, _round_affine(affine[:3, :3])), []).append(path)
         else:
             alone.append((path,))
-    return alone + [tuple(found) for found in together.values()]
+    return alone + [tuple(group) for group in together.values()]
 
 
 def read_nifti_files(
@@ -301,10 +282,9 @@ def read_nifti_files(
     axes: str | None = None,
     frame_time_ms: float | None = None,
 ) -> xr.Dataset:
-    """The cine in the files ``paths``, as :func:`nifti.read` gives that of one file.
+    """Read the cine in the files ``paths``, as :func:`read_nifti` reads that of one file.
 
-    Files of one frame are taken in the order of their names (numbers as numbers), files of one slice in the
-    order of their positions.
+    Files of one frame each are ordered by name (numbers by value), files of one slice each by position.
     """
     if len(paths) == 1:
         return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
@@ -318,10 +298,10 @@ def read_nifti_files(
             "files of one frame each, of the same size",
             "give files that are cines one by one",
         )
-    grid = FileGrid.from_json(parts[0])
-    whole = replace(grid, axes=grid.axes + "t", shape=(*grid.shape, len(paths)))
+    grid = FileGrid.from_dataset(parts[0])
+    joined = replace(grid, axes=grid.axes + "t", shape=(*grid.shape, len(paths)))
     note = f"{len(paths)} files of one frame each were taken as one mouse, in the order of their names."
-    return _join_parts(parts, "frame", whole, note, frame_time_ms)
+    return _join_parts(parts, "frame", joined, note, frame_time_ms)
 
 
 def _read_slice_files(
@@ -342,40 +322,30 @@ def _read_slice_files(
     thickness = float(steps.mean()) * unit
     parts = []
     for k in order:
-        pixels = nib.affines.voxel_sizes(affines[k])[:2] * unit
-        own = spacing or (thickness, float(pixels[1]), float(pixels[0]))
+        x, y = (float(v) for v in nib.affines.voxel_sizes(affines[k])[:2] * unit)
         try:
-            parts.append(read_nifti(paths[k], spacing=own, axes="xyzt", frame_time_ms=frame_time_ms))
+            zyx = spacing or (thickness, y, x)
+            parts.append(read_nifti(paths[k], spacing=zyx, axes="xyzt", frame_time_ms=frame_time_ms))
         except MouseCMRError as e:
             raise FileLayoutError(f"{paths[k].name}: {e.found}", e.expected, e.next_step) from e
     if len({p.sizes["frame"] for p in parts}) > 1:
         raise FileLayoutError(f"The slices in {paths[0].parent.name} differ in their frames.", "the same frames")
     affine = affines[order[0]].copy()
     affine[:3, 2] = normal * steps.mean()
-    grid = FileGrid.from_json(parts[0])
-    whole = replace(
-        grid,
-        shape=(*grid.shape[:2], len(paths), grid.shape[3]),
-        affine=tuple(tuple(row) for row in affine.tolist()),
-    )
+    grid = FileGrid.from_dataset(parts[0])
+    joined = replace(grid, shape=(*grid.shape[:2], len(paths), grid.shape[3]), affine=to_rows(affine))
     note = f"{len(paths)} files of one slice each were taken as one mouse, in the order of their positions."
-    return _join_parts(parts, "slice", whole, note, frame_time_ms)
+    return _join_parts(parts, "slice", joined, note, frame_time_ms)
 
 
 def _join_parts(
     parts: list[xr.Dataset], dim: str, grid: FileGrid, note: str, frame_time_ms: float | None
 ) -> xr.Dataset:
     first = parts[0]
-    image = np.concatenate([p[IMAGE].values for p in parts], axis=DIMS.index(dim))
-    dz, dy, dx = (
-        float(first["z"].attrs["slice_thickness"]),
-        float(first["y"].values[1] - first["y"].values[0]),
-        float(first["x"].values[1] - first["x"].values[0]),
-    )
     known = bool(first.attrs[ATTR_FRAME_TIME_KNOWN]) and (dim == "slice" or frame_time_ms is not None)
     return build_scan(
-        image,
-        (dz, dy, dx),
+        np.concatenate([p[IMAGE].values for p in parts], axis=DIMS.index(dim)),
+        get_spacing(first),
         str(first.attrs["voxel_size_source"]),
         float(first["time"].attrs["frame_time"]) if known else None,
         str(first.attrs["frame_time_source"]),

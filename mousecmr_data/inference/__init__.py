@@ -1,4 +1,4 @@
-"""Inference: models by name, and engines that run them on whole mice. See docs/models.md, docs/inference.md."""
+"""Segment whole mice: trained models by name, and engines that compute them. See docs/models.md, docs/inference.md."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Weights by name: what there is, where it comes from, and how it becomes a network.
+"""Load networks with their weights by name, apply them to whole mice, and score the results.
 
 ``phantom-small`` ships with the package. The entries of a manifest (the authors' network) are fetched,
-verified, read from Keras HDF5 and kept in the cache as safetensors. A path to a file works too. Nothing
-ever stands in for weights that cannot be had.
+verified, read from Keras HDF5 and kept in the cache as safetensors. A path to a file works too. Weights
+that are not available are an error; they are never substituted by others.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from mousecmr_data.errors import (
 from mousecmr_data.inference.engines import Engine, make_engine
 from mousecmr_data.inference.grid import argmax_labels, make_training_grid
 from mousecmr_data.inference.preprocessing import normalize_min_max
-from mousecmr_data.inference.roi import DEFAULT_REGION, RegionMode, RoiPredictor
+from mousecmr_data.inference.roi import RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
 from mousecmr_data.models.keras import read_keras_weights
@@ -46,12 +47,13 @@ from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
 from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
 
-# MERGED inference.predictor: A network with its weights, applied to whole mice.
+SHIPPED_FOLDER = Path(__file__).parent / "weights"
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """Where a segmenter's weights come from, in words that go with every result."""
+    """Where a predictor's weights come from; stored with every result."""
 
     name: str
     trained_on: str
@@ -61,7 +63,7 @@ class WeightsInfo:
 
 
 class Predictor:
-    """Made by :func:`mousecmr_data.training.load`. Holds a network, what computes it, and where it comes from."""
+    """A network, the engine that computes it, and the origin of its weights; made by :func:`load_model`."""
 
     def __init__(
         self, network: UNet3Plus, origin: WeightsInfo, device: str = "auto", *, engine: str | Engine = "eager"
@@ -76,20 +78,20 @@ class Predictor:
         ds: xr.Dataset,
         *,
         postprocessing: PostprocessingRule = "paper",
-        region: RegionMode = DEFAULT_REGION,
+        region: RegionMode = "full",
         batch_size: int = 16,
         progress: Callable[[int], None] | None = None,
         unprocessed: bool = False,
     ) -> xr.Dataset:
-        """``ds`` with the variable ``predicted`` (frame, slice, y, x) uint8: labels of every frame.
+        """Return ``ds`` with the variable ``predicted`` (frame, slice, y, x) uint8: labels of every frame.
 
         ``ds`` is a dataset of the cine model; images are read a few frames at a time, resampled to 0.1 mm by
-        the dataset's own spacing, min–max normalised per slice, and the probabilities brought back to the
-        native pixels. ``region="auto"`` computes most frames in a window around the heart only, where that is
-        safe (see docs/predicting.md); the attributes of ``predicted`` say what was done. ``progress`` is called
+        the dataset's own spacing, min–max normalised per slice, and the probabilities resampled to the
+        native pixels. ``region="auto"`` computes most frames only in a window around the heart, if that is
+        safe (see docs/predicting.md); the attributes of ``predicted`` state what was done. ``progress`` is called
         with the number of 2D slices done. ``unprocessed`` adds the labels before post-processing, as
         ``predicted_unprocessed``; with a window they are background outside it. Raises
-        :class:`~mousecmr_data.errors.UnitsError` where the spacing is not known.
+        :class:`~mousecmr_data.errors.UnitsError` if the spacing is not known.
         """
         if IMAGE not in ds or set(ds[IMAGE].dims) != set(DIMS):
             raise FileLayoutError(f"There is no variable {IMAGE!r} of {DIMS}.", "a dataset of the cine model")
@@ -99,28 +101,30 @@ class Predictor:
         n_frames, n_slices, *_ = images.shape
         spacing = get_spacing(ds)[1:] if images.size else (0.1, 0.1)
         rule = partial(postprocess, rule=postprocessing)
-        about: dict[str, Any] = {}
+        region_attrs: dict[str, Any] = {}
         labels = None if images.size else np.zeros(images.shape, np.uint8)
         if region == "auto" and images.size:
-            about, labels = self._segment_by_region(images, spacing, rule, progress)
+            self._region = self._region or RoiPredictor(self.network, self.engine)
+            labels, outcome = self._region.predict_labels(np.asarray(images.values), spacing, rule, progress)
+            region_attrs = outcome.to_attrs()
         if labels is None:
             labels = np.zeros(images.shape, np.uint8)
-            at_a_time = max(1, batch_size // max(n_slices, 1))
-            for start in range(0, n_frames, at_a_time):
-                part = slice(start, start + at_a_time)
+            step = max(1, batch_size // max(n_slices, 1))
+            for start in range(0, n_frames, step):
+                part = slice(start, start + step)
                 stacks = np.asarray(images.isel(frame=part).values)
                 flat = self.predict_labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
                 labels[part] = flat.reshape(stacks.shape)
                 if progress:
                     progress(len(flat))
-        kept = np.stack([rule(stack) for stack in labels]) if labels.size else labels
-        made = ds.assign({PREDICTED: (DIMS, kept, self._make_attrs(postprocessing) | about)})
-        return made.assign({UNPROCESSED: (DIMS, labels)}) if unprocessed else made
+        processed = np.stack([rule(stack) for stack in labels]) if labels.size else labels
+        segmented = ds.assign({PREDICTED: (DIMS, processed, self._make_attrs(postprocessing) | region_attrs)})
+        return segmented.assign({UNPROCESSED: (DIMS, labels)}) if unprocessed else segmented
 
     def predict_labels(
         self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
     ) -> NDArray[np.uint8]:
-        """Labels uint8 (n, y, x) of 2D slices (n, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
+        """Return labels uint8 (n, y, x) of 2D slices (n, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
         out = np.empty(images.shape, np.uint8)
         for start in range(0, len(images), batch_size):
             x = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
@@ -129,23 +133,11 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_probabilities(self, images: Tensor, spacing_yx: tuple[float, float]) -> Tensor:
-        """Class probabilities (n, classes, y, x) of slices (n, y, x), at their own pixels."""
+        """Return class probabilities (n, classes, y, x) of slices (n, y, x), at their own pixels."""
         native = (int(images.shape[-2]), int(images.shape[-1]))
         grid = make_training_grid(native, spacing_yx)
         x = normalize_min_max(grid.from_native(images[:, None].float(), spacing_yx))
         return grid.to_native(self.engine(x).softmax(1), native, spacing_yx)
-
-    def _segment_by_region(
-        self,
-        images: xr.DataArray,
-        spacing_yx: tuple[float, float],
-        rule: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
-        progress: Callable[[int], None] | None,
-    ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
-        """What was decided, as attributes; and labels, or None where the whole field has to be computed."""
-        self._region = self._region or RoiPredictor(self.network, self.engine)
-        labels, outcome = self._region.predict_labels(np.asarray(images.values), spacing_yx, rule, progress)
-        return outcome.to_attrs(), labels
 
     def _make_attrs(self, rule: str) -> dict[str, object]:
         return {
@@ -161,9 +153,6 @@ class Predictor:
         }
 
 
-# MERGED inference.predictor: A segmenter held against the experts' masks, frame by frame.
-
-
 def score_model(
     predictor: Predictor,
     mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
@@ -171,9 +160,9 @@ def score_model(
     postprocessing: PostprocessingRule = "paper",
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Segment the labelled frames of ``mice`` (a cohort, for one) and score them: a row a frame.
+    """Segment the labelled frames of ``mice`` (for example a cohort) and compare them with the experts' masks.
 
-    ``progress`` is called with 1 after each mouse.
+    Returns one row per frame. ``progress`` is called with 1 after each mouse.
     """
     tables = []
     for ds in mice.values() if isinstance(mice, Mapping) else mice:
@@ -184,13 +173,9 @@ def score_model(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SCORE_COLUMNS))
 
 
-SHIPPED_FOLDER = Path(__file__).parent / "weights"
-KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-
-
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of weights: the entry, and the numbers measured with them (text by name)."""
+    """Description of weights: the entry, and the numbers measured with them (text by name)."""
 
     weights: Weights
     synthetic_training: bool = False
@@ -198,15 +183,13 @@ class ModelCard:
 
 
 def list_models(manifest: Manifest | None = None) -> dict[str, ModelCard]:
-    """All weights by name: those that ship with the package, and the manifest's."""
-    found = dict(_read_shipped_cards())
-    known = manifest or load_manifest()
+    """Return all weights by name: those that ship with the package, and the manifest's."""
+    manifest = manifest or load_manifest()
     numbers = {}
-    if known.published:
-        for d in known.published.dice:
-            numbers[f"published Dice, {d.structure}, {d.phase}"] = f"{d.mean} ± {d.sd} ({known.published.source})"
-    found |= {name: ModelCard(w, measured=numbers) for name, w in known.weights.items()}
-    return found
+    if published := manifest.published:
+        for d in published.dice:
+            numbers[f"published Dice, {d.structure}, {d.phase}"] = f"{d.mean} ± {d.sd} ({published.source})"
+    return _read_shipped_cards() | {name: ModelCard(w, measured=numbers) for name, w in manifest.weights.items()}
 
 
 def load_model(
@@ -218,56 +201,51 @@ def load_model(
     cache: str | Path | None = None,
     offline: bool | None = None,
 ) -> Predictor:
-    """A segmenter by the name of its weights (``cards()`` lists them) or the path of a weights file.
+    """Load a predictor by the name of its weights (:func:`list_models` lists them) or the path of a weights file.
 
     ``device``: "auto", "cpu", "cuda" or "mps". ``engine``: how the network is computed, "auto" or one of
     :data:`mousecmr_data.inference.engines.ENGINE_NAMES`. ``cache`` and ``offline`` are those of the download.
 
-    Raises :class:`~mousecmr_data.errors.MissingDataError` where weights are neither in the cache nor
-    reachable: other weights are used only when asked for by name.
+    Raises :class:`~mousecmr_data.errors.MissingDataError` if weights are neither in the cache nor
+    reachable: other weights are used only when requested by name.
     """
-    known = list_models(manifest)
-    if str(name) in known:
-        card = known[str(name)]
-        network = (
-            _load_shipped(card) if str(name) in _read_shipped_cards() else _load_fetched(card, manifest, cache, offline)
-        )
+    cards = list_models(manifest)
+    path = Path(name)
+    if card := cards.get(str(name)):
+        shipped = str(name) in _read_shipped_cards()
+        network = _load_shipped(card) if shipped else _load_fetched(card, manifest, cache, offline)
         entry = card.weights
         origin = WeightsInfo(entry.name, entry.trained_on, entry.limits, card.synthetic_training)
-        return Predictor(network, origin, device, engine=make_engine(engine, network, device, cache))
-    path = Path(name)
-    if not (path.suffix or path.exists()):
+    elif path.suffix or path.exists():
+        network, origin = _load_file(path)
+    else:
         raise UnknownNameError(
-            f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, known))}, or a weights file's path"
+            f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, cards))}, or a weights file's path"
         )
-    network, origin = _load_file(path)
     return Predictor(network, origin, device, engine=make_engine(engine, network, device, cache))
 
 
 def _load_file(path: Path) -> tuple[UNet3Plus, WeightsInfo]:
-    """A file of one's own: of a training run, or Keras HDF5."""
+    """Load your own file: of a training run, or Keras HDF5."""
     if path.suffix in KERAS_SUFFIXES:
         limits = "A file of the caller's own: its checksum is not known here."
         return read_keras_weights(path), WeightsInfo(path.name, "not stated", limits, False)
     network, about = _load_network(path)
-    origin = WeightsInfo(
+    return network, WeightsInfo(
         str(about.get("name", path.stem)),
         str(about.get("trained_on", "not stated")),
         str(about.get("limits", "A training run of the caller's own.")),
         bool(about.get("synthetic_training", False)),
     )
-    return network, origin
 
 
 def _load_network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:
     state, about = read_weights(path)
     if not {"channels", "classes", "reduce"} <= about.keys():
-        raise FileLayoutError(f"{path} does not say which network it is for.", "a file that training wrote")
+        raise FileLayoutError(f"{path} does not state which network it is for.", "a file that training wrote")
     network = UNet3Plus(about["channels"], about["classes"], reduce=about["reduce"])
-    expected = network.state_dict()
-    if wrong := sorted(
-        {*expected} ^ {*state} | {k for k in {*expected} & {*state} if expected[k].shape != state[k].shape}
-    ):
+    expected, actual = ({k: v.shape for k, v in tensors.items()} for tensors in (network.state_dict(), state))
+    if wrong := sorted(k for k in {*expected, *actual} if expected.get(k) != actual.get(k)):
         raise FileLayoutError(f"{path} does not fit its own header: {wrong[0]}.", f"channels {network.channels}")
     network.load_state_dict(state)
     return network.eval(), about
@@ -275,22 +253,22 @@ def _load_network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:
 
 @cache
 def _read_shipped_cards() -> dict[str, ModelCard]:
-    """The cards beside the weights in this package."""
-    found = {}
+    """Read the cards of the weights in this package."""
+    cards = {}
     for path in sorted(SHIPPED_FOLDER.glob("*.toml")):
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         entry = table["weights"]
         weights = Weights(**{**entry, "channels": tuple(entry["channels"]), "classes": tuple(entry["classes"])})
-        found[weights.name] = ModelCard(weights, bool(table["synthetic_training"]), table.get("measured", {}))
-    return found
+        cards[weights.name] = ModelCard(weights, bool(table["synthetic_training"]), table.get("measured", {}))
+    return cards
 
 
 def _load_shipped(card: ModelCard) -> UNet3Plus:
     path = SHIPPED_FOLDER / card.weights.path
-    found = compute_sha256(path) if path.is_file() else "no file"
-    if found != card.weights.sha256:
+    checksum = compute_sha256(path) if path.is_file() else "no file"
+    if checksum != card.weights.sha256:
         raise ChecksumError(
-            f"{path} has the SHA-256 {found}.", card.weights.sha256, "pip install --force-reinstall mousecmr-data"
+            f"{path} has the SHA-256 {checksum}.", card.weights.sha256, "pip install --force-reinstall mousecmr-data"
         )
     return _load_network(path)[0]
 
@@ -298,21 +276,23 @@ def _load_shipped(card: ModelCard) -> UNet3Plus:
 def _load_fetched(
     card: ModelCard, manifest: Manifest | None, cache: str | Path | None, offline: bool | None
 ) -> UNet3Plus:
-    """The manifest's weights: from the converted file in the cache, else fetched, verified and converted."""
+    """Load the manifest's weights: from the converted file in the cache, else fetched, verified and converted."""
     entry = card.weights
     folder = get_weights_folder(entry, cache)
     converted = folder / f"{entry.name}.safetensors"
     if converted.is_file():
-        network = _load_converted(converted, entry)
-        if network is not None:
-            return network
+        with suppress(FileLayoutError):  # damaged: convert again
+            network, about = _load_network(converted)
+            content = hash_tensors(network.state_dict())
+            if about.get("source_sha256") == entry.sha256 and about.get("content") == content:
+                return network
     try:
         source = fetch_weights(manifest or load_manifest(), entry.name, cache=cache, progress=None, offline=offline)
     except (MissingDataError, DownloadError) as e:
         raise MissingDataError(
             f"The weights {entry.name!r} are neither in the cache nor reachable: {getattr(e, 'found', e)}",
             f"{Path(entry.path).name} ({entry.size:,} bytes), SHA-256 {entry.sha256}",
-            f"bring the file to {folder / Path(entry.path).name}, or ask for other weights by name: "
+            f"bring the file to {folder / Path(entry.path).name}, or choose other weights by name: "
             "--weights phantom-small (trained on synthetic mice only)",
         ) from e
     network = read_keras_weights(source)
@@ -321,13 +301,3 @@ def _load_fetched(
     about = {"name": entry.name, "source_sha256": entry.sha256, "content": hash_tensors(network.state_dict())}
     write_weights(converted, network, about)
     return network
-
-
-def _load_converted(path: Path, entry: Weights) -> UNet3Plus | None:
-    """The network in a converted file, if it is whole and from the very file the entry names; else None."""
-    try:
-        network, about = _load_network(path)
-    except FileLayoutError:
-        return None
-    sound = about.get("source_sha256") == entry.sha256 and about.get("content") == hash_tensors(network.state_dict())
-    return network if sound else None

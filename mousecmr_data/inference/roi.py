@@ -1,19 +1,20 @@
-"""A mouse's cine by the region of interest: two key frames whole, the others in a window around the heart.
+"""Segment a cine by its region of interest: two key frames whole, the others in a window around the heart.
 
-1. The first frame is computed whole; the heart's box in it gives the windows that are tried.
+1. The first frame is computed whole; the heart's box in it gives the windows to try.
 2. The frame that differs most from it in the window (end-systole, as a rule) is computed whole as well.
-3. With the context of the first frame alone, the window must give what the whole field gave for the second:
-   the worst case, since other frames lie between the two. If it does not, the next larger window is tried.
-4. The others are computed in the window, with the context of the two key frames mixed by likeness; slices
+3. With the context of the first frame alone, the window must agree with the whole field for the second:
+   the hardest case, since other frames lie between the two. If it does not, the next larger window is tried.
+4. The others are computed in the window, with the contexts of the two key frames mixed by similarity; slices
    in which neither key frame has a trace of ventricle are background.
 
-No window that agrees, no heart, a heart at the border of the field, or few frames: the whole field, and why.
+If no window agrees, no heart is found, the heart reaches the border of the field, or there are few frames, the whole
+field is computed, and the reason is returned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Literal
 
@@ -31,23 +32,35 @@ from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.schema.labels import Label
 
-# MERGED inference.roi: Where the heart is: a window of the training grid, the same for every slice and frame of a mouse.
-
-
 RegionMode = Literal["full", "auto"]
-"""Every frame whole; or most in a window around the heart, where that is safe."""
+"""Every frame whole; or most in a window around the heart, if that is safe."""
 DEFAULT_REGION: RegionMode = "auto"
+RoiModule = Callable[..., Any]
+StackRule = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 MARGIN_PIXELS = 8
-"""Pixels (0.1 mm) that the first window leaves around the heart of the key frame, at the least."""
+"""Smallest margin in pixels (0.1 mm) that the first window leaves around the heart of the key frame."""
 MAX_FIELD_SHARE = 0.4
-"""Share of the field from which a window no longer pays."""
+"""Share of the field above which a window saves no time."""
 MIN_SLICES = 3
 MIN_VOXELS = 300
-"""Of each class, in a key frame, to believe that the heart was found. A mouse's blood pool at end-systole,
+"""Of each class, in a key frame, below which the heart counts as not found. A mouse's blood pool at end-systole,
 27 ± 10 µL (article), is some 2,700 voxels."""
 EDGE_PIXELS = 2
-"""Pixels. Labels this close to the window's rim may go on beyond it."""
+"""Labels this close to the window's edge may continue beyond it."""
+MIN_AGREEMENT = 0.97
+"""Smallest Dice of each class between the window with the first frame's context and the whole field, at the second
+key frame."""
+MIN_FRAMES = 6
+"""Below this, key frames and checks cost more than the window saves."""
+MIX_STEPS = 4
+"""Contexts are mixed in steps of 1 / MIX_STEPS."""
+EMPTY_PROBABILITY = 0.02
+"""A slice whose pixels all have less than this probability of ventricle, in both key frames, has none in any frame."""
+BACKGROUND_LOGIT = 20.0
+"""Logit of background, against 0 for the others, in slices that are not computed."""
+CACHED_NETWORKS = 8
+"""Largest number of compiled modules kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -59,96 +72,75 @@ class Box:
     rows: int
     columns: int
 
-    def cut(self, maps: Tensor, around: Box) -> Tensor:
-        """The box of maps (…, Y, X) of a box ``around`` it, at whatever fraction of its resolution."""
-        step = around.rows // maps.shape[-2]
-        top, left = (self.top - around.top) // step, (self.left - around.left) // step
+    def cut(self, maps: Tensor, outer: Box) -> Tensor:
+        """Cut this box out of maps (…, Y, X) of the box ``outer``, at any fraction of its resolution."""
+        step = outer.rows // maps.shape[-2]
+        top, left = (self.top - outer.top) // step, (self.left - outer.left) // step
         return maps[..., top : top + self.rows // step, left : left + self.columns // step]
 
     @property
-    def where(self) -> tuple[slice, slice]:
+    def index(self) -> tuple[slice, slice]:
         """The box as an index of the last two axes."""
         return slice(self.top, self.top + self.rows), slice(self.left, self.left + self.columns)
 
-    @property
-    def area(self) -> int:
-        """In pixels."""
-        return self.rows * self.columns
-
 
 def find_heart(labels: NDArray[np.uint8]) -> Box | str:
-    """The bounding box of a post-processed stack (slice, y, x), or the reason why it is not to be trusted."""
+    """Return the bounding box of a post-processed stack (slice, y, x), or the reason why it is not reliable."""
     for label in (Label.MYOCARDIUM, Label.BLOOD_POOL):
         counts = np.count_nonzero(labels == label, axis=(1, 2))
         if np.count_nonzero(counts) < MIN_SLICES or counts.sum() < MIN_VOXELS:
             return "no heart was found"
-    seen = (labels != Label.BACKGROUND).any(0)
-    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-    ends = rows[0], columns[0], seen.shape[0] - 1 - rows[-1], seen.shape[1] - 1 - columns[-1]
-    if min(ends) < EDGE_PIXELS:
+    heart = (labels != Label.BACKGROUND).any(0)
+    rows, columns = np.flatnonzero(heart.any(1)), np.flatnonzero(heart.any(0))
+    margins = rows[0], columns[0], heart.shape[0] - 1 - rows[-1], heart.shape[1] - 1 - columns[-1]
+    if min(margins) < EDGE_PIXELS:
         return "the heart reaches the border of the field"
     return Box(int(rows[0]), int(columns[0]), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
 
 
-def list_windows(found: Box, field: tuple[int, int], step: int) -> list[Box]:
-    """Square windows around ``found`` in a ``field`` (rows, columns), smallest first; all on multiples of ``step``.
+def list_windows(heart: Box, field: tuple[int, int], step: int) -> list[Box]:
+    """List square windows around ``heart`` in a ``field`` (rows, columns), smallest first, on multiples of ``step``.
 
-    The first leaves :data:`MARGIN` on each side (where the field has it), the last is below :data:`LARGEST`.
+    The first leaves :data:`MARGIN_PIXELS` on each side (if the field has them), the last is at most
+    :data:`MAX_FIELD_SHARE` of the field.
     """
-    made = []
+    windows = []
     for side in range(step, min(field) + 1, step):
         corner = []
-        for start, size, limit in ((found.top, found.rows, field[0]), (found.left, found.columns, field[1])):
+        for start, size, limit in ((heart.top, heart.rows, field[0]), (heart.left, heart.columns, field[1])):
             nearest = round((start + size / 2 - side / 2) / step) * step
             corner.append(min(max(nearest, 0), limit - side))
-        box = Box(corner[0], corner[1], side, side)
-        if side * side <= MAX_FIELD_SHARE * field[0] * field[1] and _contains(box, found, field):
-            made.append(box)
-    return made
+        window = Box(corner[0], corner[1], side, side)
+        if side * side <= MAX_FIELD_SHARE * field[0] * field[1] and _contains(window, heart, field):
+            windows.append(window)
+    return windows
 
 
 def touches_edge(labels: NDArray[np.uint8], window: Box, field: tuple[int, int]) -> bool:
-    """Whether labels (slice, y, x) of a ``window`` come to its rim where the field goes on."""
-    seen = (labels != Label.BACKGROUND).any(0)
+    """Return whether labels (slice, y, x) of a ``window`` reach an edge beyond which the field continues."""
+    heart = (labels != Label.BACKGROUND).any(0)
     sides = (
-        (window.top > 0, seen[:EDGE_PIXELS]),
-        (window.left > 0, seen[:, :EDGE_PIXELS]),
-        (window.top + window.rows < field[0], seen[-EDGE_PIXELS:]),
-        (window.left + window.columns < field[1], seen[:, -EDGE_PIXELS:]),
+        (window.top > 0, heart[:EDGE_PIXELS]),
+        (window.left > 0, heart[:, :EDGE_PIXELS]),
+        (window.top + window.rows < field[0], heart[-EDGE_PIXELS:]),
+        (window.left + window.columns < field[1], heart[:, -EDGE_PIXELS:]),
     )
-    return any(inner and bool(rim.any()) for inner, rim in sides)
+    return any(continues and bool(edge.any()) for continues, edge in sides)
 
 
-def _contains(window: Box, found: Box, field: tuple[int, int]) -> bool:
+def _contains(window: Box, heart: Box, field: tuple[int, int]) -> bool:
+    """Return whether ``window`` holds ``heart`` with its margin, as far as the field has it."""
     return (
-        window.top <= max(found.top - MARGIN_PIXELS, 0)
-        and window.left <= max(found.left - MARGIN_PIXELS, 0)
-        and window.top + window.rows >= min(found.top + found.rows + MARGIN_PIXELS, field[0])
-        and window.left + window.columns >= min(found.left + found.columns + MARGIN_PIXELS, field[1])
+        window.top <= max(heart.top - MARGIN_PIXELS, 0)
+        and window.left <= max(heart.left - MARGIN_PIXELS, 0)
+        and window.top + window.rows >= min(heart.top + heart.rows + MARGIN_PIXELS, field[0])
+        and window.left + window.columns >= min(heart.left + heart.columns + MARGIN_PIXELS, field[1])
     )
-
-
-MIN_AGREEMENT = 0.97
-"""Least Dice of each class, window with the first frame's context against the whole field, at the second key frame."""
-MIN_FRAMES = 6
-"""Below this, key frames and checks cost more than the window saves."""
-MIX_STEPS = 4
-"""Contexts are mixed in steps of 1 / SHARES."""
-
-EMPTY_PROBABILITY = 0.02
-"""A slice whose pixels all have less than this probability of ventricle, in both key frames, has none in any frame."""
-BACKGROUND_LOGIT = 20.0
-"""Logit of background, against 0 for the others, in slices that are not computed."""
-CACHED_NETWORKS = 8
-"""Compiled modules that are kept at a time."""
-
-RoiModule = Callable[..., Any]
-StackRule = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class RoiOutcome:
-    """What was decided for a mouse."""
+    """The window for a mouse, or the reason for the whole field."""
 
     window: Box | None = None
     """None: the whole field, for a ``reason``."""
@@ -156,20 +148,19 @@ class RoiOutcome:
     agreement: tuple[float, ...] = ()
     """Dice of myocardium and blood pool at the last check."""
     whole_frames: int = 0
-    """Frames computed over the whole field, the key frames among them."""
+    """Number of frames computed over the whole field, key frames included."""
 
     def to_attrs(self) -> dict[str, Any]:
-        """What a result says of it."""
-        about: dict[str, Any] = {"region": "window" if self.window else "whole field"}
+        """Return the attributes of a result."""
+        attrs: dict[str, Any] = {"region": "window" if self.window else "whole field"}
         if self.reason:
-            about["region_reason"] = self.reason
+            attrs["region_reason"] = self.reason
         if self.window:
-            w = self.window
-            about["region_window"] = [w.top, w.left, w.rows, w.columns]
-            about["region_whole_frames"] = self.whole_frames
+            attrs["region_window"] = list(astuple(self.window))
+            attrs["region_whole_frames"] = self.whole_frames
         if self.agreement:
-            about["region_agreement"] = list(self.agreement)
-        return about
+            attrs["region_agreement"] = list(self.agreement)
+        return attrs
 
 
 @dataclass(frozen=True)
@@ -180,20 +171,20 @@ class KeyFrame:
     logits: Tensor
     """(slice, classes, Y, X)."""
     points: tuple[Tensor, ...]
-    """Of the part of the field ``around`` the windows that may be tried: they are large."""
-    around: Box
+    """Only of the part ``box`` of the field, which holds all windows to try: they are large."""
+    box: Box
     labels: NDArray[np.uint8]
     """(slice, Y, X) of the training grid, not post-processed."""
     maps: tuple[Tensor, ...] = ()
-    """Its context in the window that was decided for."""
+    """Its context in the chosen window."""
 
-    def cut(self, around: Box) -> KeyFrame:
-        """With the points of ``around`` only."""
-        return replace(self, points=tuple(around.cut(p, self.around).clone() for p in self.points), around=around)
+    def cut(self, box: Box) -> KeyFrame:
+        """Return the key frame with only the points in ``box``."""
+        return replace(self, points=tuple(box.cut(p, self.box).clone() for p in self.points), box=box)
 
 
 class RoiPredictor:
-    """Computes cines by the region of interest; made of a network and the engine whose arithmetic it uses.
+    """Segments cines by the region of interest, with a network and the engine whose arithmetic it uses.
 
     OpenVINO computes windows in its engine's own precision, the other engines in PyTorch, float32.
     """
@@ -202,17 +193,17 @@ class RoiPredictor:
         engine = getattr(engine, "chosen", engine)  # of "auto"
 
         @lru_cache(maxsize=CACHED_NETWORKS)
-        def of_size(kind: type[RoiNetwork], shape_yx: tuple[int, int]) -> RoiModule:
+        def get_module(kind: type[RoiNetwork], shape_yx: tuple[int, int]) -> RoiModule:
             if engine.name.startswith("openvino"):
                 from mousecmr_data.inference.engines.openvino import CompiledRoiNetwork
 
                 return CompiledRoiNetwork(engine, kind, shape_yx)  # type: ignore[arg-type]
-            made = kind(network, shape_yx).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return torch.inference_mode()(made)  # type: ignore[no-any-return]
+            module = kind(network, shape_yx).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return torch.inference_mode()(module)  # type: ignore[no-any-return]
 
-        self._part = of_size
+        self._get_module = get_module
         device = getattr(engine, "device", None)
-        self.elsewhere = device is not None and torch.device(device).type != "cpu"
+        self.on_cpu = device is None or torch.device(device).type == "cpu"
         self.step = 2 ** (LEVELS - 1) * network.reduce
 
     def predict_labels(
@@ -222,10 +213,10 @@ class RoiPredictor:
         rule: StackRule,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[NDArray[np.uint8] | None, RoiOutcome]:
-        """Labels uint8 of a cine (frame, slice, y, x) at its own pixels of ``spacing_yx`` mm, not post-processed.
+        """Return labels uint8 of a cine (frame, slice, y, x) at its own pixels of ``spacing_yx`` mm, and the outcome.
 
-        None where the whole field should be computed, for the reason in the outcome. ``progress`` is called with
-        the number of 2D slices done.
+        Labels are not post-processed; None if the whole field has to be computed, for the reason in the outcome.
+        ``progress`` is called with the number of 2D slices done.
         """
         native = (int(images.shape[2]), int(images.shape[3]))
         if len(images) < MIN_FRAMES:
@@ -233,72 +224,72 @@ class RoiPredictor:
         grid = make_training_grid(native, spacing_yx)
         with torch.inference_mode():
             x = torch.stack([_resample_stack(grid, stack, spacing_yx) for stack in images])
-            outcome, keys = self.decide(x, rule)
+            outcome, keys = self.choose_window(x, rule)
             if outcome.window is None:
                 return None, outcome
-            out, whole = np.zeros(images.shape, np.uint8), 0
+            out, whole_frames = np.zeros(images.shape, np.uint8), 0
             for frame, logits, window in self.predict_frames(x, outcome.window, keys):
                 maps = logits.softmax(1)
-                whole += window is None
+                whole_frames += window is None
                 if window:
-                    maps, inside = torch.zeros((len(logits), logits.shape[1], *grid.shape_yx)), maps
+                    inside = maps
+                    maps = torch.zeros((len(logits), logits.shape[1], *grid.shape_yx))
                     maps[:, Label.BACKGROUND] = 1.0
-                    maps[..., *window.where] = inside
+                    maps[..., *window.index] = inside
                 out[frame] = argmax_labels(grid.to_native(maps, native, spacing_yx)).numpy()
                 if progress:
                     progress(len(out[frame]))
-        return out, replace(outcome, whole_frames=whole)
+        return out, replace(outcome, whole_frames=whole_frames)
 
-    def decide(self, x: Tensor, rule: StackRule) -> tuple[RoiOutcome, list[KeyFrame]]:
-        """The window for images ``x`` (frame, slice, Y, X), normalised, on the training grid; and the key frames.
+    def choose_window(self, x: Tensor, rule: StackRule) -> tuple[RoiOutcome, list[KeyFrame]]:
+        """Choose the window for images ``x`` (frame, slice, Y, X), normalised, on the training grid.
 
-        ``rule`` is the post-processing of a stack, which what is compared goes through.
+        Returns the outcome and the key frames. ``rule`` is the post-processing that stacks go through before they are
+        compared.
         """
-        if self.elsewhere:
-            return RoiOutcome(reason="windows are for processors; this engine computes elsewhere"), []
+        if not self.on_cpu:
+            return RoiOutcome(reason="windows are for the CPU; this engine computes on another device"), []
         first = self._compute_key_frame(x, 0)
-        found = find_heart(_keep_largest(first.labels))
-        if isinstance(found, str):
-            return RoiOutcome(reason=f"{found} (frame 0)"), [first]
-        size = _get_shape(x)
-        tried = list_windows(found, size, self.step)
-        if not tried:
+        heart = find_heart(_keep_largest(first.labels))
+        if isinstance(heart, str):
+            return RoiOutcome(reason=f"{heart} (frame 0)"), [first]
+        windows = list_windows(heart, _get_shape(x), self.step)
+        if not windows:
             return RoiOutcome(reason="the heart fills the field"), [first]
-        far = 1 + int(_compute_differences(x, tried[0], 0)[1:].argmax())  # another frame, even where all are alike
-        first = first.cut(tried[-1])
-        second = self._compute_key_frame(x, far).cut(tried[-1])
-        found = find_heart(_keep_largest(second.labels))
-        if isinstance(found, str):
-            return RoiOutcome(reason=f"{found} (frame {far})"), [first, second]
+        far = 1 + int(_compute_differences(x, windows[0], 0)[1:].argmax())  # another frame, even if all are equal
+        first = first.cut(windows[-1])
+        second = self._compute_key_frame(x, far).cut(windows[-1])
+        heart = find_heart(_keep_largest(second.labels))
+        if isinstance(heart, str):
+            return RoiOutcome(reason=f"{heart} (frame {far})"), [first, second]
         agreement: tuple[float, ...] = ()
-        for window in tried:
+        for window in windows:
             labels = np.zeros_like(second.labels)
             maps = self._compute_context(x, first, window, np.arange(x.shape[1]))
-            labels[:, *window.where] = _to_labels(self._compute_window(x[far], window, maps))
+            labels[:, *window.index] = _to_labels(self._compute_window(x[far], window, maps))
             agreement = tuple(dice_by_class(rule(labels), rule(second.labels)).values())
             if min(agreement) >= MIN_AGREEMENT:
                 return RoiOutcome(window, agreement=agreement), [replace(first, maps=maps), second]
         return RoiOutcome(reason="no window agrees with the whole field", agreement=agreement), [first, second]
 
     def predict_frames(self, x: Tensor, window: Box, keys: list[KeyFrame]) -> Iterator[tuple[int, Tensor, Box | None]]:
-        """Each frame's number, logits (slice, classes, y, x), and the window they are of (None: the whole field)."""
-        size = _get_shape(x)
+        """Yield each frame's number, logits (slice, classes, y, x), and their window (None: the whole field)."""
         for key in keys:
             yield key.frame, key.logits, None
-        live = np.flatnonzero(np.any([_find_ventricle_slices(key.logits) for key in keys], axis=0))
-        first, second = [m[live] for m in keys[0].maps], self._compute_context(x, keys[1], window, live)
+        slices = np.flatnonzero(np.any([_find_ventricle_slices(key.logits) for key in keys], axis=0))
+        first, second = [m[slices] for m in keys[0].maps], self._compute_context(x, keys[1], window, slices)
         near, far = (_compute_differences(x, window, key.frame) for key in keys)
         shares = np.rint(MIX_STEPS * near / np.maximum(near + far, 1e-12)).astype(int)
         for share in range(MIX_STEPS + 1):
-            chosen = [k for k in np.flatnonzero(shares == share) if k not in {key.frame for key in keys}]
-            if not chosen:
+            frames = [k for k in np.flatnonzero(shares == share) if k not in {key.frame for key in keys}]
+            if not frames:
                 continue
             maps = [torch.lerp(a, b, share / MIX_STEPS) for a, b in zip(first, second, strict=True)]
-            for k in chosen:
+            for k in frames:
                 logits = keys[0].logits.new_zeros((x.shape[1], *maps[-1].shape[1:]))
                 logits[:, Label.BACKGROUND] = BACKGROUND_LOGIT
-                logits[live] = self._compute_window(x[k][live], window, maps)
-                if touches_edge(_keep_largest(_to_labels(logits)), window, size):
+                logits[slices] = self._compute_window(x[k][slices], window, maps)
+                if touches_edge(_keep_largest(_to_labels(logits)), window, _get_shape(x)):
                     yield int(k), self._compute_whole(x[k])[-1], None
                 else:
                     yield int(k), logits, window
@@ -309,21 +300,21 @@ class RoiPredictor:
 
     def _compute_whole(self, stack: Tensor) -> tuple[Tensor, ...]:
         images = stack[:, None].contiguous()
-        return tuple(self._part(FieldNetwork, _get_shape(images))(images))
+        return tuple(self._get_module(FieldNetwork, _get_shape(images))(images))
 
     def _compute_context(self, x: Tensor, key: KeyFrame, window: Box, slices: NDArray[np.intp]) -> tuple[Tensor, ...]:
-        points = [window.cut(point, key.around)[slices].contiguous() for point in key.points]
-        images = x[key.frame][slices][:, None, *window.where].contiguous()
-        return tuple(self._part(ContextNetwork, _get_shape(images))(images, *points))
+        points = [window.cut(point, key.box)[slices].contiguous() for point in key.points]
+        images = x[key.frame][slices][:, None, *window.index].contiguous()
+        return tuple(self._get_module(ContextNetwork, _get_shape(images))(images, *points))
 
     def _compute_window(self, stack: Tensor, window: Box, maps: Sequence[Tensor]) -> Tensor:
-        images = stack[:, None, *window.where].contiguous()
-        logits: Tensor = self._part(WindowNetwork, _get_shape(images))(images, *maps)
+        images = stack[:, None, *window.index].contiguous()
+        logits: Tensor = self._get_module(WindowNetwork, _get_shape(images))(images, *maps)
         return logits
 
 
 def _resample_stack(grid: PixelGrid, stack: NDArray[np.generic], spacing_yx: tuple[float, float]) -> Tensor:
-    """A stack (slice, y, x) on the training grid, normalised: (slice, Y, X)."""
+    """Resample a stack (slice, y, x) to the training grid and normalise it: (slice, Y, X)."""
     images = torch.from_numpy(stack.astype(np.float32))[:, None]
     return normalize_min_max(grid.from_native(images, spacing_yx))[:, 0]
 
@@ -333,13 +324,13 @@ def _get_shape(images: Tensor) -> tuple[int, int]:
 
 
 def _compute_differences(x: Tensor, window: Box, frame: int) -> NDArray[np.float64]:
-    """Mean squared difference in the window of every frame from ``frame``."""
-    inside = x[..., *window.where]
+    """Return the mean squared difference in the window of every frame from ``frame``."""
+    inside = x[..., *window.index]
     return np.array([float((stack - inside[frame]).square().mean()) for stack in inside])
 
 
 def _find_ventricle_slices(logits: Tensor) -> NDArray[np.bool_]:
-    """Of each slice, whether ventricle is to be reckoned with."""
+    """Return, for each slice, whether it may hold ventricle."""
     ventricle = 1.0 - logits.softmax(1)[:, Label.BACKGROUND]
     return np.asarray((ventricle.amax((-2, -1)) >= EMPTY_PROBABILITY).numpy())
 

@@ -1,4 +1,8 @@
-"""Two measurements of the same mice: bias, limits of agreement, paired test, correlation, bootstrap."""
+"""Agreement of two measurements of the same mice.
+
+Bias and limits of agreement, paired test, correlation, bootstrap, and the intraclass correlation and repeated-measures
+ANOVA of pingouin (the extra ``evaluation``). pingouin takes seconds to import, so it is imported on the first call.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,6 @@ from scipy import stats
 
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 
-# MERGED metrics.agreement: What a statistics library has and SciPy has not: intraclass correlation, repeated-measures ANOVA.
-#
-# The only module that imports pingouin (the extra ``evaluation``); it takes seconds to import, so it is imported
-# when a function is called.
-
-
 FORMS: dict[str, str] = {
     "ICC(1,1)": "one-way random effects, single rater",
     "ICC(2,1)": "two-way random effects, absolute agreement, single rater",
@@ -29,16 +27,16 @@ FORMS: dict[str, str] = {
     "ICC(2,k)": "two-way random effects, absolute agreement, mean of the raters",
     "ICC(3,k)": "two-way mixed effects, consistency, mean of the raters",
 }
-"""The forms by their names in Shrout & Fleiss, Psychol Bull 1979;86:420-428."""
+"""The forms of the intraclass correlation, named as in Shrout & Fleiss, Psychol Bull 1979;86:420-428."""
 
 _PINGOUIN = {"ICC(A,1)": "ICC(2,1)", "ICC(C,1)": "ICC(3,1)", "ICC(A,k)": "ICC(2,k)", "ICC(C,k)": "ICC(3,k)"}
 
 
 def icc(ratings: ArrayLike) -> pd.DataFrame:
-    """The six intraclass correlations of ``ratings`` (target, rater), by form.
+    """Return the six intraclass correlations of ``ratings`` (target, rater), by form.
 
-    Columns: icc, ci_low, ci_high (95 %), f, df1, df2, p, meaning. Targets with a missing rating are left out; for
-    fewer than five that are left, or ratings that do not vary, the numbers are NaN.
+    Columns: icc, ci_low, ci_high (95 %), f, df1, df2, p, meaning. Targets with a missing rating are dropped; the
+    numbers are NaN if fewer than five targets remain or the ratings do not vary.
     """
     table = np.asarray(ratings, float)
     if table.ndim != 2 or table.shape[1] < 2:
@@ -47,13 +45,11 @@ def icc(ratings: ArrayLike) -> pd.DataFrame:
     columns = ["icc", "ci_low", "ci_high", "f", "df1", "df2", "p"]
     rows: dict[str, list[float]] = {form: [np.nan] * len(columns) for form in FORMS}
     if len(table) >= 5 and np.ptp(table) > 0:
-        n, k = table.shape
+        target, rater = (index.ravel() for index in np.indices(table.shape))
+        long = pd.DataFrame({"target": target, "rater": rater, "rating": table.ravel()})
         with _pingouin() as pg:
-            long = pd.DataFrame(
-                {"target": np.repeat(np.arange(n), k), "rater": np.tile(np.arange(k), n), "rating": table.ravel()}
-            )
-            found = pg.intraclass_corr(long, targets="target", raters="rater", ratings="rating")
-        for row in found.to_dict("records"):
+            result = pg.intraclass_corr(long, targets="target", raters="rater", ratings="rating")
+        for row in result.to_dict("records"):
             low, high = row["CI95"]
             form = _PINGOUIN.get(row["Type"], row["Type"])
             rows[form] = [float(v) for v in (row["ICC"], low, high, row["F"], row["df1"], row["df2"], row["pval"])]
@@ -61,29 +57,26 @@ def icc(ratings: ArrayLike) -> pd.DataFrame:
 
 
 def anova(data: pd.DataFrame, value: str, within: tuple[str, str], subject: str) -> pd.DataFrame:
-    """Two-way repeated-measures ANOVA of ``value``, a row an effect: f, df1, df2, p, ng2 (generalised eta squared).
+    """Return the two-way repeated-measures ANOVA of ``value``, one row per effect.
 
-    ``data`` is long: one row per subject and cell of the two factors ``within``. Subjects that lack a cell are left
-    out; with fewer than two that are left, the table is empty.
+    Columns: f, df1, df2, p, ng2 (generalised eta squared). ``data`` is long: one row per subject and cell of the two
+    factors ``within``. Subjects that lack a cell are dropped; if fewer than two remain, the table is empty.
     """
     cells = data.dropna(subset=[value]).groupby([subject, *within], observed=True)[value].mean().reset_index()
-    full = int(np.prod([cells[w].nunique() for w in within]))
-    whole = cells.groupby(subject)[value].transform("size") == full
-    cells = cells[whole]
-    empty = pd.DataFrame(columns=["f", "df1", "df2", "p", "ng2"], dtype=float)
-    if full < 4 or cells[subject].nunique() < 2 or np.ptp(cells[value]) == 0:
-        return empty
+    n_cells = int(np.prod([cells[factor].nunique() for factor in within]))
+    cells = cells[cells.groupby(subject)[value].transform("size") == n_cells]
+    columns = {"F": "f", "ddof1": "df1", "ddof2": "df2", "p_unc": "p", "ng2": "ng2"}
+    if n_cells < 4 or cells[subject].nunique() < 2 or np.ptp(cells[value]) == 0:
+        return pd.DataFrame(columns=list(columns.values()), dtype=float)
     with _pingouin() as pg:
-        found = pg.rm_anova(data=cells, dv=value, within=list(within), subject=subject)
-    names = {"F": "f", "ddof1": "df1", "ddof2": "df2", "p_unc": "p", "ng2": "ng2"}
-    found["Source"] = found["Source"].str.replace(" * ", " × ", regex=False)
-    renamed: pd.DataFrame = found.set_index("Source")[list(names)].rename(columns=names).rename_axis(None)
-    return renamed
+        result: pd.DataFrame = pg.rm_anova(data=cells, dv=value, within=list(within), subject=subject)
+    result["Source"] = result["Source"].str.replace(" * ", " × ", regex=False)
+    return result.set_index("Source")[list(columns)].rename(columns=columns).rename_axis(None)
 
 
 @contextmanager
 def _pingouin() -> Iterator[Any]:
-    """pingouin, with intervals in full precision and without its warnings about other libraries."""
+    """Import pingouin, with intervals in full precision and without its warnings about other libraries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -124,10 +117,10 @@ class BlandAltman:
 
 
 def bland_altman(prediction: ArrayLike, truth: ArrayLike, *, limits_at: float = LIMITS_SD) -> BlandAltman:
-    """Bias and limits of agreement with 95 % confidence intervals.
+    """Return bias and limits of agreement with 95 % confidence intervals.
 
     Intervals as in the article: t with n − 1 degrees of freedom, standard errors s/√n of the bias and √(3s²/n) of a
-    limit. Pairs with a missing (NaN) value are left out. With fewer than two pairs everything but ``n`` is NaN.
+    limit. Pairs with a missing (NaN) value are dropped. With fewer than two pairs everything but ``n`` is NaN.
     """
     a, b = drop_missing_pairs(prediction, truth)
     n = a.size
@@ -138,15 +131,8 @@ def bland_altman(prediction: ArrayLike, truth: ArrayLike, *, limits_at: float = 
     low, high = bias - limits_at * sd, bias + limits_at * sd
     t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1))
     of_bias, of_limit = t * sd * n**-0.5, t * sd * (3 / n) ** 0.5
-    return BlandAltman(
-        n,
-        bias,
-        sd,
-        (low, high),
-        (bias - of_bias, bias + of_bias),
-        (low - of_limit, low + of_limit),
-        (high - of_limit, high + of_limit),
-    )
+    bias_ci, lower_ci, upper_ci = ((v - h, v + h) for v, h in ((bias, of_bias), (low, of_limit), (high, of_limit)))
+    return BlandAltman(n, bias, sd, (low, high), bias_ci, lower_ci, upper_ci)
 
 
 @dataclass(frozen=True)
@@ -159,27 +145,27 @@ class Correlation:
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> Correlation:
-    """Pearson's r; NaN for fewer than three pairs or a variable that does not vary."""
+    """Return Pearson's r; NaN for fewer than three pairs or a variable that does not vary."""
     x, y = drop_missing_pairs(a, b)
     if not _varies(x, y):
         return Correlation(np.nan, np.nan)
-    found = stats.pearsonr(x, y)
-    r = float(found.statistic)
-    ci = found.confidence_interval(CONFIDENCE) if x.size > 3 and abs(r) < 1 - 1e-12 else NO_INTERVAL
-    return Correlation(r, float(found.pvalue), (float(ci[0]), float(ci[1])))
+    result = stats.pearsonr(x, y)
+    r = float(result.statistic)
+    ci = result.confidence_interval(CONFIDENCE) if x.size > 3 and abs(r) < 1 - 1e-12 else NO_INTERVAL
+    return Correlation(r, float(result.pvalue), (float(ci[0]), float(ci[1])))
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> Correlation:
-    """Spearman's rho; NaN for fewer than three pairs or a variable that does not vary."""
+    """Return Spearman's rho; NaN for fewer than three pairs or a variable that does not vary."""
     x, y = drop_missing_pairs(a, b)
     if not _varies(x, y):
         return Correlation(np.nan, np.nan)
-    found: Any = stats.spearmanr(x, y)
-    return Correlation(float(found.statistic), float(found.pvalue))
+    result: Any = stats.spearmanr(x, y)
+    return Correlation(float(result.statistic), float(result.pvalue))
 
 
 def run_paired_t_test(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """p of the paired t-test; NaN where it says nothing: fewer than two pairs, or differences that do not vary."""
+    """Return p of the paired t-test; NaN for fewer than two pairs or differences that do not vary."""
     a, b = drop_missing_pairs(prediction, truth)
     differences = a - b
     if a.size < 2 or np.ptp(differences) <= 1e-9 * max(1.0, float(np.abs(a).max())):
@@ -188,16 +174,12 @@ def run_paired_t_test(prediction: ArrayLike, truth: ArrayLike) -> float:
 
 
 def bootstrap_interval(
-    values: ArrayLike,
-    statistic: Callable[..., Any] = np.mean,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    values: ArrayLike, statistic: Callable[..., Any] = np.mean, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """95 % percentile interval of ``statistic`` (with an ``axis``) over mice drawn with replacement.
+    """Return the 95 % percentile interval of ``statistic`` (with an ``axis``) over mice drawn with replacement.
 
-    ``values`` is (mouse,): one number a mouse, so that what belongs to one mouse stays together. Missing ones are
-    left out. The same seed gives the same interval.
+    ``values`` is (mouse,): one number per mouse, because the measurements of one mouse are not independent. Missing
+    values are dropped. The same seed gives the same interval.
     """
     array = np.asarray(values, float)
     array = array[np.isfinite(array)]
@@ -209,10 +191,10 @@ def bootstrap_interval(
 
 
 def drop_missing_pairs(a: ArrayLike, b: ArrayLike) -> tuple[Values, Values]:
-    """Both as floats, without the pairs in which one is missing."""
+    """Return both as floats, without the pairs in which a value is missing."""
     x, y = np.asarray(a, float), np.asarray(b, float)
     if x.shape != y.shape or x.ndim != 1:
-        raise ArgumentError(f"The values have the shapes {x.shape} and {y.shape}.", "two rows of one length")
+        raise ArgumentError(f"The values have the shapes {x.shape} and {y.shape}.", "two lists of equal length")
     both = np.isfinite(x) & np.isfinite(y)
     return x[both], y[both]
 

@@ -1,8 +1,15 @@
-"""Dice overlap of hard labels (source of the definition: the paper)."""
+"""Dice overlap of hard labels, and surface distances in mm.
+
+Dice is defined as in the paper. The surface of a mask consists of its voxels with a face neighbour outside the mask
+(beyond the stack counts as outside). Distances are Euclidean, between voxel centres, in mm. HD95, the 95 % Hausdorff
+distance, is the larger of the two directed 95th percentiles; ASSD, the average symmetric surface distance, is the mean
+over the distances of both surfaces together. These are the definitions of MONAI
+(``compute_hausdorff_distance(percentile=95)``, ``compute_average_surface_distance(symmetric=True)``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,17 +24,9 @@ from mousecmr_data.errors import ArgumentError, FileLayoutError
 from mousecmr_data.schema.labels import FOREGROUND, Label
 from mousecmr_data.schema.variables import MASK, PREDICTED
 
-# MERGED metrics.overlap: Distances between two surfaces in mm: the 95 % Hausdorff distance and the average surface distance.
-#
-# The surface of a mask is those of its voxels that have a face neighbour outside it (beyond the stack counts
-# as outside). Distances are Euclidean, between voxel centres, in mm. HD95 is the larger of the two directed
-# 95th percentiles; ASSD is the mean over the distances of both surfaces together. These are the definitions
-# of MONAI (``compute_hausdorff_distance(percentile=95)``, ``compute_average_surface_distance(symmetric=True)``).
-
-
 EmptyPolicy = Literal["missing", "diagonal"]
-"""What a distance is where one mask is empty and the other is not: missing (NaN), or the length of the
-stack's diagonal, the worst that is possible. Where both are empty it is 0."""
+"""The distance where only one mask is empty: missing (NaN), or the length of the stack's diagonal, the largest possible
+distance. Where both are empty it is 0."""
 
 EMPTY_POLICIES: tuple[EmptyPolicy, ...] = ("missing", "diagonal")
 
@@ -47,25 +46,25 @@ class SurfaceDistances:
 def compute_surface_distances(
     prediction: Mask, truth: Mask, voxel_size_mm: Sequence[float], *, empty: EmptyPolicy = "missing"
 ) -> SurfaceDistances:
-    """HD95 and ASSD of two boolean stacks (slice, y, x) with voxels of ``voxel_size_mm`` (z, y, x)."""
+    """Return HD95 and ASSD of two boolean stacks (slice, y, x) with voxels of ``voxel_size_mm`` (z, y, x)."""
     if empty not in EMPTY_POLICIES:
         raise ArgumentError(
             f"There is no policy {empty!r} for empty masks.", f"one of {', '.join(map(repr, EMPTY_POLICIES))}"
         )
     size = np.asarray(voxel_size_mm, float)
-    ours, theirs = find_surface(prediction) * size, find_surface(truth) * size
-    if not len(ours) and not len(theirs):
+    predicted, true = find_surface(prediction) * size, find_surface(truth) * size
+    if not len(predicted) and not len(true):
         return SurfaceDistances(0.0, 0.0)
-    if not len(ours) or not len(theirs):
-        worst = float(np.linalg.norm((np.array(truth.shape) - 1) * size)) if empty == "diagonal" else np.nan
-        return SurfaceDistances(worst, worst)
-    there, back = KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0]
-    hd95 = max(np.percentile(there, PERCENTILE), np.percentile(back, PERCENTILE))
-    return SurfaceDistances(float(hd95), float(np.concatenate([there, back]).mean()))
+    if not len(predicted) or not len(true):
+        distance = float(np.linalg.norm((np.array(truth.shape) - 1) * size)) if empty == "diagonal" else np.nan
+        return SurfaceDistances(distance, distance)
+    to_truth, to_prediction = KDTree(true).query(predicted)[0], KDTree(predicted).query(true)[0]
+    hd95 = max(np.percentile(to_truth, PERCENTILE), np.percentile(to_prediction, PERCENTILE))
+    return SurfaceDistances(float(hd95), float(np.concatenate([to_truth, to_prediction]).mean()))
 
 
 def find_surface(mask: Mask) -> NDArray[np.intp]:
-    """Indices (n, 3) of the surface voxels of a stack."""
+    """Return the indices (n, 3) of the surface voxels of a stack."""
     boxes = ndimage.find_objects(mask.astype(np.int8))
     if not boxes:
         return np.empty((0, mask.ndim), np.intp)
@@ -74,16 +73,14 @@ def find_surface(mask: Mask) -> NDArray[np.intp]:
     return np.asarray(np.argwhere(inside & ~ndimage.binary_erosion(inside)) + corner)
 
 
-"""Name of the variable that a segmentation adds to a mouse's dataset."""
-
 SCORE_COLUMNS = ("mouse", "frame", "phase", "dice_myocardium", "dice_blood_pool")
 
 
 def dice(prediction: NDArray[Any], truth: NDArray[Any]) -> float:
-    """Dice coefficient 2|A∩B| / (|A|+|B|) of two boolean arrays of one shape; 1 where both are empty.
+    """Return the Dice coefficient 2|A∩B| / (|A|+|B|) of two boolean arrays of the same shape; 1 if both are empty.
 
-    Hand it the whole 3D stack of one class at one frame: the paper's definition. Raises
-    :class:`~mousecmr_data.errors.FileLayoutError` where the shapes differ or an array is not boolean.
+    The paper's definition takes the whole 3D stack of one class at one frame. Raises
+    :class:`~mousecmr_data.errors.FileLayoutError` if the shapes differ or an array is not boolean.
     """
     if prediction.shape != truth.shape:
         raise FileLayoutError(f"The prediction has the shape {prediction.shape}, the truth {truth.shape}.", "one shape")
@@ -96,20 +93,19 @@ def dice(prediction: NDArray[Any], truth: NDArray[Any]) -> float:
 
 
 def dice_by_class(prediction: NDArray[Any], truth: NDArray[Any]) -> dict[Label, float]:
-    """Dice of each structure of two label arrays of one shape."""
+    """Return the Dice coefficient of each structure of two label arrays of the same shape."""
     return {label: dice(prediction == label, truth == label) for label in FOREGROUND}
 
 
 def score_frames(ds: xr.Dataset) -> pd.DataFrame:
-    """Dice of each labelled frame of a segmented mouse: the columns of :data:`COLUMNS`.
+    """Return the Dice coefficients of each labelled frame of a segmented mouse: the columns of :data:`SCORE_COLUMNS`.
 
-    Empty for a mouse that nobody segmented: an unlabelled frame says nothing.
+    The table is empty for a mouse without manual masks: an unlabelled frame has no truth.
     """
     rows = []
-    frames: Iterable[int] = np.flatnonzero(ds["labelled"].values) if MASK in ds else []
-    for at in frames:
-        one = ds.isel(frame=int(at))
-        found = dice_by_class(one[PREDICTED].values, one[MASK].values)
-        where = (str(ds.attrs.get("mouse", "")), int(one["frame"]), str(one["phase"].values))
-        rows.append((*where, found[Label.MYOCARDIUM], found[Label.BLOOD_POOL]))
+    for index in np.flatnonzero(ds["labelled"].values).tolist() if MASK in ds else []:
+        frame = ds.isel(frame=index)
+        scores = dice_by_class(frame[PREDICTED].values, frame[MASK].values)
+        key = (str(ds.attrs.get("mouse", "")), int(frame["frame"]), str(frame["phase"].values))
+        rows.append((*key, scores[Label.MYOCARDIUM], scores[Label.BLOOD_POOL]))
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))

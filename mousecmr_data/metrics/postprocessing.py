@@ -1,4 +1,4 @@
-"""What is kept of a predicted stack: rules on connected components, per class and 3D stack."""
+"""Post-processing of predicted stacks: selection of connected components, per class and 3D stack."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ Mask = NDArray[np.bool_]
 MIN_VOXELS = 10
 MIN_SLICES = 2
 MAX_DISTANCE = 40.0
-"""Index units (row, column, slice, unscaled). These three: source, the authors' code."""
+"""Index units (row, column, slice, unscaled). Source of these three: the authors' code."""
 
 
 def postprocess(labels: Labels, rule: PostprocessingRule = "paper") -> Labels:
-    """A stack (slice, y, x) with what ``rule`` drops set to background.
+    """Return a stack (slice, y, x) in which the components that ``rule`` drops are background.
 
-    "paper": the largest 6-connected component of each class. "upstream-code": components of at least 10
-    voxels that span two slices or more, with their centroid within 40 index units of the dominant one's
-    (the one spanning most slices). "none": as predicted.
+    "paper" keeps the largest 6-connected component of each class. "upstream-code" keeps components of at least 10
+    voxels that span two slices or more, with their centroid within 40 index units of the dominant one's (the one that
+    spans most slices). "none" keeps everything.
     """
     if rule not in RULES:
         raise UnknownNameError(f"There is no post-processing {rule!r}.", f"one of {', '.join(map(repr, RULES))}")
     kept = np.zeros_like(labels)
-    found = ndimage.find_objects((labels > 0).astype(np.int8))
-    if found:  # the rules do not depend on the place: what is around the ventricle need not be searched
-        inside = labels[found[0]]
+    # The rules do not depend on position: only the box around the foreground is searched.
+    for box in ndimage.find_objects((labels > 0).astype(np.int8)):
         for label in FOREGROUND:
-            kept[found[0]][RULES[rule](inside == label)] = label
+            kept[box][RULES[rule](labels[box] == label)] = label
     return kept
 
 
@@ -50,30 +49,26 @@ def _keep_largest(mask: Mask) -> Mask:
 
 
 def _keep_near_dominant(mask: Mask) -> Mask:
-    # The authors' arrays are (row, column, slice): that order numbers the components, and so breaks ties.
+    # The authors' arrays are (row, column, slice); that order numbers the components, which decides ties.
     components, n = ndimage.label(mask.transpose(1, 2, 0))
     sizes = np.bincount(components.ravel(), minlength=n + 1)
-    found = [k for k in range(1, n + 1) if sizes[k] >= MIN_VOXELS]
-    if not found:
+    large = [k for k in range(1, n + 1) if sizes[k] >= MIN_VOXELS]
+    if not large:
         return np.zeros_like(mask)
     boxes = ndimage.find_objects(components)
-    spans = {k: len(np.unique(np.nonzero(components[boxes[k - 1]] == k)[2])) for k in found}
-    dominant = max(found, key=lambda k: spans[k])
-    centres = dict(zip(found, ndimage.center_of_mass(components > 0, components, found), strict=True))
+    spans = {k: len(np.unique(np.nonzero(components[boxes[k - 1]] == k)[2])) for k in large}
+    dominant = max(large, key=lambda k: spans[k])
+    centres = dict(zip(large, ndimage.center_of_mass(components > 0, components, large), strict=True))
     kept = [
         k
-        for k in found
+        for k in large
         if spans[k] >= MIN_SLICES and np.linalg.norm(np.subtract(centres[k], centres[dominant])) <= MAX_DISTANCE
     ]
     return np.asarray(np.isin(components, kept).transpose(2, 0, 1))
 
 
-def _keep_all(mask: Mask) -> Mask:
-    return mask
-
-
 RULES: dict[str, Callable[[Mask], Mask]] = {
     "paper": _keep_largest,
     "upstream-code": _keep_near_dominant,
-    "none": _keep_all,
+    "none": lambda mask: mask,
 }

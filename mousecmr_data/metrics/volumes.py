@@ -1,7 +1,13 @@
-"""Volumes and mass of the left ventricle.
+"""Volumes and mass of the left ventricle, and its volume over the heart beat.
 
-Definitions (source: the paper): a volume is the number of voxels of a class times the voxel volume,
-over all slices; SV = EDV - ESV; EF = SV / EDV; mass = myocardial volume x 1.05 g/ml.
+Definitions (source: the paper): a volume is the number of voxels of a class times the voxel volume, over all slices;
+SV = EDV - ESV; EF = SV / EDV; mass = myocardial volume x 1.05 g/ml.
+
+The peak ejection rate is the steepest fall of the volume between end-diastole and end-systole, the peak filling rate
+its steepest rise after end-systole, both in µL/s, and divided by EDV in EDV/s (Bonow et al., Circulation
+1981;64:315-323; on CMR: Maceira et al., J Cardiovasc Magn Reson 2006;8:417-426). The slope is that of a parabola fitted
+to five frames by least squares (Savitzky & Golay, Anal Chem 1964;36:1627-1639). The heart rate takes the cine for one
+whole beat: with prospective triggering the end of diastole may be missing, and the true rate is then lower.
 """
 
 from __future__ import annotations
@@ -23,15 +29,6 @@ from mousecmr_data.schema.manifest import load_manifest
 from mousecmr_data.schema.phases import ED, ES, PHASE_DTYPE, UNLABELLED
 from mousecmr_data.schema.variables import DIMS, MASK
 
-# MERGED metrics.volumes: A mouse's volume over the heart beat: heart rate, peak ejection rate, peak filling rate.
-#
-# Definitions: the peak ejection rate is the steepest fall of the volume between end-diastole and end-systole, the
-# peak filling rate its steepest rise after end-systole, both in µL/s, and divided by EDV in EDV/s (Bonow et al.,
-# Circulation 1981;64:315-323; on CMR: Maceira et al., J Cardiovasc Magn Reson 2006;8:417-426). The slope is that of
-# a parabola fitted to five frames by least squares (Savitzky & Golay, Anal Chem 1964;36:1627-1639). The heart rate
-# takes the cine for one whole beat: with prospective triggering the end of diastole may be missing, and the true rate
-# is then lower.
-
 FITTED_FRAMES = 5
 ED_TIE = 0.02
 """ED is the earliest frame whose smoothed volume is within this share of the largest: diastole is flat at its end, and
@@ -39,7 +36,7 @@ the trigger comes at ED."""
 
 
 def smooth_curve(volumes_ul: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return volumes (frame,) smoothed by a parabola through :data:`FITTED_FRAMES`; shorter curves as they are."""
+    """Smooth volumes (frame,) by a parabola through :data:`FITTED_FRAMES`; shorter curves stay unchanged."""
     volumes = np.asarray(volumes_ul, float)
     return savgol_filter(volumes, FITTED_FRAMES, 2) if volumes.size >= FITTED_FRAMES else volumes
 
@@ -48,7 +45,7 @@ def find_ed_es(volumes_ul: Sequence[float] | NDArray[np.float64]) -> tuple[int, 
     """Return the frames of end-diastole and end-systole on a curve of blood pool volumes (frame,).
 
     ED is the largest (see :data:`ED_TIE`) and ES the smallest volume on the smoothed curve, so that one frame with a
-    bad mask does not decide. None where there are fewer than two frames, or no blood pool.
+    bad mask does not decide. Returns None for fewer than two frames, or without any blood pool.
     """
     smoothed = smooth_curve(volumes_ul)
     if smoothed.size < 2 or np.max(volumes_ul) <= 0:
@@ -59,15 +56,14 @@ def find_ed_es(volumes_ul: Sequence[float] | NDArray[np.float64]) -> tuple[int, 
 def make_phases(volumes_ul: Sequence[float] | NDArray[np.float64]) -> NDArray[np.str_]:
     """Return the phase of each frame (frame,): ED and ES by :func:`find_ed_es`, else UNLABELLED."""
     phases = np.full(len(volumes_ul), UNLABELLED, PHASE_DTYPE)
-    if found := find_ed_es(volumes_ul):
-        ed, es = found
-        phases[es], phases[ed] = ES, ED
+    if pair := find_ed_es(volumes_ul):
+        phases[pair[1]], phases[pair[0]] = ES, ED
     return phases
 
 
 @dataclass(frozen=True)
 class VolumeCurve:
-    """The blood pool's volume over a cine, and what follows from it; NaN is missing."""
+    """The blood pool's volume over a cine, with heart rate and peak rates; NaN is missing."""
 
     time_ms: tuple[float, ...]
     blood_pool_ul: tuple[float, ...]
@@ -84,34 +80,34 @@ class VolumeCurve:
 
 
 def analyze_curve(volumes_ul: Sequence[float] | NDArray[np.float64], frame_time_ms: float) -> VolumeCurve:
-    """The curve of volumes (frame,) in µL, a frame every ``frame_time_ms``. Rates need five frames or more."""
+    """Analyze volumes (frame,) in µL, one frame every ``frame_time_ms``. Rates need five frames or more."""
     volumes = np.asarray(volumes_ul, float)
     ed, es = find_ed_es(volumes) or (0, 0)
     ejection = filling = np.nan
     if volumes.size >= FITTED_FRAMES:
         slope = savgol_filter(volumes, FITTED_FRAMES, 2, deriv=1, delta=frame_time_ms / 1000)
-        falling = slope[ed : es + 1] if ed < es else slope  # a cine that begins in systole: search it all
+        falling = slope[ed : es + 1] if ed < es else slope  # a cine that begins in systole: search all frames
         rising = slope[es:] if ed < es else slope
         ejection, filling = max(0.0, float(-falling.min())), max(0.0, float(rising.max()))
     edv = float(volumes[ed])
     return VolumeCurve(
-        tuple(float(k * frame_time_ms) for k in range(volumes.size)),
-        tuple(volumes.tolist()),
-        60_000.0 / (volumes.size * frame_time_ms) if volumes.size > 1 else np.nan,
-        edv,
-        float(volumes[es]),
-        ed,
-        es,
-        ejection,
-        filling,
-        ejection / edv if edv else np.nan,
-        filling / edv if edv else np.nan,
+        time_ms=tuple(float(k * frame_time_ms) for k in range(volumes.size)),
+        blood_pool_ul=tuple(volumes.tolist()),
+        heart_rate_bpm=60_000.0 / (volumes.size * frame_time_ms) if volumes.size > 1 else np.nan,
+        edv_ul=edv,
+        esv_ul=float(volumes[es]),
+        ed_frame=ed,
+        es_frame=es,
+        peak_ejection_rate_ul_s=ejection,
+        peak_filling_rate_ul_s=filling,
+        peak_ejection_rate_edv_s=ejection / edv if edv else np.nan,
+        peak_filling_rate_edv_s=filling / edv if edv else np.nan,
     )
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures of one mouse; NaN is "missing", which is not zero."""
+    """Measures of one mouse; NaN means missing, which is not zero."""
 
     mouse: str
     synthetic: bool
@@ -131,52 +127,48 @@ class Measures:
     """(z, y, x)."""
     voxel_size_source: str
     frames: pd.DataFrame = field(compare=False, repr=False)
-    """A row per labelled frame: frame, time_ms, phase, blood_pool_ul, myocardium_ul, mass_mg."""
+    """One row per labelled frame: frame, time_ms, phase, blood_pool_ul, myocardium_ul, mass_mg."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The scalars by name, NaN as None: ready for a table or for JSON."""
-        out: dict[str, Any] = {}
-        for f in fields(self):
-            if f.name != "frames":
-                value = getattr(self, f.name)
-                out[f.name] = None if isinstance(value, float) and np.isnan(value) else value
-        return out
+        """Return the scalars by name, NaN as None: ready for a table or for JSON."""
+        scalars = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"}
+        return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in scalars.items()}
 
 
 def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     """Measure one mouse from its masks.
 
-    ``ds`` is a dataset of the cine model; ``mask`` names the variable (frame, slice, y, x) with labels
-    0, 1, 2. Only labelled frames are read. The voxel size is taken from the coordinates. Where there is
-    no ED/ES pair, EDV, ESV, SV, EF and the two masses are missing (NaN).
+    ``ds`` is a dataset of the cine model; ``mask`` names the variable (frame, slice, y, x) with labels 0, 1, 2. Only
+    labelled frames are read. The voxel size is taken from the coordinates. Without an ED/ES pair, EDV, ESV, SV, EF and
+    the two masses are missing (NaN).
 
     Raises :class:`UnlabelledError` (no labelled frame, or no mask), :class:`LabelError`,
     :class:`~mousecmr_data.errors.UnitsError` (no usable voxel size).
     """
-    who = str(ds.attrs.get("mouse", "this dataset"))
+    mouse = str(ds.attrs.get("mouse", "this dataset"))
     if mask not in ds:
         raise UnlabelledError(
-            f"{who} has no variable {mask!r}.", "a segmented mouse", "ds.data_vars shows what there is"
+            f"{mouse} has no variable {mask!r}.", "a segmented mouse", "ds.data_vars lists the variables"
         )
     labels = ds[mask]
     if set(labels.dims) != set(DIMS):
-        raise FileLayoutError(f"{who}: {mask} has the dimensions {labels.dims}.", f"all of {DIMS}")
+        raise FileLayoutError(f"{mouse}: {mask} has the dimensions {labels.dims}.", f"all of {DIMS}")
     for coordinate in ("labelled", "phase"):
         if coordinate not in ds.coords:
-            raise UnlabelledError(f"{who} has no coordinate {coordinate!r}.", "a dataset of the cine model")
+            raise UnlabelledError(f"{mouse} has no coordinate {coordinate!r}.", "a dataset of the cine model")
     labelled = np.flatnonzero(ds["labelled"].values)
     if labelled.size == 0:
         raise UnlabelledError(
-            f"No frame of {who} is labelled: an all-zero mask is not an empty ventricle.",
+            f"No frame of {mouse} is labelled: an all-zero mask is not an empty ventricle.",
             "at least one segmented frame (Frames_with_ROI)",
         )
     size = get_spacing(ds)
     voxel_ul = float(np.prod(size))  # 1 mm³ = 1 µL
     array = labels.isel(frame=labelled).transpose(*DIMS).values
-    strange = array[~np.isin(array, list(Label))]
-    if strange.size:
+    unknown = np.unique(array[~np.isin(array, list(Label))])
+    if unknown.size:
         raise LabelError(
-            f"{who}: {mask} holds {', '.join(map(str, np.unique(strange)[:8]))}.",
+            f"{mouse}: {mask} holds {', '.join(map(str, unknown[:8]))}.",
             ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
         )
     density = float(load_manifest().acquisition["myocardial_density"].value)  # g/ml = mg/µL
@@ -191,22 +183,22 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
             "mass_mg": counts[Label.MYOCARDIUM] * voxel_ul * density,
         }
     )
-    edv, esv = (_get_value(frames, phase, "blood_pool_ul") for phase in (ED, ES))
+
+    def get_value(phase: str, column: str) -> float:
+        values = frames.loc[frames["phase"] == phase, column]
+        return float(values.iloc[0]) if len(values) == 1 else np.nan
+
+    edv, esv = get_value(ED, "blood_pool_ul"), get_value(ES, "blood_pool_ul")
     return Measures(
-        mouse=who,
+        mouse=mouse,
         synthetic=bool(ds.attrs.get("synthetic", False)),
         edv_ul=edv,
         esv_ul=esv,
         sv_ul=edv - esv,
         ef_percent=100 * (edv - esv) / edv if edv > 0 else np.nan,
-        mass_ed_mg=_get_value(frames, ED, "mass_mg"),
-        mass_es_mg=_get_value(frames, ES, "mass_mg"),
+        mass_ed_mg=get_value(ED, "mass_mg"),
+        mass_es_mg=get_value(ES, "mass_mg"),
         voxel_size_mm=size,
         voxel_size_source=str(ds.attrs.get("voxel_size_source", "the coordinates")),
         frames=frames,
     )
-
-
-def _get_value(frames: pd.DataFrame, phase: str, column: str) -> float:
-    values = frames.loc[frames["phase"] == phase, column]
-    return float(values.iloc[0]) if len(values) == 1 else np.nan

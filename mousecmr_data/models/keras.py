@@ -1,4 +1,4 @@
-"""The authors' weights file (Keras HDF5) as a PyTorch state dict; read with h5py, TensorFlow is not needed."""
+"""Reader of the authors' weights file (Keras HDF5) with h5py, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LFS = b"version https://git-lfs"
 
 
 def list_keras_layers() -> Iterator[tuple[str, str]]:
-    """Every Keras layer with weights, and the name of its module in :class:`UNet3Plus`."""
+    """Yield the name of every Keras layer with weights, and of its module in :class:`UNet3Plus`."""
     levels = range(1, LEVELS + 1)
     blocks = [(f"Encoder{k}", f"encoder.{k}.{n - 1}", n) for k in levels for n in (1, 2)]
     blocks += [(f"Skip{u}_{d}", f"skip.{u}_{d}", 1) for u in levels for d in levels[:-1]]
@@ -35,21 +35,21 @@ def list_keras_layers() -> Iterator[tuple[str, str]]:
 
 
 def read_keras_weights(path: str | Path) -> UNet3Plus:
-    """The network in a Keras HDF5 file, float32, in evaluation mode; its channels are read from the file.
+    """Read the network in a Keras HDF5 file, float32, in evaluation mode; its channels are read from the file.
 
-    Raises :class:`MissingDataError` (no file) and :class:`FileLayoutError` (no HDF5, truncated, a Git LFS
-    pointer, layers missing, too many or of another shape).
+    Raises :class:`MissingDataError` (no file) and :class:`FileLayoutError` (not HDF5, truncated, a Git LFS pointer,
+    layers missing, too many or of another shape).
     """
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "the authors' weights file, SEG459.h5")
     with path.open("rb") as f:
-        start = f.read(200)
-    if start.startswith(_LFS):
+        is_pointer = f.read(len(_LFS)) == _LFS
+    if is_pointer:
         raise FileLayoutError(
             f"{path} is a Git LFS pointer ({path.stat().st_size} bytes of text), not the weights.",
             "the HDF5 file it points to",
-            "fetch it from the media host: mousecmr predict --weights mousecmr-9.4T-unet3plus does so",
+            "mousecmr predict --weights mousecmr-9.4T-unet3plus downloads it from the media host",
         )
     try:
         with h5py.File(path, "r") as f:
@@ -64,18 +64,18 @@ def read_keras_weights(path: str | Path) -> UNet3Plus:
 
 
 def _read_arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of each layer by their last name."""
+    """Read the arrays of each layer, by the last part of their names."""
     if _ROOT not in f:
         raise FileLayoutError(f"{path} has no group {_ROOT!r}; it has {list(f)[:8]}.", "a whole model saved by Keras")
-    found: dict[str, dict[str, np.ndarray]] = {}
+    arrays: dict[str, dict[str, np.ndarray]] = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             layer, _, rest = name.partition("/")
-            found.setdefault(layer, {})[rest.removeprefix(f"{layer}/")] = item[()]
+            arrays.setdefault(layer, {})[rest.removeprefix(f"{layer}/")] = item[()]
 
     f[_ROOT].visititems(visit)
-    return found
+    return arrays
 
 
 def _build_network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet3Plus:
@@ -85,33 +85,34 @@ def _build_network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet
             f"{path} lacks {len(missing)} of {len(expected)} layers: {', '.join(missing[:5])}.", "a whole UNet3+"
         )
     if extra := sorted(set(arrays) - set(expected)):
-        raise FileLayoutError(f"{path} has layers that UNet3+ has not: {', '.join(extra[:5])}.", "a UNet3+ alone")
+        raise FileLayoutError(f"{path} has layers that UNet3+ does not have: {', '.join(extra[:5])}.", "only a UNet3+")
     state: dict[str, Tensor] = {}
     for keras, module in expected.items():
         names = _BN if "_BN_" in keras else _CONV
         if set(arrays[keras]) != set(names):
             raise FileLayoutError(f"{path}: {keras} holds {sorted(arrays[keras])}.", f"{sorted(names)}")
-        for theirs, ours in names.items():
-            array = np.asarray(arrays[keras][theirs])
+        for keras_name, torch_name in names.items():
+            array = np.asarray(arrays[keras][keras_name])
+            where = f"{path}: {keras}/{keras_name}"
             if array.dtype.kind != "f":
-                raise FileLayoutError(f"{path}: {keras}/{theirs} has the type {array.dtype}.", "floating point")
-            if theirs == "kernel:0":
+                raise FileLayoutError(f"{where} has the type {array.dtype}.", "floating point")
+            if keras_name == "kernel:0":
                 if array.ndim != 4:
-                    raise FileLayoutError(f"{path}: {keras}/{theirs} has the shape {array.shape}.", "(3, 3, in, out)")
+                    raise FileLayoutError(f"{where} has the shape {array.shape}.", "(3, 3, in, out)")
                 array = array.transpose(3, 2, 0, 1)
-            state[f"{module}.{ours}"] = torch.from_numpy(np.array(array, np.float32, order="C"))
+            state[f"{module}.{torch_name}"] = torch.from_numpy(np.array(array, np.float32, order="C"))
     channels = [int(state[f"encoder.{k}.0.conv.weight"].shape[0]) for k in range(1, LEVELS + 1)]
     network = UNet3Plus(channels, int(state["head.1.second.weight"].shape[0]))
-    for name, own in network.state_dict().items():
+    for name, expected_tensor in network.state_dict().items():
         if name.endswith("num_batches_tracked"):
-            state[name] = own
-        elif state[name].shape != own.shape:
+            state[name] = expected_tensor
+        elif state[name].shape != expected_tensor.shape:
             keras = next(k for k, module in expected.items() if name.rpartition(".")[0] == module)
             raise FileLayoutError(
                 f"{path}: {keras} does not fit: {name} has the shape {tuple(state[name].shape)}.",
-                f"{tuple(own.shape)}, for the channels {tuple(channels)}",
+                f"{tuple(expected_tensor.shape)}, for the channels {tuple(channels)}",
             )
         elif not torch.isfinite(state[name]).all():
-            raise FileLayoutError(f"{path}: {name} holds values that are not finite.", "a sound file")
+            raise FileLayoutError(f"{path}: {name} holds values that are not finite.", "an undamaged file")
     network.load_state_dict(state)
     return network.eval()

@@ -1,4 +1,4 @@
-"""Files of named tensors: safetensors with JSON in the header, written atomically. No pickle."""
+"""Files of named tensors: safetensors with JSON in the header, written atomically, without pickle."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ _KEY = "mousecmr"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
-    """Write ``tensors`` and ``about`` (anything JSON holds); the file appears whole or not at all."""
-    return write_bytes(
-        path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {_KEY: json.dumps(about)})
-    )
+    """Write ``tensors`` and ``about`` (any JSON values) atomically: no partial file is ever visible."""
+    cpu_tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    return write_bytes(path, save(cpu_tensors, {_KEY: json.dumps(about)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the JSON of a file that :func:`write` made."""
+    """Read the tensors and the JSON of a file that :func:`write_tensors` wrote."""
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "a .safetensors file of this library")
     try:
@@ -35,12 +34,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a mapping)
             about = json.loads((f.metadata() or {}).get(_KEY, "{}"))
     except (SafetensorError, ValueError, OSError) as e:
-        raise FileLayoutError(f"{path} is no sound safetensors file: {e}", "a file of this library") from e
+        raise FileLayoutError(f"{path} is not a valid safetensors file: {e}", "a file of this library") from e
     return tensors, about
 
 
 def write_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: bool = False) -> None:
-    """Write a network's weights with what is needed to build it again; ``about`` becomes part of the header.
+    """Write a network's weights with the arguments that build it again; ``about`` becomes part of the header.
 
     With ``half``, convolutions are stored as float16; batch statistics stay float32.
     """
@@ -50,7 +49,7 @@ def write_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: 
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state dict (float32) and the header of a file of :func:`save_weights`."""
+    """Read the state dict (float32) and the header of a file that :func:`write_weights` wrote."""
     tensors, about = read_tensors(path)
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, about
 

@@ -1,11 +1,11 @@
 """UNet3+ as the dataset's authors configured it (Huang et al., ICASSP 2020).
 
-Shapes below are (N, C, Y, X) with C₁…C₅ = ``channels`` (32, 64, 128, 256, 512 in the published network);
-level l works at 1/2^(l-1) of the input. The default has 12,963,443 parameters, 12,953,715 of them trainable
-in the authors' counting (BatchNorm's two running statistics a channel are the difference).
+Shapes below are (N, C, Y, X) with C₁…C₅ = ``channels`` (32, 64, 128, 256, 512 in the published network); level l works
+at 1/2^(l-1) of the input. The default has 12,963,443 parameters, 12,953,715 of them trainable in the authors' counting
+(BatchNorm's two running statistics per channel are the difference).
 
-``reduce`` is ours: the input is averaged over ``reduce`` × ``reduce`` pixels first and the heads upsample
-to the input's size, as they do at the deeper levels anyway. 1 is the published network.
+``reduce`` is our addition: the input is averaged over ``reduce`` × ``reduce`` pixels first and the heads upsample to
+the input's size, as they do at the deeper levels anyway. 1 is the published network.
 """
 
 from __future__ import annotations
@@ -21,22 +21,18 @@ from torch.nn import functional as F
 from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.schema.labels import Label
 
-# MERGED models.unet3plus: A 3×3 convolution of a bilinearly upsampled map, computed at the low resolution: same numbers, less work.
-#
-# Bilinear upsampling is linear and acts on each channel alone, so ``conv3x3(upsample(x))`` is the sum over
-# the nine taps of ``shift(upsample(conv1x1_tap(x)))``. The nine 1×1 products are taken at low resolution;
-# upsampling and shifting (with the zero border of "same" padding) is a small fixed matrix for the rows and
-# one for the columns. Pays from a factor of 4 on.
-
-
 LOW_RESOLUTION_FROM = 4
-"""Upsampling factor from which the low-resolution form is the faster one (measured on a CPU)."""
+"""Upsampling factor from which :func:`convolve_upsampled` is faster (measured on a CPU)."""
 
 
-def upsampled_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, factor: int) -> Tensor:
-    """``conv2d(upsample(x, factor), weight, bias, padding=1)``, equal up to rounding.
+def convolve_upsampled(x: Tensor, weight: Tensor, bias: Tensor | None, factor: int) -> Tensor:
+    """Compute ``conv2d(upsample(x, factor), weight, bias, padding=1)`` at low resolution; equal up to rounding.
 
     ``x`` (N, C, h, w), ``weight`` (D, C, 3, 3), ``bias`` (D,); returns (N, D, h·factor, w·factor).
+
+    Bilinear upsampling is linear and acts on each channel alone, so ``conv3x3(upsample(x))`` is the sum over the nine
+    taps of ``shift(upsample(conv1x1_tap(x)))``. The nine 1×1 products are taken at low resolution; upsampling and
+    shifting (with the zero border of "same" padding) is a small fixed matrix for the rows and one for the columns.
     """
     n, c, h, w = x.shape
     d = weight.shape[0]
@@ -52,13 +48,12 @@ def upsampled_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, factor: in
 
 @lru_cache(maxsize=64)
 def make_upsampling_matrix(size: int, factor: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Upsampling by ``factor`` and shifting by -1, 0, +1 with a zero border: (3·size, size·factor)."""
+    """Make the matrix that upsamples by ``factor``, shifted by -1, 0, +1 with a zero border: (3·size, size·factor)."""
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
         identity = torch.eye(size, dtype=torch.float64)[:, None, :]
         up = F.interpolate(identity, scale_factor=float(factor), mode="linear", align_corners=False)[:, 0]
         padded = F.pad(up, (1, 1))
-        fine = size * factor
-        return torch.cat([padded[:, k : k + fine] for k in range(3)]).to(device, dtype)
+        return torch.cat([padded[:, k : k + size * factor] for k in range(3)]).to(device, dtype)
 
 
 CHANNELS = (32, 64, 128, 256, 512)
@@ -76,12 +71,13 @@ class ConvBlock(nn.Module):
         self.bn = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Tensor, upsample: int = 1, low_resolution: bool = True) -> Tensor:
-        """The block of ``x`` after bilinear upsampling (half-pixel centres) by ``upsample``.
+        """Apply the block to ``x`` after bilinear upsampling (half-pixel centres) by ``upsample``.
 
-        ``low_resolution`` allows the form that never makes the upsampled map; same numbers up to rounding.
+        ``low_resolution`` allows :func:`convolve_upsampled`, which does not make the upsampled map; the numbers are
+        equal up to rounding.
         """
         if low_resolution and upsample >= LOW_RESOLUTION_FROM:
-            x = upsampled_conv3x3(x, self.conv.weight, self.conv.bias, upsample)
+            x = convolve_upsampled(x, self.conv.weight, self.conv.bias, upsample)
         else:
             x = self.conv(_upsample(x, upsample))
         return F.relu(self.bn(x))
@@ -96,16 +92,16 @@ class Head(nn.Module):
         self.second = nn.Conv2d(classes, classes, 3, padding=1)
 
     def forward(self, x: Tensor, factor: int) -> Tensor:
-        """Logits at ``factor`` times the size of ``x``."""
+        """Return the logits at ``factor`` times the size of ``x``."""
         return cast(Tensor, self.second(_upsample(self.first(x), factor)))
 
 
 class UNet3Plus(nn.Module):
-    """Slices (N, 1, Y, X) in [0, 1] to logits (N, classes, Y, X), one a head, deepest first.
+    """Network from slices (N, 1, Y, X) in [0, 1] to logits (N, classes, Y, X), one per head, deepest first.
 
-    Y and X are multiples of ``16 · reduce``. The **last** output is the prediction; the others serve the
-    loss. With ``deep_supervision`` off (it can be switched at any time) the last is the only one.
-    With ``low_resolution`` off (likewise) upsampled maps are made and convolved, as it was published.
+    Y and X are multiples of ``16 · reduce``. The **last** output is the prediction; the others serve the loss. With
+    ``deep_supervision`` off (it can be switched at any time) the last is the only one. With ``low_resolution`` off
+    (likewise) upsampled maps are made and convolved, as in the published network.
     """
 
     def __init__(
@@ -132,7 +128,7 @@ class UNet3Plus(nn.Module):
         self.head = nn.ModuleDict({str(k): Head(c[k], classes) for k in levels})
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Logits of the heads of levels 5, 4, 3, 2, 1, each (N, classes, Y, X)."""
+        """Return the logits of the heads of levels 5, 4, 3, 2, 1, each (N, classes, Y, X)."""
         step = 2 ** (LEVELS - 1) * self.reduce
         if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % step or x.shape[3] % step:
             raise ValueError(f"The input has the shape {tuple(x.shape)}; it must be (N, 1, Y, X), Y and X / {step}.")
@@ -151,11 +147,11 @@ class UNet3Plus(nn.Module):
         return [self.head[str(k)](decoded[k], self.reduce * 2 ** (k - 1)) for k in heads]
 
     def predict_probabilities(self, x: Tensor) -> Tensor:
-        """Softmax of the prediction: (N, classes, Y, X)."""
+        """Return the softmax of the prediction: (N, classes, Y, X)."""
         return self.forward(x)[-1].softmax(1)
 
     def branch(self, u: int, d: int, encoded: dict[int, Tensor], decoded: dict[int, Tensor]) -> Tensor:
-        """Level ``u`` brought to level ``d``: encoders from above and at d, decoder d+1, encoders from below."""
+        """Bring level ``u`` to level ``d``: encoders from above and at d, decoder d+1, encoders from below."""
         block = self.skip[f"{u}_{d}"]
         if u <= d:
             pooled = encoded[u] if u == d else F.max_pool2d(encoded[u], 2 ** (d - u))

@@ -1,7 +1,7 @@
-"""The synthetic cohort: anatomy, motion and MR physics of mice that never lived.
+"""Synthetic cohorts: anatomy, motion and MR physics of computed mice.
 
-``make_plans`` says what each mouse will be, ``render`` makes its images and labels, ``write_phantom`` a file in the
-dataset's own layout. docs/phantom.md says what is imitated and what is not.
+``make_plans`` returns the plan of each mouse, ``render`` makes its images and labels, ``write_phantom`` writes a file
+in the dataset's own layout. docs/phantom.md lists what is imitated and what is not.
 """
 
 from __future__ import annotations

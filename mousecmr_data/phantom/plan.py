@@ -1,4 +1,4 @@
-"""The plan of a synthetic mouse: everything drawn about it, before anything is rendered."""
+"""Plan of a synthetic mouse: all parameters that are drawn before rendering."""
 
 from __future__ import annotations
 
@@ -7,37 +7,59 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mousecmr_data.errors import UnknownNameError
+VERSION = "1"
+"""Version of the generator: changes whenever the same name gives other arrays."""
 
-# MERGED phantom.plan: What each cohort's scanner does: the grid, the timing and the tissues' relaxation at its field.
+DENSITY_MG_PER_UL = 1.05
+"""Density of myocardium (source: the paper)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Relaxation:
-    """T1 and T2* in ms and proton density relative to muscle."""
+class Tissue:
+    """T1 and T2* in ms, proton density relative to muscle, and the SD of the mice's factors on the signal (log)."""
 
     t1_ms: float
     t2star_ms: float
     density: float = 1.0
+    spread: float = 0.0
+
+
+TISSUES: dict[str, Tissue] = {
+    "myocardium": Tissue(1400.0, 11.0, spread=0.06),
+    "blood": Tissue(2200.0, 14.0, 1.05),
+    "skin": Tissue(1100.0, 5.0, 0.80, 0.25),
+    "fat": Tissue(420.0, 8.0, 0.62, 0.35),
+    "muscle": Tissue(1600.0, 10.0, spread=0.15),
+    "lung": Tissue(1300.0, 0.8, 0.45, 0.6),
+    "liver": Tissue(1150.0, 4.5, 0.90, 0.22),
+    "gut_wall": Tissue(1300.0, 7.0, spread=0.25),
+    "gut_content": Tissue(1100.0, 1.6, 0.75, 0.4),
+    "gut_paste": Tissue(900.0, 3.0, 0.75, 0.3),
+    "bone": Tissue(1000.0, 0.5, 0.35, 0.4),
+    "marrow": Tissue(700.0, 3.0, 0.65, 0.4),
+    "rim": Tissue(450.0, 8.0, 0.70, 0.35),
+}
+"""Values at 9.4 T: T1 and T2* of mouse myocardium, blood, liver and muscle rounded from the small-animal literature
+(myocardium 1.4 s, blood 2.2 s, liver 1.1 s, muscle 1.6 s); lung has little water and a T2* well under 1 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One site's short-axis cine protocol."""
+    """Short-axis cine protocol of one site: the grid, the timing and the noise."""
 
     field_t: float
     shape_yx: tuple[int, int]
     matrix_yx: tuple[int, int]
-    """Acquired k-space; smaller than ``shape_yx`` is zero-filled."""
+    """Acquired k-space; zero-filled where it is smaller than ``shape_yx``."""
     voxel_size_mm: tuple[float, float, float]
     te_ms: float
     tr_ms: float
     flip_deg: float
     frame_time_ms: float
     frames: tuple[int, int]
-    """Fewest and most frames of a cine, which covers about one beat."""
+    """Minimum and maximum number of frames of a cine, which covers about one beat."""
     snr_myocardium: tuple[float, float]
-    """Range drawn from: myocardial signal over the noise SD of one channel in the stored image."""
+    """Range to draw from: myocardial signal over the noise SD of one channel in the stored image."""
     names: str
     """``str.format`` pattern of the mice's names."""
 
@@ -57,65 +79,10 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def get_protocol(cohort: str) -> Protocol:
-    """The protocol of a phantom cohort."""
-    try:
-        return PROTOCOLS[cohort]
-    except KeyError:
-        raise UnknownNameError(
-            f"There is no phantom cohort {cohort!r}.",
-            expected=f"one of {', '.join(PROTOCOLS)}",
-            next_step="mousecmr_data.load(source='phantom')",
-        ) from None
-
-
-def get_relaxation(field_t: float) -> dict[str, Relaxation]:
-    """Relaxation of each tissue at a field strength.
-
-    Values at 9.4 T: T1 and T2* of mouse myocardium, blood, liver and muscle rounded from the
-    small-animal literature (myocardium 1.4 s, blood 2.2 s, liver 1.1 s, muscle 1.6 s); lung has little
-    water and a T2* well under 1 ms. T1 grows and T2* falls with the field (exponents 0.3 and -0.7).
-    """
-    longer, shorter = (field_t / 9.4) ** 0.3, (field_t / 9.4) ** -0.7
-    at_9t = {
-        "myocardium": Relaxation(1400.0, 11.0),
-        "blood": Relaxation(2200.0, 14.0, 1.05),
-        "skin": Relaxation(1100.0, 5.0, 0.80),
-        "fat": Relaxation(420.0, 8.0, 0.62),
-        "muscle": Relaxation(1600.0, 10.0),
-        "lung": Relaxation(1300.0, 0.8, 0.45),
-        "liver": Relaxation(1150.0, 4.5, 0.90),
-        "gut_wall": Relaxation(1300.0, 7.0),
-        "gut_content": Relaxation(1100.0, 1.6, 0.75),
-        "gut_paste": Relaxation(900.0, 3.0, 0.75),
-        "bone": Relaxation(1000.0, 0.5, 0.35),
-        "marrow": Relaxation(700.0, 3.0, 0.65),
-        "rim": Relaxation(450.0, 8.0, 0.70),
-    }
-    return {
-        name: Relaxation(tissue.t1_ms * longer, tissue.t2star_ms * shorter, tissue.density)
-        for name, tissue in at_9t.items()
-    }
-
-
-# MERGED phantom.plan: How the four groups differ: volumes, ejection fraction, mass, heart rate; and the volume over one beat.
-#
-# The cohort's mean ± SD is the published one (test mice of the paper: EDV 65.6 ± 10.0 µL, EF 59.3 ± 10.7 %,
-# mass 105 ± 27 mg). How it divides among the groups is not published: the numbers of :data:`GROUPS`
-# are choices within the ranges usual for these models (healthy EF 60-70 %, infarction below 50 %,
-# pressure overload with 30-50 % more mass), weighted so that the whole comes out as published.
-
-
-VERSION = "1"
-"""Version of the generator: changes whenever the same name gives other arrays."""
-
 CONTROL = "control"
 INFARCTION = "myocardial infarction with patch"
 DILATED = "transgenic dilated cardiomyopathy"
 CONSTRICTION = "transverse aortic constriction"
-
-DENSITY_MG_PER_UL = 1.05
-"""Density of myocardium (source: the paper)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +103,19 @@ GROUPS: dict[str, Group] = {
     DILATED: Group((67.0, 9.0), (0.575, 0.090), (99.0, 16.0), (108.0, 15.0), 1.07),
     CONSTRICTION: Group((63.5, 9.5), (0.590, 0.095), (135.0, 24.0), (108.0, 15.0), 1.00),
 }
+"""The cohort's mean ± SD is the published one (test mice of the paper: EDV 65.6 ± 10.0 µL, EF 59.3 ± 10.7 %, mass
+105 ± 27 mg). How it divides among the groups is not published: these numbers are choices within the ranges usual for
+these models (healthy EF 60-70 %, infarction below 50 %, pressure overload with 30-50 % more mass), weighted so that
+the whole cohort has the published values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Infarct:
-    """An akinetic region: where on the wall, how wide, how thin, and the patch laid over it."""
+    """An akinetic region of the wall, and the patch over it.
+
+    ``thinning`` and ``contraction`` are the thickness and the inward motion relative to the healthy wall; a negative
+    contraction bulges.
+    """
 
     angle_deg: float
     """Centre, anticlockwise from the middle of the septum seen from the apex."""
@@ -149,15 +124,13 @@ class Infarct:
     """0 at the base, 1 at the apex."""
     half_length: float
     thinning: float
-    """Wall there, as a fraction of the healthy wall's."""
     contraction: float
-    """Inward motion there, as a fraction of the healthy wall's; below 0 bulges."""
     patch_mm: float
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """What this heart does in a beat."""
+    """Function of one heart over a beat: volumes, mass, motion."""
 
     edv_ul: float
     esv_ul: float
@@ -166,7 +139,7 @@ class Function:
     cavity_length_mm: float
     """Base to endocardial apex at end-diastole."""
     base_descent_mm: float
-    """How far the valve plane moves towards the apex by end-systole."""
+    """Shift of the valve plane towards the apex at end-systole."""
     es_fraction: float
     """End-systole as a fraction of the beat."""
     filling_early: float
@@ -181,66 +154,63 @@ def draw_function(rng: np.random.Generator, phenotype: str) -> Function:
     """Draw one mouse's function from its group."""
     group = GROUPS[phenotype]
 
-    def near(mean_sd: tuple[float, float], low: float, high: float) -> float:
+    def draw_clipped(mean_sd: tuple[float, float], low: float, high: float) -> float:
         return float(np.clip(rng.normal(*mean_sd), low, high))
 
-    edv = near(group.edv_ul, 42.0, 105.0)
-    fraction = near(group.ejection_fraction, 0.26, 0.78)
-    # A heart that pumps badly is larger: part of the spread of the volume goes with the fraction.
+    edv = draw_clipped(group.edv_ul, 42.0, 105.0)
+    fraction = draw_clipped(group.ejection_fraction, 0.26, 0.78)
+    # A heart with a low ejection fraction is larger: part of the spread of the volume follows the fraction.
     edv *= 1.0 + 0.5 * (group.ejection_fraction[0] - fraction)
-    mass = near(group.mass_mg, 62.0, 205.0) * (edv / group.edv_ul[0]) ** 0.35
-    length = 1.86 * edv ** (1 / 3) / (group.sphericity * float(np.clip(rng.normal(1.0, 0.06), 0.87, 1.15)))
+    mass = draw_clipped(group.mass_mg, 62.0, 205.0) * (edv / group.edv_ul[0]) ** 0.35
+    length = 1.86 * edv ** (1 / 3) / (group.sphericity * draw_clipped((1.0, 0.06), 0.87, 1.15))
     infarct = None
     if phenotype == INFARCTION:
         infarct = Infarct(
-            angle_deg=float(rng.normal(150.0, 25.0)),
-            half_width_deg=float(rng.uniform(35.0, 65.0)),
-            centre_level=float(rng.uniform(0.65, 0.85)),
-            half_length=float(rng.uniform(0.30, 0.45)),
-            thinning=float(rng.uniform(0.40, 0.65)),
-            contraction=float(rng.uniform(-0.15, 0.25)),
-            patch_mm=float(rng.uniform(0.3, 1.1)),
+            angle_deg=rng.normal(150.0, 25.0),
+            half_width_deg=rng.uniform(35.0, 65.0),
+            centre_level=rng.uniform(0.65, 0.85),
+            half_length=rng.uniform(0.30, 0.45),
+            thinning=rng.uniform(0.40, 0.65),
+            contraction=rng.uniform(-0.15, 0.25),
+            patch_mm=rng.uniform(0.3, 1.1),
         )
     return Function(
         edv_ul=edv,
         esv_ul=edv * (1.0 - fraction),
         mass_ed_mg=mass,
         # The published mass at ES is 6 % above the one at ED, and closer to the mean.
-        mass_es_mg=mass * float(rng.normal(1.05, 0.035)) + 0.10 * (105.0 - mass),
+        mass_es_mg=mass * rng.normal(1.05, 0.035) + 0.10 * (105.0 - mass),
         cavity_length_mm=length,
-        base_descent_mm=float(rng.uniform(0.25, 0.8)) * (0.5 + fraction),
-        es_fraction=float(rng.uniform(0.36, 0.46)),
-        filling_early=float(rng.uniform(0.55, 0.80)),
-        twist_deg=float(rng.normal(9.0, 4.0)),
-        sway_mm=(float(rng.normal(0.0, 0.15)), float(rng.normal(0.0, 0.15))),
+        base_descent_mm=rng.uniform(0.25, 0.8) * (0.5 + fraction),
+        es_fraction=rng.uniform(0.36, 0.46),
+        filling_early=rng.uniform(0.55, 0.80),
+        twist_deg=rng.normal(9.0, 4.0),
+        sway_mm=(rng.normal(0.0, 0.15), rng.normal(0.0, 0.15)),
         infarct=infarct,
     )
 
 
-def compute_fullness(
-    function: Function, n_frames: int, ed_frame: int, es_frame: int, beats: float = 1.0
-) -> NDArray[np.float64]:
-    """The stroke volume still (or again) in the ventricle, per frame: 1 at ED, 0 at ES; shape (n_frames,).
+def compute_fullness(function: Function, n_frames: int, ed_frame: int, es_frame: int) -> NDArray[np.float64]:
+    """Return the share of the stroke volume in the ventricle, per frame: 1 at ED, 0 at ES; shape (n_frames,).
 
-    The ejection is half a cosine between the two frames; the early wave fills ``filling_early`` of the
-    stroke volume, the rest comes with the atrial kick, and 3 % is missing when the cine ends.
+    The ejection is half a cosine between the two frames; the early wave fills ``filling_early`` of the stroke volume,
+    the rest comes with the atrial kick, and 3 % is missing when the cine ends.
     """
     frame = np.arange(n_frames, dtype=np.float64)
-    period = n_frames / beats
     ejected = np.clip((frame - ed_frame) / (es_frame - ed_frame), 0.0, 1.0)
     curve = 0.5 * (1.0 + np.cos(np.pi * ejected**0.92))
-    late = np.clip((frame - es_frame) / (period - es_frame), 0.0, 1.2)
+    late = np.clip((frame - es_frame) / (n_frames - es_frame), 0.0, 1.2)
     early_wave = 0.5 * (1.0 - np.cos(np.pi * np.clip(late / 0.45, 0.0, 1.0)))
     kick = 0.5 * (1.0 - np.cos(np.pi * np.clip((late - 0.62) / 0.38, 0.0, 1.0)))
     filled = function.filling_early * early_wave + (0.97 - function.filling_early) * kick
     curve = np.where(frame > es_frame, filled, curve)
-    # Before ED (a trigger that comes a frame early) the ventricle is a little short of full.
+    # Before ED (a trigger one frame early) the ventricle is not quite full.
     return np.where(frame < ed_frame, 1.0 - 0.015 * (ed_frame - frame), curve)
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the heart lies in the field, and how the stack was planned."""
+    """Position of the heart in the field, and the planning of the stack."""
 
     heart_xy_mm: tuple[float, float]
     """LV centre relative to the middle of the field (x to the right, y down)."""
@@ -256,12 +226,16 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Heart:
-    """Shape of the heart at end-diastole. Angles from the middle of the septum; lengths in mm."""
+    """Shape of the heart at end-diastole. Angles from the middle of the septum; lengths in mm.
+
+    Levels are 0 at the base and 1 at the apex; ``base_wall`` and ``apex_wall`` are the wall at the valve plane and at
+    the apex relative to the free wall.
+    """
 
     septum_deg: float
     """Direction from the LV to the middle of the RV, in the body's frame (90 = ventral)."""
     widest_level: float
-    """Level (0 base, 1 apex) of the largest short-axis radius."""
+    """Level of the largest short-axis radius."""
     base_narrowing: float
     apex_power: float
     outline: tuple[float, ...]
@@ -270,19 +244,17 @@ class Heart:
     """Their phases (rad)."""
     wall_unevenness: float
     base_wall: float
-    """Wall at the valve plane as a fraction of the free wall's."""
     apex_wall: float
-    """Wall at the apex as a fraction of the free wall's."""
     trabecula_mm: float
     trabecula_cells: tuple[int, int]
-    """Noise cells round the circumference and over the radius."""
+    """Noise cells around the circumference and over the radius."""
     papillary_deg: tuple[float, ...]
     papillary_mm: tuple[float, ...]
     papillary_gap: float
     rv_depth_mm: float
     rv_half_width_deg: float
     rv_length: float
-    """How far towards the apex the RV reaches, as a fraction of the LV's length."""
+    """Extent of the RV towards the apex, as a fraction of the LV's length."""
     rv_ejection: float
     rv_wall_mm: float
     rv_trabecula_mm: float
@@ -299,7 +271,7 @@ class Thorax:
 
     body_radius_mm: tuple[float, float]
     body_shape: tuple[float, ...]
-    """Fourier amplitudes (relative) of the outline, harmonics 2 to 5."""
+    """Fourier amplitudes (relative) of the outline, harmonics 2 to 7."""
     body_growth: float
     """Relative growth of the outline per mm towards the abdomen."""
     wall_mm: float
@@ -312,20 +284,20 @@ class Thorax:
     closing: float
     """Growth of the ventral wall per mm towards the apex."""
     aside_mm: float
-    """Body centre to the side of the heart."""
+    """Sideways distance of the body's centre from the heart."""
     limb_mm: tuple[float, float]
-    """Radius of a forelimb beside the chest on either side; 0 for none in the field."""
+    """Radius of the forelimb on either side of the chest; 0 if it is outside the field."""
     limb_deg: tuple[float, float]
     shoulder: float
     """Growth of the chest wall per mm above the valve plane."""
     fissure: float
     """Share of fat in the cleft between liver lobes."""
     bone: float
-    """How dark the limb bones are, 0..1."""
+    """Darkness of the limb bones, 0..1."""
     dome_mm: tuple[float, float]
-    """Liver dome: centre, towards (side, back) of the heart."""
+    """Centre of the liver dome, relative to the heart (side, back)."""
     dome_top_mm: float
-    """Depth at which the dome begins, from the valve plane."""
+    """Depth of the top of the dome below the valve plane."""
     dome_radius_mm: float
     dome_gap_mm: float
     stomach_mm: float
@@ -343,7 +315,7 @@ class Thorax:
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """From tissue to stored numbers: sequence, coil, noise, scaling."""
+    """Parameters of the scan: sequence, coil, noise, scaling."""
 
     field_t: float
     matrix_yx: tuple[int, int]
@@ -351,9 +323,9 @@ class Acquisition:
     tr_ms: float
     flip_deg: float
     contrast: tuple[tuple[str, float], ...]
-    """Factor on each tissue's signal: what differs between mice beside relaxation."""
+    """Factor on each tissue's signal: differences between mice beyond relaxation."""
     pulses_lv: float
-    """RF pulses the LV blood has seen at most: few is bright (inflow)."""
+    """Maximum number of RF pulses on the LV blood: a small number is bright (inflow)."""
     pulses_rv: float
     pulses_atria: float
     pulses_artery: float
@@ -362,7 +334,7 @@ class Acquisition:
     inflow_void: float
     """Share of the signal lost in the jets of mid-systole and early diastole."""
     fat_turns: float
-    """Phase of fat against water at the echo, in turns."""
+    """Phase of fat relative to water at the echo, in turns."""
     coil_at_mm: tuple[float, float]
     coil_reach_mm: float
     coil_depth: float

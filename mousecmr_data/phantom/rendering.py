@@ -1,4 +1,4 @@
-"""One synthetic mouse to a file in the dataset's own layout."""
+"""Rendering of a synthetic mouse from its plan, and its file in the dataset's own layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_path
-from mousecmr_data.phantom.grid import DrawnGrid, compute_slice_depths, make_grid
+from mousecmr_data.phantom.grid import Complexes, DrawnGrid, Floats, compute_slice_depths, make_grid
 from mousecmr_data.phantom.heart import (
     HeartSlice,
     Ventricle,
@@ -25,13 +25,14 @@ from mousecmr_data.phantom.heart import (
 )
 from mousecmr_data.phantom.mri import (
     acquire_images,
+    add_wrapped,
     compute_blood_signal,
     compute_coil_sensitivity,
     compute_tissue_signals,
-    make_fold,
 )
 from mousecmr_data.phantom.plan import DENSITY_MG_PER_UL, Plan
 from mousecmr_data.phantom.thorax import draw_surroundings
+from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.variables import (
     ATTR_FRAME_TIME,
     ATTR_MOUSE,
@@ -45,48 +46,29 @@ from mousecmr_data.schema.variables import (
     MODEL_TO_FILE,
 )
 
-# MERGED phantom.render: The truth without the images: the ventricle fitted to its planned volumes, and its labels.
-
-
-Floats = NDArray[np.float32]
-
 
 def calibrate_ventricle(plan: Plan, grid: DrawnGrid) -> Ventricle:
-    """The ventricle whose truth has the planned volumes at ED and ES (within about 2 %)."""
+    """Return the ventricle whose labels have the planned volumes at ED and ES (within about 2 %)."""
     pattern = make_trabeculae(plan)
-    volume = float(np.prod(plan.voxel_size_mm))
+    voxel_ul = float(np.prod(plan.voxel_size_mm))
     function = plan.function
-    aims = np.array(
-        [
-            [function.edv_ul, function.esv_ul],
-            [function.mass_ed_mg / DENSITY_MG_PER_UL, function.mass_es_mg / DENSITY_MG_PER_UL],
-        ]
-    )
+    targets = np.array([[function.edv_ul, function.esv_ul], [function.mass_ed_mg, function.mass_es_mg]])
+    targets[1] /= DENSITY_MG_PER_UL  # blood pool and myocardium at (ED, ES), in µL
     factors = np.array([[1.12, 1.2], [0.95, 0.95]])
     for _ in range(3):
-        ventricle = solve_ventricle(plan, _to_pair(factors[0]), _to_pair(factors[1]))
-        got = np.zeros((2, 2))
+        ventricle = solve_ventricle(plan, *factors)
+        volumes = np.zeros((2, 2))
         for column, frame in enumerate((plan.ed_frame, plan.es_frame)):
-            labels = count_labels(plan, ventricle, grid, pattern, frame)
-            got[:, column] = labels[2] * volume, labels[1] * volume
-        factors *= np.clip(aims / np.maximum(got, 1e-3), 0.6, 1.6)
-    return solve_ventricle(plan, _to_pair(factors[0]), _to_pair(factors[1]))
-
-
-def _to_pair(values: NDArray[np.float64]) -> tuple[float, float]:
-    return float(values[0]), float(values[1])
-
-
-def count_labels(plan: Plan, ventricle: Ventricle, grid: DrawnGrid, pattern: Floats, frame: int) -> NDArray[np.intp]:
-    """Drawn pixels of each label in one frame, (3,)."""
-    total = np.zeros(3, np.intp)
-    for _, _, _, labels in _draw_labels(plan, ventricle, grid, pattern, slice(frame, frame + 1)):
-        total += np.bincount(labels.ravel(), minlength=3)[:3]
-    return total
+            counts = np.zeros(3, np.intp)
+            for *_, labels in _draw_labels(plan, ventricle, grid, pattern, slice(frame, frame + 1)):
+                counts += np.bincount(labels.ravel(), minlength=3)
+            volumes[:, column] = counts[Label.BLOOD_POOL] * voxel_ul, counts[Label.MYOCARDIUM] * voxel_ul
+        factors *= np.clip(targets / np.maximum(volumes, 1e-3), 0.6, 1.6)
+    return solve_ventricle(plan, *factors)
 
 
 def compute_labels(plan: Plan, frames: Sequence[int]) -> NDArray[np.uint8]:
-    """The labels :func:`~mousecmr_data.phantom.rendering.render` gives these frames, without rendering images.
+    """Return the labels that :func:`render` gives these frames, without rendering images.
 
     Returns uint8 (len(frames), slices, rows, columns).
     """
@@ -97,29 +79,29 @@ def compute_labels(plan: Plan, frames: Sequence[int]) -> NDArray[np.uint8]:
     for k, frame in enumerate(frames):
         for index, rows, columns, labels in _draw_labels(plan, ventricle, grid, pattern, slice(frame, frame + 1)):
             out[k, index, rows, columns] = labels[0]
-    (top, left), (rows_, columns_) = grid.pad, plan.shape_yx
-    return out[:, :, top : top + rows_, left : left + columns_]
+    return out[(..., *_select_stored(plan, grid))]
 
 
 def _draw_labels(
     plan: Plan, ventricle: Ventricle, grid: DrawnGrid, pattern: Floats, frames: slice
 ) -> Iterator[tuple[int, slice, slice, NDArray[np.uint8]]]:
-    """Slice index, rows, columns and labels (frames, rows, columns) of each slice that meets the ventricle."""
+    """Yield slice index, rows, columns and labels (frames, rows, columns) of each slice that meets the ventricle."""
     for index, depth in enumerate(compute_slice_depths(plan).tolist()):
         if not ventricle.base[frames].min() < depth < ventricle.apex:
             continue
-        inner, outer = (part.astype(np.float32) for part in ventricle.radii(depth, frames))
+        inner, outer = (radii.astype(np.float32) for radii in ventricle.compute_radii(depth, frames))
         reach = float(outer.max()) + max(map(abs, plan.function.sway_mm)) + 3.0 * max(grid.pixel_mm)
-        view = make_window(plan, grid, depth, reach)
-        at = make_polar(plan, ventricle, view, frames)
-        into = compute_cavity(plan, ventricle, at, inner, pattern[index], depth, frames)
-        yield index, view.rows, view.columns, compute_slice_labels(ventricle, at, into, outer, depth, frames)
+        window = make_window(plan, grid, depth, reach)
+        polar = make_polar(plan, ventricle, window, frames)
+        pool_distance = compute_cavity(plan, ventricle, polar, inner, pattern[index], depth, frames)
+        labels = compute_slice_labels(ventricle, polar, pool_distance, outer, depth, frames)
+        yield index, window.rows, window.columns, labels
 
 
-# MERGED phantom.render: A plan becomes a stack: anatomy, motion, signal, scanner.
-
-
-Complexes = NDArray[np.complex64]
+def _select_stored(plan: Plan, grid: DrawnGrid) -> tuple[slice, slice]:
+    """Return the rows and columns of the drawn field that are stored."""
+    (top, left), (rows, columns) = grid.pad, plan.shape_yx
+    return slice(top, top + rows), slice(left, left + columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,49 +119,47 @@ def render(plan: Plan) -> Rendering:
     grid = make_grid(plan)
     signals = compute_tissue_signals(plan.acquisition)
     ventricle = calibrate_ventricle(plan, grid)
-    around = draw_surroundings(plan, grid, ventricle)
+    surroundings = draw_surroundings(plan, grid, ventricle)
     pattern = make_trabeculae(plan)
     sensitivity = compute_coil_sensitivity(plan, grid)
-    fold = make_fold(plan, grid)
-    everything = (slice(0, grid.x.shape[0]), slice(0, grid.x.shape[1]))
-    (top, left), (rows, columns) = grid.pad, plan.shape_yx
-    image = np.zeros((plan.n_frames, plan.n_slices, rows, columns), np.uint16)
+    whole_field = (slice(0, grid.x.shape[0]), slice(0, grid.x.shape[1]))
+    image = np.zeros((plan.n_frames, plan.n_slices, *plan.shape_yx), np.uint16)
     truth = np.zeros(image.shape, np.uint8)
     beat = np.arange(plan.n_frames) / plan.n_frames
     pulse = 1.0 + plan.acquisition.blood_pulsation * np.sin(2.0 * np.pi * (beat - 0.1))
-    artery = (pulse * signals["artery"].real).astype(np.float32)[:, None, None]
+    artery_tone = (pulse * signals["artery"].real).astype(np.float32)[:, None, None]
     for index, depth in enumerate(compute_slice_depths(plan).tolist()):
-        # What stands still is wrapped once; only the arteries' tone and the heart change with the frame.
-        still = np.zeros(grid.x.shape, np.complex64)
-        for name, part in around.fractions[index].items():
+        # Static tissue is wrapped once; only the arteries' tone and the heart change with the frame.
+        body = surroundings[index]
+        static = np.zeros(grid.x.shape, np.complex64)
+        for name, part in body.fractions.items():
             if name != "artery":
-                still += np.complex64(signals[name]) * part
-        still *= around.texture[index]
-        flowing = around.fractions[index].get("artery", np.zeros(grid.x.shape, np.float32))
-        static, moving = np.zeros((2, rows, columns), np.complex64)
-        fold.add(static, still * sensitivity, *everything)
-        fold.add(moving, (flowing * sensitivity).astype(np.complex64), *everything)
-        frames = static + moving * artery
+                static += np.complex64(signals[name]) * part
+        static *= body.texture
+        arteries = body.fractions.get("artery", np.zeros(grid.x.shape, np.float32))
+        static_image, artery_image = np.zeros((2, *plan.shape_yx), np.complex64)
+        add_wrapped(plan, grid, static_image, static * sensitivity, whole_field)
+        add_wrapped(plan, grid, artery_image, (arteries * sensitivity).astype(np.complex64), whole_field)
+        frames = static_image + artery_image * artery_tone
 
-        view = make_window(plan, grid, depth)
-        box = (view.rows, view.columns)
-        heart = draw_heart_slice(plan, ventricle, view, pattern[index], around.room[index][box], index, depth)
+        window = make_window(plan, grid, depth)
+        box = (window.rows, window.columns)
+        heart = draw_heart_slice(plan, ventricle, window, pattern[index], body.inside_chest[box], index, depth)
         rng = np.random.default_rng([plan.seed, 41, index])
         lv_tone, grain = compute_blood_signal(plan, ventricle, heart, depth, rng)
-        change = _compute_heart_signal(heart, lv_tone, grain, signals) - heart.cover * (
-            still[box] + flowing[box] * artery
-        )
-        fold.add(frames, change * sensitivity[box], *box)
+        behind_heart = heart.cover * (static[box] + arteries[box] * artery_tone)
+        change = _compute_heart_signal(heart, lv_tone, grain, signals) - behind_heart
+        add_wrapped(plan, grid, frames, change * sensitivity[box], box)
 
         image[:, index] = acquire_images(plan, frames, np.random.default_rng([plan.seed, 42, index]))
-        drawn = np.zeros((plan.n_frames, *grid.x.shape), np.uint8)
-        drawn[:, view.rows, view.columns] = heart.truth
-        truth[:, index] = drawn[:, top : top + rows, left : left + columns]
+        labels = np.zeros((plan.n_frames, *grid.x.shape), np.uint8)
+        labels[:, window.rows, window.columns] = heart.truth
+        truth[:, index] = labels[(..., *_select_stored(plan, grid))]
     return Rendering(image, truth)
 
 
 def _compute_heart_signal(heart: HeartSlice, lv_tone: Floats, grain: Floats, signals: dict[str, complex]) -> Complexes:
-    """Signal of the heart's own tissues in its window, (frames, rows, columns)."""
+    """Return the signal of the heart's own tissues in its window, (frames, rows, columns)."""
     water = heart.muscle * (grain * np.float32(signals["myocardium"].real))
     water += heart.lv * lv_tone * np.float32(signals["lv"].real)
     water += heart.rv * (np.float32(0.5) + np.float32(0.5) * lv_tone) * np.float32(signals["rv"].real)
@@ -197,20 +177,17 @@ def write_phantom(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 
 def write_rendering(plan: Plan, rendering: Rendering, path: str | os.PathLike[str]) -> None:
-    """Write what was rendered already; see :func:`write`."""
+    """Write a finished rendering; see :func:`write_phantom`."""
     masks = np.zeros_like(rendering.truth)
     labelled = list(plan.labelled_frames)
     masks[labelled] = rendering.truth[labelled]
+    file_axes = [MODEL_TO_FILE.index(axis) for axis in range(4)]
+    file_images = np.ascontiguousarray(rendering.image.transpose(file_axes))
+    file_masks = np.ascontiguousarray(masks.transpose(file_axes))
+    chunks = (*file_masks.shape[:2], 1, file_masks.shape[3])
     with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        file.create_dataset(IMAGES, data=_to_file_order(rendering.image))
-        rows, columns, _, frames = _to_file_order(masks).shape
-        file.create_dataset(
-            MASKS,
-            data=_to_file_order(masks),
-            chunks=(rows, columns, 1, frames),
-            compression="gzip",
-            compression_opts=1,
-        )
+        file.create_dataset(IMAGES, data=file_images)
+        file.create_dataset(MASKS, data=file_masks, chunks=chunks, compression="gzip", compression_opts=1)
         file.create_dataset(FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))
         file.attrs[ATTR_MOUSE] = plan.mouse
         file.attrs[ATTR_SOURCE] = plan.cohort
@@ -218,8 +195,3 @@ def write_rendering(plan: Plan, rendering: Rendering, path: str | os.PathLike[st
         file.attrs[ATTR_PHENOTYPE] = plan.phenotype
         file.attrs[ATTR_VOXEL_SIZE] = np.asarray(plan.voxel_size_mm, np.float64)
         file.attrs[ATTR_FRAME_TIME] = float(plan.frame_time_ms)
-
-
-def _to_file_order(array: np.ndarray) -> np.ndarray:
-    """(frame, slice, y, x) to (row, column, slice, frame), contiguous."""
-    return np.ascontiguousarray(array.transpose([MODEL_TO_FILE.index(k) for k in range(4)]))

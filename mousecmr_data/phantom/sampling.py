@@ -1,13 +1,14 @@
-"""The synthetic cohorts: which mice there are, and the draws that make each one's plan."""
+"""Mice of the synthetic cohorts, and the random draws of their plans."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.phantom.plan import (
     CONSTRICTION,
     CONTROL,
@@ -15,6 +16,7 @@ from mousecmr_data.phantom.plan import (
     GROUPS,
     INFARCTION,
     PROTOCOLS,
+    TISSUES,
     Acquisition,
     Function,
     Heart,
@@ -24,42 +26,35 @@ from mousecmr_data.phantom.plan import (
     Thorax,
     compute_fullness,
     draw_function,
-    get_protocol,
 )
 from mousecmr_data.schema.manifest import load_manifest
 
-# MERGED phantom.sampling: Draws of the anatomy: the heart's shape, its place in the field, and the body around it.
-
 
 def draw_heart(rng: np.random.Generator, phenotype: str) -> Heart:
-    """The heart's shape: two papillary muscles, sometimes a third band; a failing RV is larger."""
-
-    def between(low: float, high: float) -> float:
-        return float(rng.uniform(low, high))
-
-    first = float(rng.normal(115.0, 14.0))
-    second = float(rng.normal(-115.0, 14.0))
-    angles, radii = [first, second], [between(0.38, 0.62), between(0.38, 0.62)]
+    """Draw the heart's shape: two papillary muscles, sometimes a third band; a failing RV is larger."""
+    between = rng.uniform
+    papillary_deg = [rng.normal(115.0, 14.0), rng.normal(-115.0, 14.0)]
+    papillary_mm = [between(0.38, 0.62), between(0.38, 0.62)]
     if rng.random() < 0.3:
-        angles.append(float(rng.normal(180.0, 25.0)))
-        radii.append(between(0.22, 0.38))
-    rv = between(1.3, 2.5) * (1.12 if phenotype == DILATED else 1.0)
+        papillary_deg.append(rng.normal(180.0, 25.0))
+        papillary_mm.append(between(0.22, 0.38))
+    rv_depth_mm = between(1.3, 2.5) * (1.12 if phenotype == DILATED else 1.0)
     return Heart(
         septum_deg=between(-10.0, 110.0),
         widest_level=between(0.22, 0.42),
         base_narrowing=between(0.06, 0.24),
         apex_power=between(1.8, 2.7),
-        outline=tuple(float(rng.normal(0.0, sd)) for sd in (0.045, 0.022, 0.012, 0.008)),
-        outline_turn=tuple(float(t) for t in rng.uniform(0.0, 2.0 * np.pi, 4)),
+        outline=tuple(rng.normal(0.0, sd) for sd in (0.045, 0.022, 0.012, 0.008)),
+        outline_turn=tuple(rng.uniform(0.0, 2.0 * np.pi, 4).tolist()),
         wall_unevenness=between(0.0, 0.14),
         base_wall=between(0.55, 1.0),
         apex_wall=between(0.70, 1.0),
         trabecula_mm=between(0.16, 0.46),
         trabecula_cells=(int(rng.integers(11, 24)), int(rng.integers(3, 8))),
-        papillary_deg=tuple(angles),
-        papillary_mm=tuple(radii),
+        papillary_deg=tuple(papillary_deg),
+        papillary_mm=tuple(papillary_mm),
         papillary_gap=between(-0.5, 0.5),
-        rv_depth_mm=rv,
+        rv_depth_mm=rv_depth_mm,
         rv_half_width_deg=between(62.0, 88.0),
         rv_length=between(0.68, 0.95),
         rv_ejection=between(0.35, 0.6) * (0.85 if phenotype == DILATED else 1.0),
@@ -73,48 +68,42 @@ def draw_heart(rng: np.random.Generator, phenotype: str) -> Heart:
 
 
 def draw_pose(rng: np.random.Generator, function: Function, thorax: Thorax, spacing_mm: float) -> tuple[Pose, int]:
-    """Place of the heart, and the number of slices (8 to 11) a planner puts over it."""
-    # The LV with its apical wall; planners add slices above the base and, mostly, one below the apex.
+    """Draw the heart's position, and the number of slices (8 to 11) that a planner puts over it."""
+    # The LV with its apical wall; planners add slices above the base and, usually, one below the apex.
     outer_mm = function.cavity_length_mm + 0.8
-    above = float(rng.uniform(0.1, 1.8))
-    below = float(rng.uniform(0.0, 0.75))
+    above, below = rng.uniform(0.1, 1.8), rng.uniform(0.0, 0.75)
     n_slices = int(np.clip(round((outer_mm + above + below) / spacing_mm), 8, 11))
     spare = n_slices * spacing_mm - outer_mm
     base_mm = float(np.clip(spare * above / (above + below), 0.2, 2.6)) - 0.5 * spacing_mm
-    # Most fields are centred between heart and body, some on the heart; any of them is off by a little.
-    turn, mirror = float(rng.uniform(-np.pi, np.pi)), bool(rng.random() < 0.5)
+    # Most fields are centred between heart and body, some on the heart; all of them are off by a little.
+    turn, mirror = rng.uniform(-np.pi, np.pi), rng.random() < 0.5
     flip = -1.0 if mirror else 1.0
-    body = (thorax.aside_mm, 3.9 + thorax.heart_gap_mm + thorax.wall_mm - thorax.body_radius_mm[1])
-    share = float(rng.uniform(0.1, 1.0))
-    away = (
-        flip * np.cos(turn) * body[0] - np.sin(turn) * body[1],
-        flip * np.sin(turn) * body[0] + np.cos(turn) * body[1],
+    body_x, body_y = thorax.aside_mm, 3.9 + thorax.heart_gap_mm + thorax.wall_mm - thorax.body_radius_mm[1]
+    share = rng.uniform(0.1, 1.0)
+    body_in_image = (
+        flip * np.cos(turn) * body_x - np.sin(turn) * body_y,
+        flip * np.sin(turn) * body_x + np.cos(turn) * body_y,
     )
+    x, y = (float(np.clip(rng.normal(0.0, 1.3) - share * away, -7.5, 7.5)) for away in body_in_image)
     pose = Pose(
-        heart_xy_mm=(
-            float(np.clip(rng.normal(0.0, 1.3) - share * away[0], -7.5, 7.5)),
-            float(np.clip(rng.normal(0.0, 1.3) - share * away[1], -7.5, 7.5)),
-        ),
+        heart_xy_mm=(x, y),
         rotation_deg=float(np.rad2deg(turn)),
         mirror=mirror,
-        apex_first=bool(rng.random() < 0.5),
+        apex_first=rng.random() < 0.5,
         base_mm=base_mm,
-        drift_mm_per_mm=(float(rng.normal(0.0, 0.08)), float(rng.normal(0.0, 0.08))),
+        drift_mm_per_mm=(rng.normal(0.0, 0.08), rng.normal(0.0, 0.08)),
     )
     return pose, n_slices
 
 
 def draw_thorax(rng: np.random.Generator) -> Thorax:
-    """The body: habitus, chest wall, lungs, liver, stomach, vessels."""
-
-    def between(low: float, high: float) -> float:
-        return float(rng.uniform(low, high))
-
+    """Draw the body: habitus, chest wall, lungs, liver, stomach, vessels."""
+    between = rng.uniform
     size = float(np.clip(rng.normal(1.0, 0.08), 0.82, 1.2))
     limbs = (between(3.0, 5.0) if rng.random() < 0.75 else 0.0, between(3.0, 5.0) if rng.random() < 0.5 else 0.0)
     return Thorax(
         body_radius_mm=(size * between(11.6, 14.0), size * between(10.6, 12.8)),
-        body_shape=tuple(float(rng.normal(0.0, sd)) for sd in (0.05, 0.04, 0.03, 0.022, 0.015, 0.010)),
+        body_shape=tuple(rng.normal(0.0, sd) for sd in (0.05, 0.04, 0.03, 0.022, 0.015, 0.010)),
         body_growth=between(-0.008, 0.014),
         wall_mm=between(1.2, 3.4),
         flank_mm=between(2.0, 5.0),
@@ -155,11 +144,11 @@ _EXTERNAL_GROUPS: dict[str, Sequence[tuple[str, int]]] = {
     "phantom-7T": ((CONTROL, 8), (INFARCTION, 7)),
     "phantom-11.7T": ((CONTROL, 5), (CONSTRICTION, 5)),
 }
-"""Invented: the published external test sets say how many mice, not which groups."""
+"""Our choice: of the external test sets, the numbers of mice are published, the groups are not."""
 
 
 def make_plans(cohort: str) -> dict[str, Plan]:
-    """All plans of a cohort by mouse name; deterministic, a few milliseconds, nothing rendered.
+    """Return all plans of a cohort by mouse name; deterministic, a few milliseconds, without rendering.
 
     Raises :class:`~mousecmr_data.errors.UnknownNameError` for a cohort that does not exist.
     """
@@ -168,47 +157,48 @@ def make_plans(cohort: str) -> dict[str, Plan]:
 
 @lru_cache(maxsize=len(PROTOCOLS))
 def _make_plans(cohort: str) -> dict[str, Plan]:
-    scanner = get_protocol(cohort)
-    phenotypes = list(_list_phenotypes(cohort))
+    if cohort not in PROTOCOLS:
+        raise UnknownNameError(
+            f"There is no phantom cohort {cohort!r}.",
+            f"one of {', '.join(PROTOCOLS)}",
+            "mousecmr_data.load(source='phantom')",
+        )
+    protocol = PROTOCOLS[cohort]
+    published = [(group.name, group.n_mice) for group in load_manifest("mousecmr-130").groups]
+    phenotypes = [name for name, count in _EXTERNAL_GROUPS.get(cohort, published) for _ in range(count)]
     # Groups are mixed over the numbers, so that no split holds one group only.
     order = np.random.default_rng(_make_seed(cohort, "order")).permutation(len(phenotypes))
-    names = [scanner.names.format(number + 1) for number in range(len(phenotypes))]
-    return {name: _make_plan(cohort, scanner, name, phenotypes[k]) for name, k in zip(names, order, strict=True)}
-
-
-def _list_phenotypes(cohort: str) -> Iterator[str]:
-    real = [(group.name, group.n_mice) for group in load_manifest("mousecmr-130").groups]
-    for name, count in _EXTERNAL_GROUPS.get(cohort, real):
-        yield from [name] * count
+    names = [protocol.names.format(number + 1) for number in range(len(phenotypes))]
+    return {name: _make_plan(cohort, protocol, name, phenotypes[k]) for name, k in zip(names, order, strict=True)}
 
 
 def _make_seed(*names: str) -> int:
-    """A seed that is the same in every process and version of Python."""
+    """Make a seed that is the same in every process and version of Python."""
     return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:7], "big")
 
 
-def _make_plan(cohort: str, scanner: Protocol, name: str, phenotype: str) -> Plan:
+def _make_plan(cohort: str, protocol: Protocol, name: str, phenotype: str) -> Plan:
     seed = _make_seed(cohort, name)
     streams = np.random.SeedSequence(seed).spawn(6)
-    timing, beat, shape, place, body, scan = (np.random.default_rng(stream) for stream in streams)
+    timing, function_rng, heart_rng, pose_rng, thorax_rng, scan_rng = (
+        np.random.default_rng(stream) for stream in streams
+    )
 
-    cycle_ms = float(timing.normal(*GROUPS[phenotype].cycle_ms))
+    cycle_ms = timing.normal(*GROUPS[phenotype].cycle_ms)
     if timing.random() < 0.05:  # deep anaesthesia slows some hearts
-        cycle_ms += float(timing.uniform(25.0, 60.0))
-    n_frames = int(np.clip(round(cycle_ms / scanner.frame_time_ms), *scanner.frames))
-    function = draw_function(beat, phenotype)
+        cycle_ms += timing.uniform(25.0, 60.0)
+    n_frames = int(np.clip(round(cycle_ms / protocol.frame_time_ms), *protocol.frames))
+    function = draw_function(function_rng, phenotype)
     ed_frame = int(timing.choice([0, 1], p=[0.92, 0.08]))
     es_frame = ed_frame + max(4, round(function.es_fraction * n_frames))
     labelled = {ed_frame, es_frame}
     if name in INFLOW_MICE:
-        labelled.update(
-            _choose_inflow_frames(compute_fullness(function, n_frames, ed_frame, es_frame), ed_frame, es_frame)
-        )
-
-    heart = draw_heart(shape, phenotype)
-    spacing = scanner.voxel_size_mm[0]
-    thorax = draw_thorax(body)
-    pose, n_slices = draw_pose(place, function, thorax, spacing)
+        # Frames with jets (mid-systole, early diastole), clearly fuller than ES and less full than ED.
+        full = compute_fullness(function, n_frames, ed_frame, es_frame)
+        candidates = [k for k in range(ed_frame + 1, n_frames) if k != es_frame and 0.08 < full[k] < 0.985]
+        labelled.update(sorted(candidates, key=lambda k: abs(k - es_frame))[:INFLOW_FRAMES])
+    thorax = draw_thorax(thorax_rng)
+    pose, n_slices = draw_pose(pose_rng, function, thorax, protocol.voxel_size_mm[0])
     return Plan(
         mouse=name,
         cohort=cohort,
@@ -216,69 +206,49 @@ def _make_plan(cohort: str, scanner: Protocol, name: str, phenotype: str) -> Pla
         seed=seed,
         n_frames=n_frames,
         n_slices=n_slices,
-        shape_yx=scanner.shape_yx,
+        shape_yx=protocol.shape_yx,
         labelled_frames=tuple(sorted(labelled)),
         ed_frame=ed_frame,
         es_frame=es_frame,
-        voxel_size_mm=scanner.voxel_size_mm,
-        frame_time_ms=scanner.frame_time_ms,
+        voxel_size_mm=protocol.voxel_size_mm,
+        frame_time_ms=protocol.frame_time_ms,
         pose=pose,
         function=function,
-        heart=heart,
+        heart=draw_heart(heart_rng, phenotype),
         thorax=thorax,
-        acquisition=_draw_acquisition(scan, scanner, name in INFLOW_MICE),
+        acquisition=_draw_acquisition(scan_rng, protocol, name in INFLOW_MICE),
     )
 
 
-def _choose_inflow_frames(full: np.ndarray, ed_frame: int, es_frame: int) -> list[int]:
-    """Frames with jets (mid-systole, early diastole), clearly fuller than ES and less full than ED."""
-    candidates = [k for k in range(ed_frame + 1, len(full)) if k != es_frame and 0.08 < full[k] < 0.985]
-    return sorted(candidates, key=lambda k: abs(k - es_frame))[:INFLOW_FRAMES]
-
-
-_TISSUES = (
-    ("myocardium", 0.06),
-    ("skin", 0.25),
-    ("fat", 0.35),
-    ("muscle", 0.15),
-    ("lung", 0.6),
-    ("liver", 0.22),
-    ("gut_wall", 0.25),
-    ("gut_content", 0.4),
-    ("gut_paste", 0.3),
-    ("bone", 0.4),
-    ("marrow", 0.4),
-    ("rim", 0.35),
-)
-
-
-def _draw_acquisition(rng: np.random.Generator, scanner: Protocol, strong_inflow: bool) -> Acquisition:
-    pulses = float(rng.uniform(25.0, 54.0))
+def _draw_acquisition(rng: np.random.Generator, protocol: Protocol, strong_inflow: bool) -> Acquisition:
+    pulses = rng.uniform(25.0, 54.0)
     coil_angle = rng.uniform(0.0, 2.0 * np.pi)
     coil_distance = rng.uniform(4.0, 14.0)
     return Acquisition(
-        field_t=scanner.field_t,
-        matrix_yx=scanner.matrix_yx,
-        te_ms=scanner.te_ms,
-        tr_ms=scanner.tr_ms,
-        flip_deg=float(scanner.flip_deg * rng.uniform(0.9, 1.1)),
-        contrast=tuple((name, float(np.exp(rng.normal(0.0, spread)))) for name, spread in _TISSUES),
+        field_t=protocol.field_t,
+        matrix_yx=protocol.matrix_yx,
+        te_ms=protocol.te_ms,
+        tr_ms=protocol.tr_ms,
+        flip_deg=protocol.flip_deg * rng.uniform(0.9, 1.1),
+        contrast=tuple(
+            (name, float(np.exp(rng.normal(0.0, tissue.spread)))) for name, tissue in TISSUES.items() if name != "blood"
+        ),
         pulses_lv=pulses,
-        pulses_rv=pulses * float(rng.uniform(0.85, 1.45)),
-        pulses_atria=pulses * float(rng.uniform(0.9, 1.4)),
-        pulses_artery=pulses * float(rng.uniform(0.75, 1.4)),
-        pulses_vein=pulses * float(rng.uniform(0.8, 1.7)),
-        blood_pulsation=float(rng.uniform(0.03, 0.15)),
-        inflow_void=float(rng.uniform(0.55, 0.85) if strong_inflow else rng.uniform(0.05, 0.45)),
-        fat_turns=0.145 * scanner.te_ms * scanner.field_t,
+        pulses_rv=pulses * rng.uniform(0.85, 1.45),
+        pulses_atria=pulses * rng.uniform(0.9, 1.4),
+        pulses_artery=pulses * rng.uniform(0.75, 1.4),
+        pulses_vein=pulses * rng.uniform(0.8, 1.7),
+        blood_pulsation=rng.uniform(0.03, 0.15),
+        inflow_void=rng.uniform(0.55, 0.85) if strong_inflow else rng.uniform(0.05, 0.45),
+        fat_turns=0.145 * protocol.te_ms * protocol.field_t,
         coil_at_mm=(float(coil_distance * np.cos(coil_angle)), float(coil_distance * np.sin(coil_angle))),
-        coil_reach_mm=float(rng.uniform(11.0, 24.0)),
-        coil_depth=float(rng.uniform(0.15, 0.65)),
-        snr_myocardium=float(rng.uniform(*scanner.snr_myocardium)),
-        ghosting=float(rng.uniform(0.003, 0.02)),
-        breathing=float(rng.uniform(0.0, 0.035)),
-        apodisation=float(rng.uniform(0.0, 0.5)),
-        wrap=float(max(0.0, rng.uniform(-0.9, 0.9))),
+        coil_reach_mm=rng.uniform(11.0, 24.0),
+        coil_depth=rng.uniform(0.15, 0.65),
+        snr_myocardium=rng.uniform(*protocol.snr_myocardium),
+        ghosting=rng.uniform(0.003, 0.02),
+        breathing=rng.uniform(0.0, 0.035),
+        apodisation=rng.uniform(0.0, 0.5),
+        wrap=max(0.0, rng.uniform(-0.9, 0.9)),
         phase_axis=int(rng.integers(0, 2)),
         white=float(np.exp(rng.uniform(np.log(4000.0), np.log(24000.0)))),
     )

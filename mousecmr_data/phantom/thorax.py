@@ -1,60 +1,51 @@
-"""Everything around the heart in one slice, as fractions of tissues: breathing is gated, so it stands still."""
+"""Tissue fractions around the heart in each slice; the same in all frames, because breathing is gated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mousecmr_data.phantom.grid import (
     DrawnGrid,
+    Floats,
     compute_heart_centre,
     compute_slice_depths,
     make_smooth_noise,
-    soft_edge,
+    soften_edge,
 )
 from mousecmr_data.phantom.heart import ANGLES, Ventricle, compute_heart_outline
 from mousecmr_data.phantom.plan import Plan
 from mousecmr_data.phantom.vessels import make_vessels
 
-# MERGED phantom.thorax: Tissue fractions of a slice, painted one over the other.
-
-
-Floats = NDArray[np.float32]
-
 
 @dataclass
 class Canvas:
-    """Tissue fractions painted one over the other, (tissues, rows, columns)."""
+    """Tissue fractions of a slice, painted one over the other: (rows, columns) by tissue."""
 
     shape: tuple[int, int]
     parts: dict[str, Floats] = field(default_factory=dict)
 
     def paint(self, tissue: str, share: Floats) -> None:
-        """Lay ``share`` (0..1) of a tissue over what is there."""
+        """Paint ``share`` (0..1) of a tissue over the earlier ones."""
         keep = 1.0 - share
         for name, part in self.parts.items():
             if name != tissue:
                 part *= keep
-        there = self.parts.get(tissue)
-        self.parts[tissue] = share.copy() if there is None else there * keep + share
+        self.parts[tissue] = self.get_part(tissue) * keep + share
 
-    def part(self, tissue: str) -> Floats:
-        """The fraction of a tissue so far."""
+    def get_part(self, tissue: str) -> Floats:
+        """Return the current fraction of a tissue."""
         return self.parts.get(tissue, np.zeros(self.shape, np.float32))
 
 
-# MERGED phantom.thorax: The body's outline in a slice: how deep a pixel lies in it, and how thick its wall is there.
-
-
 class BodyOutline:
-    """Distance into the body, and the thickness of its wall, at each pixel of a slice."""
+    """The body's outline in a slice: the distance of each pixel into the body, and the thickness of its wall there."""
 
     def __init__(self, plan: Plan, x: Floats, y: Floats, depth: float) -> None:
         thorax = plan.thorax
-        grown = 1.0 + thorax.body_growth * depth
-        wide, tall = (r * grown for r in thorax.body_radius_mm)
+        growth = 1.0 + thorax.body_growth * depth
+        wide, tall = (r * growth for r in thorax.body_radius_mm)
         front = 3.9 + thorax.heart_gap_mm + thorax.wall_mm
         self.cx, self.cy = thorax.aside_mm, front - thorax.body_radius_mm[1]
         dx, dy = x - np.float32(self.cx), y - np.float32(self.cy)
@@ -73,109 +64,98 @@ class BodyOutline:
         for size, degrees in zip(thorax.limb_mm, thorax.limb_deg, strict=True):
             if size == 0.0:
                 continue
-            way = np.deg2rad(degrees)
-            out = float(radius[round(degrees) % 360]) - 0.35 * size + 0.08 * depth
-            lx, ly = self.cx + out * np.cos(way), self.cy + out * np.sin(way)
+            angle = np.deg2rad(degrees)
+            reach = float(radius[round(degrees) % 360]) - 0.35 * size + 0.08 * depth
+            lx, ly = self.cx + reach * np.cos(angle), self.cy + reach * np.sin(angle)
             limb = np.float32(size) - np.hypot((x - lx) * 0.9, (y - ly) * 0.8)
             # A smooth union leaves the crease of the armpit.
-            near = np.clip(0.5 + 0.5 * (limb - self.inside) / 0.7, 0.0, 1.0)
-            self.inside = self.inside + (limb - self.inside) * near + 0.7 * near * (1.0 - near)
-            self.limb = np.maximum(self.limb, near)
+            blend = np.clip(0.5 + 0.5 * (limb - self.inside) / 0.7, 0.0, 1.0)
+            self.inside = self.inside + (limb - self.inside) * blend + 0.7 * blend * (1.0 - blend)
+            self.limb = np.maximum(self.limb, blend)
             self.limb_bones.append((lx + 0.2 * size, ly + 0.25 * size, 0.55 + 0.08 * size))
-        down, up = np.clip(np.sin(turn), 0.0, 1.0), np.clip(-np.sin(turn), 0.0, 1.0)
-        self.wall = (
-            np.float32(thorax.flank_mm)
-            + np.float32(thorax.wall_mm - thorax.flank_mm) * down**1.5
-            + np.float32(thorax.dorsum_mm - thorax.flank_mm) * up**1.5
-        )
+        ventral, dorsal = np.clip(np.sin(turn), 0.0, 1.0), np.clip(-np.sin(turn), 0.0, 1.0)
         # Towards the apex the sternum and the abdominal wall close in on the heart.
         apex = plan.function.cavity_length_mm + 0.9
-        self.wall = self.wall + np.float32(thorax.shoulder * np.clip(2.0 - depth, 0.0, 4.0)) * (1.0 - 0.75 * down**2)
-        self.wall = self.wall + np.float32(thorax.closing * np.clip(depth - apex + 3.0, 0.0, 4.0)) * down**4
+        self.wall = (
+            np.float32(thorax.flank_mm)
+            + np.float32(thorax.wall_mm - thorax.flank_mm) * ventral**1.5
+            + np.float32(thorax.dorsum_mm - thorax.flank_mm) * dorsal**1.5
+            + np.float32(thorax.shoulder * np.clip(2.0 - depth, 0.0, 4.0)) * (1.0 - 0.75 * ventral**2)
+            + np.float32(thorax.closing * np.clip(depth - apex + 3.0, 0.0, 4.0)) * ventral**4
+        )
         self.spine = (self.cx - 1.0, self.cy - 0.80 * tall)
 
 
-# MERGED phantom.thorax: Organs below the diaphragm: the liver's dome, stomach and bowel.
-
-
 def compute_liver_distance(plan: Plan, x: Floats, y: Floats, depth: float, outside_heart: Floats) -> Floats:
-    """Distance into the liver (mm): a dome that widens towards the abdomen, dented by the heart."""
+    """Return the distance into the liver (mm): a dome that widens towards the abdomen, dented by the heart."""
     thorax = plan.thorax
     below = depth - thorax.dome_top_mm
     if below <= 0.0:
         return np.full(x.shape, -9.0, np.float32)
-    full = thorax.dome_radius_mm
-    radius = np.sqrt(max(2.0 * below * full - below**2, 0.0)) if below < full else full + 0.5 * (below - full)
-    centre = (thorax.dome_mm[0] * (1.0 - 0.03 * below), thorax.dome_mm[1] * (1.0 - 0.03 * below))
-    dome = np.float32(radius) - np.hypot(x - centre[0], (y - centre[1]) * 1.08)
+    largest = thorax.dome_radius_mm
+    radius = largest + 0.5 * (below - largest)
+    if below < largest:
+        radius = np.sqrt(max(2.0 * below * largest - below**2, 0.0))
+    cx, cy = (position * (1.0 - 0.03 * below) for position in thorax.dome_mm)
+    dome = np.float32(radius) - np.hypot(x - cx, (y - cy) * 1.08)
     dent = outside_heart - np.float32(thorax.dome_gap_mm) + np.float32(max(0.0, depth - 5.0) * 0.5)
     return np.asarray(np.minimum(dome, dent), np.float32)
 
 
 def paint_gut(plan: Plan, canvas: Canvas, x: Floats, y: Floats, depth: float, content: Floats, cavity: Floats) -> None:
-    """Stomach and bowel loops: a bright wall round dark, patchy contents."""
+    """Paint stomach and bowel loops: a bright wall around dark, patchy contents."""
     rng = np.random.default_rng([plan.seed, 34])
     thorax = plan.thorax
     spheres = [(*thorax.stomach_at_mm, thorax.stomach_mm)]
     for _ in range(thorax.bowel):
-        spheres.append(
-            (
-                rng.uniform(-4, 9),
-                rng.uniform(-13, -4),
-                thorax.stomach_at_mm[2] + rng.uniform(0.0, 2.5),
-                rng.uniform(1.2, 2.6),
-            )
-        )
+        cx, cy, below = rng.uniform(-4, 9), rng.uniform(-13, -4), rng.uniform(0.0, 2.5)
+        spheres.append((cx, cy, thorax.stomach_at_mm[2] + below, rng.uniform(1.2, 2.6)))
     for cx, cy, cz, radius in spheres:
-        gassy = rng.uniform(-0.6, 1.2)
+        gas = rng.uniform(-0.6, 1.2)
         through = radius**2 - (depth - cz) ** 2
         if through <= 0.0:
             continue
         inside = np.float32(np.sqrt(through)) - np.hypot((x - cx) * 0.9, (y - cy) * 1.1) + 0.12 * content
-        canvas.paint("gut_wall", soft_edge(inside, 0.3) * cavity * np.clip(0.55 + 0.4 * content, 0.1, 1.0))
-        filled = soft_edge(inside - 0.3 - 0.1 * content, 0.35) * cavity
+        canvas.paint("gut_wall", soften_edge(inside, 0.3) * cavity * np.clip(0.55 + 0.4 * content, 0.1, 1.0))
+        filled = soften_edge(inside - 0.3 - 0.1 * content, 0.35) * cavity
         canvas.paint("gut_paste", filled)
-        canvas.paint("gut_content", filled * np.clip(1.5 * (content + gassy) - 0.2, 0.0, 1.0))
+        canvas.paint("gut_content", filled * np.clip(1.5 * (content + gas) - 0.2, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The static tissues of a stack, stored slice order."""
+    """The static tissues of one slice, each (rows, columns) of the drawn field."""
 
-    fractions: tuple[dict[str, Floats], ...]
-    """Per slice: tissue -> fraction, (rows, columns) of the drawn field."""
-    texture: tuple[Floats, ...]
+    fractions: dict[str, Floats]
+    """By tissue."""
+    texture: Floats
     """Factor on the signal: mottling and muscle fibres."""
-    room: tuple[Floats, ...]
-    """1 inside the chest wall, 0 outside: where the atria have place."""
+    inside_chest: Floats
+    """1 inside the chest wall, 0 outside: the atria lie inside."""
 
 
-def draw_surroundings(plan: Plan, grid: DrawnGrid, ventricle: Ventricle) -> Surroundings:
-    """Draw all slices."""
+def draw_surroundings(plan: Plan, grid: DrawnGrid, ventricle: Ventricle) -> list[Surroundings]:
+    """Draw all slices, in stored order."""
     depths = compute_slice_depths(plan)
-    order = np.argsort(depths)
     rng = np.random.default_rng([plan.seed, 31])
-    n, size = len(depths), grid.x.shape
-    warp = [make_smooth_noise(rng, (n, *size), (n / 3.0, 7, 7)) for _ in range(2)]
-    fine = [make_smooth_noise(rng, (n, *size), (n / 1.5, 22, 22)) for _ in range(2)]
-    content = make_smooth_noise(rng, (n, *size), (n / 1.8, 26, 26)) + 0.7 * make_smooth_noise(
-        rng, (n, *size), (n / 1.5, 55, 55)
-    )
-    slow = make_smooth_noise(rng, (n, *size), (n / 2.5, 9, 9))
+    shape = (len(depths), *grid.x.shape)
+
+    def draw_noise(slices_per_cell: float, cells: int) -> Floats:
+        return make_smooth_noise(rng, shape, (len(depths) / slices_per_cell, cells, cells))
+
+    warp = [draw_noise(3.0, 7) for _ in range(2)]
+    fine = [draw_noise(1.5, 22) for _ in range(2)]
+    content = draw_noise(1.8, 26) + 0.7 * draw_noise(1.5, 55)
+    slow = draw_noise(2.5, 9)
     vessels = make_vessels(plan)
-    spacing = plan.voxel_size_mm[0]
-    drawn: dict[int, tuple[dict[str, Floats], Floats, Floats]] = {}
-    for rank, index in enumerate(order):
+    slices: dict[int, Surroundings] = {}
+    for rank, index in enumerate(np.argsort(depths).tolist()):
         depth = float(depths[index])
         x = grid.x + np.float32(0.38) * warp[0][rank] + np.float32(0.07) * fine[0][rank]
         y = grid.y + np.float32(0.38) * warp[1][rank] + np.float32(0.07) * fine[1][rank]
-        shares = {kind: lines.share(grid, x, y, depth, spacing) for kind, lines in vessels.items()}
-        drawn[int(index)] = _draw_slice(plan, ventricle, x, y, depth, content[rank], slow[rank], shares, rank)
-    return Surroundings(
-        tuple(drawn[k][0] for k in range(n)),
-        tuple(drawn[k][1] for k in range(n)),
-        tuple(drawn[k][2] for k in range(n)),
-    )
+        shares = {kind: tree.compute_share(grid, x, y, depth, plan.voxel_size_mm[0]) for kind, tree in vessels.items()}
+        slices[index] = _draw_slice(plan, ventricle, x, y, depth, content[rank], slow[rank], shares, min(rank, 11))
+    return [slices[index] for index in range(len(depths))]
 
 
 def _draw_slice(
@@ -188,34 +168,34 @@ def _draw_slice(
     slow: Floats,
     vessels: dict[str, Floats],
     rank: int,
-) -> tuple[dict[str, Floats], Floats, Floats]:
-    """One slice: (fractions, texture, room)."""
+) -> Surroundings:
+    """Draw one slice; ``rank`` is its number in order of depth, at most 11."""
     thorax = plan.thorax
     apex = plan.function.cavity_length_mm + 0.9
     canvas = Canvas(x.shape)
     outline = BodyOutline(plan, x, y, depth)
     inside, sector = outline.inside, outline.sector
 
-    rng = np.random.default_rng([plan.seed, 32])  # the same layers in all slices, drifting with depth
+    rng = np.random.default_rng([plan.seed, 32])  # the same layers in all slices, changing slowly with depth
     layers = make_smooth_noise(rng, (360, 64, 12), (26, 22, 3.5), (True, False, False))
     shell = np.clip(inside * (63 / 9.0), 0, 63).astype(np.intp)
-    layer = layers[sector, shell, min(rank, 11)]
+    layer = layers[sector, shell, rank]
     strands = make_smooth_noise(rng, (360, 128, 12), (48, 58, 5), (True, False, False))
-    strand = strands[sector, np.clip(inside * (127 / 9.0), 0, 127).astype(np.intp), min(rank, 11)]
+    strand = strands[sector, np.clip(inside * (127 / 9.0), 0, 127).astype(np.intp), rank]
 
-    # A limb's muscles lie in bundles, not in the trunk's layers; so does what is deep.
+    # Muscles of limbs and deep muscles lie in bundles, not in the trunk's layers.
     layered = (1.0 - 0.9 * outline.limb) * np.clip(1.6 - inside / 4.0, 0.25, 1.0)
     bundles = 0.8 * content + 0.5 * slow
     layer = layer * layered + bundles * (1.0 - layered)
     strand = strand * layered + 0.7 * bundles * (1.0 - layered)
 
     # Skin, subcutaneous fat, muscle.
-    canvas.paint("skin", soft_edge(inside, 0.16))
-    under_skin = np.clip(0.45 + 0.7 * layers[sector, 20, min(rank, 11)], 0.0, 1.0) * np.float32(thorax.fat_mm > 0)
-    canvas.paint("fat", soft_edge(inside - np.float32(thorax.skin_mm), 0.25) * under_skin)
-    thick = np.float32(thorax.fat_mm) * (1.0 + 0.6 * layers[sector, 40, min(rank, 11)])
-    canvas.paint("muscle", soft_edge(inside - np.float32(thorax.skin_mm) - np.clip(thick, 0.0, 2.0), 0.25))
-    muscle = canvas.part("muscle").copy()
+    canvas.paint("skin", soften_edge(inside, 0.16))
+    under_skin = np.clip(0.45 + 0.7 * layers[sector, 20, rank], 0.0, 1.0) * np.float32(thorax.fat_mm > 0)
+    canvas.paint("fat", soften_edge(inside - np.float32(thorax.skin_mm), 0.25) * under_skin)
+    thick = np.float32(thorax.fat_mm) * (1.0 + 0.6 * layers[sector, 40, rank])
+    canvas.paint("muscle", soften_edge(inside - np.float32(thorax.skin_mm) - np.clip(thick, 0.0, 2.0), 0.25))
+    muscle = canvas.get_part("muscle").copy()
     canvas.paint("fat", muscle * np.clip(1.4 * (layer - 1.15), 0.0, 0.75) * np.float32(min(1.0, 0.35 + thorax.fat_mm)))
     lobes = np.clip(0.9 * (0.7 * content - slow - 1.0), 0.0, 0.9) * np.float32(thorax.fat_lobes)
     canvas.paint("fat", muscle * lobes * np.float32(0.8))
@@ -223,28 +203,27 @@ def _draw_slice(
     canvas.paint("bone", muscle * ribs)
     canvas.paint("marrow", muscle * np.clip(ribs - 0.55, 0.0, 1.0) * 2.0)
     for cx, cy, radius in outline.limb_bones:
-        away = np.hypot(x - cx, (y - cy) * 1.25) - np.float32(radius) + 0.18 * slow
-        canvas.paint("bone", soft_edge(-away, 0.3) * np.float32(thorax.bone))
-        canvas.paint("marrow", soft_edge(-away - np.float32(0.3), 0.3) * np.float32(thorax.bone))
-    # Spine: a ring of bone about the cord.
+        distance = np.hypot(x - cx, (y - cy) * 1.25) - np.float32(radius) + 0.18 * slow
+        canvas.paint("bone", soften_edge(-distance, 0.3) * np.float32(thorax.bone))
+        canvas.paint("marrow", soften_edge(-distance - np.float32(0.3), 0.3) * np.float32(thorax.bone))
+    # Spine: a ring of bone around the cord.
     cx, cy = outline.spine
-    away = np.hypot((x - cx) * 0.85, y - cy)
-    away = away + 0.35 * content
-    canvas.paint("bone", soft_edge(1.7 - away, 0.5) * muscle * np.float32(thorax.bone))
-    canvas.paint("muscle", soft_edge(0.8 - away, 0.3))
+    distance = np.hypot((x - cx) * 0.85, y - cy) + 0.35 * content
+    canvas.paint("bone", soften_edge(1.7 - distance, 0.5) * muscle * np.float32(thorax.bone))
+    canvas.paint("muscle", soften_edge(0.8 - distance, 0.3))
 
-    # Cavity: lung, then what displaces it.
-    cavity = soft_edge(outline.inside_body - outline.wall + 0.3 * slow, 0.25)
+    # Cavity: lung, then the organs that displace it.
+    cavity = soften_edge(outline.inside_body - outline.wall + 0.3 * slow, 0.25)
     canvas.paint("lung", cavity)
     hx, hy = compute_heart_centre(plan, depth)
     from_heart = np.hypot(x - hx, y - hy)
     mediastinum = np.hypot((x - hx) / 2.6, (y - hy + 3.8) / 2.2) - 1.0 + 0.35 * content
-    canvas.paint("fat", soft_edge(-mediastinum, 0.8) * cavity * np.float32(np.clip(0.35 - 0.2 * depth, 0.0, 0.45)))
+    canvas.paint("fat", soften_edge(-mediastinum, 0.8) * cavity * np.float32(np.clip(0.35 - 0.2 * depth, 0.0, 0.45)))
     septum = np.deg2rad(plan.heart.septum_deg)
-    around = np.rint((np.arctan2(y - hy, x - hx) - septum) * (ANGLES / (2 * np.pi))).astype(np.intp) % ANGLES
-    outside_heart = from_heart - compute_heart_outline(plan, ventricle, depth)[around]
+    sector_of_heart = np.rint((np.arctan2(y - hy, x - hx) - septum) * (ANGLES / (2 * np.pi))).astype(np.intp) % ANGLES
+    outside_heart = from_heart - compute_heart_outline(plan, ventricle, depth)[sector_of_heart]
     liver = compute_liver_distance(plan, x, y, depth, outside_heart)
-    liver_share = soft_edge(liver + 0.45 * slow, 0.35) * cavity
+    liver_share = soften_edge(liver + 0.45 * slow, 0.35) * cavity
     canvas.paint("liver", liver_share)
     fissure = np.abs(slow * 0.5 + content * 0.04 + x * 0.35 - y * 0.15 + depth * 0.12 + thorax.texture * 20 - 1.5)
     canvas.paint(
@@ -252,23 +231,18 @@ def _draw_slice(
     )
     paint_gut(plan, canvas, x, y, depth, content, cavity)
     # Below the apex the sternum's muscle and fat close in.
-    closing = soft_edge(np.float32(depth - apex + 0.7) - 0.55 * from_heart + 1.2 * (y - hy) / 3.0 + 0.4 * layer, 0.8)
+    closing = soften_edge(np.float32(depth - apex + 0.7) - 0.55 * from_heart + 1.2 * (y - hy) / 3.0 + 0.4 * layer, 0.8)
     closing *= np.float32(np.clip(depth - apex + 1.2, 0.0, 1.0)) * (y > hy - 2.0)
     canvas.paint("muscle", closing * cavity * np.float32(0.8))
     canvas.paint("fat", closing * cavity * np.clip(0.5 * (layer + 0.4), 0.0, 0.6))
 
-    canvas.paint("vein", vessels["liver"] * canvas.part("liver"))
-    canvas.paint("vein", vessels["lung"] * np.clip(canvas.part("lung") + canvas.part("fat"), 0, 1))
-    body = soft_edge(inside - 0.2, 0.2)
+    canvas.paint("vein", vessels["liver"] * canvas.get_part("liver"))
+    canvas.paint("vein", vessels["lung"] * np.clip(canvas.get_part("lung") + canvas.get_part("fat"), 0, 1))
+    body = soften_edge(inside - 0.2, 0.2)
     canvas.paint("vein", vessels["vein"] * body)
     canvas.paint("artery", vessels["artery"] * body)
 
-    grain = 0.6 * content
-    texture = (
-        1.0
-        + np.float32(thorax.patchiness) * slow
-        + np.float32(thorax.texture)
-        * (grain + 1.6 * strand * canvas.part("muscle") + 0.8 * layer * (1.0 - canvas.part("liver")))
-    )
-    room = soft_edge(outline.inside_body - np.float32(thorax.skin_mm + 0.45 * thorax.wall_mm), 0.4)
-    return canvas.parts, np.clip(texture, 0.3, 2.0).astype(np.float32), room
+    grain = 0.6 * content + 1.6 * strand * canvas.get_part("muscle") + 0.8 * layer * (1.0 - canvas.get_part("liver"))
+    texture = 1.0 + np.float32(thorax.patchiness) * slow + np.float32(thorax.texture) * grain
+    inside_chest = soften_edge(outline.inside_body - np.float32(thorax.skin_mm + 0.45 * thorax.wall_mm), 0.4)
+    return Surroundings(canvas.parts, np.clip(texture, 0.3, 2.0).astype(np.float32), inside_chest)

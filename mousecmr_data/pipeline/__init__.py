@@ -1,4 +1,4 @@
-"""From a scan to masks, tables, flags and pictures, one mouse or many. See docs/segment.md."""
+"""Segment scans of one or many mice and write masks, tables, quality flags and pictures. See docs/segment.md."""
 
 from __future__ import annotations
 

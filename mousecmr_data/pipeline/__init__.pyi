@@ -2,11 +2,4 @@ from .analysis import AnalysisResult, analyze
 from .batch import predict_cohort, segment_batch
 from .config import PredictConfig, SegmentConfig
 
-__all__ = [
-    "AnalysisResult",
-    "PredictConfig",
-    "SegmentConfig",
-    "analyze",
-    "predict_cohort",
-    "segment_batch",
-]
+__all__ = ["AnalysisResult", "PredictConfig", "SegmentConfig", "analyze", "predict_cohort", "segment_batch"]

@@ -1,9 +1,9 @@
-"""One mouse: segmented, measured and checked. No file is read or written here."""
+"""Segment, measure and check one mouse in memory. No file is read or written here."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,25 +28,28 @@ if TYPE_CHECKING:
 TABLE_DIGITS = 4
 """Decimals in the tables."""
 ATTR_HEART_RATE = "heart_rate_bpm"
-"""The attribute, and the column, of the heart rate."""
+"""Attribute, and column, of the heart rate."""
+VOLUMES_AND_MASSES = ("edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "mass_es_mg")
+PEAK_RATES = tuple(f"peak_{phase}_rate_{unit}" for unit in ("ul_s", "edv_s") for phase in ("ejection", "filling"))
+"""Columns of the table of mice, with the names of the fields of Measures and VolumeCurve."""
 
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """A segmented mouse."""
+    """A segmented mouse with its measures and flags."""
 
     name: str
     ds: xr.Dataset
-    """The cine with ``predicted`` (frame, slice, y, x); ``phase`` holds ED and ES of the masks' own curve."""
+    """The cine with ``predicted`` (frame, slice, y, x); ``phase`` marks ED and ES found on the masks' volume curve."""
     mouse: dict[str, Any]
-    """A row for the table of mice: EDV, ESV, SV, EF, mass, heart rate, peak rates, flags. NaN is missing."""
+    """One row for the table of mice: EDV, ESV, SV, EF, mass, heart rate, peak rates, flags. NaN means missing."""
     frames: pd.DataFrame
-    """A row a frame: time, phase, volumes, mass, flags."""
+    """One row per frame: time, phase, volumes, mass, flags."""
     slices: pd.DataFrame
-    """A row a slice of each frame: areas, flags."""
+    """One row per slice of each frame: areas, flags."""
     flags: tuple[Flag, ...]
     marks: tuple[str, ...]
-    """Sentences to show with every number and picture."""
+    """Notices to show with every number and picture."""
     seconds: float
 
 
@@ -57,145 +60,123 @@ def analyze(
     progress: Callable[[int], None] | None = None,
     name: str | None = None,
 ) -> AnalysisResult:
-    """Segment every frame of ``ds`` (the cine model), measure, and raise flags.
+    """Segment every frame of ``ds`` (the cine model), measure the masks, and raise flags.
 
     ED and ES are those of :func:`~mousecmr_data.metrics.volumes.find_ed_es`; volumes are counted on the masks
-    themselves. ``progress`` is called with the number of 2D slices
-    done. Masks that ``ds`` has already are left out of the result.
+    themselves. ``progress`` is called with the number of 2D slices done. Existing masks of ``ds`` are left out of the
+    result.
 
-    Raises :class:`~mousecmr_data.errors.UnitsError` where the ventricle would be larger than any mouse's, and
-    :class:`~mousecmr_data.errors.FileLayoutError` where there is no image.
+    Raises :class:`~mousecmr_data.errors.UnitsError` if the ventricle would be larger than in any mouse, and
+    :class:`~mousecmr_data.errors.FileLayoutError` if there is no image.
     """
     config = config or SegmentConfig()
     if not ds[IMAGE].size:
-        raise FileLayoutError(f"There is no image: {dict(ds[IMAGE].sizes)}.", "a frame and a slice, at least")
+        raise FileLayoutError(f"There is no image: {dict(ds[IMAGE].sizes)}.", "at least one frame and one slice")
     start = time.perf_counter()
-    who = name or str(ds.attrs.get("mouse", "mouse"))
+    name = name or str(ds.attrs.get("mouse", "mouse"))
     ds = ds.drop_vars(MASK, errors="ignore")
     ds = ds.assign({IMAGE: (DIMS, ds[IMAGE].transpose(*DIMS).values)})
-    made = predictor.segment(
-        ds,
-        postprocessing=config.postprocessing,
-        batch_size=config.batch_size,
-        region=config.region,
-        progress=progress,
-        unprocessed=True,
-    )
-    labels, before, attrs = made[PREDICTED].values, made[UNPROCESSED].values, made[PREDICTED].attrs
-    made = made.drop_vars(UNPROCESSED)
-    made = made.assign_attrs(mouse=who).assign_coords(labelled=("frame", np.ones(len(labels), bool)))
-    m = measure(made, mask=PREDICTED)
-    volumes = m.frames["blood_pool_ul"].to_numpy()
+    segmented = predictor.segment(
+        ds, postprocessing=config.postprocessing, batch_size=config.batch_size, region=config.region,
+        progress=progress, unprocessed=True,
+    )  # fmt: skip
+    labels, unprocessed, attrs = segmented[PREDICTED].values, segmented[UNPROCESSED].values, segmented[PREDICTED].attrs
+    segmented = segmented.drop_vars(UNPROCESSED).assign_attrs(mouse=name)
+    segmented = segmented.assign_coords(labelled=("frame", np.ones(len(labels), bool)))
+    measures = measure(segmented, mask=PREDICTED)
+    volumes = measures.frames["blood_pool_ul"].to_numpy()
     if volumes.max() > IMPOSSIBLE_UL:
-        voxel = " × ".join(f"{v:g}" for v in m.voxel_size_mm)
-        raise UnitsError(
-            f"{who}: a left ventricle of {volumes.max() / 1000:.1f} mL is no mouse's. Voxels: {voxel} mm "
-            f"({ds.attrs.get('voxel_size_source', 'source unknown')}).",
-            f"at most {IMPOSSIBLE_UL:g} µL",
-            SPACING_HINT,
-        )
-    smoothed, phase = smooth_curve(volumes), make_phases(volumes)
+        voxel = " × ".join(f"{v:g}" for v in measures.voxel_size_mm)
+        text = f"{name}: a left ventricle of {volumes.max() / 1000:.1f} mL is too large for a mouse."
+        text += f" Voxels: {voxel} mm ({ds.attrs.get('voxel_size_source', 'source unknown')})."
+        raise UnitsError(text, f"at most {IMPOSSIBLE_UL:g} µL", SPACING_HINT)
+    phase = make_phases(volumes)
     if volumes.size == 1:
         phase[0] = UNKNOWN
-    made = made.assign_coords(phase=("frame", phase))
-    m = measure(made, mask=PREDICTED)
-    flags = _collect_flags(made, before, volumes)
-    row = _make_row(made, m)
-    flags += tuple(check_function(row["edv_ul"], row["ef_percent"]))
-    said = list_notices(bool(attrs["synthetic_training"]), bool(ds.attrs.get("synthetic")))
+    segmented = segmented.assign_coords(phase=("frame", phase))
+    measures = measure(segmented, mask=PREDICTED)
+    row = _make_row(segmented, measures)
+    flags = (*_collect_flags(segmented, unprocessed, volumes), *check_function(row["edv_ul"], row["ef_percent"]))
+    notices = list_notices(bool(attrs["synthetic_training"]), bool(ds.attrs.get("synthetic")))
     row = {k: round(v, TABLE_DIGITS) if isinstance(v, float) else v for k, v in row.items()}
-    common = {"weights": attrs["weights"], "marks": " ".join(said)}
+    common = {"weights": attrs["weights"], "marks": " ".join(notices)}
     return AnalysisResult(
-        who,
-        made,
-        {"mouse": who, **row, "flags": _join_flags(flags), **common},
-        _make_frame_table(made, m, smoothed, flags).round(TABLE_DIGITS).assign(**common),
-        _make_slice_table(made, m, flags).round(TABLE_DIGITS).assign(**common),
+        name,
+        segmented,
+        {"mouse": name, **row, "flags": _join_flags(flags), **common},
+        _make_frame_table(segmented, measures, smooth_curve(volumes), flags).round(TABLE_DIGITS).assign(**common),
+        _make_slice_table(segmented, measures, flags).round(TABLE_DIGITS).assign(**common),
         flags,
-        said,
+        notices,
         time.perf_counter() - start,
     )
 
 
-def _make_row(ds: xr.Dataset, m: Measures) -> dict[str, Any]:
-    volumes = m.frames["blood_pool_ul"].to_numpy()
+def _make_row(ds: xr.Dataset, measures: Measures) -> dict[str, Any]:
+    volumes = measures.frames["blood_pool_ul"].to_numpy()
     timed = bool(ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True)) and volumes.size > 1
-    c = analyze_curve(volumes, float(ds["time"].attrs["frame_time"]))
+    curve = analyze_curve(volumes, float(ds["time"].attrs["frame_time"]))
     stated = ds.attrs.get(ATTR_HEART_RATE)
     estimated = "one beat taken as the whole cine" if timed else "missing"
-    pair = np.isfinite(m.edv_ul)
+    has_rates = timed and np.isfinite(measures.edv_ul)
     return {
         "source": ds.attrs.get("source", ""),
         "format": ds.attrs.get("format", ""),
         "frames": ds.sizes["frame"],
         "slices": ds.sizes["slice"],
-        "edv_ul": m.edv_ul,
-        "esv_ul": m.esv_ul,
-        "sv_ul": m.sv_ul,
-        "ef_percent": m.ef_percent,
-        "mass_ed_mg": m.mass_ed_mg,
-        "mass_es_mg": m.mass_es_mg,
+        **{name: getattr(measures, name) for name in VOLUMES_AND_MASSES},
         "ed_frame": _find_phase_frame(ds, ED),
         "es_frame": _find_phase_frame(ds, ES),
-        ATTR_HEART_RATE: float(stated) if stated else c.heart_rate_bpm if timed else np.nan,
+        ATTR_HEART_RATE: float(stated) if stated else curve.heart_rate_bpm if timed else np.nan,
         "heart_rate_source": "the file" if stated else estimated,
-        "peak_ejection_rate_ul_s": c.peak_ejection_rate_ul_s if timed and pair else np.nan,
-        "peak_filling_rate_ul_s": c.peak_filling_rate_ul_s if timed and pair else np.nan,
-        "peak_ejection_rate_edv_s": c.peak_ejection_rate_edv_s if timed and pair else np.nan,
-        "peak_filling_rate_edv_s": c.peak_filling_rate_edv_s if timed and pair else np.nan,
-        "voxel_z_mm": m.voxel_size_mm[0],
-        "voxel_y_mm": m.voxel_size_mm[1],
-        "voxel_x_mm": m.voxel_size_mm[2],
-        "voxel_size_source": m.voxel_size_source,
+        **{name: getattr(curve, name) if has_rates else np.nan for name in PEAK_RATES},
+        **dict(zip(("voxel_z_mm", "voxel_y_mm", "voxel_x_mm"), measures.voxel_size_mm, strict=True)),
+        "voxel_size_source": measures.voxel_size_source,
         "frame_time_ms": float(ds["time"].attrs["frame_time"]) if timed else np.nan,
-        "synthetic_images": m.synthetic,
+        "synthetic_images": measures.synthetic,
     }
 
 
-def _collect_flags(ds: xr.Dataset, before: Any, volumes: Any) -> tuple[Flag, ...]:
+def _collect_flags(ds: xr.Dataset, unprocessed: Any, volumes: Any) -> Iterator[Flag]:
     labels = ds[PREDICTED].values
-    found = [
-        *check_masks(labels, before),
-        *check_images(ds[IMAGE].values, labels),
-        *check_curve(volumes),
-    ]
+    yield from check_masks(labels, unprocessed)
+    yield from check_images(ds[IMAGE].values, labels)
+    yield from check_curve(volumes)
     if volumes.size == 1:
-        found.append(Flag("single_frame", "One frame: no ED and ES."))
+        yield Flag("single_frame", "One frame: no ED and ES.")
     elif not ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True):
-        found.append(Flag("frame_time_unknown", "Give it in ms: --frame-time 5"))
-    found += [Flag("input_note", str(note)) for note in ds.attrs.get(ATTR_NOTES, ())]
-    return tuple(found)
+        yield Flag("frame_time_unknown", "Give it in ms: --frame-time 5")
+    for note in ds.attrs.get(ATTR_NOTES, ()):
+        yield Flag("input_note", str(note))
 
 
-def _make_frame_table(ds: xr.Dataset, m: Measures, smoothed: Any, flags: tuple[Flag, ...]) -> pd.DataFrame:
-    table = m.frames.copy()
+def _make_frame_table(ds: xr.Dataset, measures: Measures, smoothed: Any, flags: Sequence[Flag]) -> pd.DataFrame:
+    table = measures.frames.copy()
     if not ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True):
         table["time_ms"] = np.nan
     table["phase"] = table["phase"].where(table["phase"].isin([ED, ES]), "")
     table.insert(4, "blood_pool_smoothed_ul", smoothed)
-    table["flags"] = [_join_flags([f for f in flags if f.frame == k]) for k in table["frame"]]
+    table["flags"] = [_join_flags(f for f in flags if f.frame == k) for k in table["frame"]]
     table.insert(0, "mouse", ds.attrs["mouse"])
     return table
 
 
-def _make_slice_table(ds: xr.Dataset, m: Measures, flags: tuple[Flag, ...]) -> pd.DataFrame:
-    """A row a slice of each frame."""
+def _make_slice_table(ds: xr.Dataset, measures: Measures, flags: Sequence[Flag]) -> pd.DataFrame:
     labels = ds[PREDICTED].values
-    pixel = m.voxel_size_mm
-    by_place: dict[tuple[int | None, int | None], list[Flag]] = {}
-    for f in flags:
-        by_place.setdefault((f.frame, f.slice), []).append(f)
     n_frames, n_slices = labels.shape[:2]
-    area = pixel[1] * pixel[2]
+    _, dy, dx = measures.voxel_size_mm
+    flags_at: dict[tuple[int | None, int | None], list[Flag]] = {}
+    for flag in flags:
+        flags_at.setdefault((flag.frame, flag.slice), []).append(flag)
     return pd.DataFrame(
         {
             "mouse": ds.attrs["mouse"],
             "frame": np.repeat(np.arange(n_frames), n_slices),
             "slice": np.tile(np.arange(n_slices), n_frames),
-            "blood_pool_mm2": (labels == Label.BLOOD_POOL).sum(axis=(2, 3)).ravel() * area,
-            "myocardium_mm2": (labels == Label.MYOCARDIUM).sum(axis=(2, 3)).ravel() * area,
+            "blood_pool_mm2": (labels == Label.BLOOD_POOL).sum(axis=(2, 3)).ravel() * (dy * dx),
+            "myocardium_mm2": (labels == Label.MYOCARDIUM).sum(axis=(2, 3)).ravel() * (dy * dx),
             "flags": [
-                _join_flags(by_place.get((f, s), []) + by_place.get((None, s), []))
+                _join_flags(flags_at.get((f, s), []) + flags_at.get((None, s), []))
                 for f in range(n_frames)
                 for s in range(n_slices)
             ],
@@ -204,9 +185,9 @@ def _make_slice_table(ds: xr.Dataset, m: Measures, flags: tuple[Flag, ...]) -> p
 
 
 def _find_phase_frame(ds: xr.Dataset, phase: str) -> int | None:
-    found = np.flatnonzero(ds["phase"].values == phase)
-    return int(found[0]) if found.size else None
+    frames = np.flatnonzero(ds["phase"].values == phase)
+    return int(frames[0]) if frames.size else None
 
 
-def _join_flags(flags: list[Flag] | tuple[Flag, ...]) -> str:
+def _join_flags(flags: Iterable[Flag]) -> str:
     return " ".join(dict.fromkeys(f.flag for f in flags))

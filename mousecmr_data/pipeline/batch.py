@@ -1,7 +1,7 @@
-"""Segment many mice: what is done is not done again, and a mouse that fails does not stop the rest.
+"""Segment many mice. Finished mice are skipped in a later run, and one that fails does not stop the rest.
 
 :func:`predict_cohort` writes one HDF5 file per mouse of a cohort, :func:`segment_batch` one folder per scan with masks,
-tables and pictures. Both run on the same engine: in this process, in several, or on a dask cluster.
+tables and pictures. Both use :func:`run_batch`, which works in this process, in several, or on a dask cluster.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -28,6 +26,7 @@ import xarray as xr
 
 from mousecmr_data._utils.atomic import remove_leftovers, write_text
 from mousecmr_data._utils.checksums import compute_sha256, hash_files
+from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.notices import RESEARCH_ONLY
@@ -36,19 +35,12 @@ from mousecmr_data._version import __version__
 from mousecmr_data.dataset.hdf5 import open_mouse_file
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError, MissingDataError, MouseCMRError
-from mousecmr_data.formats.discover import FoundScan, RefusedInput, collect_inputs, rename_in_error
+from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
+from mousecmr_data.pipeline import writers
 from mousecmr_data.pipeline.analysis import AnalysisResult, analyze
 from mousecmr_data.pipeline.config import PredictConfig, SegmentConfig
-from mousecmr_data.pipeline.writers import (
-    OUTDATED_FILE,
-    mark_outdated,
-    read_record,
-    read_tables,
-    write_mouse_hdf5,
-    write_result,
-)
 from mousecmr_data.schema.variables import DIMS, MASK, PREDICTED
 
 if TYPE_CHECKING:
@@ -56,60 +48,55 @@ if TYPE_CHECKING:
 
     from mousecmr_data.inference.predictor import Predictor
 
-MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE, MANIFEST_FILE = (
-    "mice.csv",
-    "frames.csv",
-    "slices.csv",
-    "flags.csv",
-    "manifest.json",
-)
+MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE = "mice.csv", "frames.csv", "slices.csv", "flags.csv"
+MANIFEST_FILE = "manifest.json"
 ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_input", "prediction_region"
 PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
-LOADING_TEXT = "Loading the weights. The first time, engines are also tried out on this computer, for up to a minute."
+LOADING_TEXT = "Loading the weights. The first time, engines are also tested on this computer, for up to a minute."
 OVERWRITE_HINT = "give another folder, or --overwrite (overwrite=True) to segment them again"
 PREDICT_LOCK = "predict"
 
 Status = Literal["done", "as before", "failed"]
-"""Segmented now; segmented by an earlier run with the same settings; failed."""
+"""Segmented in this run; segmented by an earlier run with the same settings; failed."""
 
 
 @dataclass(frozen=True)
 class MouseResult:
-    """What became of one mouse."""
+    """The result for one mouse."""
 
     mouse: str
     status: Status
     path: Path | None = None
-    """The file or folder with its result."""
+    """The file or folder with the masks."""
     error: MouseCMRError | None = None
     seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class PredictResult(MouseResult):
-    """What became of one mouse of a cohort."""
+    """The result for one mouse of a cohort."""
 
     synthetic: bool = False
     region: dict[str, Any] = field(default_factory=dict)
-    """What the region of interest did; see docs/predicting.md."""
+    """How the region of interest was used; see docs/predicting.md."""
     dice: list[dict[str, Any]] = field(default_factory=list)
     """Overlap with expert masks, one row per labelled frame."""
 
 
 @dataclass(frozen=True)
 class SegmentResult(MouseResult):
-    """What became of one scan."""
+    """The result for one scan."""
 
     row: dict[str, Any] = field(default_factory=dict)
     """Its row in the table of mice."""
     analysis: AnalysisResult | None = None
-    """All of the result; only of scans segmented now, in this process."""
+    """The whole analysis; only for scans segmented in this run and in this process."""
 
 
 @dataclass(frozen=True)
 class BatchEvent:
-    """Something that happened: "loading" the weights; mice "found" (``total`` of them); of one mouse "reading",
-    "slices" (``done`` of ``total`` 2D slices segmented), or its end, a :data:`Status`, with its ``result``."""
+    """An event of a batch, by ``kind``: "loading" the weights; "found" mice (``total`` of them); "reading" a mouse;
+    "slices" (``done`` of ``total`` 2D slices segmented); or a :data:`Status` at the end of a mouse, with ``result``."""
 
     kind: Literal["loading", "found", "reading", "slices"] | Status
     name: str = ""
@@ -131,31 +118,36 @@ def run_batch(
     workers: int = 1,
     client: Client | None = None,
 ) -> list[Result]:
-    """Call ``work`` for each of ``names`` and return the results in their order; ``make_failed`` makes those of errors.
+    """Call ``work`` for each of ``names`` and return the results in this order; ``make_failed`` makes those of errors.
 
-    Both pickle.     ``workers`` processes on this machine share its cores; ``client`` (a ``distributed.Client``) takes their place.
-    ``progress`` is called with the end of every mouse, in this process with what happens before, too.
+    Both functions must pickle. ``workers`` processes on this machine share its cores; ``client`` (a
+    ``distributed.Client``) is used instead of them. ``progress`` is called with the end of every mouse and, for mice
+    segmented in this process, also with earlier events.
     """
-    tell = progress or ignore_event
+    progress = progress or ignore_event
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None
     run = partial(_run_one, work, make_failed, threads)
     if client is None and min(workers, len(names)) <= 1:
-        results = []
+        in_order = []
         for name in names:
-            results.append(run(name, tell))
-            tell(_make_end_event(results[-1]))
-        return results
-    found: dict[str, Result] = {}
+            in_order.append(run(name, progress))
+            progress(_make_end_event(in_order[-1]))
+        return in_order
+    results: dict[str, Result] = {}
 
     def collect(name: str, result: Result) -> None:
-        found[name] = result
-        tell(_make_end_event(result))
+        results[name] = result
+        progress(_make_end_event(result))
 
-    if client is not None:
-        _run_on_cluster(client, run, names, collect)
-    else:
+    if client is None:
         map_in_processes(run, names, workers, collect)
-    return [found[name] for name in names]
+    else:
+        from distributed import as_completed
+
+        futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}"): n for n in names}
+        for future in as_completed(futures):  # type: ignore[no-untyped-call]
+            collect(futures[future], future.result())
+    return [results[name] for name in names]
 
 
 def ignore_event(_event: BatchEvent) -> None:
@@ -173,39 +165,29 @@ def _run_one(
     name: str,
     progress: EventListener = ignore_event,
 ) -> Result:
-    begin = time.perf_counter()
+    start = time.perf_counter()
     try:
         if threads:
             import torch
 
             torch.set_num_threads(threads)
         return work(name, progress)
-    except Exception as e:  # one mouse must not stop the rest, whatever it is
+    except Exception as e:  # no error of one mouse may stop the rest
         error = e if isinstance(e, MouseCMRError) else MouseCMRError(f"{name}: {type(e).__name__}: {e}")
-        return replace(make_failed(name, error), seconds=time.perf_counter() - begin)
+        return replace(make_failed(name, error), seconds=time.perf_counter() - start)
 
 
-_ONE_AT_A_TIME = threading.Lock()
+_RUN_LOCK = threading.Lock()
 
 
-def _run_alone(run: Callable[[str], Result], name: str) -> Result:
-    """Run one mouse at a time: a worker of a cluster may have several threads, a predictor serves one."""
-    with _ONE_AT_A_TIME:
+def _run_exclusively(run: Callable[[str], Result], name: str) -> Result:
+    """Run one mouse at a time: a cluster worker may have several threads, but a predictor supports only one."""
+    with _RUN_LOCK:
         return run(name)
 
 
-def _run_on_cluster(
-    client: Client, run: Callable[[str], Result], names: Iterable[str], collect: Callable[[str, Result], None]
-) -> None:
-    from distributed import as_completed
-
-    running = {client.submit(_run_alone, run, name, pure=False, key=f"mousecmr-{name}"): name for name in names}
-    for future in as_completed(running):  # type: ignore[no-untyped-call]
-        collect(running[future], future.result())
-
-
 @lru_cache(maxsize=1)
-def get_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  # noqa: ARG001 (another file is loaded anew)
+def get_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  # noqa: ARG001 (part of the cache key)
     """Return the predictor for ``config``, loaded once per process for weights of this checksum."""
     from mousecmr_data.inference.predictor import load_model
 
@@ -213,15 +195,15 @@ def get_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  # n
 
 
 def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
-    """Return the predictor for ``config`` and the checksum of its weights; the last one is kept."""
+    """Return the predictor for ``config`` and the SHA-256 of its weights; the last predictor is cached."""
     sha256 = config.compute_weights_sha256()
-    plain = PredictConfig(weights=config.weights, engine=config.engine, device=config.device, cache=config.cache)
-    return get_predictor(plain, sha256), sha256
+    key = PredictConfig(weights=config.weights, engine=config.engine, device=config.device, cache=config.cache)
+    return get_predictor(key, sha256), sha256
 
 
 @contextmanager
 def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
-    """Make ``folder`` and be the only run that writes to it, by the lock ``name`` in the folder ``locks``."""
+    """Make ``folder`` and hold the lock ``name`` in the folder ``locks``, so that only one run writes to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def refuse() -> None:
@@ -232,16 +214,16 @@ def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
             stack.enter_context(hold_lock(locks, name, refuse))
         except OSError as e:
             if isinstance(e, CacheError):
-                raise  # a read-only cache has no locks: then nobody is waited for
+                raise  # a read-only cache can hold no locks: continue without
         remove_leftovers(folder)
         yield
 
 
-# Predict: one HDF5 file per mouse, which says how it was made.
+# Predict: one HDF5 file per mouse, with the settings in its attributes
 
 
 class MiceProtocol(Protocol):
-    """Named mice, opened one at a time: a cohort, or :class:`HDF5Files`. Implementations pickle."""
+    """Named mice that are opened one at a time: a cohort, or :class:`HDF5Files`. Implementations must pickle."""
 
     @property
     def mice(self) -> tuple[str, ...]: ...
@@ -250,7 +232,7 @@ class MiceProtocol(Protocol):
 
 @dataclass(frozen=True)
 class HDF5Files:
-    """Mice in HDF5 files of the dataset's layout, each under its path. ``spacing``: (z, y, x) in mm."""
+    """Mice in HDF5 files of the dataset's layout; the paths are the names. ``spacing`` is (z, y, x) in mm."""
 
     mice: tuple[str, ...]
     spacing: tuple[float, float, float] | None = None
@@ -271,27 +253,19 @@ def predict_cohort(
 ) -> tuple[PredictResult, ...]:
     """Segment every mouse of ``mice``, a cohort or :class:`HDF5Files`.
 
-    ``folder`` gets one HDF5 file per mouse in the dataset's layout, written whole or not at all, with the settings
-    and the weights' checksum in its attributes. What is there already, with the same settings, is not done again:
-    a run that was killed goes on where it stopped. Masks do not depend on how the work is spread.
+    ``folder`` gets one HDF5 file per mouse in the dataset's layout, written whole or not at all, with the settings and
+    the checksum of the weights in its attributes. Existing files with the same settings are kept, so a run that was
+    killed continues where it stopped. Returns one result per mouse, in the order of ``mice``; a mouse that failed does
+    not stop the rest. Masks do not depend on how the work is distributed.
 
-    Parameters
-    ----------
-    overwrite
-        Segment again what was segmented with other settings or from other files, instead of refusing.
-    workers
-        Processes on this machine, the cores shared among them. More than one needs a main module that can be
-        imported (``if __name__ == "__main__"``).
-    client
-        A ``distributed.Client`` instead: each mouse is a task. ``folder``, and the source's files, must be
-        within reach of its workers under the same paths.
-    on_event
-        Called with a :class:`BatchEvent` for what happens; from other processes only with the end of each mouse.
+    With ``overwrite``, mice that were segmented with other settings or from another file are segmented again instead of
+    refused. ``workers`` is the number of processes on this machine, which share the cores; more than one needs a main
+    module that can be imported (``if __name__ == "__main__"``). With a ``client`` (``distributed.Client``), each mouse
+    is a task instead; its workers must reach ``folder`` and the source's files under the same paths. ``progress`` is
+    called with each :class:`BatchEvent`; for mice in other processes only with the end of each mouse.
 
-    Returns what became of each mouse, in the order of ``mice``; one that failed does not stop the rest.
-
-    Raises :class:`~mousecmr_data.errors.FileLayoutError` where ``folder`` holds masks of other settings (nothing is
-    written then), :class:`~mousecmr_data.errors.CacheError` where another run is writing to it.
+    Raises :class:`~mousecmr_data.errors.FileLayoutError` if ``folder`` holds masks of other settings (nothing is
+    written then), and :class:`~mousecmr_data.errors.CacheError` if another run is writing to it.
     """
     if not mice.mice:
         raise ArgumentError("There is no mouse to segment.", "at least one")
@@ -299,7 +273,7 @@ def predict_cohort(
     settings = describe_settings(config, *load_predictor(config))
     with _lock_folder(folder, folder, PREDICT_LOCK):
         if not overwrite:
-            _check_other_predictions(folder, settings)
+            _check_existing_settings(folder, settings)
         work = partial(_predict_one, mice, config, settings, folder, overwrite)
         return tuple(
             run_batch(mice.mice, work, _make_failed_prediction, progress=progress, workers=workers, client=client)
@@ -307,7 +281,7 @@ def predict_cohort(
 
 
 def describe_settings(config: PredictConfig, predictor: Predictor, weights_sha256: str) -> dict[str, str]:
-    """Return what masks depend on, as it stands in each file: names, and the checksum of the weights."""
+    """Return everything that masks depend on, as it is written to each file."""
     return {
         "weights": predictor.origin.name,
         "weights_sha256": weights_sha256,
@@ -327,37 +301,35 @@ def _predict_one(
     name: str,
     progress: EventListener,
 ) -> PredictResult:
-    begin = time.perf_counter()
+    start = time.perf_counter()
     ds = mice[name]
     mouse, synthetic = str(ds.attrs["mouse"]), bool(ds.attrs["synthetic"])
     path = folder / f"{mouse}.h5"
-    source = json.dumps(
-        {"mouse": mouse, **{k: str(ds.attrs[k]) for k in ("source", "version", "sha256") if k in ds.attrs}}
-    )
+    source = {"mouse": mouse, **{k: str(ds.attrs[k]) for k in ("source", "version", "sha256") if k in ds.attrs}}
+    input_json = json.dumps(source)
     if path.exists() and not overwrite:
-        found = read_prediction_attrs(path)
-        if found.get(ATTR_INPUT) != source or not _are_compatible(found.get(ATTR_SETTINGS), settings):
-            raise FileLayoutError(f"{path} was made of another file or with other settings.", source, OVERWRITE_HINT)
-        with open_mouse_file(path) as before:
-            predicted = ds.assign({PREDICTED: (DIMS, before[MASK].values)})
-        region = json.loads(found.get(ATTR_REGION, "{}"))
+        stored = read_prediction_attrs(path)
+        if stored.get(ATTR_INPUT) != input_json or not _are_compatible(stored.get(ATTR_SETTINGS), settings):
+            text = f"{path} was made from another file or with other settings."
+            raise FileLayoutError(text, input_json, OVERWRITE_HINT)
+        with open_mouse_file(path) as existing:
+            predicted = ds.assign({PREDICTED: (DIMS, existing[MASK].values)})
+        region = json.loads(stored.get(ATTR_REGION, "{}"))
         return PredictResult(mouse, "as before", path, synthetic=synthetic, region=region, dice=_score_mouse(predicted))
     predictor, sha256 = load_predictor(config)
-    if predictor.engine.name != settings["engine"]:  # "auto" chose otherwise on this machine
+    if predictor.engine.name != settings["engine"]:  # "auto" chose another engine on this machine
         predictor, sha256 = load_predictor(replace(config, engine=settings["engine"]))
     if describe_settings(config, predictor, sha256) != settings:
-        raise FileLayoutError(f"{config.weights} holds other weights here.", f"SHA-256 {settings['weights_sha256']}")
+        text = f"{config.weights} has other content on this machine."
+        raise FileLayoutError(text, f"SHA-256 {settings['weights_sha256']}")
+    counter = _make_slice_counter(ds, name, progress)
     predicted = predictor.segment(
-        ds,
-        postprocessing=config.postprocessing,
-        region=config.region,
-        batch_size=config.batch_size,
-        progress=_count_slices(ds, name, progress),
+        ds, postprocessing=config.postprocessing, region=config.region, batch_size=config.batch_size, progress=counter
     )
     region = {str(k): to_json_value(v) for k, v in predicted[PREDICTED].attrs.items() if str(k).startswith("region")}
-    attrs = {ATTR_SETTINGS: json.dumps(settings), ATTR_INPUT: source, ATTR_REGION: json.dumps(region)}
-    write_mouse_hdf5(predicted, path, attrs)
-    seconds = time.perf_counter() - begin
+    attrs = {ATTR_SETTINGS: json.dumps(settings), ATTR_INPUT: input_json, ATTR_REGION: json.dumps(region)}
+    writers.write_mouse_hdf5(predicted, path, attrs)
+    seconds = time.perf_counter() - start
     return PredictResult(mouse, "done", path, None, seconds, synthetic, region, _score_mouse(predicted))
 
 
@@ -365,8 +337,8 @@ def _make_failed_prediction(name: str, error: MouseCMRError) -> PredictResult:
     return PredictResult(name, "failed", error=error)
 
 
-def _count_slices(ds: xr.Dataset, name: str, progress: EventListener) -> Callable[[int], None]:
-    """A progress callback that adds up slices into events."""
+def _make_slice_counter(ds: xr.Dataset, name: str, progress: EventListener) -> Callable[[int], None]:
+    """Return a callback that adds up numbers of slices and reports the sum as events."""
     total, done = ds.sizes["frame"] * ds.sizes["slice"], 0
 
     def add(n: int) -> None:
@@ -378,7 +350,7 @@ def _count_slices(ds: xr.Dataset, name: str, progress: EventListener) -> Callabl
 
 
 def read_prediction_attrs(path: Path) -> dict[str, str]:
-    """Return what a file says of its making; empty for a file that says nothing or cannot be read."""
+    """Return the attributes that state how a file was made; empty if there are none or the file cannot be read."""
     try:
         with h5py.File(path) as f:
             return {k: str(f.attrs[k]) for k in (ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION) if k in f.attrs}
@@ -390,31 +362,29 @@ def _score_mouse(predicted: xr.Dataset) -> list[dict[str, Any]]:
     return [to_json_value(row) for row in score_frames(predicted).to_dict("records")]
 
 
-def _are_compatible(found: str | None, settings: dict[str, str]) -> bool:
-    """Whether masks of the settings ``found`` may stand where ``settings`` are asked for. Whole fields may where
-    "auto" is asked for, since a window only approximates them."""
-    if not found:
+def _are_compatible(stored: str | None, settings: dict[str, str]) -> bool:
+    """Return whether masks made with ``stored`` settings can be used for ``settings``.
+
+    Masks of whole fields can be used for "auto", because a window only approximates them.
+    """
+    if not stored:
         return False
-    other = json.loads(found)
+    other = json.loads(stored)
     return bool(other == settings or (other.get("region") == "full" and {**other, "region": "auto"} == settings))
 
 
-def _check_other_predictions(folder: Path, settings: dict[str, str]) -> None:
-    """Masks of different weights in one folder would be taken for one set."""
+def _check_existing_settings(folder: Path, settings: dict[str, str]) -> None:
+    """Raise :class:`FileLayoutError` if ``folder`` holds masks of other settings: one folder must hold one set."""
     for path in sorted(folder.glob("*.h5")):
-        found = read_prediction_attrs(path).get(ATTR_SETTINGS)
-        if _are_compatible(found, settings):
-            continue
-        other = json.loads(found) if found else {}
-        differ = {k: v for k, v in other.items() if settings.get(k) != v}
-        raise FileLayoutError(
-            f"{path} was made with other settings: {differ or 'it does not say which'}.",
-            f"{ {k: settings[k] for k in differ} if differ else settings }",
-            OVERWRITE_HINT,
-        )
+        stored = read_prediction_attrs(path).get(ATTR_SETTINGS)
+        if not _are_compatible(stored, settings):
+            differ = {k: v for k, v in json.loads(stored or "{}").items() if settings.get(k) != v}
+            text = f"{path} was made with other settings: {differ or 'the file does not state them'}."
+            expected = {k: settings[k] for k in differ} if differ else settings
+            raise FileLayoutError(text, str(expected), OVERWRITE_HINT)
 
 
-# Segment: one folder per scan, and tables over all.
+# Segment: one folder per scan, and tables of all mice
 
 
 def segment(
@@ -425,15 +395,16 @@ def segment(
     progress: EventListener | None = None,
     **options: Any,
 ) -> BatchResult:
-    """Segment scans, as ``mousecmr segment`` does: masks, volumes, quality flags and pictures in the folder ``output``.
+    """Segment scans like ``mousecmr segment``: write masks, volumes, flags and pictures to the folder ``output``.
 
-    ``inputs``: a file, folder or zip archive, or several. ``options``: any field of
-    :class:`~mousecmr_data.pipeline.config.SegmentConfig`, such as ``weights="phantom-small"``, ``spacing=(1.0, 0.1, 0.1)``
-    or ``region="full"``. For ``workers``, ``progress``, the result and errors see :func:`segment_batch`.
+    ``inputs`` is a file, folder or zip archive, or several. ``options`` are fields of
+    :class:`~mousecmr_data.pipeline.config.SegmentConfig`, such as ``weights="phantom-small"``,
+    ``spacing=(1.0, 0.1, 0.1)`` or ``region="full"``. For ``workers``, ``progress``, the result and errors see
+    :func:`segment_batch`.
     """
-    if unknown := sorted(options.keys() - {f.name for f in fields(SegmentConfig)}):
-        known = ", ".join(f.name for f in fields(SegmentConfig))
-        raise ArgumentError(f"There is no option {unknown[0]!r}.", f"one of {known}")
+    known = [f.name for f in fields(SegmentConfig)]
+    if unknown := sorted(options.keys() - set(known)):
+        raise ArgumentError(f"There is no option {unknown[0]!r}.", f"one of {', '.join(known)}")
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     config = SegmentConfig(**options)
     return segment_batch([Path(p) for p in paths], Path(output), config, workers=workers, progress=progress)
@@ -441,7 +412,7 @@ def segment(
 
 @dataclass
 class BatchResult:
-    """What :func:`segment_batch` did."""
+    """The result of :func:`segment_batch`."""
 
     folder: Path
     mice: pd.DataFrame
@@ -459,87 +430,78 @@ def segment_batch(
     scratch: Path | None = None,
     predictor: Predictor | None = None,
 ) -> BatchResult:
-    """Segment the mice in ``inputs`` (files, folders, zip archives) into ``folder``.
+    """Segment the mice in ``inputs`` (files, folders, zip archives) and write the results to ``folder``.
 
-    Writes one folder per mouse, and four tables and a manifest over all. A mouse whose folder was made from the same
-    bytes with the same settings and weights is not done again. Archives are unpacked below ``scratch`` (default: the
-    system's folder for temporary files). ``predictor``: loaded before, for the weights that ``config`` names; else it
-    is loaded. ``workers``: processes, which share the cores. ``progress`` is called with a :class:`BatchEvent`.
+    Writes one folder per mouse, and four tables and a manifest of all mice. A mouse is skipped if its folder was made
+    from the same bytes with the same settings and weights. Archives are unpacked in ``scratch`` (default: the system's
+    folder for temporary files). ``predictor`` must have the weights that ``config`` names; None loads them. ``workers``
+    is the number of processes, which share the cores. ``progress`` is called with each :class:`BatchEvent`.
 
-    Raises :class:`~mousecmr_data.errors.MissingDataError` where the weights are neither in the cache nor
-    reachable, before anything is read or written, and where there is no mouse in ``inputs`` at all. What goes
-    wrong with one mouse is in :attr:`BatchResult.errors` and in the tables.
+    Raises :class:`~mousecmr_data.errors.MissingDataError` if the weights are neither in the cache nor reachable (before
+    anything is read or written), or if there is no mouse in ``inputs``. Errors of single mice are in
+    :attr:`BatchResult.errors` and in the tables.
     """
-    config, tell = config or SegmentConfig(), progress or ignore_event
+    config, progress = config or SegmentConfig(), progress or ignore_event
     if not inputs:
         raise ArgumentError("There is nothing to segment.", "files, folders or zip archives")
     started = datetime.now(UTC)
-    tell(BatchEvent("loading"))
+    progress(BatchEvent("loading"))
     sha256 = config.compute_weights_sha256()
     if predictor is None:
         predictor, sha256 = load_predictor(config)
-    weights = _describe_weights(predictor, sha256)
+    origin = predictor.origin
+    weights = {"name": origin.name, "sha256": sha256, **vars(origin), "engine": predictor.engine.name}
     with collect_inputs(inputs, scratch) as (found, refused):
+        if len(refused) == 1 and not found:
+            raise refused[0].error
         if not found:
-            raise _make_nothing_found_error(refused)
-        tell(BatchEvent("found", total=len(found) + len(refused)))
+            first = refused[0]
+            text = f"None of {len(refused)} inputs can be read. {first.name}: {first.error.found}"
+            raise MissingDataError(text, first.error.expected)
+        progress(BatchEvent("found", total=len(found) + len(refused)))
         with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.absolute())):
-            results = [_make_refused_result(r, folder) for r in refused]
+            results = [_make_failed_result(folder, r.name, r.error, "", [r.path]) for r in refused]
             for result in results:
-                tell(_make_end_event(result))
+                progress(_make_end_event(result))
             scans = {scan.name: scan for scan in found}
             work = partial(_segment_one, scans, folder, config, weights, None if workers > 1 else predictor)
             make_failed = partial(_make_failed_scan, scans, folder, scratch)
-            results += run_batch(list(scans), work, make_failed, progress=tell, workers=workers)
+            results += run_batch(list(scans), work, make_failed, progress=progress, workers=workers)
             rows = [_make_row(result) for result in results]
             mice = _write_tables(folder, rows)
+            columns = ("mouse", "status", "error", "input", "seconds", "marks")
             manifest = {
                 "started": started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "use": RESEARCH_ONLY,
-                "versions": _list_versions(),
+                "versions": list_versions(*PACKAGES) | {"machine": describe_machine()},
                 "weights": weights,
                 "settings": config.to_dict(),
-                "mice": [
-                    {k: r.get(k) for k in ("mouse", "status", "error", "input", "seconds", "marks")} for r in rows
-                ],
+                "mice": [{k: row.get(k) for k in columns} for row in rows],
             }
             write_json(folder / MANIFEST_FILE, manifest)
     return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error})
 
 
-def _make_nothing_found_error(refused: Sequence[RefusedInput]) -> MouseCMRError:
-    first = refused[0]
-    if len(refused) == 1:
-        return first.error
-    text = f"None of {len(refused)} inputs can be read. {first.name}: {first.error.found}"
-    return MissingDataError(text, first.error.expected)
-
-
-def _make_refused_result(refused: RefusedInput, folder: Path) -> SegmentResult:
-    mark_outdated(folder / refused.name, refused.error)
-    row: dict[str, Any] = {}
-    with suppress(OSError):  # a folder, or nothing there
-        row["input"] = _describe_input("", [refused.path])
-    return SegmentResult(refused.name, "failed", error=refused.error, row=row)
-
-
 def _make_failed_scan(
     scans: dict[str, FoundScan], folder: Path, scratch: Path | None, name: str, error: MouseCMRError
 ) -> SegmentResult:
-    error = rename_in_error(error, scratch)
-    mark_outdated(folder / name, error)
+    return _make_failed_result(folder, name, rename_in_error(error, scratch), scans[name].kind, scans[name].paths)
+
+
+def _make_failed_result(
+    folder: Path, name: str, error: MouseCMRError, kind: str, paths: Sequence[Path]
+) -> SegmentResult:
+    writers.mark_outdated(folder / name, error)
     row: dict[str, Any] = {}
-    with suppress(OSError):
-        row["input"] = _describe_input(scans[name].kind, scans[name].paths)
+    with suppress(OSError):  # a folder, or no file
+        row["input"] = _describe_input(kind, paths)
     return SegmentResult(name, "failed", error=error, row=row)
 
 
 def _make_row(result: SegmentResult) -> dict[str, Any]:
     row = {"mouse": result.mouse, **result.row, "status": result.status}
-    if result.error:
-        return {**row, "error": result.error.found}
-    return {**row, "seconds": result.seconds}
+    return {**row, "error": result.error.found} if result.error else {**row, "seconds": result.seconds}
 
 
 def _segment_one(
@@ -553,73 +515,48 @@ def _segment_one(
 ) -> SegmentResult:
     scan, target = scans[name], folder / name
     source = _describe_input(scan.kind, scan.paths)
-    made_of = [source["sha256"], config.to_dict(), weights["sha256"], __version__]
-    key = hashlib.sha256(json.dumps(made_of, default=str).encode()).hexdigest()
-    record = read_record(target)
+    made_from = [source["sha256"], config.to_dict(), weights["sha256"], __version__]
+    key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
+    record = writers.read_record(target)
     if record and record["key"] == key:
-        (target / OUTDATED_FILE).unlink(missing_ok=True)
+        (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
         row = {"input": source, **record["mouse"]}
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     progress(BatchEvent("reading", name))
     ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
-    result = analyze(ds, predictor, config, _count_slices(ds, name, progress), name)
-    write_result(result, target, config, scan, key)
+    result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
+    writers.write_result(result, target, config, scan, key)
     row = {"input": source, **result.mouse}
     seconds = round(result.seconds, 3)
     return SegmentResult(name, "done", target, None, seconds, row, result if in_this_process else None)
 
 
 def _write_tables(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Write the tables over all mice; returns that of the mice."""
+    """Write the tables of all mice and return the one with a row per mouse."""
     first = ["mouse", "status", "error"]
     mice = pd.DataFrame(rows)
     mice = mice.reindex(columns=[*first, *(c for c in mice.columns if c not in (*first, "input"))])
-    whole_numbers = [c for c in ("frames", "slices", "ed_frame", "es_frame") if c in mice]
-    mice = mice.astype(dict.fromkeys(whole_numbers, "Int64"))
+    integers = [c for c in ("frames", "slices", "ed_frame", "es_frame") if c in mice]
+    mice = mice.astype(dict.fromkeys(integers, "Int64"))
     frames, slices, flags = [], [], []
     for row in rows:
-        if row["status"] == "failed":
-            continue
-        f, s = read_tables(folder / row["mouse"])
-        frames.append(f)
-        slices.append(s)
-        record = read_record(folder / row["mouse"]) or {"flags": []}
-        flags += [{"mouse": row["mouse"], **flag, "marks": row["marks"]} for flag in record["flags"]]
+        if row["status"] != "failed":
+            mouse_frames, mouse_slices = writers.read_tables(folder / row["mouse"])
+            frames.append(mouse_frames)
+            slices.append(mouse_slices)
+            record = writers.read_record(folder / row["mouse"]) or {"flags": []}
+            flags += [{"mouse": row["mouse"], **flag, "marks": row["marks"]} for flag in record["flags"]]
     columns = ["mouse", "level", "frame", "slice", "flag", "message", "marks"]
-    flagged = pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"})
-    joined = [pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (frames, slices)]
-    names = (MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE)
-    for name, table in zip(names, (mice, *joined, flagged), strict=True):
+    tables = [mice, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (frames, slices))]
+    tables.append(pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"}))
+    for name, table in zip((MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE), tables, strict=True):
         write_text(folder / name, table.to_csv(index=False))
     return mice
 
 
-def _describe_weights(predictor: Predictor, sha256: str) -> dict[str, Any]:
-    """Which weights, with their checksum."""
-    origin = predictor.origin
-    return {
-        "name": origin.name,
-        "sha256": sha256,
-        "trained_on": origin.trained_on,
-        "limits": origin.limits,
-        "synthetic_training": origin.synthetic_training,
-        "engine": predictor.engine.name,
-    }
-
-
 def _describe_input(kind: str, paths: Sequence[Path]) -> dict[str, Any]:
-    """What the manifest says of a mouse's files."""
+    """Return the entry of the manifest for the files of a mouse."""
     size = sum(p.stat().st_size for p in paths)
     return {"format": kind, "files": len(paths), "bytes": size, "sha256": hash_files(paths)}
-
-
-def _list_versions() -> dict[str, str]:
-    found = {"mousecmr-data": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {**found, "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"}

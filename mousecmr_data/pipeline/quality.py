@@ -1,6 +1,6 @@
-"""Quality flags: what a person should look at before using a number. Each is explained in docs/segment.md.
+"""Quality flags: what to look at before using a number. Each flag is explained in docs/segment.md.
 
-Limits are wide: a flag means "look", its absence does not mean "right".
+Limits are wide: a flag means "look at this", and no flag does not mean "correct".
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ FLAGS = {
     "slice_gap": "a slice without the ventricle lies between slices that have it",
     "myocardium_hole": "the myocardium does not close around the blood pool, or has a hole",
     "at_edge": "the ventricle touches the edge of the image: a part of it may be cut off",
-    "intensity_unlike_training": "grey values are spread unlike those of the training data",
+    "intensity_unlike_training": "the distribution of grey values differs from that of the training data",
     "dark_blood": "the blood pool is not brighter than the myocardium, as it is in the training data",
-    "curve_jump": "the volume jumps away from its neighbours in time",
-    "ef_out_of_range": "the ejection fraction is outside what is seen in mice",
-    "volume_out_of_range": "the end-diastolic volume is outside what is seen in mice",
-    "single_frame": "there is one frame only: no ED and ES, no ejection fraction",
-    "frame_time_unknown": "the time between frames is not known: no heart rate, no rates",
-    "input_note": "the file left something open, or looks unusual",
+    "curve_jump": "the volume differs much from that of the neighbouring frames",
+    "ef_out_of_range": "the ejection fraction is outside the range seen in mice",
+    "volume_out_of_range": "the end-diastolic volume is outside the range seen in mice",
+    "single_frame": "there is only one frame: no ED and ES, no ejection fraction",
+    "frame_time_unknown": "the time between frames is unknown: no heart rate, no ejection and filling rates",
+    "input_note": "the file does not state something, or has something unusual",
 }
-"""Every flag, and what it means."""
+"""All flags and their meaning."""
 
 ISLAND_SHARE = 0.02
-"""Removed voxels, as a share of the kept ones of the same frame, from which a flag is raised..."""
+"""Smallest share of removed voxels, relative to the kept ones of the same frame, that raises a flag."""
 ISLAND_VOXELS = 30
-"""... and how many they must be."""
+"""Smallest number of removed voxels that raises a flag."""
 OPEN_SHARE = 0.15
-"""Share of the blood pool's outline in a slice that may touch background. At the base it is open by nature."""
+"""Share of the blood pool's outline in a slice that may touch background. At the base the wall is open by nature."""
 HOLE_PIXELS = 5
-"""Background pixels inside the ventricle of a slice."""
+"""Smallest number of background pixels inside the ventricle of a slice that raises a flag."""
 MEDIAN_GREY, BRIGHT_GREY = (0.03, 0.50), (0.12, 0.90)
-"""Median and 95th percentile of a slice between its minimum (0) and maximum (1). Source: the phantom cohorts
-(9 mice: 0.07 to 0.37, 0.21 to 0.70) and one real stack (0.15 to 0.19, 0.36 to 0.58), widened."""
+"""Ranges of the median and 95th percentile of a slice between its minimum (0) and maximum (1). Source: the phantom
+cohorts (9 mice: 0.07 to 0.37, 0.21 to 0.70) and one real stack (0.15 to 0.19, 0.36 to 0.58), widened."""
 BLOOD_TO_MYOCARDIUM = 1.15
-"""Mean grey values, blood pool / myocardium. Source: as above (1.5 to 3.2)."""
+"""Smallest ratio of mean grey values, blood pool / myocardium. Source: as above (1.5 to 3.2)."""
 JUMP_SHARE, JUMP_UL = 0.10, 2.0
-"""Distance of a frame's volume from the median of its neighbours and itself, as a share of EDV, and in µL."""
+"""Largest distance of a frame's volume from the median of its neighbours and itself, as a share of EDV, and in µL."""
 EF_PERCENT = (15.0, 85.0)
 EDV_UL = (10.0, 250.0)
 """The dataset's test mice: 65.6 ± 10.0 µL (the paper). Dilated hearts reach about 200 µL."""
 IMPOSSIBLE_UL = 1000.0
-"""A left ventricle of a millilitre is no mouse's."""
+"""No mouse has a left ventricle of one millilitre."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of a slice in a frame, of a frame (slice is None), or of the mouse (both are None)."""
+    """A flag of a slice (of all frames if frame is None), of a frame (slice is None), or of the mouse (both None)."""
 
     flag: str
     message: str
@@ -64,14 +64,14 @@ class Flag:
 
     @property
     def level(self) -> str:
-        """ "slice", "frame" or "mouse"."""
+        """Return "slice", "frame" or "mouse"."""
         return "slice" if self.slice is not None else "frame" if self.frame is not None else "mouse"
 
 
-def check_masks(labels: NDArray[np.uint8], before: NDArray[np.uint8]) -> Iterator[Flag]:
-    """Flags of masks (frame, slice, y, x): heart not found, islands, gaps, holes, edge.
+def check_masks(labels: NDArray[np.uint8], unprocessed: NDArray[np.uint8]) -> Iterator[Flag]:
+    """Yield flags of masks (frame, slice, y, x): heart not found, islands, gaps, holes, edge.
 
-    ``before`` are the same masks before post-processing.
+    ``unprocessed`` are the same masks before post-processing.
     """
     pool = labels == Label.BLOOD_POOL
     if not pool.any():
@@ -81,78 +81,65 @@ def check_masks(labels: NDArray[np.uint8], before: NDArray[np.uint8]) -> Iterato
         if not pool[frame].any():
             yield Flag("heart_not_found", "No blood pool was found in this frame.", frame)
             continue
-        yield from _check_islands(labels[frame], before[frame], frame)
+        removed = ((unprocessed[frame] > 0) & (labels[frame] == 0)).sum(axis=(1, 2))
+        if removed.sum() >= max(ISLAND_VOXELS, ISLAND_SHARE * np.count_nonzero(labels[frame])):
+            for k in np.flatnonzero(removed).tolist():
+                yield Flag("islands_removed", f"{removed[k]} voxels were removed from slice {k}.", frame, k)
         heart = labels[frame] > 0
         present = np.flatnonzero(heart.any(axis=(1, 2)))
         for missing in sorted(set(range(present[0], present[-1] + 1)) - set(present.tolist())):
-            yield Flag("slice_gap", f"Slice {missing} has no ventricle, its neighbours do.", frame, missing)
+            yield Flag("slice_gap", f"Slice {missing} has no ventricle, but its neighbours have.", frame, missing)
         for k in present.tolist():
-            ring = np.ones(heart.shape[1:], bool)
-            ring[1:-1, 1:-1] = False
-            if (heart[k] & ring).any():
-                yield Flag("at_edge", f"The ventricle touches the image's edge in slice {k}.", frame, k)
+            if heart[k].sum() > heart[k, 1:-1, 1:-1].sum():
+                yield Flag("at_edge", f"The ventricle touches the edge of the image in slice {k}.", frame, k)
             if message := _find_hole(labels[frame, k]):
                 yield Flag("myocardium_hole", message, frame, k)
 
 
 def check_images(images: NDArray[np.generic], labels: NDArray[np.uint8]) -> Iterator[Flag]:
-    """Flags of the grey values (frame, slice, y, x): by slice over all frames, and of the ventricle."""
+    """Yield flags of the grey values (frame, slice, y, x): per slice over all frames, and of the ventricle."""
     for k in range(images.shape[1]):
         stack = images[:, k].astype(np.float32)
         low, high = float(stack.min()), float(stack.max())
         if high <= low:
-            yield Flag("intensity_unlike_training", f"Slice {k} is constant: no image.", None, k)
+            yield Flag("intensity_unlike_training", f"Slice {k} has one grey value only: no image.", None, k)
             continue
         median, bright = ((float(np.quantile(stack, q)) - low) / (high - low) for q in (0.5, 0.95))
-        for value, (least, most), what in ((median, MEDIAN_GREY, "median"), (bright, BRIGHT_GREY, "95th percentile")):
-            if not least <= value <= most:
-                yield Flag(
-                    "intensity_unlike_training",
-                    f"Slice {k}: the {what} grey value is {value:.2f} of the range, expected {least} to {most}.",
-                    None,
-                    k,
-                )
+        for value, (lower, upper), what in ((median, MEDIAN_GREY, "median"), (bright, BRIGHT_GREY, "95th percentile")):
+            if not lower <= value <= upper:
+                text = f"Slice {k}: the {what} grey value is {value:.2f} of the range, expected {lower} to {upper}."
+                yield Flag("intensity_unlike_training", text, None, k)
                 break
-    blood, wall = (images[labels == label] for label in (Label.BLOOD_POOL, Label.MYOCARDIUM))
-    if blood.size and wall.size:
-        ratio = float(blood.mean()) / max(float(wall.mean()), 1e-9)
+    blood, myocardium = (images[labels == label] for label in (Label.BLOOD_POOL, Label.MYOCARDIUM))
+    if blood.size and myocardium.size:
+        ratio = float(blood.mean()) / max(float(myocardium.mean()), 1e-9)
         if ratio < BLOOD_TO_MYOCARDIUM:
-            yield Flag(
-                "dark_blood", f"The blood pool is {ratio:.2f} times as bright as the myocardium, expected 1.5 to 3."
-            )
+            text = f"The blood pool is {ratio:.2f} times as bright as the myocardium, expected 1.5 to 3."
+            yield Flag("dark_blood", text)
 
 
 def check_curve(volumes_ul: Sequence[float] | NDArray[np.float64]) -> Iterator[Flag]:
-    """Flags of the volumes of all frames: jumps."""
+    """Yield flags of the volumes of all frames: jumps."""
     v = np.asarray(volumes_ul, float)
     if v.size < 3:
         return
-    middle = np.median(np.stack([np.r_[v[0], v[:-1]], v, np.r_[v[1:], v[-1]]]), axis=0)
-    for frame in np.flatnonzero(np.abs(v - middle) > max(JUMP_UL, JUMP_SHARE * v.max())).tolist():
-        yield Flag("curve_jump", f"{v[frame]:.1f} µL, its neighbours in time have {middle[frame]:.1f} µL.", frame)
+    median = np.median(np.stack([np.r_[v[0], v[:-1]], v, np.r_[v[1:], v[-1]]]), axis=0)
+    for frame in np.flatnonzero(np.abs(v - median) > max(JUMP_UL, JUMP_SHARE * v.max())).tolist():
+        yield Flag("curve_jump", f"{v[frame]:.1f} µL, but {median[frame]:.1f} µL in the neighbouring frames.", frame)
 
 
 def check_function(edv_ul: float, ef_percent: float) -> Iterator[Flag]:
-    """Flags of the numbers: EDV and EF out of range."""
+    """Yield flags of the numbers: EDV and EF out of range."""
     if np.isfinite(edv_ul) and not EDV_UL[0] <= edv_ul <= EDV_UL[1]:
         yield Flag("volume_out_of_range", f"EDV is {edv_ul:.1f} µL, expected {EDV_UL[0]:g} to {EDV_UL[1]:g} µL.")
     if np.isfinite(ef_percent) and not EF_PERCENT[0] <= ef_percent <= EF_PERCENT[1]:
         yield Flag("ef_out_of_range", f"EF is {ef_percent:.0f} %, expected {EF_PERCENT[0]:g} to {EF_PERCENT[1]:g} %.")
 
 
-def _check_islands(labels: NDArray[np.uint8], before: NDArray[np.uint8], frame: int) -> Iterator[Flag]:
-    removed = ((before > 0) & (labels == 0)).sum(axis=(1, 2))
-    if removed.sum() < max(ISLAND_VOXELS, ISLAND_SHARE * np.count_nonzero(labels)):
-        return
-    for k in np.flatnonzero(removed).tolist():
-        yield Flag("islands_removed", f"{removed[k]} voxels were removed from slice {k}.", frame, k)
-
-
 def _find_hole(labels: NDArray[np.uint8]) -> str | None:
-    """What is wrong with the wall in a slice (y, x), in words."""
-    part = ndimage.find_objects((labels > 0).astype(np.int8))[0]
-    rows, columns = (slice(max(0, s.start - 1), s.stop + 1) for s in part)
-    labels = labels[rows, columns]
+    """Return a sentence about a hole or gap in the myocardium of a slice (y, x), or None."""
+    box = ndimage.find_objects((labels > 0).astype(np.int8))[0]
+    labels = labels[tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)]  # with a margin of one pixel
     heart, pool = labels > 0, labels == Label.BLOOD_POOL
     holes = int(np.count_nonzero(ndimage.binary_fill_holes(heart) & ~heart))
     if holes >= HOLE_PIXELS:

@@ -1,1 +1,1 @@
-"""Floor 0: what is true of the dataset. Reads manifests, and nothing else, from disk."""
+"""Facts about the dataset: labels, phases, variable names and manifests. Reads only manifests from disk."""

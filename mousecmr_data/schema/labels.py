@@ -1,4 +1,4 @@
-"""The mask's labels, their names and colours: the one owner of all three."""
+"""Label numbers of the masks, with their names and colours; they are defined only here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import IntEnum
 class Label(IntEnum):
     """Label numbers of the masks (source: the authors' repository, dataset ``Masks``).
 
-    Trabeculae and papillary muscles belong to the myocardium (source: the paper). A frame that
-    nobody segmented is all zero too: ask the ``labelled`` coordinate, never the pixels.
+    Trabeculae and papillary muscles belong to the myocardium (source: the paper). A frame that was not
+    segmented is all zero too: use the ``labelled`` coordinate to tell, never the pixels.
     """
 
     BACKGROUND = 0
@@ -24,7 +24,7 @@ MEANINGS: dict[Label, str] = {
 }
 
 COLOURS: dict[Label, str] = {Label.MYOCARDIUM: "#f2b134", Label.BLOOD_POOL: "#e4572e"}
-"""Overlay colours (sRGB hex), told apart in greyscale and by colour-blind readers."""
+"""Overlay colours (sRGB hex), distinguishable in greyscale and by colour-blind readers."""
 
 FOREGROUND: tuple[Label, ...] = (Label.MYOCARDIUM, Label.BLOOD_POOL)
-"""The structures that are scored: every label but the background."""
+"""The structures that are scored: all labels except the background."""

@@ -1,8 +1,8 @@
-"""A manifest: what exists of a dataset, as a folder of small data files read into dataclasses.
+"""Read manifests: folders of small data files that describe a dataset, read into dataclasses.
 
-``dataset.toml`` and ``files.csv`` are required; ``splits.toml``, ``weights.toml``,
-``published.toml``, ``known_issues.toml`` and ``arrive.toml`` may be absent. The manifest of the 130 mice ships with
-the package; a lab can write one of its own and pass the folder as ``load(source=folder)``.
+``dataset.toml`` and ``files.csv`` are required; ``splits.toml``, ``weights.toml``, ``published.toml``,
+``known_issues.toml`` and ``arrive.toml`` are optional. The manifest of the 130 mice ships with the package; you can
+write your own and pass its folder as ``load(source=folder)``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from typing import Any
 
 from mousecmr_data.errors import ManifestError, UnknownNameError
 
-# MERGED schema.manifest: The entries of a manifest: files, splits, groups, constants, weights, published numbers, issues.
-
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One mouse's file. At least one of the two checksums is known."""
+    """The file of one mouse. At least one of the two checksums is known, except for a phantom."""
 
     mouse: str
     path: str
@@ -37,7 +35,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class SplitScheme:
-    """A named way of splitting the mice. ``mice`` is empty where the lists are not published."""
+    """A named way of splitting the mice. ``mice`` is empty if the lists are not published."""
 
     name: str
     description: str
@@ -49,7 +47,7 @@ class SplitScheme:
 
 @dataclass(frozen=True)
 class Group:
-    """A cohort group and how many mice it has; which ones is not published."""
+    """A cohort group and its number of mice; which mice belong to it is not published."""
 
     name: str
     n_mice: int
@@ -58,7 +56,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Stack:
-    """The sizes a mouse of the dataset has; ranges are inclusive."""
+    """Array sizes of the dataset's mice; ranges are inclusive."""
 
     rows: int
     columns: int
@@ -68,7 +66,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Constant:
-    """A value with its unit and where it comes from."""
+    """A value with its unit and source."""
 
     value: Any
     unit: str
@@ -93,7 +91,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class PublishedMeasure:
-    """A row of the published table: mean and SD of truth and model, bias, limits of agreement."""
+    """One row of the published table: mean and SD of truth and model, bias, limits of agreement."""
 
     name: str
     unit: str
@@ -160,7 +158,7 @@ class KnownIssue:
 
 @dataclass(frozen=True)
 class ArriveItem:
-    """What was published of an item of the ARRIVE 2.0 guidelines; nothing where neither is given."""
+    """What was published for an item of the ARRIVE 2.0 guidelines: nothing if value and constants are empty."""
 
     item: str
     """Number and name in the guidelines."""
@@ -168,56 +166,35 @@ class ArriveItem:
     value: str = ""
     source: str = ""
     constants: tuple[str, ...] = ()
-    """Names of the manifest's ``acquisition`` constants that are the value."""
+    """Names of the manifest's ``acquisition`` constants that hold the value."""
 
-
-__all__ = [
-    "DEFAULT_DATASET",
-    "MANIFESTS_FOLDER",
-    "ArriveItem",
-    "Constant",
-    "FileEntry",
-    "Group",
-    "KnownIssue",
-    "Manifest",
-    "Published",
-    "PublishedBound",
-    "PublishedDice",
-    "PublishedMeasure",
-    "PublishedTime",
-    "SplitScheme",
-    "Stack",
-    "Weights",
-    "load_manifest",
-    "read_manifest",
-]
 
 _IN_PACKAGE, _IN_CHECKOUT = (Path(__file__).parents[n] / "manifests" for n in (1, 2))
 MANIFESTS_FOLDER = _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT
-"""The embedded manifests: a folder of the installed package (the build puts it there), or of the checkout."""
+"""Folder of the embedded manifests: in the installed package (added by the build), or in the checkout."""
 
 DEFAULT_DATASET = "mousecmr-130"
 
 FILES_CSV_COLUMNS = "columns mouse,path,git_blob_sha1,sha256,size"
 
 RESERVED_NAMES = ("weights", "layouts", "phantom")
-"""Names that mean something else in the cache."""
+"""Dataset names that are not allowed: the cache uses them for other folders."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a manifest folder says."""
+    """The content of a manifest folder."""
 
     name: str
     title: str
     version: str
     url: str
-    """Template with ``{version}`` and ``{path}``; empty where there is nothing to download."""
+    """Template with ``{version}`` and ``{path}``; empty if there is nothing to download."""
     homepage: str
     licence: str
     synthetic: bool
     files: Mapping[str, FileEntry]
-    """By mouse, in the manifest's order."""
+    """Keyed by mouse, in the manifest's order."""
     splits: Mapping[str, SplitScheme]
     groups: tuple[Group, ...]
     stack: Stack | None
@@ -228,17 +205,17 @@ class Manifest:
     known_issues: tuple[KnownIssue, ...]
     paper: Mapping[str, Any] = field(default_factory=dict)
     released: str = ""
-    """Day of this version, as YYYY-MM-DD; empty where it is not known."""
+    """Date of this version, as YYYY-MM-DD; empty if unknown."""
     arrive: tuple[ArriveItem, ...] = ()
-    """What was published of the animals and the study, by the ARRIVE 2.0 guidelines."""
+    """What was published about the animals and the study, by the ARRIVE 2.0 guidelines."""
 
     def file_url(self, entry: FileEntry | Weights) -> str:
-        """The pinned URL of a file."""
+        """Return the pinned URL of a file."""
         template = entry.url if isinstance(entry, Weights) else self.url
         return template.format(version=self.version, path=entry.path)
 
     def split_scheme(self, name: str) -> SplitScheme:
-        """The split scheme called ``name``, with its lists."""
+        """Return the split scheme ``name``; raises UnknownNameError if it or its lists do not exist."""
         if name not in self.splits:
             raise UnknownNameError(
                 f"There is no split scheme {name!r} in {self.name}.",
@@ -257,29 +234,32 @@ class Manifest:
 
 
 def load_manifest(name: str = DEFAULT_DATASET) -> Manifest:
-    """The manifest ``name`` that ships with the package (read once a process)."""
+    """Return the manifest ``name`` that ships with the package (read once per process)."""
     return _read_cached(MANIFESTS_FOLDER / name)
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read a manifest folder; :class:`ManifestError` says what is wrong with it."""
+    """Read a manifest folder; raises :class:`ManifestError` with the reason if it is not valid."""
     folder = Path(folder)
-    dataset = _read_toml(folder / "dataset.toml", required=True)
-    name = _require_text(dataset, "name", folder)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ManifestError(f"{folder}: the name {name!r} cannot be a folder name.", "letters, digits, . _ -")
-    version = _require_text(dataset, "version", folder)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", version):
-        raise ManifestError(f"{folder}: the version {version!r} cannot be a folder name.", "letters, digits, . _ -")
+    if not (folder / "dataset.toml").is_file():
+        raise ManifestError(
+            f"There is no dataset.toml in {folder}.",
+            "a manifest folder: dataset.toml and files.csv",
+            "mousecmr info  (shows the embedded manifest's folder and content)",
+        )
+    dataset = _read_toml(folder / "dataset.toml")
+    name, version = _read_folder_name(dataset, "name", folder), _read_folder_name(dataset, "version", folder)
     if folder.parent != MANIFESTS_FOLDER and (name in RESERVED_NAMES or name.startswith("phantom")):
-        raise ManifestError(f"{folder}: the name {name!r} is taken by this library.", "a name of your own")
+        raise ManifestError(f"{folder}: the name {name!r} is reserved by this library.", "another name")
     url = dataset.get("url", "")
     try:
         url.format(version=version, path="x")
     except (KeyError, ValueError, IndexError, AttributeError) as e:
-        raise ManifestError(f"{folder}: the url {url!r} is no template.", "text with {version} and {path}") from e
+        raise ManifestError(f"{folder}: the url {url!r} is not a template.", "text with {version} and {path}") from e
     files = _parse_files(folder / "files.csv")
     try:
+        if (stack := dataset.get("stack")) is not None:
+            stack = Stack(stack["rows"], stack["columns"], tuple(stack["slices"]), tuple(stack["frames"]))
         return Manifest(
             name=name,
             title=dataset.get("title", name),
@@ -289,12 +269,15 @@ def read_manifest(folder: str | Path) -> Manifest:
             licence=dataset.get("licence", "not stated"),
             synthetic=bool(dataset.get("synthetic", False)),
             files=files,
-            splits=_parse_splits(_read_toml(folder / "splits.toml"), files, folder),
+            splits=_parse_splits(folder / "splits.toml", files),
             groups=tuple(Group(**g) for g in dataset.get("groups", [])),
-            stack=_parse_stack(dataset.get("stack")),
+            stack=stack,
             acquisition={k: Constant(**v) for k, v in dataset.get("acquisition", {}).items()},
             counts={k: Constant(**v) for k, v in dataset.get("counts", {}).items()},
-            weights=_parse_weights(_read_toml(folder / "weights.toml")),
+            weights={
+                w["name"]: Weights(**{**w, "channels": tuple(w["channels"]), "classes": tuple(w["classes"])})
+                for w in _read_toml(folder / "weights.toml").get("weights", [])
+            },
             published=_parse_published(_read_toml(folder / "published.toml")),
             known_issues=tuple(KnownIssue(**i) for i in _read_toml(folder / "known_issues.toml").get("issues", [])),
             paper=dataset.get("paper", {}),
@@ -311,19 +294,11 @@ def read_manifest(folder: str | Path) -> Manifest:
         ) from e
 
 
-@cache
-def _read_cached(folder: Path) -> Manifest:
-    return read_manifest(folder)
+_read_cached = cache(read_manifest)
 
 
-def _read_toml(path: Path, required: bool = False) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        if required:
-            raise ManifestError(
-                f"There is no {path.name} in {path.parent}.",
-                "a manifest folder: dataset.toml and files.csv",
-                "mousecmr info  (the embedded manifest's place and content)",
-            )
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -331,10 +306,13 @@ def _read_toml(path: Path, required: bool = False) -> dict[str, Any]:
         raise ManifestError(f"{path} is not valid TOML: {e}.") from e
 
 
-def _require_text(table: Mapping[str, Any], key: str, folder: Path) -> str:
+def _read_folder_name(table: Mapping[str, Any], key: str, folder: Path) -> str:
+    """Return the text ``table[key]``, which the cache uses as the name of a folder."""
     value = table.get(key)
     if not isinstance(value, str) or not value:
         raise ManifestError(f"{folder / 'dataset.toml'} has no {key!r}.", f'a line {key} = "..."')
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        raise ManifestError(f"{folder}: the {key} {value!r} cannot be a folder name.", "letters, digits, . _ -")
     return value
 
 
@@ -346,7 +324,7 @@ def _parse_files(path: Path) -> dict[str, FileEntry]:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").removeprefix("\ufeff").splitlines()))
     except (UnicodeDecodeError, csv.Error) as e:
-        raise ManifestError(f"{path} is no CSV file in UTF-8: {e}.", FILES_CSV_COLUMNS) from e
+        raise ManifestError(f"{path} is not a CSV file in UTF-8: {e}.", FILES_CSV_COLUMNS) from e
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
         mouse, relative = row.get("mouse") or "", row.get("path") or ""
@@ -369,7 +347,7 @@ def _parse_files(path: Path) -> dict[str, FileEntry]:
             raise ManifestError(f"{where}: size {size!r}.", "a number of bytes")
         entries[mouse] = FileEntry(mouse, relative, sha1, sha256, int(size) if size else None)
     if not entries:
-        raise ManifestError(f"{path} lists no file.", "a row a mouse")
+        raise ManifestError(f"{path} lists no files.", "one row per mouse")
     return entries
 
 
@@ -377,49 +355,25 @@ def _is_hex(text: str | None, digits: int) -> bool:
     return text is None or re.fullmatch(rf"[0-9a-f]{{{digits}}}", text) is not None
 
 
-def _parse_splits(tables: dict[str, Any], files: Mapping[str, FileEntry], folder: Path) -> dict[str, SplitScheme]:
+def _parse_splits(path: Path, files: Mapping[str, FileEntry]) -> dict[str, SplitScheme]:
     schemes = {}
-    for name, table in tables.items():
-        known = {"description", "caveat", "labelled_images_2d"}
-        strange = [k for k, v in table.items() if k not in known and not isinstance(v, list)]
-        if strange:
-            raise ManifestError(f"{folder / 'splits.toml'}: {strange[0]!r} of {name!r} is no list.", "lists of mice")
+    for name, table in _read_toml(path).items():
         mice = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
-        seen: dict[str, str] = {}
+        if strange := [k for k in table if k not in {*mice, "description", "caveat", "labelled_images_2d"}]:
+            raise ManifestError(f"{path}: {strange[0]!r} of {name!r} is not a list.", "lists of mice")
+        split_of: dict[str, str] = {}
         for split, members in mice.items():
             for mouse in members:
-                if mouse in seen:
+                if mouse in split_of:
                     raise ManifestError(
-                        f"{folder / 'splits.toml'}: in {name!r}, {mouse} is in {seen[mouse]!r} and {split!r}.",
-                        "disjoint splits",
+                        f"{path}: in {name!r}, {mouse} is in {split_of[mouse]!r} and {split!r}.", "disjoint splits"
                     )
                 if mouse not in files:
-                    raise ManifestError(
-                        f"{folder / 'splits.toml'}: {mouse} of {name!r} is not in files.csv.", "listed mice"
-                    )
-                seen[mouse] = split
-        schemes[name] = SplitScheme(
-            name,
-            table.get("description", ""),
-            table.get("caveat", ""),
-            mice,
-            table.get("labelled_images_2d", {}),
-        )
+                    raise ManifestError(f"{path}: {mouse} of {name!r} is not in files.csv.", "listed mice")
+                split_of[mouse] = split
+        description, caveat = table.get("description", ""), table.get("caveat", "")
+        schemes[name] = SplitScheme(name, description, caveat, mice, table.get("labelled_images_2d", {}))
     return schemes
-
-
-def _parse_stack(table: dict[str, Any] | None) -> Stack | None:
-    if table is None:
-        return None
-    return Stack(table["rows"], table["columns"], tuple(table["slices"]), tuple(table["frames"]))
-
-
-def _parse_weights(tables: dict[str, Any]) -> dict[str, Weights]:
-    entries = (
-        Weights(**{**w, "channels": tuple(w["channels"]), "classes": tuple(w["classes"])})
-        for w in tables.get("weights", [])
-    )
-    return {w.name: w for w in entries}
 
 
 def _parse_published(tables: dict[str, Any]) -> Published | None:

@@ -1,4 +1,4 @@
-"""The names a frame's phase can take."""
+"""Names of the phases of a frame."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Phase = Literal["ED", "ES", "inflow", "unlabelled", "unknown"]
 ED: Phase = "ED"
 ES: Phase = "ES"
 INFLOW: Phase = "inflow"
-"""Labelled, neither ED nor ES: a frame with an inflow artefact."""
+"""Labelled, but neither ED nor ES: a frame with an inflow artefact."""
 UNLABELLED: Phase = "unlabelled"
-"""Nobody segmented this frame; its all-zero mask says nothing."""
+"""Not segmented; the all-zero mask of this frame has no meaning."""
 UNKNOWN: Phase = "unknown"
-"""Labelled, but alone: with a single labelled frame there is no ED/ES pair."""
+"""The only labelled frame of a mouse, so there is no ED/ES pair."""

@@ -1,4 +1,4 @@
-"""Names and axis orders: of the dataset's HDF5 files, and of the cine model made from them."""
+"""Names and axis orders of the dataset's HDF5 files and of the cine model made from them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ MASKS = "Masks"
 FRAMES_WITH_ROI = "Frames_with_ROI"
 FILE_AXES = ("row", "column", "slice", "frame")
 
-# The cine model: one xarray.Dataset a mouse.
+# The cine model: one xarray.Dataset per mouse.
 IMAGE = "image"
 MASK = "mask"
 PREDICTED = "predicted"
 UNPROCESSED = "predicted_unprocessed"
-"""A network's labels, after and before post-processing."""
+"""A network's labels: ``PREDICTED`` after post-processing, ``UNPROCESSED`` before it."""
 DIMS = ("frame", "slice", "y", "x")
 MODEL_TO_FILE = (3, 2, 0, 1)
 """Axis of the file's array that holds each of the model's DIMS."""
 
-# Optional attributes at the root of an HDF5 file. The upstream files are not known to have any;
-# ours (the phantoms, exports) say with them what the layout cannot hold.
+# Optional attributes at the root of an HDF5 file, for what the layout cannot hold. Phantoms and exports have
+# them; no upstream file is known to have any.
 ATTR_MOUSE = "mouse"
 ATTR_SOURCE = "source"
 ATTR_SYNTHETIC = "synthetic"
@@ -29,4 +29,4 @@ ATTR_VOXEL_SIZE = "voxel_size_mm"
 ATTR_FRAME_TIME = "frame_time_ms"
 
 NOT_PUBLISHED = "not published"
-"""The phenotype of a mouse whose group nobody has published."""
+"""The phenotype of a mouse whose group was not published."""

@@ -1,4 +1,4 @@
-"""Training: recipes, data, augmentation, losses, and the trainer. See docs/training.md."""
+"""Train segmentation networks: recipes, data, augmentation, losses and the trainer. See docs/training.md."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The authors' augmentation, with MONAI's transforms; CLAHE, which MONAI lacks, in a few lines of our own.
+"""The authors' augmentation, built from MONAI's transforms and a CLAHE, which MONAI lacks.
 
-In this order: horizontal flip, rotation by a multiple of 90°, brightness, gamma, Gaussian noise, CLAHE,
-affine. Images pass through 8 bits and are min–max normalised again afterwards (source: the paper and the
-authors' notebook; where the two differ, there are two sets of strengths).
+The order is: horizontal flip, rotation by a multiple of 90°, brightness, gamma, Gaussian noise, CLAHE, affine. Images
+are rounded to 8 bits in between and min–max normalised at the end. Source: the paper and the authors' notebook; there
+are two sets of strengths because the two differ.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from mousecmr_data.inference.grid import make_training_grid
 from mousecmr_data.inference.preprocessing import normalize_min_max
 
 try:
-    from monai import transforms, utils
+    from monai import transforms
+    from monai.utils.type_conversion import convert_to_tensor
 except ImportError as e:
     raise MissingExtraError.from_module("monai", "training") from e
 
 t: Any = transforms
-u: Any = utils
 IMAGE, LABEL = "image", "label"
 
 
 @dataclass(frozen=True)
 class AugmentationStrengths:
-    """How far the draws go; images run from 0 to 1."""
+    """Limits of the random draws, for images in [0, 1]."""
 
     noise_sd: tuple[float, float]
     brightness: float = 0.17
@@ -42,8 +42,8 @@ class AugmentationStrengths:
     scale: float = 0.10
     rotation_deg: float = 10.0
     shift: float = 0.0625
-    """Share of the field. The notebook's call shifts by exactly +6.25 % each time, a bug of its library's
-    version; both sets use the paper's ±6.25 %."""
+    """Share of the field of view. The notebook's call always shifts by exactly +6.25 %, a bug in its version of the
+    library; both sets use the paper's ±6.25 %."""
 
 
 STRENGTHS = {
@@ -53,21 +53,25 @@ STRENGTHS = {
 
 
 def augment(image: Tensor, label: Tensor, seed: int, kind: str = "paper") -> tuple[Tensor, Tensor]:
-    """A batch augmented: uint8 (N, Y, X) twice become float32 (N, 1, Y, X) in [0, 1] and int64 (N, Y, X)."""
+    """Return an augmented batch: images float32 (N, 1, Y, X) in [0, 1] and labels int64 (N, Y, X).
+
+    ``image`` and ``label`` are uint8 (N, Y, X); ``kind`` is a key of :data:`STRENGTHS`.
+    """
     chain = _build_transforms(kind)
     chain.set_random_state(seed)
-    made = [chain({IMAGE: i[None].float() / 255.0, LABEL: k[None].float()}) for i, k in zip(image, label, strict=True)]
-    x, y = (torch.stack([u.convert_to_tensor(m[key], track_meta=False) for m in made]) for key in (IMAGE, LABEL))
+    pairs = zip(image[:, None].float() / 255.0, label[:, None].float(), strict=True)
+    samples = [chain({IMAGE: x, LABEL: y}) for x, y in pairs]
+    x, y = (torch.stack([convert_to_tensor(s[key], track_meta=False) for s in samples]) for key in (IMAGE, LABEL))
     return normalize_min_max(round_to_256_greys(x)), y[:, 0].round().long()
 
 
 def round_to_256_greys(x: Tensor) -> Tensor:
-    """Clipped to [0, 1] and rounded to 256 greys."""
+    """Clip to [0, 1] and round to 256 grey values."""
     return (torch.as_tensor(x).clamp(0.0, 1.0) * 255.0).round() / 255.0
 
 
 class RandGaussianNoiseRange(t.RandomizableTransform, t.MapTransform):  # type: ignore[misc]
-    """Gaussian noise whose SD is drawn from a range, p 0.5; MONAI's own draws it from zero."""
+    """Add Gaussian noise with probability 0.5; its SD is drawn from a range (MONAI's own transform starts at zero)."""
 
     def __init__(self, sd: tuple[float, float]) -> None:
         t.RandomizableTransform.__init__(self, 0.5)
@@ -75,7 +79,7 @@ class RandGaussianNoiseRange(t.RandomizableTransform, t.MapTransform):  # type: 
         self.sd = sd
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The sample with or without noise."""
+        """Return the sample with or without noise."""
         self.randomize(None)
         if not self._do_transform:
             return data
@@ -88,7 +92,7 @@ class RandGaussianNoiseRange(t.RandomizableTransform, t.MapTransform):  # type: 
 def _build_transforms(kind: str) -> Any:
     s, both = STRENGTHS[kind], [IMAGE, LABEL]
 
-    def equalised(x: Tensor) -> Tensor:
+    def equalize(x: Tensor) -> Tensor:
         greys = (round_to_256_greys(torch.as_tensor(x))[0] * 255.0).round().to(torch.uint8).numpy()
         return torch.from_numpy(clahe(greys, s.clip_limit, s.tiles).astype(np.float32) / 255.0)[None]
 
@@ -101,7 +105,7 @@ def _build_transforms(kind: str) -> Any:
             t.RandAdjustContrastd([IMAGE], gamma=s.gamma, prob=0.3),
             RandGaussianNoiseRange(s.noise_sd),
             t.Lambdad([IMAGE], func=round_to_256_greys),
-            t.RandLambdad([IMAGE], func=equalised, prob=0.5),
+            t.RandLambdad([IMAGE], func=equalize, prob=0.5),
             t.RandAffined(
                 both,
                 prob=0.5,
@@ -116,11 +120,11 @@ def _build_transforms(kind: str) -> Any:
 
 
 def clahe(greys: NDArray[np.uint8], clip_limit: float = 2.0, tiles: int = 8) -> NDArray[np.uint8]:
-    """Contrast-limited adaptive histogram equalisation of (Y, X) uint8 (Zuiderveld, 1994).
+    """Return (Y, X) uint8 after contrast-limited adaptive histogram equalisation (Zuiderveld, 1994).
 
-    Each of ``tiles`` × ``tiles`` tiles gets the cumulative histogram as its table, counts above
-    ``clip_limit`` times the mean count being spread over all greys; tables are interpolated bilinearly
-    between the tiles' centres.
+    The lookup table of each of ``tiles`` × ``tiles`` tiles is its cumulative histogram, where counts above
+    ``clip_limit`` times the mean count are spread over all grey values. Tables are interpolated bilinearly between the
+    centres of the tiles.
     """
     rows, columns = greys.shape
     height, width = -(-rows // tiles), -(-columns // tiles)

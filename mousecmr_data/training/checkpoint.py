@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: the whole state in one safetensors file, so that a kill loses an epoch at most."""
+"""Checkpoints: the whole state of a training run in one safetensors file, so that a kill loses at most one epoch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LAST_FILE, BEST_FILE = "last.safetensors", "best.safetensors"
 
 @dataclass
 class TrainingProgress:
-    """Where a run stands."""
+    """The state of a run beside its weights: epochs done, best epoch and learning curve."""
 
     epoch: int = 0
-    """Epochs done."""
+    """Number of epochs done."""
     best_loss: float = float("inf")
     best_epoch: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
-    """A row an epoch: epoch, loss, validation_loss, learning_rate, seconds, and Dice on the validation slices."""
+    """One row per epoch: epoch, loss, validation_loss, learning_rate, seconds, and Dice on the validation slices."""
 
 
 def save_checkpoint(
     folder: Path, model: nn.Module, optimizer: Optimizer, progress: TrainingProgress, config: TrainConfig
 ) -> None:
-    """Write the state after an epoch; :func:`restore` continues from it."""
+    """Write the state after an epoch, so that :func:`restore_checkpoint` can continue from it."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
@@ -40,15 +40,14 @@ def save_checkpoint(
 
 
 def restore_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, config: TrainConfig) -> TrainingProgress:
-    """Put the saved state into ``model`` and ``optimizer``; says how far the run had come."""
-    tensors, about = read_tensors(folder / LAST_FILE)
-    saved = TrainConfig.from_json(about["config"])
-    if saved != config:
-        raise FileLayoutError(
-            f"{folder} was begun with another configuration.",
-            "the same one (it is in config.json)",
-            "train in a new folder",
-        )
+    """Load the saved state into ``model`` and ``optimizer`` and return the progress of the run.
+
+    Raises :class:`FileLayoutError` if the run has another configuration.
+    """
+    tensors, header = read_tensors(folder / LAST_FILE)
+    if TrainConfig.from_json(header["config"]) != config:
+        text = f"{folder} was begun with another configuration."
+        raise FileLayoutError(text, "the same configuration (see config.json)", "train in a new folder")
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -56,4 +55,4 @@ def restore_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, con
             _, number, key = name.split(".", 2)
             states.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return TrainingProgress(**about["progress"])
+    return TrainingProgress(**header["progress"])

@@ -1,4 +1,7 @@
-"""Batches: drawn with replacement and augmented, each from its own seed, so that any can be made again."""
+"""Training data: labelled slices in memory, and augmented batches drawn from them.
+
+Each batch is drawn with replacement from its own seed, so that any batch can be made again.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,10 @@ from mousecmr_data.schema.labels import Label
 from mousecmr_data.training.config import TrainConfig
 from mousecmr_data.training.domain_randomization import randomize
 
-# MERGED training.data: 2D slices with labels in memory: what training draws its batches from.
-
 
 @dataclass(frozen=True)
 class SliceData:
-    """``image`` and ``label`` uint8 (n, Y, X) on the training grid; each image min–max scaled to 0…255."""
+    """2D slices with labels: uint8 (n, Y, X) each, on the training grid; images are min–max scaled to 0…255."""
 
     image: NDArray[np.uint8]
     label: NDArray[np.uint8]
@@ -41,15 +42,12 @@ class SliceData:
         return len(self.image)
 
     def checksum(self) -> str:
-        """SHA-256 of shape and content: which data a run was trained on."""
+        """Return the SHA-256 of shape and content, which identifies the data of a run."""
         return hash_arrays(self.image, self.label)
 
 
-# MERGED training.data: The labelled slices of a cohort, on the training grid.
-
-
 def collect_slices(cohort: Cohort) -> SliceData:
-    """Every 2D slice of every labelled frame of ``cohort``, resampled where its pixels are not 0.1 mm."""
+    """Return every 2D slice of every labelled frame of ``cohort``, resampled if its pixels are not 0.1 mm."""
     samples = dataset(cohort, "slices", frames="labelled", mode="memory")
     grid = make_training_grid()
     images, labels = [], []
@@ -65,19 +63,17 @@ def collect_slices(cohort: Cohort) -> SliceData:
     return SliceData(np.concatenate(images), np.stack(labels))
 
 
-# MERGED training.data: Training images made by the phantom: mice recombined from a cohort's plans, with widened appearance.
-
+# Slices of synthetic mice
 
 POOL_FRAMES = 4
-"""Frames rendered of each mouse: end-diastole, mid-systole, end-systole, early filling."""
+"""Number of frames rendered per mouse: end-diastole, mid-systole, end-systole, early filling."""
 ES_FRAME = 2
-
 CONTRAST_SPREAD = 0.30
-"""SD of the logarithm of the factor on each tissue's signal, beside the phantom's own spread."""
+"""SD of the logarithm of a factor on each tissue's signal, in addition to the phantom's own spread."""
 
 
-def invent_mouse(rng: np.random.Generator, plans: Sequence[Plan], name: str, any_scanner: bool = False) -> Plan:
-    """A new mouse: pose and function of one plan, heart, body and scan of three others, scan randomised."""
+def make_random_plan(rng: np.random.Generator, plans: Sequence[Plan], name: str, any_scanner: bool = False) -> Plan:
+    """Return the plan of a new mouse: pose and function of one plan; heart, body and randomised scan of others."""
     body, heart, thorax, scan = (plans[int(k)] for k in rng.integers(len(plans), size=4))
     pose = replace(
         body.pose,
@@ -86,7 +82,7 @@ def invent_mouse(rng: np.random.Generator, plans: Sequence[Plan], name: str, any
         base_mm=body.pose.base_mm + float(rng.uniform(-0.5, 0.5)),
         drift_mm_per_mm=(float(rng.normal(0.0, 0.1)), float(rng.normal(0.0, 0.1))),
     )
-    made = _randomize_scan(rng, scan.acquisition)
+    acquisition = _randomize_scan(rng, scan.acquisition)
     return replace(
         body,
         mouse=name,
@@ -98,26 +94,26 @@ def invent_mouse(rng: np.random.Generator, plans: Sequence[Plan], name: str, any
         pose=pose,
         heart=replace(heart.heart, septum_deg=float(rng.uniform(-40.0, 150.0))),
         thorax=thorax.thorax,
-        acquisition=_change_scanner(rng, made) if any_scanner else made,
+        acquisition=_change_scanner(rng, acquisition) if any_scanner else acquisition,
     )
 
 
 def _randomize_scan(rng: np.random.Generator, scan: Acquisition) -> Acquisition:
-    """The scan with contrast, inflow, coil, noise and artefacts drawn anew and wider."""
+    """Return ``scan`` with new values, from wider ranges, for contrast, inflow, coil, noise and artefacts."""
 
-    def factor(spread: float) -> float:
+    def draw_factor(spread: float) -> float:
         return float(np.exp(rng.normal(0.0, spread)))
 
     pulses = float(np.exp(rng.uniform(np.log(12.0), np.log(90.0))))
     angle, distance = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(3.0, 14.0)
     return replace(
         scan,
-        contrast=tuple((tissue, value * factor(CONTRAST_SPREAD)) for tissue, value in scan.contrast),
+        contrast=tuple((tissue, value * draw_factor(CONTRAST_SPREAD)) for tissue, value in scan.contrast),
         pulses_lv=pulses,
-        pulses_rv=pulses * factor(0.3),
-        pulses_atria=pulses * factor(0.3),
-        pulses_artery=pulses * factor(0.4),
-        pulses_vein=pulses * factor(0.4),
+        pulses_rv=pulses * draw_factor(0.3),
+        pulses_atria=pulses * draw_factor(0.3),
+        pulses_artery=pulses * draw_factor(0.4),
+        pulses_vein=pulses * draw_factor(0.4),
         blood_pulsation=float(rng.uniform(0.0, 0.25)),
         inflow_void=float(rng.uniform(0.0, 0.85)),
         fat_turns=float(rng.uniform(0.0, 1.0)) if rng.random() < 0.5 else scan.fat_turns,
@@ -134,17 +130,11 @@ def _randomize_scan(rng: np.random.Generator, scan: Acquisition) -> Acquisition:
 
 
 def _change_scanner(rng: np.random.Generator, scan: Acquisition) -> Acquisition:
-    """The scan at another scanner: field strength, echo and repetition time, flip angle, matrix."""
+    """Return ``scan`` at another scanner: field strength, echo and repetition time, flip angle, matrix."""
     matrix = int(rng.integers(100, 224))
     te_ms, field_t = float(rng.uniform(0.8, 2.2)), float(rng.uniform(4.7, 14.0))
-    return replace(
-        scan,
-        field_t=field_t,
-        te_ms=te_ms,
-        tr_ms=float(rng.uniform(4.0, 10.0)),
-        flip_deg=float(rng.uniform(10.0, 25.0)),
-        matrix_yx=(matrix, matrix),
-    )
+    tr_ms, flip_deg = float(rng.uniform(4.0, 10.0)), float(rng.uniform(10.0, 25.0))
+    return replace(scan, field_t=field_t, te_ms=te_ms, tr_ms=tr_ms, flip_deg=flip_deg, matrix_yx=(matrix, matrix))
 
 
 def render_slices(
@@ -156,24 +146,24 @@ def render_slices(
     cache: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> SliceData:
-    """Slices of ``mice`` invented mice, the same for the same arguments; kept as .npy below ``cache``.
+    """Return the slices of ``mice`` synthetic mice, the same for the same arguments, and cache them as .npy files.
 
-    ``any_scanner`` is the share of them that another scanner than the cohort's sees.
-
-    Takes about half a second a mouse, and 128 KiB a slice (some 36 slices a mouse).
+    ``any_scanner`` is the share of mice imaged by another scanner than the cohort's. ``progress`` is called with 1
+    after each mouse. Takes about half a second per mouse, and 128 KiB per slice (some 36 slices per mouse).
     """
-    name = f"pool-{VERSION}-{any_scanner:g}-{_hash_plans(plans)}-{mice}-{seed}"
+    plans_hash = hashlib.sha256(repr(sorted(plans.items())).encode()).hexdigest()[:8]
+    name = f"pool-{VERSION}-{any_scanner:g}-{plans_hash}-{mice}-{seed}"
     files = None if cache is None else (cache / f"{name}-image.npy", cache / f"{name}-label.npy")
     if files and all(f.exists() for f in files):
         return SliceData(*(np.load(f, mmap_mode="r") for f in files))
     rng = np.random.default_rng([seed, mice])
-    known = list(plans.values())
     images, labels = [], []
     for number in range(mice):
-        made = render(invent_mouse(rng, known, f"pool-{number}", any_scanner=number < any_scanner * mice))
-        shape = (-1, *made.image.shape[-2:])
-        images.append(normalize_to_uint8(made.image.reshape(shape)))
-        labels.append(made.truth.reshape(shape))
+        plan = make_random_plan(rng, list(plans.values()), f"pool-{number}", any_scanner=number < any_scanner * mice)
+        mouse = render(plan)
+        shape = (-1, *mouse.image.shape[-2:])
+        images.append(normalize_to_uint8(mouse.image.reshape(shape)))
+        labels.append(mouse.truth.reshape(shape))
         if progress:
             progress(1)
     pool = SliceData(np.concatenate(images), np.concatenate(labels))
@@ -184,64 +174,56 @@ def render_slices(
     return pool
 
 
-def _hash_plans(plans: Mapping[str, Plan]) -> str:
-    """Which plans: eight hex digits."""
-    return hashlib.sha256(repr(sorted(plans.items())).encode()).hexdigest()[:8]
-
+# Batches
 
 Batch = tuple[Tensor, Tensor]
 """Images float32 (N, 1, Y, X) in [0, 1] and labels int64 (N, Y, X)."""
 
 
 def make_batch(slices: SliceData, config: TrainConfig, epoch: int, step: int, replica: int = 0) -> Batch:
-    """The part of replica ``replica`` of the batch of a step: the same for the same arguments."""
-    seed = [config.seed, epoch, step, replica]
-    rng = np.random.default_rng(seed)
+    """Return the part of replica ``replica`` of the batch of a step; the same for the same arguments."""
+    rng = np.random.default_rng([config.seed, epoch, step, replica])
     chosen = rng.integers(len(slices), size=config.batch_size // config.replicas)
     image, label = torch.from_numpy(slices.image[chosen]), torch.from_numpy(slices.label[chosen])  # copies
     if config.augmentation == "randomised":
-        g = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        made = randomize(image, label, g, reduce=config.reduce)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        x, y = randomize(image, label, generator, reduce=config.reduce)
     elif config.augmentation == "none":
-        made = normalize_batch(image, label)
+        x, y = normalize_batch(image, label)
     else:
         from mousecmr_data.training.augmentation import augment
 
-        made = augment(image, label, int(rng.integers(2**31)), config.augmentation)
-    return _crop_batch(made, config.crop, rng) if config.crop else made
-
-
-def _crop_batch(made: Batch, side: int, rng: np.random.Generator) -> Batch:
-    """The same random square of a batch's slices."""
-    x, y = made
+        x, y = augment(image, label, int(rng.integers(2**31)), config.augmentation)
+    if not (side := config.crop):
+        return x, y
     top, left = (int(rng.integers(size - side + 1)) for size in y.shape[1:])
     return x[..., top : top + side, left : left + side], y[:, top : top + side, left : left + side]
 
 
 def normalize_batch(image: Tensor, label: Tensor) -> Batch:
-    """Slices as they are, min–max normalised."""
+    """Return slices min–max normalised, without augmentation."""
     return normalize_min_max(image[:, None].float()), label.long()
 
 
 def iterate_epoch(
     slices: SliceData, config: TrainConfig, epoch: int, steps: int, replicas: list[int]
 ) -> Iterator[list[Batch]]:
-    """Each step's batches, one a replica; the next is made by a second thread in the meantime."""
-    with ThreadPoolExecutor(1) as maker:
+    """Yield the batches of each step, one per replica; a second thread makes the next ones in the meantime."""
+    with ThreadPoolExecutor(1) as pool:
 
-        def start(step: int) -> list[Batch]:
-            return [make_batch(slices, config, epoch, step, r) for r in replicas]
+        def make_batches(step: int) -> list[Batch]:
+            return [make_batch(slices, config, epoch, step, replica) for replica in replicas]
 
-        coming = maker.submit(start, 0)
+        future = pool.submit(make_batches, 0)
         for step in range(steps):
-            ready = coming.result()
+            batches = future.result()
             if step + 1 < steps:
-                coming = maker.submit(start, step + 1)
-            yield ready
+                future = pool.submit(make_batches, step + 1)
+            yield batches
 
 
 def iterate_validation(slices: SliceData, size: int) -> Iterator[Batch]:
-    """All slices once, in order, not augmented."""
+    """Yield all slices once, in order, not augmented, in batches of ``size``."""
     for start in range(0, len(slices), size):
         part = slice(start, start + size)
         yield normalize_batch(torch.tensor(slices.image[part]), torch.tensor(slices.label[part]))

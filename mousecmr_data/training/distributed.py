@@ -1,4 +1,4 @@
-"""Several processes (``torchrun``) or replicas in one: who makes which part of a batch."""
+"""Distributed training: which process computes which part (replica) of a batch."""
 
 from __future__ import annotations
 
@@ -15,27 +15,24 @@ from mousecmr_data.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among its peers."""
+    """This process and its place in the group of training processes."""
 
     rank: int
     count: int
     local: int
-    """Rank among the processes of this machine."""
+    """Rank on this machine."""
     replicas: list[int]
-    """The replicas whose parts this process computes."""
+    """The parts of each batch that this process computes."""
 
     @classmethod
     def join(cls, replicas: int) -> ProcessGroup:
-        """Join the group that ``torchrun`` started, or stand alone and compute every replica."""
+        """Join the group that ``torchrun`` started, or return a group of one process that computes all parts."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
             return cls(0, 1, 0, list(range(replicas)))
         if replicas != count:
-            raise UnknownNameError(
-                f"torchrun started {count} processes, but the batch is split among {replicas} replicas.",
-                "the same number",
-                f"mousecmr train --replicas {count}",
-            )
+            text = f"torchrun started {count} processes, but the batch is split among {replicas} replicas."
+            raise UnknownNameError(text, "the same number", f"mousecmr train --replicas {count}")
         if not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         rank = dist.get_rank()
@@ -43,17 +40,17 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the files."""
+        """Return whether this process writes the files."""
         return self.rank == 0
 
     def wrap_model(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The network whose gradients are averaged over the processes."""
+        """Return ``model`` wrapped so that gradients are averaged over the processes."""
         if self.count == 1:
             return model
         return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
     def average(self, value: float, device: torch.device) -> float:
-        """The mean of a number over the processes."""
+        """Return the mean of a number over the processes."""
         if self.count == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=device)
@@ -61,14 +58,14 @@ class ProcessGroup:
         return float(total) / self.count
 
     def broadcast(self, values: dict[str, float] | None) -> dict[str, float]:
-        """What the first process has, in every process."""
-        box = [values]
+        """Return the ``values`` of the first process in every process."""
+        shared = [values]
         if self.count > 1:
-            dist.broadcast_object_list(box, src=0)
-        return box[0] or {}
+            dist.broadcast_object_list(shared, src=0)
+        return shared[0] or {}
 
     def leave(self) -> None:
-        """Wait until every process is here, and part."""
+        """Wait for all processes, then leave the group."""
         if self.count > 1:
             dist.barrier()
             dist.destroy_process_group()

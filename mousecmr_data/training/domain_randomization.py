@@ -1,8 +1,8 @@
 """Domain randomisation of phantom slices in the manner of SynthSeg (Billot et al., 2023).
 
-Every draw is wider than what a scanner does: the network shall learn the shape of a ventricle, not the
-phantom's greys. A batch goes through pose and shape, contrast, hot spots, bias field, blur, noise and tone.
-All draws come from one generator, so the same seed gives the same batch.
+Every range is wider than the variation of scanners, so that the network learns the shape of a ventricle and not the
+phantom's grey values. The steps are: pose and shape, contrast, hot spots, bias field, blur, noise and gamma. All
+random numbers come from one generator, so the same seed gives the same batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mousecmr_data.schema.labels import Label
 
 @dataclass(frozen=True)
 class RandomizationRanges:
-    """How far each draw goes. Lengths are shares of the field of view; the phantom's is 25.6 mm."""
+    """Limits of the random draws. Lengths are shares of the field of view, which is 25.6 mm for the phantom."""
 
     zoom: float = 0.28
     """Largest logarithm of the scale."""
@@ -37,19 +37,19 @@ class RandomizationRanges:
     field: float = 0.45
     """SD of the logarithm of the bias field."""
     blur: float = 1.1
-    """Largest SD of the blur, pixels of the coarse grid."""
+    """Largest SD of the blur, in pixels of the coarse grid."""
     noise: float = 0.08
-    """Largest SD of the noise, share of the range."""
+    """Largest SD of the noise, as a share of the range."""
 
 
 def randomize(
     image: Tensor, label: Tensor, g: Generator, ranges: RandomizationRanges | None = None, reduce: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """A batch of slices made anew.
+    """Return a randomised batch of slices.
 
-    ``image`` uint8 or float (N, Y, X) and ``label`` (N, Y, X) become float32 (N, 1, Y, X), min–max
-    normalised per slice to [0, 1], and int64 (N, Y, X). For a network that averages ``reduce`` × ``reduce``
-    pixels anyway, the greys are drawn on that coarse grid and repeated; the labels stay fine.
+    ``image`` uint8 or float (N, Y, X) and ``label`` (N, Y, X) become float32 (N, 1, Y, X), min–max normalised per slice
+    to [0, 1], and int64 (N, Y, X). For a network that averages ``reduce`` × ``reduce`` pixels, grey values are computed
+    on that coarse grid and repeated; labels keep the fine grid.
     """
     r = ranges or RandomizationRanges()
     x, y = _randomize_pose(image.float()[:, None] / 255.0, label[:, None].float(), g, r)
@@ -60,10 +60,8 @@ def randomize(
     x = _add_hot_spots(x, shares, g)
     x = x * torch.exp(_make_smooth_field(x, g, 3, r.field))
     x = _blur(x, g, r)
-    x = _add_noise(x, g, r)
-    x = normalize_min_max(x)
-    x = x ** torch.exp(_draw_normal(x, g) * r.tone)
-    x = normalize_min_max(x)
+    x = normalize_min_max(_add_noise(x, g, r))
+    x = normalize_min_max(x ** torch.exp(_draw_normal(x, g) * r.tone))
     if reduce > 1:
         x = F.interpolate(x, scale_factor=float(reduce), mode="nearest")
     return x, y[:, 0].long()
@@ -82,19 +80,19 @@ def _draw_chance(x: Tensor, g: Generator, p: float) -> Tensor:
 
 
 def _make_smooth_field(x: Tensor, g: Generator, cells: int, sd: float, channels: int = 1) -> Tensor:
-    """A smooth random field (N, channels, Y, X); each sample's own SD is drawn up to ``sd``."""
+    """Return a smooth random field (N, channels, Y, X); the SD of each sample is drawn from 0 to ``sd``."""
     coarse = torch.randn((len(x), channels, cells, cells), generator=g) * _draw_uniform(x, g, 0.0, sd)
     return _make_spread_matrix(cells, x.shape[-2]) @ coarse @ _make_spread_matrix(cells, x.shape[-1]).T
 
 
 @lru_cache(maxsize=16)
 def _make_spread_matrix(cells: int, size: int) -> Tensor:
-    """Bicubic interpolation from ``cells`` to ``size`` points as a matrix (size, cells)."""
+    """Return the matrix (size, cells) of bicubic interpolation from ``cells`` to ``size`` points."""
     return F.interpolate(torch.eye(cells)[None, None], (size, cells), mode="bicubic", align_corners=True)[0, 0]
 
 
 def _randomize_pose(x: Tensor, y: Tensor, g: Generator, r: RandomizationRanges) -> tuple[Tensor, Tensor]:
-    """Any rotation, a mirror, scale, stretch, shear, shift and a smooth warp; zero beyond the field."""
+    """Apply any rotation, a mirror, scale, stretch, shear, shift and a smooth warp; zero outside the field of view."""
     n = len(x)
     turn = (_draw_uniform(x, g) * 2 * torch.pi)[:, 0, 0, 0]
     cos, sin = torch.cos(turn), torch.sin(turn)
@@ -105,7 +103,7 @@ def _randomize_pose(x: Tensor, y: Tensor, g: Generator, r: RandomizationRanges) 
     shape[:, 0, 0] = (flip * zoom * torch.exp(stretch))[:, 0, 0, 0]
     shape[:, 1, 1] = (zoom * torch.exp(-stretch))[:, 0, 0, 0]
     shape[:, 0, 1] = _draw_uniform(x, g, -r.shear, r.shear)[:, 0, 0, 0]
-    # grid_sample's field is 2 wide.
+    # grid_sample uses coordinates from -1 to 1: the field of view is 2 wide.
     shift = (torch.rand((n, 2, 1), generator=g) * 2 - 1) * 2 * r.shift
     grid = F.affine_grid(torch.cat([rotation @ shape, shift], 2), list(x.shape), align_corners=False)
     warp = _make_smooth_field(x, g, 5, 2 * r.warp, 2) + _make_smooth_field(x, g, 10, r.warp, 2)
@@ -117,14 +115,14 @@ def _randomize_pose(x: Tensor, y: Tensor, g: Generator, r: RandomizationRanges) 
 
 
 def _randomize_contrast(x: Tensor, shares: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
-    """A factor on each label's signal, its edges softened as the point spread would."""
+    """Multiply the signal of each label by a factor; edges are softened as by a point spread function."""
     factor = torch.randn((*shares.shape[:2], 1, 1), generator=g) * r.tissue
     softened = F.avg_pool2d(F.pad((shares * factor).sum(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), 3, 1)
     return x * torch.exp(softened)
 
 
 def _add_hot_spots(x: Tensor, shares: Tensor, g: Generator, spots: int = 3) -> Tensor:
-    """Bright or dark smooth spots outside the ventricle: fat, vessels and skin that the phantom lacks."""
+    """Add bright or dark smooth spots outside the ventricle: fat, vessels and skin, which the phantom lacks."""
     rows, columns = x.shape[-2:]
     v = torch.linspace(-1, 1, rows)[None, None, :, None]
     u = torch.linspace(-1, 1, columns)[None, None, None, :]
@@ -133,14 +131,13 @@ def _add_hot_spots(x: Tensor, shares: Tensor, g: Generator, spots: int = 3) -> T
         at_v, at_u = _draw_uniform(x, g, -1, 1), _draw_uniform(x, g, -1, 1)
         size_v, size_u = (torch.exp(_draw_uniform(x, g, -4.0, -1.6)) for _ in range(2))
         spot = torch.exp(-(((v - at_v) / size_v) ** 2) - ((u - at_u) / size_u) ** 2)
-        x = x + _draw_chance(x, g, 0.4) * _draw_uniform(x, g, -0.4, 1.2) * spot * outside * (
-            0.3 + 0.7 * (x > 0.02).float()
-        )
+        signal = 0.3 + 0.7 * (x > 0.02).float()
+        x = x + _draw_chance(x, g, 0.4) * _draw_uniform(x, g, -0.4, 1.2) * spot * outside * signal
     return x.clamp_min(0.0)
 
 
 def _blur(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
-    """Gaussian blur along each axis with each sample's own width: coarser voxels, motion."""
+    """Blur along each axis with a Gaussian whose width is drawn per sample: coarser voxels, motion."""
     reach = max(1, int(2.5 * r.blur))
     offset = torch.arange(-reach, reach + 1).float()
     n = len(x)
@@ -155,7 +152,7 @@ def _blur(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
 
 
 def _add_noise(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
-    """Rician noise, part of it at half the resolution as zero-filled k-space has it."""
+    """Add Rician noise, part of it at half the resolution, as in zero-filled k-space."""
     rows, columns = x.shape[-2:]
     sd = _draw_uniform(x, g, 0.0, r.noise) * _draw_chance(x, g, 0.8) * x.amax((-2, -1), keepdim=True)
     share = _draw_uniform(x, g)

@@ -1,4 +1,4 @@
-"""The training losses: soft Dice over the classes, and cross-entropy where a recipe adds it."""
+"""Training losses: soft Dice over the classes, and cross-entropy if a recipe adds it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ SMOOTHING = 1e-6
 
 
 def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 − soft Dice, averaged over the classes, background included (source: the authors' recipe).
+    """Return 1 − soft Dice, averaged over the classes including the background (source: the authors' recipe).
 
-    ``logits`` (N, classes, Y, X), ``labels`` integers (N, Y, X). Sums run over batch and pixels.
+    ``logits`` are (N, classes, Y, X), ``labels`` integers (N, Y, X). Sums run over batch and pixels.
     """
     probabilities = logits.float().softmax(1)
     truth = F.one_hot(labels.long(), logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
-    over = (0, 2, 3)
-    both = (probabilities * truth).sum(over)
-    total = probabilities.sum(over) + truth.sum(over)
-    return 1.0 - ((2.0 * both + SMOOTHING) / (total + SMOOTHING)).mean()
+    dims = (0, 2, 3)
+    overlap = (probabilities * truth).sum(dims)
+    total = probabilities.sum(dims) + truth.sum(dims)
+    return 1.0 - ((2.0 * overlap + SMOOTHING) / (total + SMOOTHING)).mean()
 
 
 def supervised_loss(outputs: Sequence[Tensor], labels: Tensor, cross_entropy: float = 0.0) -> Tensor:
-    """The loss on every head with equal weights (their mean); ``cross_entropy`` weighs that term."""
+    """Return the mean loss over all heads; ``cross_entropy`` is the weight of that term."""
     losses = []
     for logits in outputs:
         loss = soft_dice_loss(logits, labels)

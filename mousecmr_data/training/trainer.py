@@ -1,24 +1,22 @@
-"""A training run: its folder, which says everything about it, and the call that fills it."""
+"""Train a network. The run folder holds the weights and everything needed to describe and resume the run."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from importlib import metadata
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from mousecmr_data._utils.atomic import write_text
+from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.parallel import ProgressCallback
@@ -37,36 +35,21 @@ from mousecmr_data.training.checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
-from mousecmr_data.training.config import TrainConfig
-from mousecmr_data.training.data import (
-    Batch,
-    SliceData,
-    collect_slices,
-    iterate_epoch,
-    iterate_validation,
-    render_slices,
-)
+from mousecmr_data.training.config import TrainConfig, update_config
+from mousecmr_data.training.data import SliceData, collect_slices, iterate_epoch, iterate_validation, render_slices
 from mousecmr_data.training.distributed import ProcessGroup
 from mousecmr_data.training.losses import supervised_loss
 
-# MERGED training.trainer: Learning curves as CSV, and as a PNG where matplotlib is installed.
+CONFIG_FILE, RUN_FILE = "config.json", "run.json"
+EpochCallback = Callable[[dict[str, float]], None]
 
 
-def write_curves(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
-    """Write ``curves.csv``, a row an epoch, whole or not at all."""
-    out = io.StringIO()
-    table = csv.DictWriter(out, list(curve[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(curve)
-    write_text(folder / "curves.csv", out.getvalue())
-
-
-def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) -> Path | None:
-    """Draw ``curves.png``: losses and Dice over the epochs. None without matplotlib."""
+def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) -> None:
+    """Draw ``curves.png``, losses and Dice over the epochs; without matplotlib, do nothing."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return None
+        return
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, dice = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in curve]
@@ -80,15 +63,7 @@ def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) 
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
-    path = folder / "curves.png"
-    figure.savefig(path, dpi=120)
-    return path
-
-
-# MERGED training.trainer: The training loop.
-
-
-EpochCallback = Callable[[dict[str, float]], None]
+    figure.savefig(folder / "curves.png", dpi=120)
 
 
 def fit(
@@ -102,12 +77,11 @@ def fit(
     about: Mapping[str, Any] | None = None,
     initial: Mapping[str, Tensor] | None = None,
 ) -> tuple[UNet3Plus, TrainingProgress]:
-    """Train a network as ``config`` says and leave checkpoints and curves in ``folder``.
+    """Train a network as ``config`` says and write checkpoints and curves to ``folder``.
 
-    Returns the network with the best validation loss and the run's progress. With ``resume``, goes on
-    after the last whole epoch; what comes out is what an unbroken run gives. ``on_epoch`` gets each epoch's
-    row of the curve; ``about`` goes into the header of the weights. ``initial`` is a state
-    dict to start from.
+    Returns the network with the best validation loss and the run's progress. With ``resume``, training continues after
+    the last whole epoch and gives the same result as an uninterrupted run. ``on_epoch`` is called with the row of each
+    epoch. ``about`` is written to the header of the weights. ``initial`` is a state dict to start from.
     """
     processes = ProcessGroup.join(config.replicas)
     device = select_device(config.device, processes.local)
@@ -142,7 +116,8 @@ def fit(
                 write_weights(folder / BEST_FILE, model, header, half=config.half_weights)
         if processes.is_first:
             save_checkpoint(folder, model, optimizer, progress, config)
-            write_curves(folder, progress.curve)
+            table = pd.DataFrame(progress.curve)
+            write_text(folder / "curves.csv", table.to_csv(index=False, na_rep="nan", lineterminator="\n"))
             if on_epoch:
                 on_epoch(row)
     processes.leave()
@@ -155,24 +130,25 @@ def _train_step(
     network: nn.Module,
     model: UNet3Plus,
     optimizer: torch.optim.Optimizer,
-    parts: list[Batch],
+    parts: list[tuple[Tensor, Tensor]],
     config: TrainConfig,
     device: torch.device,
-    when: tuple[int, int],
+    epoch_step: tuple[int, int],
     processes: ProcessGroup,
 ) -> float:
-    """One step of the optimiser on the replicas' parts of a batch; the mean loss."""
+    """Do one step of the optimiser on the replicas' parts of a batch; return the mean loss."""
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for number, (replica, (x, y)) in enumerate(zip(processes.replicas, parts, strict=True)):
-        # Dropout draws the same in every process layout and after every resume.
-        torch.manual_seed(hash((config.seed, *when, replica)) % 2**63)
-        # Only the first replica's batch statistics run on, as in DistributedDataParallel.
-        kept = [b.clone() for b in model.buffers()] if number else []
+        # Dropout must be the same in every process layout and after every resume.
+        torch.manual_seed(hash((config.seed, *epoch_step, replica)) % 2**63)
+        # Only the first replica updates the running batch statistics, as in DistributedDataParallel.
+        buffers = [b.clone() for b in model.buffers()] if number else []
         with make_autocast(config, device):
-            loss = supervised_loss(network(_to_device(x, device)), y.to(device), config.cross_entropy) / len(parts)
+            outputs = network(x.to(device, memory_format=torch.channels_last))
+            loss = supervised_loss(outputs, y.to(device), config.cross_entropy) / len(parts)
         loss.backward()  # type: ignore[no-untyped-call]
-        for buffer, old in zip(model.buffers() if kept else (), kept, strict=True):
+        for buffer, old in zip(model.buffers() if buffers else (), buffers, strict=True):
             buffer.copy_(old)
         total += float(loss.detach())
     optimizer.step()
@@ -181,12 +157,12 @@ def _train_step(
 
 @torch.no_grad()
 def _validate(model: UNet3Plus, slices: SliceData, config: TrainConfig, device: torch.device) -> dict[str, float]:
-    """Loss (mean over batches) and Dice of each class over all validation slices together."""
+    """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
     losses, counts = [], torch.zeros(2, len(Label), dtype=torch.float64)
     for x, y in iterate_validation(slices, config.batch_size):
         with make_autocast(config, device):
-            outputs = model(_to_device(x, device))
+            outputs = model(x.to(device, memory_format=torch.channels_last))
         truth, predicted = y.to(device), outputs[-1].argmax(1)
         losses.append(float(supervised_loss(outputs, truth, config.cross_entropy)))
         for label in Label:
@@ -199,27 +175,19 @@ def _validate(model: UNet3Plus, slices: SliceData, config: TrainConfig, device: 
 
 
 def make_autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Mixed precision as configured; "auto" is bfloat16 on a GPU that has it."""
-    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    mixed = config.precision == "bfloat16" or (config.precision == "auto" and able)
+    """Return the context of mixed precision; "auto" is bfloat16 on a GPU that supports it."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    mixed = config.precision == "bfloat16" or (config.precision == "auto" and supported)
     return torch.autocast(device.type, torch.bfloat16, enabled=mixed)
 
 
-def _to_device(x: Tensor, device: torch.device) -> Tensor:
-    return x.to(device, memory_format=torch.channels_last)
-
-
 def _compute_learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The learning rate of a step."""
     if config.schedule == "constant":
         return config.learning_rate
-    warm = max(1, steps // 20)
-    if step < warm:
-        return config.learning_rate * (step + 1) / warm
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-CONFIG_FILE, RUN_FILE = "config.json", "run.json"
+    warm_up = max(1, steps // 20)
+    if step < warm_up:
+        return config.learning_rate * (step + 1) / warm_up
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
 def train(
@@ -231,54 +199,67 @@ def train(
     on_epoch: EpochCallback | None = None,
     progress: ProgressCallback | None = None,
 ) -> Predictor:
-    """Train on ``training``, stop early by ``validation``, leave everything in ``folder``.
+    """Train on ``training``, stop early by ``validation``, and write everything to ``folder``.
 
-    ``config`` defaults to the authors' recipe. The folder gets ``config.json``, ``run.json`` (versions,
-    mice, checksums of the data), ``curves.csv`` and ``.png``, ``best.safetensors`` (what
-    :func:`mousecmr_data.training.load` takes) and ``last.safetensors`` (the whole state). Where the folder
-    holds a run with the same configuration and data, that run goes on after its last whole epoch.
-    ``on_epoch`` gets each epoch's numbers, ``progress`` is called with 1 for each synthetic mouse that was rendered.
+    ``config`` defaults to the authors' recipe. The folder gets ``config.json``, ``run.json`` (versions, mice, checksums
+    of the data), ``curves.csv`` and ``.png``, ``best.safetensors`` (weights for
+    :func:`mousecmr_data.inference.load_model`) and ``last.safetensors`` (the whole state). If the folder holds a run
+    with the same configuration and data, that run continues after its last whole epoch. ``on_epoch`` is called with the
+    numbers of each epoch, ``progress`` with 1 for each synthetic mouse that was rendered.
+
+    Raises :class:`UnknownNameError` if a mouse is in both cohorts, and :class:`FileLayoutError` if the folder holds a
+    run with another configuration or other data.
     """
     config, folder = config or TrainConfig(), Path(folder)
     if overlap := sorted(set(training.mice) & set(validation.mice)):
-        raise UnknownNameError(f"{overlap[0]} is in both cohorts.", "training and validation mice that differ")
+        raise UnknownNameError(f"{overlap[0]} is in both cohorts.", "different mice for training and validation")
     slices = (
         _load_slices(training, config, config.pool_mice, progress),
         _load_slices(validation, config, config.validation_mice, progress),
     )
     about = _describe_run(config, training, validation, slices)
     resume = _prepare_folder(folder, config, about)
-    board = _open_tensorboard(folder)
+    tensorboard: Any = None
+    if _is_first_process():
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
 
-    def row(values: dict[str, float]) -> None:
-        if board is not None:
-            for key, value in values.items():
-                board.add_scalar(key, value, int(values["epoch"]))
-            board.flush()
+            tensorboard = SummaryWriter(str(folder / "tensorboard"))
+
+    def report(row: dict[str, float]) -> None:
+        if tensorboard is not None:
+            for key, value in row.items():
+                tensorboard.add_scalar(key, value, int(row["epoch"]))
+            tensorboard.flush()
         if on_epoch:
-            on_epoch(values)
+            on_epoch(row)
 
     initial = load_model(config.initial, device="cpu", engine="eager").network.state_dict() if config.initial else None
-    origin = _make_weights_info(config, training)
-    network, outcome = fit(config, *slices, folder, resume=resume, on_epoch=row, about=origin, initial=initial)
-    if int(os.environ.get("RANK", "0")) == 0:
-        _write_outcome(folder, config, about, outcome)
-    return Predictor(network, WeightsInfo(**origin), config.device)
+    kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
+    trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
+    limits = "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY
+    origin = WeightsInfo(config.recipe, trained_on, limits, training.synthetic)
+    network, state = fit(config, *slices, folder, resume=resume, on_epoch=report, about=vars(origin), initial=initial)
+    if _is_first_process():
+        draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
+        outcome = {
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "best_validation_loss": state.best_loss,
+            "seconds": sum(row["seconds"] for row in state.curve),
+        }
+        write_json(folder / RUN_FILE, {**about, "outcome": outcome})
+    return Predictor(network, origin, config.device)
 
 
-def read_config(folder: str | Path) -> TrainConfig:
-    """The configuration of the run in ``folder``."""
-    path = Path(folder) / CONFIG_FILE
+def read_run(folder: str | Path, name: str = RUN_FILE) -> dict[str, Any]:
+    """Return the content of ``run.json``, or of another JSON file, in ``folder``.
+
+    Raises :class:`MissingDataError` if there is no such file.
+    """
+    path = Path(folder) / name
     if not path.is_file():
-        raise MissingDataError(f"There is no run in {folder}: it has no {CONFIG_FILE}.", "a folder that training made")
-    return TrainConfig.from_json(path.read_text(encoding="utf-8"))
-
-
-def read_run(folder: str | Path) -> dict[str, Any]:
-    """What ``run.json`` says."""
-    path = Path(folder) / RUN_FILE
-    if not path.is_file():
-        raise MissingDataError(f"There is no {RUN_FILE} in {folder}.", "a folder that training made")
+        raise MissingDataError(f"There is no run in {folder}: it has no {name}.", "a folder written by mousecmr train")
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -287,38 +268,21 @@ def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, progress: Progr
         return collect_slices(cohort)
     name = cohort.source.name
     if name not in COHORTS:
-        raise UnknownNameError(f"Mice cannot be invented from {name!r}.", f"a phantom: {', '.join(COHORTS)}")
-    every = make_plans(name)
+        raise UnknownNameError(f"No synthetic mice can be made from {name!r}.", f"a phantom: {', '.join(COHORTS)}")
+    all_plans = make_plans(name)
     cache = cohort.source.get_path(cohort.mice[0]).parent / "pools"
     # Validation mice come from other plans, so the same seed does not give the same mice.
-    chosen = {m: every[m] for m in cohort.mice}
-    return render_slices(chosen, mice, config.seed, any_scanner=config.any_scanner, cache=cache, progress=progress)
-
-
-def _make_weights_info(config: TrainConfig, training: Cohort) -> dict[str, Any]:
-    source = training.source
-    kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
-    return {
-        "name": config.recipe,
-        "trained_on": f"{kind} {source.name} {source.version[:12]}",
-        "limits": "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY,
-        "synthetic_training": training.synthetic,
-    }
+    plans = {m: all_plans[m] for m in cohort.mice}
+    return render_slices(plans, mice, config.seed, any_scanner=config.any_scanner, cache=cache, progress=progress)
 
 
 def _describe_run(
     config: TrainConfig, training: Cohort, validation: Cohort, slices: tuple[SliceData, SliceData]
 ) -> dict[str, Any]:
-    versions = {}
-    for package in ("mousecmr-data", "torch", "monai", "numpy", "safetensors"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "recipe": config.recipe,
         "seed": config.seed,
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": list_versions("torch", "monai", "numpy", "safetensors", missing="not installed"),
         "data": {
             role: {
                 "source": cohort.source.name,
@@ -334,39 +298,20 @@ def _describe_run(
 
 
 def _prepare_folder(folder: Path, config: TrainConfig, about: dict[str, Any]) -> bool:
-    """Make the folder, or find the run in it; whether there is an epoch to go on from."""
+    """Make the folder and return False, or True if it holds a run to resume."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / LAST_FILE).exists():
-        if read_config(folder) != config:
-            raise FileLayoutError(
-                f"{folder} holds a run with another configuration.", "a new folder, or the same configuration"
-            )
+        if update_config(TrainConfig(), read_run(folder, CONFIG_FILE)) != config:
+            text = f"{folder} holds a run with another configuration."
+            raise FileLayoutError(text, "a new folder, or the same configuration")
         if read_run(folder)["data"] != about["data"]:
             raise FileLayoutError(f"{folder} holds a run on other data.", "the same mice and the same files")
         return True
-    if int(os.environ.get("RANK", "0")) == 0:
+    if _is_first_process():
         write_text(folder / CONFIG_FILE, config.to_json())
         write_json(folder / RUN_FILE, about)
     return False
 
 
-def _write_outcome(folder: Path, config: TrainConfig, about: dict[str, Any], progress: TrainingProgress) -> None:
-    draw_curves(folder, progress.curve, f"{config.recipe}, seed {config.seed}")
-    outcome = {
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "best_validation_loss": progress.best_loss,
-        "seconds": sum(row["seconds"] for row in progress.curve),
-    }
-    write_json(folder / RUN_FILE, {**about, "outcome": outcome})
-
-
-def _open_tensorboard(folder: Path) -> Any:
-    """A TensorBoard writer, where TensorBoard is installed and this process writes files."""
-    if int(os.environ.get("RANK", "0")):
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
+def _is_first_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0

@@ -1,5 +1,5 @@
-"""A front door: the page of ``mousecmr serve``, where a lab drops its mice and gets masks, numbers and pictures.
+"""Serve the web page of ``mousecmr serve``: upload mice, get masks, numbers and pictures.
 
-``server.create_app`` makes the app (ASGI), ``server.launch`` serves it. The work is done by ``mousecmr_data.pipeline``,
-which the command line shares. See docs/web.md.
+:func:`.app.create_app` returns the ASGI app, :func:`.app.launch` serves it. Mice are segmented by
+:mod:`mousecmr_data.pipeline`, as on the command line. See docs/web.md.
 """

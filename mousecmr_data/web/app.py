@@ -1,4 +1,4 @@
-"""The app and its server, kept apart: ``create_app`` for whoever serves ASGI, ``launch`` for this computer."""
+"""Create the page as an ASGI app (:func:`create_app`), or serve it on this computer (:func:`launch`)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from starlette.routing import Route
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error
 from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
 from mousecmr_data.web.config import PORT, ServerConfig
-from mousecmr_data.web.middleware import read_owner
+from mousecmr_data.web.middleware import NOT_FOUND_TEXT, read_owner
 from mousecmr_data.web.sessions import Session, SessionStore
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-# MERGED web.app: Uploads into a page's room, and the pictures and the zip out of it. Names are looked up, never joined to paths.
-
-
-NOT_FOUND_TEXT = "There is nothing here."
 MEDIA_TYPES = {".webp": "image/webp", ".png": "image/png", ".zip": "application/zip"}
 NO_STORE = {"Cache-Control": "no-store"}
 FLUSH_BYTES = 1024**2
+SWEEP_SECONDS = 60
+GRACE_SECONDS = 3
+"""Time in which open pages may finish their requests when the server is stopped."""
+LOCAL_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
 
 
 def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
-    """The routes below ``/mice/<token>/``. A token that is unknown, or another browser's, is a plain 404."""
+    """Return the routes below ``/mice/<token>/``: uploads, pictures and the zip of a session.
+
+    An unknown token, or the token of another browser, gives 404. Names are looked up and never joined to paths.
+    """
 
     def find_session(request: Request) -> Session | None:
         return sessions.find_by_token(request.path_params["token"], read_owner(request.headers.get("cookie", "")))
@@ -48,20 +51,18 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
             drop, path = int(request.query_params["drop"]), request.query_params["path"]
             await _receive_upload(request, session, session.get_upload_path(drop, path), upload_bytes)
         except (KeyError, ValueError) as e:
-            text = e.found if isinstance(e, MouseCMRError) else "This is no upload of the page."
+            text = e.found if isinstance(e, MouseCMRError) else "This is not an upload of the page."
             return PlainTextResponse(text, 413 if isinstance(e, ArgumentError) else 400)
         except ClientDisconnect:
-            return PlainTextResponse("The upload broke off.", 400)
+            return PlainTextResponse("The upload was interrupted.", 400)
         except OSError as e:
-            error = translate_os_error(e, session.uploads)
-            full = isinstance(error, MouseCMRError)
-            return PlainTextResponse("The disk is full." if full else "This file cannot be kept.", 507)
+            full = isinstance(translate_os_error(e, session.uploads), MouseCMRError)
+            return PlainTextResponse("The disk is full." if full else "This file cannot be stored.", 507)
         return Response(status_code=204)
 
-    async def picture(request: Request) -> Response:
+    async def view(request: Request) -> Response:
         session = find_session(request)
-        found = session.views.get(request.path_params["name"]) if session else None
-        return _send_file(found)
+        return _send_file(session.views.get(request.path_params["name"]) if session else None)
 
     async def download(request: Request) -> Response:
         session = find_session(request)
@@ -69,7 +70,7 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
 
     return [
         Route("/mice/{token}/upload", upload, methods=["POST"]),
-        Route("/mice/{token}/view/{name}", picture, methods=["GET"]),
+        Route("/mice/{token}/view/{name}", view, methods=["GET"]),
         Route("/mice/{token}/results.zip", download, methods=["GET"]),
     ]
 
@@ -81,7 +82,10 @@ def _send_file(path: Path | None, filename: str | None = None) -> Response:
 
 
 async def _receive_upload(request: Request, session: Session, target: Path, limit: int) -> None:
-    """Write the body to ``target``, whole or not at all; raises :class:`ArgumentError` beyond the limit."""
+    """Write the body of the request to ``target``, whole or not at all.
+
+    Raises :class:`ArgumentError` beyond ``limit`` bytes.
+    """
     session.reserve_bytes(0, limit, new=True)
     written, buffer = 0, bytearray()
     try:
@@ -98,24 +102,18 @@ async def _receive_upload(request: Request, session: Session, target: Path, limi
         session.release_bytes(written)
         raise
     finally:
-        if session.closed:  # closed meanwhile: nothing may stay
+        if session.closed:  # the page was closed meanwhile: leave no file
             session.remove_folder()
 
 
-SWEEP_SECONDS = 60
-GRACE_SECONDS = 3
-"""How long open pages may finish what they ask for, when the server is stopped."""
-LOCAL_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
-
-
 def create_app(options: ServerConfig | None = None) -> FastAPI:
-    """The page as an ASGI app, which cleans up after itself when it is shut down.
+    """Return the page as an ASGI app, which removes all its files when it is shut down.
 
     Raises :class:`~mousecmr_data.errors.MissingExtraError` without gradio, and :class:`ArgumentError` for weights
     that the page does not offer.
     """
     options = options or ServerConfig()
-    # Before gradio is imported: nothing is told to anyone, nothing is written outside the rooms.
+    # Set before gradio is imported: no usage statistics, and no files outside the server's folder.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
@@ -138,12 +136,12 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async def sweeping() -> None:
+        async def sweep_regularly() -> None:
             while True:
                 await asyncio.sleep(SWEEP_SECONDS)
                 await asyncio.to_thread(sessions.sweep)
 
-        task = asyncio.create_task(sweeping())
+        task = asyncio.create_task(sweep_regularly())
         try:
             yield
         finally:
@@ -158,10 +156,10 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
         app, blocks, path="/", theme=make_theme(), css=read_static("page.css"), show_error=False, footer_links=[],
         run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False, mcp_server=False, max_file_size=1,
     )  # fmt: skip
-    # gradio checks the paths in what a page sends only in an app that its own launch() has started.
+    # gradio checks the paths in requests only if its own launch() has started the app.
     blocks.has_launched = True
     app.add_middleware(AccessMiddleware)
-    if options.local:  # other names for this address are a trick of foreign pages (DNS rebinding)
+    if options.local:  # other host names for this address are an attack by other pages (DNS rebinding)
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
     return app
 
@@ -169,26 +167,23 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
 def launch(
     options: ServerConfig | None = None, port: int = PORT, *, opened: Callable[[str], object] | None = None
 ) -> None:
-    """Serve the page until it is interrupted; ``opened`` is called with its address once it can be reached.
+    """Serve the page until it is interrupted; ``opened`` is called with its address as soon as it can be reached.
 
-    Raises :class:`ArgumentError` where the port is taken or the host is not this computer's.
+    Raises :class:`ArgumentError` if the port is in use or the host is not an address of this computer.
     """
     import uvicorn
 
     options = options or ServerConfig()
-    bare = options.host.strip("[]")
-    v6 = ":" in bare
+    host = options.host.strip("[]")
+    is_ipv6 = ":" in host
     try:
-        listening = socket.create_server((bare, port), family=socket.AF_INET6 if v6 else socket.AF_INET)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
     except (OSError, OverflowError) as e:
-        raise ArgumentError(
-            f"The page cannot be opened at {options.host}, port {port}: {e}",
-            "a free port",
-            f"--port {port % 65535 + 1}",
-        ) from e
-    with listening:
+        text = f"The page cannot be opened at {options.host}, port {port}: {e}"
+        raise ArgumentError(text, "a free port", f"--port {port % 65535 + 1}") from e
+    with listener:
         app = create_app(options)
         if opened:
-            opened(f"http://{f'[{bare}]' if v6 else bare}:{listening.getsockname()[1]}/")
+            opened(f"http://{f'[{host}]' if is_ipv6 else host}:{listener.getsockname()[1]}/")
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""What the page is told when it is opened."""
+"""Settings of the web page."""
 
 from __future__ import annotations
 
@@ -15,38 +15,31 @@ MB = 1024**2
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """How the page behaves."""
+    """Settings of the server and its page."""
 
     host: str = HOST
     weights: str = PUBLISHED_WEIGHTS
-    """The choice that is set when the page opens; both are offered."""
+    """The weights that are selected when the page opens; the page offers both."""
     upload_mb: int = 2000
-    """The most that one visitor's files may have in all."""
+    """Limit of the total size of one visitor's files."""
     max_queue: int = 10
-    """Jobs that may wait; further ones are asked to come later."""
+    """Limit of waiting jobs; more are refused."""
     kept_hours: float = 12.0
-    """Files of a page that nobody used for so long are deleted, should its end have been missed."""
+    """Files of a page that was not used for this time are deleted, in case its closing was missed."""
     cache: Path | None = None
-    """The cache of the weights; None is the default place."""
+    """Cache folder of the weights; None is the default one."""
     example_mouse: str = "Mouse6"
-    """Of the phantom's test split: weights trained on the phantom have not seen it."""
+    """A mouse of the phantom's test split: weights trained on the phantom were not trained on it."""
 
     @property
     def local(self) -> bool:
-        """Whether only this computer can reach the page."""
-        return is_loopback(self.host)
+        """Return whether only this computer can reach the page, because the host is a loopback address."""
+        try:
+            return self.host == "localhost" or ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
 
     @property
     def upload_bytes(self) -> int:
-        """The limit of a visitor's files."""
+        """Return the size limit of a visitor's files in bytes."""
         return self.upload_mb * MB
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this computer's own address, which no other can reach."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -1,7 +1,7 @@
-"""What may come in: only the paths that the page itself asks for, each browser with a name of its own.
+"""Restrict access: allow only the paths that the page itself requests, and give each browser its own cookie.
 
-Gradio can take uploads, serve files, proxy, edit itself and more. The page uses none of that (see ``routes``), so it
-is shut off here rather than trusted.
+Gradio can also accept uploads, serve files, act as a proxy and edit itself. The page uses none of this (see
+:func:`.app.make_routes`), so it is blocked here.
 """
 
 from __future__ import annotations
@@ -10,35 +10,29 @@ import secrets
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 COOKIE_NAME = "mousecmr_page"
+NOT_FOUND_TEXT = "There is nothing here."
 ALLOWED_PATHS = (
-    "/config",
-    "/theme.css",
-    "/favicon.ico",
-    "/manifest.json",
-    "/robots.txt",
-    "/gradio_api/info",
-    "/gradio_api/startup-events",
-    "/gradio_api/queue/join",
-    "/gradio_api/queue/data",
-    "/gradio_api/cancel",
-    "/gradio_api/reset",
+    *("/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
+    *(f"/gradio_api/{name}" for name in ("info", "startup-events", "queue/join", "queue/data", "cancel", "reset")),
 )
-"""Paths of Gradio's that the page needs..."""
+"""The paths of Gradio that the page needs."""
 ALLOWED_PREFIXES = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/mice/")
-"""... and folders of paths, the last of which are our own."""
+"""Prefixes of allowed paths; the last one is that of :func:`.app.make_routes`."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'"
 )
-"""The browser itself refuses whatever is not from this server. Gradio's page needs inline scripts and ``eval``."""
+"""Makes the browser refuse everything from other servers. Gradio's page needs inline scripts and ``eval``."""
 
 
 class AccessMiddleware:
-    """ASGI middleware around the whole app."""
+    """ASGI middleware that checks paths, sets security headers and gives new browsers a cookie."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -49,39 +43,32 @@ class AccessMiddleware:
             return
         path = scope.get("path", "")
         if scope["type"] != "http" or not (path in ("", "/", *ALLOWED_PATHS) or path.startswith(ALLOWED_PREFIXES)):
-            await _send_not_found(send, scope["type"])
+            refusal = PlainTextResponse(NOT_FOUND_TEXT, 404) if scope["type"] == "http" else WebSocketClose(1008)
+            await refusal(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        fresh = path in ("", "/") and not read_owner(headers.get("cookie", ""))
+        needs_cookie = path in ("", "/") and not read_owner(headers.get("cookie", ""))
         secure = scope.get("scheme") == "https" or headers.get("x-forwarded-proto", "").startswith("https")
 
-        async def marked(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
                 out["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
                 out["X-Content-Type-Options"] = "nosniff"
                 out["Referrer-Policy"] = "no-referrer"
-                if fresh:
-                    # In a Space the page is a frame of another site: only such a cookie comes back from there.
-                    where = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Strict"
-                    out.append("Set-Cookie", f"{COOKIE_NAME}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; {where}")
+                if needs_cookie:
+                    # In a Hugging Face Space the page is a frame of another site: browsers send only such cookies back.
+                    site = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Strict"
+                    out.append("Set-Cookie", f"{COOKIE_NAME}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; {site}")
             await send(message)
 
-        await self.app(scope, receive, marked)
+        await self.app(scope, receive, send_with_headers)
 
 
 def read_owner(cookies: str) -> str:
-    """The browser's name in a ``Cookie`` header; empty where there is none."""
+    """Return the browser's name in a ``Cookie`` header; empty if there is none."""
     try:
-        found = SimpleCookie(cookies).get(COOKIE_NAME)
+        cookie = SimpleCookie(cookies).get(COOKIE_NAME)
     except CookieError:
         return ""
-    return found.value if found else ""
-
-
-async def _send_not_found(send: Send, kind: str) -> None:
-    if kind == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": b"There is nothing here."})
+    return cookie.value if cookie else ""

@@ -1,4 +1,4 @@
-"""Private folders: one for each open page, reachable only through an unguessable name, gone with the page."""
+"""Sessions: each open page has a private folder with an unguessable name, which is deleted with the page."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.formats.discover import FoundScan, collect_inputs
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.pipeline.config import SegmentConfig
-
-# MERGED web.sessions: What was uploaded, before anything is computed: mice, sizes, expected time, and what cannot be read.
+from mousecmr_data.schema.variables import DIMS
 
 
 @dataclass(frozen=True)
 class InspectedScan:
-    """A mouse that was looked at."""
+    """An uploaded mouse: its sizes, or the error if it cannot be read."""
 
     name: str
     kind: str = ""
@@ -38,141 +37,132 @@ class InspectedScan:
     voxel_mm: tuple[float, float, float] | None = None
     """(z, y, x)."""
     frame_ms: float | None = None
-    """None: not known."""
+    """None if unknown."""
     synthetic: bool = False
     error: MouseCMRError | None = None
 
     @property
     def images(self) -> int:
-        """2D slices to segment."""
+        """Return the number of 2D slices to segment."""
         return self.frames * self.slices
 
 
 def inspect_inputs(inputs: Sequence[Path], config: SegmentConfig, scratch: Path) -> list[InspectedScan]:
-    """The mice in ``inputs``, each read by the very readers that the job uses, with its error where it has one."""
+    """Return the mice in ``inputs``, read in the same way as by a job, with their errors."""
     if not inputs:
         return []
-    with collect_inputs(inputs, scratch) as (found, refused):
-        return [*(_inspect_scan(f, config) for f in found), *(InspectedScan(r.name, error=r.error) for r in refused)]
+    with collect_inputs(inputs, scratch) as (scans, refused):
+        return [*(_inspect_scan(s, config) for s in scans), *(InspectedScan(r.name, error=r.error) for r in refused)]
 
 
-def _inspect_scan(one: FoundScan, config: SegmentConfig) -> InspectedScan:
+def _inspect_scan(scan: FoundScan, config: SegmentConfig) -> InspectedScan:
     try:
-        ds = read_scan(one, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
+        ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
     except MouseCMRError as e:
-        return InspectedScan(one.name, one.kind, one.size, error=e)
-    sizes = ds.sizes
-    return InspectedScan(
-        one.name,
-        one.kind,
-        one.size,
-        sizes["frame"],
-        sizes["slice"],
-        (sizes["y"], sizes["x"]),
-        get_spacing(ds),
-        float(ds["time"].attrs["frame_time"]) if ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True) else None,
-        bool(ds.attrs.get("synthetic")),
-    )
+        return InspectedScan(scan.name, scan.kind, scan.size, error=e)
+    frames, slices, y, x = (ds.sizes[dim] for dim in DIMS)
+    frame_ms = float(ds["time"].attrs["frame_time"]) if ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True) else None
+    synthetic = bool(ds.attrs.get("synthetic"))
+    return InspectedScan(scan.name, scan.kind, scan.size, frames, slices, (y, x), get_spacing(ds), frame_ms, synthetic)
 
 
 TOKEN_BYTES = 32
 MAX_DEPTH, MAX_NAME = 20, 200
-"""Of the paths in a folder that is dropped: folders in folders, and bytes of a name."""
+"""Limits of an uploaded path: number of nested folders, and bytes of a name."""
 FILES_PREFIX, ARCHIVES_PREFIX = "upload", "archives"
-"""The beginning of a drop's folder, and of that of the archives in it."""
+"""Prefixes of the folders with the files and the zip archives of one drop."""
 FOLDER_PREFIX, ALIVE_LOCK = "mousecmr-page-", "alive"
-"""Of the folder of a server, and the lock in it that the system lets go when the server dies."""
+"""Prefix of a server's folder, and the lock in it, which the system releases when the server dies."""
 MIN_AGE_SECONDS = 60
 
 
 @dataclass
 class Session:
-    """The files of one open page. ``token`` is the way in; ``owner`` the browser that may use it."""
+    """The files of one open page. ``token`` is part of its links; ``owner`` is the browser that may use them."""
 
     folder: Path
     owner: str
     token: str = field(default_factory=lambda: secrets.token_urlsafe(TOKEN_BYTES))
     views: dict[str, Path] = field(default_factory=dict)
-    """What the page may show: files by the name they are asked for."""
+    """Files that the page may show, by the names in their links."""
     download: Path | None = None
-    seen: list[InspectedScan] = field(default_factory=list)
-    """What the uploads hold, as far as they were looked at."""
-    used: float = field(default_factory=time.monotonic)
-    _left: threading.Event = field(default_factory=threading.Event)
-    _working: threading.Lock = field(default_factory=threading.Lock)
+    inspected: list[InspectedScan] = field(default_factory=list)
+    """The uploads as they were last inspected."""
+    last_used: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while files are written to the folder, which is not removed meanwhile."""
+    closed: bool = False
+    """The page was closed: a running job should end."""
     _written: int = 0
     _files: int = 0
 
     @property
-    def closed(self) -> bool:
-        """Whether the page was closed: a job that still runs should end."""
-        return self._left.is_set()
-
-    @property
     def uploads(self) -> Path:
-        """Where uploads lie, a folder a drop."""
+        """Return the upload folder, which has one subfolder per drop."""
         return self.folder / "in"
 
-    @property
-    def bytes(self) -> int:
-        """What was uploaded."""
-        return self._written
-
-    def get_lock(self) -> threading.Lock:
-        """Held while files are made in the folder, which is not removed before it is let go."""
-        return self._working
-
     def list_inputs(self) -> list[Path]:
-        """What a job is given: archives each alone; of each drop else the one thing in it, or its folder."""
-        found = []
-        for drop in sorted(self.uploads.glob("*"), key=_drop_order):
-            inside = sorted(drop.iterdir())
-            found += inside if len(inside) == 1 or drop.name.startswith(ARCHIVES_PREFIX) else [drop] if inside else []
-        return found
+        """Return the inputs of a job: each zip archive, and for each drop its only entry or else its folder."""
+        inputs = []
+        # Folders are named prefix_number, in the order of the drops.
+        for drop in sorted(self.uploads.glob("*"), key=lambda p: (int(p.name.rpartition("_")[2]), p.name)):
+            entries = sorted(drop.iterdir())
+            if len(entries) == 1 or drop.name.startswith(ARCHIVES_PREFIX):
+                inputs += entries
+            elif entries:
+                inputs.append(drop)
+        return inputs
 
     def get_upload_path(self, drop: int, path: str) -> Path:
-        """Where an uploaded file belongs; raises :class:`FileLayoutError` for a path that leaves the room."""
+        """Return where to write an uploaded file; raises :class:`FileLayoutError` for a path outside the session."""
         parts = path.replace("\\", "/").split("/")
         bad = not 1 <= len(parts) <= MAX_DEPTH or not 0 <= drop < MAX_FILES
         for part in parts:
-            long = len(part.encode("utf-8", "replace")) > MAX_NAME
-            bad |= long or part in ("", ".", "..") or not part.isprintable() or ":" in part
+            too_long = len(part.encode("utf-8", "replace")) > MAX_NAME
+            bad |= too_long or part in ("", ".", "..") or not part.isprintable() or ":" in part
         if bad:
             raise FileLayoutError(f"The file name {path[:80]!r} cannot be used.", "plain names of files and folders")
-        alone = len(parts) == 1 and path.lower().endswith(".zip")  # one that is broken must not stop the rest
-        return self.uploads.joinpath(f"{ARCHIVES_PREFIX if alone else FILES_PREFIX}_{drop + 1}", *parts)
+        is_archive = len(parts) == 1 and path.lower().endswith(".zip")  # a broken one must not stop the rest
+        prefix = ARCHIVES_PREFIX if is_archive else FILES_PREFIX
+        return self.uploads.joinpath(f"{prefix}_{drop + 1}", *parts)
 
     def reserve_bytes(self, size: int, limit: int, new: bool = False) -> None:
         """Count ``size`` more bytes; raises :class:`ArgumentError` beyond ``limit``, or beyond ``MAX_FILES``."""
         self._written += size
         self._files += new
         if self._written > limit:
-            raise ArgumentError(
-                f"These files have more than {format_bytes(limit)} in all.", "less", "send fewer at a time"
-            )
+            text = f"These files have more than {format_bytes(limit)} in all."
+            raise ArgumentError(text, "less", "send fewer at a time")
         if self._files > MAX_FILES:
             raise ArgumentError(f"These are more than {MAX_FILES:,} files.", "fewer", "send one mouse, or a zip of it")
 
     def release_bytes(self, size: int) -> None:
-        """An upload of ``size`` bytes broke off and was removed."""
+        """Subtract an upload of ``size`` bytes that was interrupted and removed."""
         self._written -= size
         self._files -= 1
 
+    def remove_results(self) -> None:
+        """Remove all files but the uploads."""
+        self.views, self.download = {}, None
+        for path in list(self.folder.iterdir()) if self.folder.exists() else []:
+            if path != self.uploads:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def remove_files(self) -> None:
         """Remove all files."""
-        self.views, self.download, self.seen = {}, None, []
-        self._written = self._files = 0
-        for inside in list(self.folder.iterdir()) if self.folder.exists() else []:
-            shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+        self.remove_results()
+        if self.uploads.exists():
+            shutil.rmtree(self.uploads)
+        self.inspected, self._written, self._files = [], 0, 0
 
     def close(self) -> None:
-        """The page is closed: remove the folder, as soon as no job writes into it."""
-        self._left.set()
-        if self._working.acquire(blocking=False):
+        """Mark the page as closed and remove the folder, unless a job holds the lock and removes it at its end."""
+        self.closed = True
+        if self.lock.acquire(blocking=False):
             try:
                 self.remove_folder()
             finally:
-                self._working.release()
+                self.lock.release()
 
     def remove_folder(self) -> None:
         """Remove the folder and everything in it."""
@@ -181,14 +171,12 @@ class Session:
 
 
 class SessionStore:
-    """All open rooms, below one private folder that is removed at the end."""
+    """All open sessions, in one private folder that is removed at the end."""
 
     def __init__(self, kept_seconds: float = 12 * 3600) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
         self.kept_seconds = kept_seconds
-        self._alive = FileLock(
-            self.folder / ALIVE_LOCK, thread_local=False
-        )  # each visitor may come in a thread of its own
+        self._alive = FileLock(self.folder / ALIVE_LOCK, thread_local=False)  # visitors come in different threads
         self._by_id: dict[str, Session] = {}
         self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -197,13 +185,13 @@ class SessionStore:
         return len(self._by_token)
 
     def open(self, session_id: str, owner: str) -> Session:
-        """A new room for a page; a room that the session had is left."""
+        """Return a new session for a page; an older session of this id is closed."""
         self.close_session(session_id)
         with self._lock:
             if not self._alive.is_locked:
                 remove_abandoned()
-                self.folder.mkdir(exist_ok=True)  # gradio, whose own files lie in it too, may have made it
-                self.folder.chmod(0o700)  # only its owner can read it
+                self.folder.mkdir(exist_ok=True)  # gradio, which also keeps files here, may have made it
+                self.folder.chmod(0o700)  # readable by its owner only
                 self._alive.acquire()
         session = Session(Path(tempfile.mkdtemp(dir=self.folder)), owner)
         with self._lock:
@@ -212,15 +200,15 @@ class SessionStore:
         return session
 
     def find(self, session_id: str, owner: str) -> Session | None:
-        """The room of a page, for its own browser."""
+        """Return the session of a page; None if it is closed or belongs to another browser."""
         return self._check_owner(self._by_id.get(session_id), owner)
 
     def find_by_token(self, token: str, owner: str) -> Session | None:
-        """The room that a link names, for its own browser."""
+        """Return the session that a link names; None if it is closed or belongs to another browser."""
         return self._check_owner(self._by_token.get(token), owner)
 
     def close_session(self, session_id: str) -> None:
-        """A page was closed."""
+        """Close the session of a page, if there is one."""
         with self._lock:
             session = self._by_id.pop(session_id, None)
             if session:
@@ -229,14 +217,14 @@ class SessionStore:
             session.close()
 
     def sweep(self) -> None:
-        """Leave the rooms that nobody used for ``kept_seconds``."""
+        """Close the sessions that were not used for ``kept_seconds``."""
         now = time.monotonic()
         for session_id, session in list(self._by_id.items()):
-            if now - session.used > self.kept_seconds and not session.get_lock().locked():
+            if now - session.last_used > self.kept_seconds and not session.lock.locked():
                 self.close_session(session_id)
 
     def close(self) -> None:
-        """Leave all rooms and remove the folder."""
+        """Close all sessions and remove the folder."""
         for session_id in list(self._by_id):
             self.close_session(session_id)
         self._alive.release()
@@ -246,18 +234,12 @@ class SessionStore:
     def _check_owner(session: Session | None, owner: str) -> Session | None:
         if session is None or session.closed or not secrets.compare_digest(session.owner, owner):
             return None
-        session.used = time.monotonic()
+        session.last_used = time.monotonic()
         return session
 
 
-def _drop_order(drop: Path) -> tuple[int, str]:
-    """As they were dropped."""
-    name, _, number = drop.name.rpartition("_")
-    return int(number), name
-
-
 def remove_abandoned() -> None:
-    """Remove what servers left that were killed: their folders are there, but nobody holds the lock."""
+    """Remove the folders of servers that were killed: nobody holds their locks."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         try:
             if time.time() - folder.stat().st_mtime > MIN_AGE_SECONDS:

@@ -1,4 +1,4 @@
-"""The command line as a person uses it, on real and synthetic files."""
+"""The commands as a user runs them, on real and synthetic files."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_show_an_unlabelled_mouse(tmp_path: Path) -> None:
     assert len(list((tmp_path / "pictures").iterdir())) == 1
 
 
-def test_synthetic_mice_say_so(phantom_cache: Path, tmp_path: Path) -> None:
+def test_synthetic_mice_are_marked(phantom_cache: Path, tmp_path: Path) -> None:
     common = ("--source", "phantom", "--cache", phantom_cache)
     assert "SYNTHETIC" in run("measure", "Mouse1", *common).output
     assert "SYNTHETIC" in run("show", "Mouse1", *common, "-o", tmp_path).output
@@ -48,8 +48,8 @@ def test_synthetic_mice_say_so(phantom_cache: Path, tmp_path: Path) -> None:
     assert mouse["ef_percent"] > 0
     plans = json.loads(run("phantom", "--list", "--json", "--cache", phantom_cache).stdout)
     assert len(plans) == 130
-    made = run("phantom", "Mouse1", "--cache", phantom_cache).stdout
-    assert "1 mice" in made
+    output = run("phantom", "Mouse1", "--cache", phantom_cache).stdout
+    assert "1 mice" in output
 
 
 def test_info(tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ def test_info(tmp_path: Path) -> None:
         (("measure", "nothing.h5"), "no file nothing.h5"),
         (("measure", "Mouse131"), "no mouse 'Mouse131'"),
         (("measure", "Mouse4", "--source", "nowhere"), "no source 'nowhere'"),
-        (("show", "Mouse4", "--source", "phantom", "--spacing", "1", "1", "1"), "which is no file"),
+        (("show", "Mouse4", "--source", "phantom", "--spacing", "1", "1", "1"), "which is not a file"),
         (("phantom", "mouse4"), "did you mean 'Mouse4'"),
         (("info", "--source", "nowhere"), "no source 'nowhere'"),
     ],
 )
-def test_wrong_input_is_named(arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_input_is_reported(arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     assert message in run(*arguments, code=1).output
 
@@ -97,7 +97,7 @@ def test_demo(tmp_path: Path, phantom_cache: Path) -> None:
     }
 
 
-def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     mouse = write(tmp_path / "m.h5")
     (tmp_path / "file").write_text("")
     for arguments in (

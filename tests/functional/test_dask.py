@@ -21,7 +21,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def summarise(cohort: Any) -> dict[str, tuple[float, list[float]]]:
-    """Mean intensity, and the volume of the blood pool over the labelled frames."""
+    """Return the mean intensity and the volume of the blood pool over the labelled frames."""
     lazy = {
         ds.attrs["mouse"]: (ds.image.mean(), (ds["mask"] == 2).sum(["slice", "y", "x"])[ds.labelled.values])
         for ds in cohort.values()
@@ -44,7 +44,7 @@ def test_chunks(source: Path, tmp_path: Path, stored: bool) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.enable_socket
-def test_a_cluster_computes_what_one_process_does(source: Path) -> None:
+def test_a_cluster_gives_the_results_of_one_process(source: Path) -> None:
     serial = summarise(md.load(source=source, chunks={}))
     plain = {ds.attrs["mouse"]: float(ds.image.mean()) for ds in md.load(source=source).values()}
     assert {m: mean for m, (mean, _) in serial.items()} == pytest.approx(plain)

@@ -1,4 +1,4 @@
-"""The examples in the documentation run, on synthetic mice."""
+"""Run the examples of the documentation on synthetic mice, and check its links."""
 
 import re
 from pathlib import Path
@@ -24,6 +24,6 @@ def test_examples_run(page: Path, tmp_path: Path, phantom_cache: Path, monkeypat
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.stem)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     broken = [t for t in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / t).exists()]
     assert broken == []

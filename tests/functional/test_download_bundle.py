@@ -1,4 +1,4 @@
-"""Bundles: a round trip without a network, and everything that must not get in."""
+"""Bundles: a round trip without a network, and members that must be rejected."""
 
 import contextlib
 import hashlib
@@ -36,14 +36,14 @@ def tiny(url: str = "") -> Manifest:
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    """A bundle of everything, made from a cache that was downloaded."""
+    """A bundle of all files, made from a downloaded cache."""
     with Host(FILES | {"ModelWeights/net.h5": NETWORK}) as host:
         fetch_paths(tiny(host.template), cache=tmp_path / "here", progress=False)
         fetch_weights(tiny(host.template), cache=tmp_path / "here", progress=False)
     return create_bundle(tiny(), None, tmp_path / "mice.zip", tmp_path / "here", weights=["net"])
 
 
-def test_there_and_back(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_round_trip(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     done = import_bundle(packed, tmp_path / "there", manifest=tiny())
     assert done.new == ("Mouse1", "Mouse2", "Mouse3", "net")
@@ -53,7 +53,7 @@ def test_there_and_back(packed: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(get_file_statuses(tiny(), cache=tmp_path / "there").values()) == {"verified"}
     assert fetch_paths(tiny(), cache=tmp_path / "there") == done.paths
     assert leftovers(tmp_path / "there") == []
-    assert import_bundle(packed, tmp_path / "there", manifest=tiny()).new == (), "what is there is left alone"
+    assert import_bundle(packed, tmp_path / "there", manifest=tiny()).new == (), "existing files are not changed"
 
 
 def test_a_selection_and_the_same_bytes_each_time(packed: Path, tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_a_selection_and_the_same_bytes_each_time(packed: Path, tmp_path: Path) 
     assert packed.stat().st_size > one.stat().st_size
 
 
-def test_what_cannot_be_packed(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match="exists already"):
+def test_files_that_cannot_be_packed(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="exists"):
         create_bundle(tiny(), None, packed, tmp_path / "here")
     path = next((tmp_path / "here").rglob("Mouse3.h5"))
     body = path.read_bytes()
@@ -113,8 +113,8 @@ ATTACKS: dict[str, tuple[list[Member], type[Exception], str]] = {
     "device": ([HEAD, _named(GOOD, b"", stat.S_IFCHR | 0o666)], ManifestError, "not a plain file"),
     "folder": ([HEAD, _named("files/Data/", b"")], ManifestError, "not a plain file"),
     "unnamed file": ([HEAD, _named("files/Data/Mouse9.h5")], ManifestError, "not in the manifest"),
-    "duplicate name": ([HEAD, _named(GOOD), _named(GOOD)], ManifestError, "is there twice"),
-    "same name in capitals": ([HEAD, _named(GOOD), _named(GOOD.upper())], ManifestError, "is there twice"),
+    "duplicate name": ([HEAD, _named(GOOD), _named(GOOD)], ManifestError, "appears twice"),
+    "same name in capitals": ([HEAD, _named(GOOD), _named(GOOD.upper())], ManifestError, "appears twice"),
     "zip bomb": ([HEAD, _compressed()], ManifestError, "compressed"),
     "absurd size": ([HEAD, _named(GOOD, bytes(40_000))], ManifestError, "more than it can have"),
     "huge description": (
@@ -122,8 +122,8 @@ ATTACKS: dict[str, tuple[list[Member], type[Exception], str]] = {
         ManifestError,
         "too large for a description",
     ),
-    "no description": ([_named(GOOD)], ManifestError, "does not say what it holds"),
-    "description is a list": ([_named("bundle.json", b"[]")], ManifestError, "does not say what it holds"),
+    "no description": ([_named(GOOD)], ManifestError, "does not describe its content"),
+    "description is a list": ([_named("bundle.json", b"[]")], ManifestError, "does not describe its content"),
     "another format": ([_named("bundle.json", _about(format=2))], ManifestError, "format 2"),
     "another version": ([_named("bundle.json", _about(version="f06f72a"))], ManifestError, "holds tiny f06f72a"),
     "wrong bytes": ([HEAD, _named(GOOD, bytes(30_001))], ChecksumError, "Mouse1: git blob SHA-1"),
@@ -140,7 +140,7 @@ def write(path: Path, members: list[Member]) -> Path:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attacks_are_refused_and_leave_the_cache_untouched(
+def test_attacks_are_rejected_and_leave_the_cache_unchanged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mousecmr_data.download.bundle.MAX_UNKNOWN_BYTES", 35_000)
@@ -151,7 +151,7 @@ def test_attacks_are_refused_and_leave_the_cache_untouched(
         import_bundle(path, cache, manifest=tiny())
     assert everything(cache) == {}
     assert leftovers(cache) == []
-    assert {p.name for p in tmp_path.iterdir()} <= {"evil.zip", "a"}, "nothing fell beside the cache"
+    assert {p.name for p in tmp_path.iterdir()} <= {"evil.zip", "a"}, "nothing was written outside of the cache"
 
 
 def edit(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
@@ -191,7 +191,7 @@ def test_a_flipped_byte_loses_one_file_and_not_the_others(packed: Path, tmp_path
     assert leftovers(tmp_path / "there") == []
 
 
-def test_what_a_bundle_says_of_itself_is_not_trusted(packed: Path, tmp_path: Path) -> None:
+def test_the_description_in_a_bundle_is_not_trusted(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no manifest"):
         import_bundle(packed, tmp_path / "there")
     evil = write(tmp_path / "evil.zip", [_named("bundle.json", _about(name="../../etc"))])
@@ -204,7 +204,7 @@ def test_what_a_bundle_says_of_itself_is_not_trusted(packed: Path, tmp_path: Pat
 def test_a_bundle_repairs_a_cache(packed: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     path = next((tmp_path / "there").rglob("Mouse2.h5"))
-    path.write_bytes(b"rotten")
+    path.write_bytes(b"damaged")
     assert import_bundle(packed, tmp_path / "there", manifest=tiny()).new == ("Mouse2",)
     assert path.read_bytes() == FILES["Data/Mouse2.h5"]
 
@@ -212,7 +212,7 @@ def test_a_bundle_repairs_a_cache(packed: Path, tmp_path: Path) -> None:
 @given(at=st.floats(0, 1), bit=st.integers(0, 7), tail=st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_any_flipped_bit_is_harmless(at: float, bit: int, tail: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """In the zip's own structures (its tail) most of all: an error of ours, or the right bytes."""
+    """Especially in the zip's own structures (its tail): the result is an error of this library, or the right bytes."""
     root = tmp_path_factory.getbasetemp() / "flipped"
     if not (root / "good.zip").exists():
         for path, body in FILES.items():
@@ -223,8 +223,8 @@ def test_any_flipped_bit_is_harmless(at: float, bit: int, tail: bool, tmp_path_f
             fetch_paths(tiny(), cache=root / "here", progress=False)
         create_bundle(tiny(), None, root / "good.zip", root / "here")
     body = bytearray((root / "good.zip").read_bytes())
-    place = len(body) - 1 - int(at * 600) if tail else int(at * (len(body) - 1))
-    body[place] ^= 1 << bit
+    position = len(body) - 1 - int(at * 600) if tail else int(at * (len(body) - 1))
+    body[position] ^= 1 << bit
     (root / "flipped.zip").write_bytes(body)
     cache = root / "there"
     shutil.rmtree(cache, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The verbs fetch, verify, lock and bundle as a person types them."""
+"""The commands fetch, verify, lock and bundle, as a user types them."""
 
 import csv
 import hashlib
@@ -44,14 +44,14 @@ def run(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_fetch(run: Run, tmp_path: Path) -> None:
     first = run("fetch", "Mouse2")
     assert first.exit_code == 0, first.output
-    assert "1 files on this disk, verified; 1 came now." in first.stdout
+    assert "1 files on this disk, verified; 1 downloaded now." in first.stdout
     answer = json.loads(run("fetch", "--json").stdout)
     assert answer["downloaded"] == ["Mouse1", "Mouse3"]
     assert {f"Data/{Path(p).name}": Path(p).read_bytes() for p in answer["paths"].values()} == FILES
     assert all(p.startswith(str(tmp_path / "cache")) for p in answer["paths"].values())
 
 
-def test_fetch_tells_of_hosts_that_serve_wrong_bytes(run: Run, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_reports_hosts_that_serve_wrong_bytes(run: Run, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(FILES) as bad:
         bad.fail_always("Data/Mouse1.h5", faults.html)
         monkeypatch.setenv("MOUSECMR_MIRROR", bad.url)
@@ -77,7 +77,7 @@ def test_verify_and_repair(run: Run, host: Host, tmp_path: Path) -> None:
     result = run("verify", "--no-content")
     assert result.exit_code == 1
     assert "corrupt" in result.stdout
-    assert "3 files, 2 in order, 1 in trouble." in result.stdout
+    assert "3 files: 2 valid, 1 with problems." in result.stdout
     assert "mousecmr verify --repair" in result.stdout
     before = len(host.requests)
     rows = json.loads(run("verify", "--no-content", "--repair", "--json").stdout)
@@ -88,7 +88,7 @@ def test_verify_and_repair(run: Run, host: Host, tmp_path: Path) -> None:
 
 
 def test_verify_audits_content(run: Run) -> None:
-    """These bytes are the ones that the manifest names, and still no mouse."""
+    """The bytes match the manifest, but are not a mouse."""
     run("fetch")
     result = run("verify", "--json")
     assert result.exit_code == 1
@@ -110,7 +110,7 @@ def test_lock_export(run: Run, tmp_path: Path) -> None:
         "size": str(len(body)),
     }
     assert (rows[0]["sha256"], rows[0]["size"]) == ("", "")
-    (tmp_path / "manifest" / "files.csv").write_text(text)  # ready for the manifest
+    (tmp_path / "manifest" / "files.csv").write_text(text)  # the output can replace files.csv
     assert run("fetch").exit_code == 0
     assert json.loads(run("lock", "export", "--json").stdout)[0]["size"] == len(FILES["Data/Mouse1.h5"])
 
@@ -123,7 +123,7 @@ def test_bundle(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     result = run("bundle", "import", str(tmp_path / "mice.zip"))
-    assert "2 files of tiny on this disk, verified; 2 came now." in result.stdout
+    assert "2 files of tiny on this disk, verified; 2 are new." in result.stdout
     assert run("fetch", "Mouse1", "Mouse3").exit_code == 0
     assert "1 file is not in" in run("fetch").stderr
     refused = run("bundle", "import", str(tmp_path / "mice.zip"), source=False)
@@ -135,14 +135,14 @@ def test_check_upstream_downloads_nothing(run: Run, host: Host, monkeypatch: pyt
     monkeypatch.setenv("MOUSECMR_MIRROR", "http://127.0.0.1:9")  # a mirror is not upstream
     result = run("fetch", "--check-upstream")
     assert result.exit_code == 0, result.output
-    assert "3 of 3 pinned files answer." in result.stdout
+    assert "3 of 3 files are available." in result.stdout
     assert {r.method for r in host.requests} == {"HEAD"}
     assert sum(host.sent.values()) == 0
     host.fail_always("Data/Mouse2.h5", faults.status(404))
     result = run("fetch", "--check-upstream")
     assert result.exit_code == 1
     assert "Mouse2" in result.stdout
-    assert "2 of 3 pinned files answer." in result.stdout
+    assert "2 of 3 files are available." in result.stdout
     answers = json.loads(run("fetch", "--check-upstream", "--json").stdout)
     assert [a["size"] for a in answers] == [len(FILES["Data/Mouse1.h5"]), None, len(FILES["Data/Mouse3.h5"])]
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
@@ -162,7 +162,7 @@ def test_check_upstream_notices_another_size_and_a_busy_host(host: Host) -> None
 NETWORK = bytes(range(256)) * 40
 
 
-def test_weights_and_the_pointer_that_stands_for_them(tmp_path: Path) -> None:
+def test_weights_and_their_git_lfs_pointer(tmp_path: Path) -> None:
     sha256 = hashlib.sha256(NETWORK).hexdigest()
     with Host({"ModelWeights/net.h5": NETWORK}) as host:
         weights = Weights("net", "ModelWeights/net.h5", host.template, sha256, len(NETWORK), "", (1,), ("a",), "", "")

@@ -1,4 +1,4 @@
-"""Full disks and folders that cannot be written."""
+"""Full disks and folders that are not writable."""
 
 import errno
 import json
@@ -25,21 +25,21 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte, where this user may mount one."""
-    place = tmp_path / "small"
-    place.mkdir()
+    """A file system of one megabyte, if this user may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
     mount = shutil.which("mount")
     if mount is None or sys.platform != "linux":
         pytest.skip("no way to mount a tmpfs here (the injected fault is tested above)")
     done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if done.returncode:
         pytest.skip("this user may not mount a tmpfs (the injected fault is tested above)")
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_disk_that_fills_up_midway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,13 +60,13 @@ def test_a_disk_that_fills_up_midway(tmp_path: Path, monkeypatch: pytest.MonkeyP
             fetch_paths(tiny, cache=tmp_path, progress=False, workers=1)
         assert "Mouse3, Mouse4: not tried: the disk is full" in str(e.value)
         assert "MOUSECMR_CACHE=" in str(e.value)
-        assert everything(tmp_path) == before, "the disk is as it was"
+        assert everything(tmp_path) == before, "the disk is unchanged"
         assert leftovers(tmp_path) == []
         monkeypatch.undo()
         assert len(fetch_paths(tiny, cache=tmp_path, progress=False)) == 4
 
 
-@pytest.mark.parametrize("lengths", [True, False], ids=["size told", "size not told"])
+@pytest.mark.parametrize("lengths", [True, False], ids=["size given", "size not given"])
 def test_a_small_disk(lengths: bool, small_disk: Path) -> None:
     with Host(FILES, lengths=lengths) as host:
         tiny = manifest(FILES, host.template)
@@ -82,7 +82,9 @@ def test_a_small_disk(lengths: bool, small_disk: Path) -> None:
             assert shutil.disk_usage(small_disk).free >= free - 8192
 
 
-def test_what_cannot_fit_is_refused_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_do_not_fit_are_refused_before_the_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mousecmr_data._utils.atomic.shutil.disk_usage", lambda _: Usage(10**6, 10**6, 1_000_000))
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template, sizes=True)
@@ -92,7 +94,7 @@ def test_what_cannot_fit_is_refused_before_the_first_byte(tmp_path: Path, monkey
         assert len(fetch_paths(tiny, ["Mouse1", "Mouse2", "Mouse3"], cache=tmp_path, progress=False)) == 3
 
 
-def test_the_plan_says_what_how_much_and_where_to(tmp_path: Path) -> None:
+def test_the_plan_names_files_size_and_folder(tmp_path: Path) -> None:
     plans: list[str] = []
 
     def watch(event: object) -> None:
@@ -103,7 +105,7 @@ def test_the_plan_says_what_how_much_and_where_to(tmp_path: Path) -> None:
         fetch_files(manifest(FILES, host.template, sizes=True), ["Mouse1"], cache=tmp_path, progress=watch)
         fetch_files(manifest(FILES, host.template), cache=tmp_path, progress=watch)
         fetch_files(manifest(FILES, host.template), cache=tmp_path, progress=watch)
-    assert len(plans) == 2, "nothing to do, nothing to say"
+    assert len(plans) == 2, "no plan if nothing is missing"
     where = f"from 127.0.0.1:{host.port} to {tmp_path / 'tiny' / VERSION[:12]}; "
     assert plans[0].startswith(f"tiny 0123456789ab: 1 file, 300.0 kB, {where}")
     assert plans[1].startswith("tiny 0123456789ab: 3 files, about 120.0 MB (an estimate: sizes are not published)")
@@ -137,9 +139,9 @@ print(json.dumps(out))
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[object]:
-    """Runs READER on a shared cache as somebody who may not write to it."""
+    """Run READER on a shared cache as a user who may not write to it."""
     if os.name != "posix":
-        pytest.skip("permissions are told by POSIX modes")
+        pytest.skip("permissions are POSIX modes")
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o77 == 0:
             folder.chmod(0o755)
@@ -173,7 +175,7 @@ def test_a_shared_read_only_cache(tmp_path: Path, reader: object) -> None:
         folder = write_manifest(tmp_path / "manifest", FILES, host.template)
         cache = tmp_path / "cache"
         fetch_paths(manifest(FILES, host.template), ["Mouse1", "Mouse2", "Mouse3"], cache=cache, progress=False)
-        os.utime(next(cache.rglob("Mouse2.h5")), (1, 1))  # as if copied: no stamp fits any more
+        os.utime(next(cache.rglob("Mouse2.h5")), (1, 1))  # as if copied: its record is no longer valid
         before = everything(cache)
         answer = reader(folder, cache, "Mouse1 Mouse2")  # type: ignore[operator]
         assert answer["present"] == ["verified", "unverified"]

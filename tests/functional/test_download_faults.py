@@ -1,4 +1,4 @@
-"""The table of faults in docs/download.md, each row as a test: outcome, and what is left in the cache."""
+"""The table of faults in docs/download.md, one test per row: the outcome, and the cache afterwards."""
 
 import re
 from pathlib import Path
@@ -30,14 +30,14 @@ SURVIVED = {
     "Range ignored": [faults.truncated, faults.range_ignored],
     "Range wrong": [faults.truncated, faults.range_wrong],
     "Range claimed, other bytes sent": [faults.truncated, faults.range_shifted],
-    "ETag changed in mid-download": [faults.replaced(OLD, 100_000)],
-    "gzip though identity was asked for": [faults.gzipped],
+    "ETag changed during the download": [faults.replaced(OLD, 100_000)],
+    "gzip although identity was requested": [faults.gzipped],
 }
 
 FAILED: dict[str, tuple[Fault, type[Exception], str]] = {
-    "always 429, asks for an hour": (faults.status(429, "3600"), DownloadError, r"429.*asks to come back in 3600 s"),
+    "always 429, Retry-After of an hour": (faults.status(429, "3600"), DownloadError, r"429.*asks to wait 3600 s"),
     "always 500": (faults.status(500), DownloadError, r"HTTP 500 .*4 tries"),
-    "always stalled": (faults.stalled(0.0, 2.0), DownloadError, r"fell silent for 0\.4 s"),
+    "always stalled": (faults.stalled(0.0, 2.0), DownloadError, r"sent nothing for 0\.4 s"),
     "truncated without Content-Length": (faults.truncated_without_length, ChecksumError, "git blob SHA-1"),
     "always truncated at the same place": (faults.range_cut, DownloadError, "ended the transfer early"),
     "wrong bytes of the right size": (faults.instead(OLD), ChecksumError, "git blob SHA-1"),
@@ -67,7 +67,7 @@ def test_survived(name: str, sizes: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FAILED)
-def test_failed_with_a_clear_error_and_an_untouched_cache(
+def test_failed_with_a_clear_error_and_an_unchanged_cache(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mousecmr_data.download.downloader.MAX_UNKNOWN_BYTES", 1_000_000)
@@ -86,7 +86,7 @@ def test_failed_with_a_clear_error_and_an_untouched_cache(
         assert {k: v for k, v in everything(tmp_path).items() if k not in partial} == before
         assert {Path(p).name for p in leftovers(tmp_path)} <= {".Mouse1.h5.part"}
 
-        del host.always[VICTIM]  # the host is well again: nothing that was left does harm
+        del host.always[VICTIM]  # the host works again: remaining partial files do no harm
         done = fetch_files(tiny, cache=tmp_path, progress=False, retry_policy=QUICK)
     assert done.paths["Mouse1"].read_bytes() == FILES[VICTIM]
     assert leftovers(tmp_path) == []
@@ -119,22 +119,22 @@ def test_retry_after_is_waited_for_and_shown(tmp_path: Path) -> None:
     assert waits == ["HTTP 429 from 127.0.0.1 (rate limit); trying again in 1.0 s"]
 
 
-def test_an_unreachable_host_is_not_tried_anew_for_each_file(tmp_path: Path) -> None:
+def test_an_unreachable_host_is_not_tried_again_for_each_file(tmp_path: Path) -> None:
     many = bodies(30, 10)
     with Host(many) as host:
-        gone = host.template
+        template = host.template
     waits: list[str] = []
     with pytest.raises(DownloadError, match="no connection to 127") as e:
         fetch_files(
-            manifest(many, gone),
+            manifest(many, template),
             cache=tmp_path,
             workers=1,
             progress=lambda e: waits.append(e.text) if e.kind == "wait" else None,
             retry_policy=QUICK,
         )
-    assert len(waits) == QUICK.max_attempts - 1, "30 files, one trial"
+    assert len(waits) == QUICK.max_attempts - 1, "30 files, but the host is tried for one only"
     assert "None of 30 files" in str(e.value)
-    assert len(str(e.value).splitlines()) < 6, "equal reasons are told once"
+    assert len(str(e.value).splitlines()) < 6, "equal reasons are listed once"
 
 
 def test_one_bad_file_does_not_lose_the_others(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_one_bad_file_does_not_lose_the_others(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*.h5")) == [f"Mouse{n}.h5" for n in (1, 2, 4, 6, 7, 8)]
 
 
-def test_connections_are_used_again(tmp_path: Path) -> None:
+def test_connections_are_reused(tmp_path: Path) -> None:
     many = bodies(20, 1000)
     with Host(many) as host:
         fetch_files(manifest(many, host.template), cache=tmp_path, workers=2, progress=False)
@@ -159,7 +159,7 @@ def test_connections_are_used_again(tmp_path: Path) -> None:
         assert host.connections <= 2
 
 
-def test_a_file_that_changes_while_it_is_hashed_gets_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_hashed_gets_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = compute_checksums
 
     def slow(path: Path, *rest: object) -> Checksums:
@@ -179,7 +179,7 @@ def test_a_file_that_changes_while_it_is_hashed_gets_no_stamp(tmp_path: Path, mo
     assert get_file_statuses(tiny, ["Mouse1"], tmp_path) == {"Mouse1": "unverified"}
 
 
-def test_the_client_says_who_it_is_and_asks_for_plain_bytes(tmp_path: Path) -> None:
+def test_the_client_names_itself_and_requests_unencoded_bytes(tmp_path: Path) -> None:
     from mousecmr_data import __version__
 
     with Host(FILES) as host:

@@ -1,4 +1,4 @@
-"""Mirrors, tokens and offline: who is asked, in which order, and who learns what."""
+"""Mirrors, tokens and offline mode: which hosts are used, in which order, and which tokens they get."""
 
 import base64
 import shutil
@@ -19,18 +19,18 @@ SECRET = "s3cret-t0ken"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A mirror that is a folder."""
-    place = tmp_path / "mirror folder"
+    mirror = tmp_path / "mirror folder"
     for path, body in FILES.items():
-        (place / path).parent.mkdir(parents=True, exist_ok=True)
-        (place / path).write_bytes(body)
-    return place
+        (mirror / path).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / path).write_bytes(body)
+    return mirror
 
 
 def right(paths: dict[str, Path]) -> bool:
     return {f"Data/{p.name}": p.read_bytes() for p in paths.values()} == FILES
 
 
-def test_a_mirror_is_asked_before_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_is_tried_before_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(FILES) as upstream, Host(FILES) as mirror:
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url + "/")
         assert right(fetch_paths(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
@@ -38,7 +38,7 @@ def test_a_mirror_is_asked_before_upstream(tmp_path: Path, monkeypatch: pytest.M
         assert upstream.requests == []
 
 
-def test_upstream_is_asked_when_all_mirrors_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upstream_is_tried_when_all_mirrors_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(FILES) as upstream, Host({}) as one, Host({}) as two:
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{one.url}, {two.url};")
         assert right(fetch_paths(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
@@ -47,7 +47,7 @@ def test_upstream_is_asked_when_all_mirrors_fail(tmp_path: Path, monkeypatch: py
         assert {r.path for r in upstream.requests} == {f"{VERSION}/{p}" for p in FILES}
 
 
-def test_upstream_can_be_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upstream_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(FILES) as upstream, Host({}) as mirror:
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
         monkeypatch.setenv("MOUSECMR_UPSTREAM", "0")
@@ -62,7 +62,7 @@ def test_a_flat_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert right(fetch_paths(manifest(FILES), cache=tmp_path, progress=False))
 
 
-def test_a_host_that_serves_wrong_bytes_is_reported_and_the_next_is_asked(
+def test_a_host_that_serves_wrong_bytes_is_reported_and_the_next_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Host(FILES) as bad, Host(FILES) as good:
@@ -75,7 +75,7 @@ def test_a_host_that_serves_wrong_bytes_is_reported_and_the_next_is_asked(
         assert f"127.0.0.1:{bad.port}/Data/Mouse1.h5" in done.notes[0]
         assert "wrong bytes" in done.notes[0]
         assert done.notes[0] in caplog.text
-        assert bad.sent["Data/Mouse1.h5"] == len(FILES["Data/Mouse1.h5"]), "it is not asked twice"
+        assert bad.sent["Data/Mouse1.h5"] == len(FILES["Data/Mouse1.h5"]), "it is not tried twice"
 
 
 def test_a_folder_as_mirror(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,11 +121,11 @@ def test_the_token_goes_to_its_mirror_only(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_redirect_to_another_host_drops_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without TLS, to another host, with a token set: the bytes are checked, so they are taken; the token stays."""
+    """Without TLS and with a token set: the bytes are accepted, because they are verified; the token is not sent."""
     with Host(FILES) as mirror, Host(FILES) as elsewhere:
         mirror.fail("Data/Mouse1.h5", faults.redirect(f"{elsewhere.url}/Data/Mouse1.h5"))
         mirror.fail("Data/Mouse2.h5", faults.redirect("/again/Data/Mouse2.h5"))  # to itself
-        # From the other host back home: a token once dropped stays dropped.
+        # A redirect back to the mirror: a token once dropped stays dropped.
         elsewhere.fail("Data/Mouse1.h5", faults.redirect(f"{mirror.url}/back/Data/Mouse1.h5"))
         monkeypatch.setenv("MOUSECMR_TOKEN", SECRET)
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url)
@@ -140,21 +140,21 @@ def test_a_redirect_to_another_host_drops_the_token(tmp_path: Path, monkeypatch:
 def test_secrets_are_never_shown_or_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said: list[str] = []
+    events: list[str] = []
     with Host(FILES) as mirror:
         mirror.fail_always("Data/Mouse1.h5", faults.truncated)
         mirror.fail_always("Data/Mouse2.h5", faults.redirect("/x?signature=" + SECRET))
         monkeypatch.setenv("MOUSECMR_TOKEN", SECRET + "\n")
         monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url.replace("//", f"//user:{SECRET}@"))
         with caplog.at_level("DEBUG"), pytest.raises(DownloadError) as e:
-            fetch_paths(manifest(FILES), cache=tmp_path, progress=lambda e: said.append(repr(e)), retry_policy=QUICK)
+            fetch_paths(manifest(FILES), cache=tmp_path, progress=lambda e: events.append(repr(e)), retry_policy=QUICK)
         used = {r.headers.get("authorization") for r in mirror.requests}
     assert used == {f"Bearer {SECRET}"}, "the token was sent"
     chain = [str(x) for x in (e.value, e.value.__cause__, e.value.__context__) if x is not None]
     stored = b"".join(p.read_bytes() for p in tmp_path.rglob("*.json"))
     basic = base64.b64encode(f"user:{SECRET}".encode()).decode()
     printed = [r.getMessage() for r in caplog.records if not r.name.startswith("urllib3")]
-    for text in (*chain, *said, *printed, *capfd.readouterr(), stored.decode()):
+    for text in (*chain, *events, *printed, *capfd.readouterr(), stored.decode()):
         assert SECRET not in text
         assert basic not in text
 
@@ -164,12 +164,12 @@ def test_offline_makes_no_request_and_names_what_is_missing(tmp_path: Path, monk
     with Host(many) as host:
         tiny = manifest(many, host.template)
         have = fetch_paths(tiny, ["Mouse3"], cache=tmp_path, progress=False)
-        asked = len(host.requests)
+        n_requests = len(host.requests)
         monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
         assert fetch_paths(tiny, ["Mouse3"], cache=tmp_path) == have
         with pytest.raises(MissingDataError, match="11 files are not in") as e:
             fetch_paths(tiny, cache=tmp_path)
-        assert len(host.requests) == asked
+        assert len(host.requests) == n_requests
     for text in ("Mouse1, Mouse2, Mouse4", "and 3 more", "MOUSECMR_OFFLINE", "mousecmr bundle import"):
         assert text in str(e.value)
 
@@ -188,8 +188,8 @@ def test_nothing_to_download_from(tmp_path: Path) -> None:
     assert "export MOUSECMR_MIRROR=" in str(e.value)
 
 
-def test_a_mirror_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_that_is_not_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_MIRROR", f"ftp://user:{SECRET}@old.example.org")
-    with pytest.raises(DownloadError, match="no mirror") as e:
+    with pytest.raises(DownloadError, match="not a mirror") as e:
         fetch_paths(manifest(FILES), cache=tmp_path)
     assert SECRET not in str(e.value)

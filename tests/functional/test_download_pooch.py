@@ -1,4 +1,4 @@
-"""Our downloader as a plug-in for other users of pooch."""
+"""ResumingDownloader as a plug-in for other users of pooch."""
 
 import hashlib
 import threading
@@ -66,7 +66,7 @@ def test_a_registry_of_pooch_and_whether_a_file_is_available(tmp_path: Path) -> 
         assert Path(pup.fetch("a.h5", downloader=downloader)).read_bytes() == BODY
 
 
-def test_two_threads_that_want_one_file_do_not_mix_their_bytes(tmp_path: Path) -> None:
+def test_threads_that_download_the_same_file_do_not_mix_their_bytes(tmp_path: Path) -> None:
     with Host(FILES) as host:
         downloader = ResumingDownloader(retry_policy=QUICK)
         threads = [threading.Thread(target=retrieve, args=(host, tmp_path, downloader)) for _ in range(3)]

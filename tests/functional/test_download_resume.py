@@ -1,4 +1,4 @@
-"""A second run goes on where the first stopped, and asks for no byte twice."""
+"""A second run resumes where the first stopped, and requests no byte twice."""
 
 import os
 import signal
@@ -21,16 +21,16 @@ PATH, BODY = next(iter(FILES.items()))
 ONCE = RetryPolicy(max_attempts=1, read_timeout=0.4)
 
 
-def interrupted(host: Host, cache: Path, *, sizes: bool = False) -> None:
-    """A run that ended in the middle of the file."""
+def interrupt(host: Host, cache: Path, *, sizes: bool = False) -> None:
+    """Make a run that ends in the middle of the file."""
     host.fail(PATH, faults.truncated)
     with pytest.raises(DownloadError, match="ended the transfer early"):
         fetch_paths(manifest(FILES, host.template, sizes=sizes), cache=cache, progress=False, retry_policy=ONCE)
 
 
-def test_the_rest_is_asked_for_with_a_range_and_a_validator(tmp_path: Path) -> None:
+def test_the_rest_is_requested_with_a_range_and_a_validator(tmp_path: Path) -> None:
     with Host(FILES) as host:
-        interrupted(host, tmp_path)
+        interrupt(host, tmp_path)
         assert host.sent[PATH] == len(BODY) // 2
         done = fetch_files(manifest(FILES, host.template), cache=tmp_path, progress=False)
         assert host.gets()[1].headers["range"] == f"bytes={len(BODY) // 2}-"
@@ -54,7 +54,7 @@ def test_files_are_readable_by_all_whatever_the_umask(tmp_path: Path) -> None:
 def test_a_weak_etag_is_not_used_as_validator(tmp_path: Path) -> None:
     with Host(FILES) as host:
         host.served[PATH].etag = 'W/"weak"'
-        interrupted(host, tmp_path)
+        interrupt(host, tmp_path)
         fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)
         assert "if-range" not in host.gets()[1].headers
         assert host.sent[PATH] == len(BODY)
@@ -62,7 +62,7 @@ def test_a_weak_etag_is_not_used_as_validator(tmp_path: Path) -> None:
 
 def test_a_host_without_ranges_sends_the_whole_again(tmp_path: Path) -> None:
     with Host(FILES, ranges=False) as host:
-        interrupted(host, tmp_path)
+        interrupt(host, tmp_path)
         paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)
         assert host.sent[PATH] == len(BODY) // 2 + len(BODY)
     assert paths["Mouse1"].read_bytes() == BODY
@@ -77,7 +77,7 @@ def test_a_host_without_lengths(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sizes", [False, True])
 def test_damage_to_the_partial_file_is_found_and_the_file_fetched_whole(sizes: bool, tmp_path: Path) -> None:
     with Host(FILES) as host:
-        interrupted(host, tmp_path, sizes=sizes)
+        interrupt(host, tmp_path, sizes=sizes)
         content = next(tmp_path.rglob("content"))
         content.write_bytes(bytes(len(content.read_bytes())))
         paths = fetch_paths(
@@ -89,50 +89,50 @@ def test_damage_to_the_partial_file_is_found_and_the_file_fetched_whole(sizes: b
 @pytest.mark.parametrize("extra", [0, 1, 500], ids=["complete", "a byte too long", "far too long"])
 def test_a_partial_file_of_full_length(extra: int, tmp_path: Path) -> None:
     with Host(FILES) as host:
-        interrupted(host, tmp_path)
+        interrupt(host, tmp_path)
         next(tmp_path.rglob("content")).write_bytes(BODY + bytes(extra))
-        asked = len(host.requests)
+        n_requests = len(host.requests)
         paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, retry_policy=QUICK)
-        assert len(host.requests) == asked + (1 if extra else 0), "a complete file needs no request"
+        assert len(host.requests) == n_requests + (1 if extra else 0), "a complete file needs no request"
     assert paths["Mouse1"].read_bytes() == BODY
 
 
-def test_a_partial_file_of_full_length_whose_size_nobody_noted(tmp_path: Path) -> None:
+def test_a_partial_file_of_full_length_of_unknown_size(tmp_path: Path) -> None:
     with Host(FILES) as host:
-        interrupted(host, tmp_path)
+        interrupt(host, tmp_path)
         next(tmp_path.rglob("content")).write_bytes(BODY)
         next(tmp_path.rglob("origin.json")).write_text("{ broken")
         paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, retry_policy=QUICK)
     assert paths["Mouse1"].read_bytes() == BODY
 
 
-def test_what_a_killed_process_leaves_is_taken_over(tmp_path: Path) -> None:
-    """Killed between pooch's two renames: the verified bytes lie under pooch's temporary name."""
+def test_files_of_a_killed_process_are_used(tmp_path: Path) -> None:
+    """Killed between pooch's two renames: the verified bytes have pooch's temporary name."""
     with Host(FILES) as host:
-        interrupted(host, tmp_path)
+        interrupt(host, tmp_path)
         content = next(tmp_path.rglob("content"))
         content.unlink()
         (content.parent / "tmpa1b2c3d4").write_bytes(BODY)
         (content.parent / "tmpempty").touch()
-        asked = len(host.requests)
+        n_requests = len(host.requests)
         paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False)
-        assert len(host.requests) == asked
+        assert len(host.requests) == n_requests
     assert paths["Mouse1"].read_bytes() == BODY
     assert leftovers(tmp_path) == []
 
 
-def test_another_mirror_goes_on_with_what_the_first_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_mirror_resumes_the_download_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(FILES) as first, Host(FILES) as second:
         monkeypatch.setenv("MOUSECMR_MIRROR", f"{first.url} {second.url}")
         first.fail(PATH, faults.truncated)
         first.fail_always(PATH, faults.status(500))
         fetch_paths(manifest(FILES), cache=tmp_path, progress=False, retry_policy=QUICK)
         assert second.sent[PATH] == len(BODY) - len(BODY) // 2
-        assert "if-range" not in second.gets()[0].headers, "an ETag says nothing on another host"
+        assert "if-range" not in second.gets()[0].headers, "an ETag has no meaning on another host"
 
 
-def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    """A stalled host must not keep the terminal hostage."""
+def test_ctrl_c_ends_at_once_and_the_next_run_resumes(tmp_path: Path) -> None:
+    """A stalled host must not block the terminal."""
     with Host(FILES) as host:
         tree = write_manifest(tmp_path / "manifest", FILES, host.template)
         host.fail(PATH, faults.stalled(0.5, 15.0))
@@ -141,16 +141,16 @@ def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and not (content.exists() and content.stat().st_size == len(BODY) // 2):
             time.sleep(0.02)
-        begun = time.monotonic()
+        start_time = time.monotonic()
         os.kill(process.pid, signal.SIGINT)
-        _, complaint = process.communicate(timeout=15)
-        assert time.monotonic() - begun < 5
-        assert complaint.rstrip().endswith("KeyboardInterrupt")
+        _, stderr = process.communicate(timeout=15)
+        assert time.monotonic() - start_time < 5
+        assert stderr.rstrip().endswith("KeyboardInterrupt")
         fetch_paths(manifest(FILES, host.template), cache=tmp_path / "cache", progress=False)
         assert host.sent[PATH] == len(BODY)
 
 
-def test_ctrl_c_in_a_program_that_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_program_that_continues(tmp_path: Path) -> None:
     """The transfers end soon after, and leave no lock behind."""
     many = bodies(8, 200_000)
     with Host(many, rate=100_000, chunk=1000) as host:

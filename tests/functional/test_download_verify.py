@@ -1,4 +1,4 @@
-"""Verify always hashes; repair fetches again what is bad, and only that."""
+"""Verify always hashes; repair fetches bad files again, and no others."""
 
 import os
 from dataclasses import replace
@@ -28,7 +28,7 @@ def host() -> Host:  # type: ignore[misc]
 
 @pytest.fixture
 def tiny(host: Host, tmp_path: Path) -> Manifest:
-    """Fetched into tmp_path, then damaged: Mouse1 in secret, Mouse2 gone, Mouse3 and 4 mixed up, Mouse5 old."""
+    """Fetched into tmp_path, then damaged: Mouse1 silently, Mouse2 removed, Mouse3 a copy of Mouse4, Mouse5 old."""
     tiny = manifest(FILES, host.template)
     paths = fetch_paths(tiny, cache=tmp_path, progress=False)
     with Host(OTHER) as old_host:
@@ -37,7 +37,7 @@ def tiny(host: Host, tmp_path: Path) -> Manifest:
     body, stat = bytearray(paths["Mouse1"].read_bytes()), paths["Mouse1"].stat()
     body[77] ^= 1
     paths["Mouse1"].write_bytes(body)
-    os.utime(paths["Mouse1"], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a rotten disk changes no time
+    os.utime(paths["Mouse1"], ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a failing disk does not change the time
     paths["Mouse2"].unlink()
     paths["Mouse3"].write_bytes(FILES["Data/Mouse4.h5"])
     paths["Mouse5"].write_bytes(old_paths["Mouse5"].read_bytes())
@@ -48,7 +48,7 @@ def tiny(host: Host, tmp_path: Path) -> Manifest:
 
 
 def test_verdicts(tiny: Manifest, host: Host, tmp_path: Path) -> None:
-    assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "verified", "stamps cannot know"
+    assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "verified", "the record cannot show this damage"
     results = verify_files(tiny, cache=tmp_path, progress=False)
     assert [(r.mouse, r.verdict) for r in results] == [
         ("Mouse1", Verdict.CORRUPT),
@@ -65,11 +65,11 @@ def test_verdicts(tiny: Manifest, host: Host, tmp_path: Path) -> None:
     assert results[4].detail == "holds the bytes of version fedcba987654, Data/Mouse5.h5"
     assert {r.path.name for r in results[6:]} == {"notes.txt", "link"}
     assert [r.has_problem for r in results] == [True, True, True, False, True, False, False, False]
-    assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "unverified", "now they do"
+    assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "unverified", "verify found it"
     assert host.requests == []
 
 
-def test_repair_fetches_what_is_bad_and_only_that(tiny: Manifest, host: Host, tmp_path: Path) -> None:
+def test_repair_fetches_bad_files_and_no_others(tiny: Manifest, host: Host, tmp_path: Path) -> None:
     results = verify_files(tiny, cache=tmp_path, repair=True, progress=False)
     assert sorted(r.path.rsplit("/", 1)[1] for r in host.gets()) == [f"Mouse{n}.h5" for n in (1, 2, 3, 5)]
     assert {r.verdict for r in results if r.mouse} == {Verdict.OK}
@@ -80,7 +80,7 @@ def test_repair_fetches_what_is_bad_and_only_that(tiny: Manifest, host: Host, tm
     assert (results[0].path.parent / "notes.txt").read_text() == "mine"
 
 
-def test_a_repair_that_fails_loses_nothing_and_shows_nothing_corrupt(
+def test_a_failed_repair_loses_nothing_and_leaves_no_corrupt_file_visible(
     tiny: Manifest, host: Host, tmp_path: Path
 ) -> None:
     for path in FILES:
@@ -89,15 +89,15 @@ def test_a_repair_that_fails_loses_nothing_and_shows_nothing_corrupt(
         verify_files(tiny, ["Mouse1"], cache=tmp_path, repair=True, progress=False, retry_policy=QUICK)
     data = next(tmp_path.rglob("Mouse6.h5")).parent.parent.parent / "0123456789ab" / "Data"
     assert not (data / "Mouse1.h5").exists()
-    aside = data / ".Mouse1.h5.corrupt"
-    assert len(aside.read_bytes()) == len(FILES["Data/Mouse1.h5"])
+    damaged = data / ".Mouse1.h5.corrupt"
+    assert len(damaged.read_bytes()) == len(FILES["Data/Mouse1.h5"])
     host.always.clear()
     fetch_paths(tiny, ["Mouse1"], cache=tmp_path, progress=False)
     assert (data / "Mouse1.h5").read_bytes() == FILES["Data/Mouse1.h5"]
-    assert not aside.exists()
+    assert not damaged.exists()
 
 
-def test_fetch_replaces_a_damaged_file_and_says_so(tiny: Manifest, tmp_path: Path) -> None:
+def test_fetch_replaces_a_damaged_file_and_notes_it(tiny: Manifest, tmp_path: Path) -> None:
     done = fetch_files(tiny, ["Mouse3"], cache=tmp_path, progress=False)
     assert done.paths["Mouse3"].read_bytes() == FILES["Data/Mouse3.h5"]
     assert len(done.notes) == 1
@@ -116,4 +116,4 @@ def test_a_file_that_cannot_be_read(tiny: Manifest, tmp_path: Path) -> None:
 def test_an_empty_cache(tmp_path: Path) -> None:
     results = verify_files(manifest(FILES), cache=tmp_path / "none", progress=False)
     assert {r.verdict for r in results} == {Verdict.MISSING}
-    assert not (tmp_path / "none").exists(), "looking leaves no trace"
+    assert not (tmp_path / "none").exists(), "verify creates no folder"

@@ -25,7 +25,7 @@ def run(*words: object, code: int = 0) -> str:
 
 
 def predicted(folder: Path, names: list[str], by: int) -> Path:
-    """The truth of ``layout_files``, moved: whole cines."""
+    """Write the masks of ``layout_files``, shifted by ``by`` pixels: whole cines."""
     folder.mkdir()
     for k, name in enumerate(names):
         _, masks = layout_files.arrays((24, 20, 3, 5), seed=k)
@@ -37,7 +37,7 @@ def predicted(folder: Path, names: list[str], by: int) -> Path:
 
 @pytest.fixture
 def mice(tmp_path: Path) -> Path:
-    """A manifest of six small mice."""
+    """Create a manifest of six small mice."""
     for k in range(6):
         images, masks = layout_files.arrays((24, 20, 3, 5), seed=k)
         layout_files.write(tmp_path / "files" / f"A{k}.h5", (0, 2), images, masks, SIZES)
@@ -58,11 +58,11 @@ def mice(tmp_path: Path) -> Path:
     return tmp_path / "m"
 
 
-def test_a_manifest_of_ones_own_loads_and_verifies(mice: Path) -> None:
+def test_a_custom_manifest_loads_and_verifies(mice: Path) -> None:
     cohort = md.load("test", source=mice, split_scheme="own")
     assert cohort.mice == ("A2", "A3", "A4", "A5")
     assert cohort["A2"].attrs["voxel_size_source"] == "the file's own attribute"
-    assert "A0" in run("verify", "--source", mice, code=1), "what was not loaded yet is not in the cache"
+    assert "A0" in run("verify", "--source", mice, code=1), "files that were not loaded yet are not in the cache"
     with pytest.raises(CacheError, match="exists"):
         from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 
@@ -78,7 +78,7 @@ def test_a_manifest_assumes_no_voxel_size(tmp_path: Path) -> None:
     about = DatasetInfo("b", voxel_size_mm=(0.8, 0.2, 0.2), frame_time_ms=7.0)
     with pytest.raises(ManifestError, match="is not in files"):
         create_manifest(tmp_path / "f", tmp_path / "m", about, splits={"test": ["Nobody"]})
-    assert [p.name for p in tmp_path.iterdir()] == ["f"], "nothing half-written stays behind"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"], "no incomplete folder is left"
     create_manifest(tmp_path / "f", tmp_path / "m", about)
     ds = md.load(source=tmp_path / "m")["B"]
     assert float(ds["time"][1]) == 7.0
@@ -102,19 +102,19 @@ def test_evaluate_report_compare_and_merge(mice: Path, tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "m.json").read_text())["mice"]) == 4
 
 
-def test_problems_are_named_and_gone_around_only_when_asked(mice: Path, tmp_path: Path) -> None:
+def test_problems_are_named_and_skipped_only_with_go_on(mice: Path, tmp_path: Path) -> None:
     folder = predicted(tmp_path / "p", ["A2", "A3"], 1)
     where = ("--source", mice, "--split-scheme", "own")
     refused = run("evaluate", folder, *where, code=1)
     assert "A4 (missing)" in refused and "--go-on" in refused
-    found = json.loads(run("evaluate", folder, *where, "--go-on", "--json"))
-    assert [p["mouse"] for p in found["problems"]] == ["A4", "A5"]
-    assert found["agreement"][0]["n"] == 2
+    output = json.loads(run("evaluate", folder, *where, "--go-on", "--json"))
+    assert [p["mouse"] for p in output["problems"]] == ["A4", "A5"]
+    assert output["agreement"][0]["n"] == 2
 
 
 def test_the_real_stack_on_the_command_line(real_mouse: Path) -> None:
     prediction = real_mouse.with_name("MouseMedian_reference_prediction.h5")
-    found = json.loads(run("evaluate", prediction, "--truth", real_mouse, "--json"))
-    dice = {r["structure"]: r["mean"] for r in found["overlap"] if r["score"] == "dice"}
+    output = json.loads(run("evaluate", prediction, "--truth", real_mouse, "--json"))
+    dice = {r["structure"]: r["mean"] for r in output["overlap"] if r["score"] == "dice"}
     expected = {"LV myocardium": 0.911, "LV blood pool": 0.947, "both": 0.929}
     assert dice == {k: pytest.approx(v, abs=1e-3) for k, v in expected.items()}

@@ -1,4 +1,4 @@
-"""``mousecmr export``: a file that others can use, equal to the network it was made of."""
+"""``mousecmr export`` writes a file that other programs can use and that computes what the network computes."""
 
 import json
 from pathlib import Path
@@ -36,9 +36,9 @@ def test_the_file_computes_what_the_network_computes(tmp_path: Path) -> None:
     reference = load_model("phantom-small", device="cpu", engine="eager").engine
     for batch in (1, 2, 5):
         image = torch.rand(batch, 1, 64, 96)
-        (found,) = session.run(["logits"], {"image": image.numpy()})
-        assert (torch.from_numpy(found) - reference(image)).abs().max() <= 1e-3
-    assert "trained on synthetic mice only" in run(*words)  # from the cache; says so to people too
+        (logits,) = session.run(["logits"], {"image": image.numpy()})
+        assert (torch.from_numpy(logits) - reference(image)).abs().max() <= 1e-3
+    assert "trained on synthetic mice only" in run(*words)  # from the cache; the text output has the notice too
 
 
 def test_sizes_the_network_cannot_take_write_nothing(tmp_path: Path) -> None:

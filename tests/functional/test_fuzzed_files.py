@@ -1,4 +1,4 @@
-"""Any bytes, any arrays: our errors or right answers, never another library's traceback."""
+"""Random bytes and arrays give correct results or this library's errors, never another library's traceback."""
 
 import os
 from pathlib import Path
@@ -22,8 +22,8 @@ fuzz = settings(
 )
 
 
-def use(path: Path) -> md.Measures | None:
-    """Do all that can be done with a file; returns its measures, or None after an error of ours."""
+def use_file(path: Path) -> md.Measures | None:
+    """Validate, open, load and measure a file; return its measures, or None after an error of this library."""
     problems = validate_file(path)
     assert all(isinstance(p, str) and p for p in problems)
     try:
@@ -41,7 +41,7 @@ def use(path: Path) -> md.Measures | None:
 def test_random_bytes(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.h5"
     path.write_bytes(content)
-    assert use(path) is None
+    assert use_file(path) is None
 
 
 @pytest.mark.stress
@@ -49,17 +49,16 @@ def test_random_bytes(tmp_path: Path, content: bytes) -> None:
 @given(st.data())
 def test_damaged_files(tmp_path: Path, data: st.DataObject) -> None:
     path = write(tmp_path / "m.h5", compression=data.draw(st.sampled_from([None, "gzip"])))
-    good = use(path)
-    assert good is not None
+    assert use_file(path) is not None
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
         content = content[: data.draw(st.integers(0, len(content) - 1))]
     for _ in range(data.draw(st.integers(0, 4)) if content else 0):
         # Mostly in the first kilobytes, where HDF5 keeps its structure.
-        at = data.draw(st.integers(0, min(len(content), data.draw(st.sampled_from([3000, 10**9]))) - 1))
-        content[at] = data.draw(st.integers(0, 255))
+        position = data.draw(st.integers(0, min(len(content), data.draw(st.sampled_from([3000, 10**9]))) - 1))
+        content[position] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    use(path)
+    use_file(path)
 
 
 SHAPES = st.one_of(
@@ -94,10 +93,10 @@ def test_strange_arrays(tmp_path: Path, data: st.DataObject) -> None:
                 if name == "Frames_with_ROI" and data.draw(st.booleans()):
                     array = np.array(data.draw(st.lists(st.integers(-1, 4), max_size=4)))
                 f[name] = array
-    measures = use(path)
+    measures = use_file(path)
     if measures is None:
         return
-    # A right answer, computed by other means.
+    # The correct result, computed in another way.
     with h5py.File(path) as f:
         images, masks, frames = f["Images"][()], f["Masks"][()], sorted(f["Frames_with_ROI"][()].astype(int))
     assert images.ndim == 4
@@ -109,5 +108,5 @@ def test_strange_arrays(tmp_path: Path, data: st.DataObject) -> None:
 
 def test_an_empty_file_and_an_empty_list(tmp_path: Path) -> None:
     (tmp_path / "m.h5").write_bytes(b"")
-    assert use(tmp_path / "m.h5") is None
-    assert use(write(tmp_path / "m.h5", ())) is None
+    assert use_file(tmp_path / "m.h5") is None
+    assert use_file(write(tmp_path / "m.h5", ())) is None

@@ -1,4 +1,4 @@
-"""`load(split="train")` against a host with the real one's layout, holding phantom files."""
+"""`load(split="train")` from a host that has the real dataset's layout, with phantom files."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,7 @@ def manifest(tmp_path: Path, bodies: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def default_manifest(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package as it would be if the dataset were these three files."""
+    """Make these three files the default dataset of the package."""
     monkeypatch.setattr(manifests, "MANIFESTS_FOLDER", manifest.parent)
     return manifest
 
@@ -59,16 +59,16 @@ def test_load_downloads_verifies_and_loads(
         assert cohort.mice == ("Mouse1", "Mouse2")
         assert set(cohort.to_dataframe()["checksum"]) == {"verified"}
         ds = cohort["Mouse1"]
-        assert ds.attrs["synthetic"] is True, "the files say so themselves"
+        assert ds.attrs["synthetic"] is True, "the files have this attribute"
         assert ds.image.shape[2:] == (256, 256)
         assert md.measure(ds).ef_percent > 0
         before = len(host.requests)
         again = md.load(split="train")
         np.testing.assert_array_equal(again["Mouse1"].image[0], ds.image[0])
-        assert len(host.requests) == before, "a verified file is not asked for again"
-    with_mode = [p.stat().st_mode & 0o777 for p in (tmp_path / "cache").rglob("*.h5")]
-    assert with_mode == [0o644] * 2
-    assert len(md.load(split="train")) == 2, "nothing is needed from the host any more"
+        assert len(host.requests) == before, "a verified file is not requested again"
+    modes = [p.stat().st_mode & 0o777 for p in (tmp_path / "cache").rglob("*.h5")]
+    assert modes == [0o644] * 2
+    assert len(md.load(split="train")) == 2, "the host is no longer needed"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_load_downloads_verifies_and_loads(
     ],
     ids=["flipped byte", "truncated body", "404", "HTML page"],
 )
-def test_bad_answers_leave_the_cache_untouched(
+def test_bad_answers_leave_the_cache_unchanged(
     fault: Fault, message: str, manifest: Path, bodies: dict[str, bytes], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

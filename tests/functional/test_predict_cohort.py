@@ -1,4 +1,5 @@
-"""`mousecmr predict` over many mice: it goes on, it goes around, it refuses; and spread out it gives the same."""
+"""`mousecmr predict` on many mice: it resumes, continues after errors, refuses other settings; masks are the same
+on any number of processes."""
 
 import json
 from pathlib import Path
@@ -17,12 +18,12 @@ from mousecmr_data.errors import CacheError
 from mousecmr_data.pipeline.batch import HDF5Files, predict_cohort
 from mousecmr_data.pipeline.config import PredictConfig
 
-HOW = PredictConfig(weights="phantom-small", engine="eager", device="cpu")
+CONFIG = PredictConfig(weights="phantom-small", engine="eager", device="cpu")
 
 
-def run(*words: str, code: int = 0) -> str:
-    given = ("predict", *words, "--weights", "phantom-small", "--engine", "eager", "--device", "cpu")
-    result = CliRunner().invoke(main, given)
+def run(*arguments: str, code: int = 0) -> str:
+    arguments = ("predict", *arguments, "--weights", "phantom-small", "--engine", "eager", "--device", "cpu")
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == code, result.output
     return result.output
 
@@ -36,11 +37,11 @@ def mice(tmp_path: Path) -> list[str]:
 
 
 def masks(folder: Path) -> dict[str, np.ndarray]:
-    found = {}
+    by_name = {}
     for path in sorted(folder.glob("*.h5")):
         with h5py.File(path) as f:
-            found[path.name] = f["Masks"][:]
-    return found
+            by_name[path.name] = f["Masks"][:]
+    return by_name
 
 
 def test_a_failing_mouse_does_not_stop_the_rest_and_a_rerun_does_only_what_is_missing(
@@ -56,26 +57,26 @@ def test_a_failing_mouse_does_not_stop_the_rest_and_a_rerun_does_only_what_is_mi
     Path(mice[1]).write_bytes(good)
     before = {p: p.stat().st_mtime_ns for p in out.glob("*.h5")}
     (out / ".part-0123abcd-A.h5").write_bytes(b"of a run that was killed")
-    found = json.loads(run(*mice, "-o", str(out), "--json"))
-    assert [m["status"] for m in found["mice"]] == ["as before", "done", "as before"]
-    assert len(found["dice"]) == 3
+    report = json.loads(run(*mice, "-o", str(out), "--json"))
+    assert [m["status"] for m in report["mice"]] == ["as before", "done", "as before"]
+    assert len(report["dice"]) == 3
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert list(out.glob(".part-*")) == []
 
 
-def test_each_file_says_how_it_was_made_and_others_are_not_mixed_in(mice: list[str], tmp_path: Path) -> None:
+def test_each_file_states_its_settings_and_other_settings_are_refused(mice: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(mice[0], "-o", str(out))
     with h5py.File(out / "A.h5") as f:
         settings = json.loads(f.attrs["prediction_settings"])
-        came_from = json.loads(f.attrs["prediction_input"])
+        source = json.loads(f.attrs["prediction_input"])
     assert settings["weights"] == "phantom-small"
     assert settings["engine"] == "eager"
-    assert len(settings["weights_sha256"]) == len(came_from["sha256"]) == 64
+    assert len(settings["weights_sha256"]) == len(source["sha256"]) == 64
     text = run(*mice, "-o", str(out), "--postprocessing", "none", code=1)
     assert "'postprocessing': 'paper'" in text
     assert "--overwrite" in text
-    assert sorted(masks(out)) == ["A.h5"], "nothing was begun"
+    assert sorted(masks(out)) == ["A.h5"], "no file was written"
     with h5py.File(mice[0], "r+") as f:
         f["Images"][0, 0, 0, 0] = 7
     assert "another file" in run(mice[0], "-o", str(out), code=1)
@@ -85,33 +86,33 @@ def test_each_file_says_how_it_was_made_and_others_are_not_mixed_in(mice: list[s
 
 def test_one_run_at_a_time_writes_to_a_folder(mice: list[str], tmp_path: Path) -> None:
     with hold_lock(tmp_path, "predict"), pytest.raises(CacheError, match="Another run"):
-        predict_cohort(HDF5Files(tuple(mice)), tmp_path, HOW)
+        predict_cohort(HDF5Files(tuple(mice)), tmp_path, CONFIG)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.enable_socket
-def test_spread_over_processes_and_a_cluster_the_masks_are_the_same(mice: list[str], tmp_path: Path) -> None:
+def test_processes_and_a_cluster_give_the_same_masks(mice: list[str], tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     some = HDF5Files((*mice[:2], str(tmp_path / "gone.h5")))
-    ready: list[tuple[str, str]] = []
-    one = predict_cohort(some, tmp_path / "one", HOW, progress=lambda e: ready.append((e.kind, e.name)))
-    assert [name for kind, name in ready if kind in ("done", "failed")] == ["A", "B", some.mice[2]]
-    assert {kind for kind, _ in ready} == {"slices", "done", "failed"}
+    events: list[tuple[str, str]] = []
+    one = predict_cohort(some, tmp_path / "one", CONFIG, progress=lambda e: events.append((e.kind, e.name)))
+    assert [name for kind, name in events if kind in ("done", "failed")] == ["A", "B", some.mice[2]]
+    assert {kind for kind, _ in events} == {"slices", "done", "failed"}
     assert [m.status for m in one] == ["done", "done", "failed"]
     assert "gone.h5" in str(one[2].error)
-    many = predict_cohort(some, tmp_path / "many", HOW, workers=2)
+    many = predict_cohort(some, tmp_path / "many", CONFIG, workers=2)
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, processes=True
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        spread = predict_cohort(some, tmp_path / "spread", HOW, client=client)
+        distributed_results = predict_cohort(some, tmp_path / "spread", CONFIG, client=client)
     expected = masks(tmp_path / "one")
     assert len(expected) == 2
-    for made, folder in ((many, "many"), (spread, "spread")):
-        assert [m.status for m in made] == [m.status for m in one]
-        found = masks(tmp_path / folder)
-        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    for results, folder in ((many, "many"), (distributed_results, "spread")):
+        assert [m.status for m in results] == [m.status for m in one]
+        written = masks(tmp_path / folder)
+        assert all(np.array_equal(written[name], expected[name]) for name in expected)

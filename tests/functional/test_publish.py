@@ -1,4 +1,4 @@
-"""Published through the command, over a hub on this machine, and read by people who have none of our code."""
+"""Publish by command to a hub on this machine; read the result without this package."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from click.testing import CliRunner
 from mousecmr_data.cli.main import main
 results = []
 for arguments in json.loads(sys.argv[1]):
-    done = CliRunner().invoke(main, ["publish", *arguments])
-    results.append([done.exit_code, done.stdout, done.stderr])
+    result = CliRunner().invoke(main, ["publish", *arguments])
+    results.append([result.exit_code, result.stdout, result.stderr])
 print(json.dumps(results))
 """
 
 READ = """
 import hashlib, json, sys
-sys.modules["mousecmr_data"] = None  # whoever reads does not have it
+sys.modules["mousecmr_data"] = None  # the reader does not have this package
 import datasets, numpy as np
 
 NAME = "lab/ragged"
@@ -45,7 +45,7 @@ def digest(array):
     array = np.asarray(array)
     return hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).hexdigest()
 
-def told(row):
+def digest_row(row):
     out = {k: v for k, v in row.items() if k not in ("image", "mask")}
     for name in ("image", "mask"):
         value = row[name]
@@ -59,7 +59,7 @@ found = {"configs": datasets.get_dataset_config_names(NAME), "default": datasets
 for config in found["configs"]:
     for streaming in (False, True):
         data = datasets.load_dataset(NAME, config, streaming=streaming)
-        found[f"{config} {streaming}"] = {split: [told(row) for row in rows] for split, rows in data.items()}
+        found[f"{config} {streaming}"] = {split: [digest_row(row) for row in rows] for split, rows in data.items()}
 found["splits"] = datasets.get_dataset_split_names(NAME, "labelled")
 first, last = json.loads(sys.argv[1])
 found["pinned"] = {
@@ -82,7 +82,7 @@ class Published:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    """Published in four goes: refused, whole, again without a change, and a part of the mice."""
+    """Publish four times: refused, complete, again without a change, and a part of the mice."""
     root = tmp_path_factory.mktemp("hub")
     home = root / "home"
     home.mkdir()
@@ -106,7 +106,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
 
 
 def expected(cohort: Cohort, config: str, split: str) -> list[dict[str, Any]]:
-    """The rows as the source files have them."""
+    """Return the rows as they are in the source files."""
 
     def digest(array: np.ndarray) -> str:
         array = np.ascontiguousarray(array)
@@ -157,22 +157,22 @@ def expected(cohort: Cohort, config: str, split: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_refused_upload_changes_nothing_and_goes_on(published: Published) -> None:
+def test_a_refused_upload_changes_nothing_and_continues(published: Published) -> None:
     refused, whole, again, part = published.results
     assert refused[0] == 1
-    assert "The hub did not take lab/ragged" in refused[2]
+    assert "The hub did not accept lab/ragged" in refused[2]
     assert [whole[0], again[0], part[0]] == [0, 0, 0]
     first, second, third = (json.loads(r[1]) for r in (whole, again, part))
     assert first["commit"] == second["commit"], "nothing changed: no commit"
     assert third["commit"] != first["commit"]
     repository = published.hub.repositories[NAME]
-    assert [sha for sha, _ in repository.commits][1:] == [first["commit"], third["commit"]], "a commit each"
-    assert len(published.hub.asked("PUT /lfs")) == 9 + 3, "what the hub has is not sent again (Late is as it was)"
-    there = {p for p in repository.commits[-1][1] if p.endswith(".parquet")}
-    assert {p.split("/")[1].split("-")[0] for p in there} == {"train", "validation"}, "what is gone is gone"
+    assert [sha for sha, _ in repository.commits][1:] == [first["commit"], third["commit"]], "one commit per upload"
+    assert len(published.hub.asked("PUT /lfs")) == 9 + 3, "files on the hub are not sent again (Late is unchanged)"
+    remote = {p for p in repository.commits[-1][1] if p.endswith(".parquet")}
+    assert {p.split("/")[1].split("-")[0] for p in remote} == {"train", "validation"}, "files of other mice are deleted"
 
 
-def test_anyone_reads_it_bit_for_bit(published: Published, tmp_path: Path) -> None:
+def test_the_dataset_is_read_bit_for_bit_without_this_package(published: Published, tmp_path: Path) -> None:
     commits = [sha for sha, _ in published.hub.repositories[NAME].commits]
     whole, part = commits[-2:]
     published.hub.repositories[NAME].commits.append(published.hub.repositories[NAME].at(whole))  # type: ignore[arg-type]
@@ -190,28 +190,28 @@ def test_anyone_reads_it_bit_for_bit(published: Published, tmp_path: Path) -> No
 
 def test_a_phantom_is_never_published_as_real(phantom_cache: Path, tmp_path: Path) -> None:
     arguments = ["publish", "Mouse5", "--source", "phantom", "--cache", str(phantom_cache), "--dry-run"]
-    done = CliRunner().invoke(main, [*arguments, "--repo-id", "lab/mice", "-o", str(tmp_path / "x")])
-    assert done.exit_code == 1
-    assert "'synthetic' or 'phantom' in the name" in done.stderr
+    result = CliRunner().invoke(main, [*arguments, "--repo-id", "lab/mice", "-o", str(tmp_path / "x")])
+    assert result.exit_code == 1
+    assert "'synthetic' or 'phantom' in the name" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_dry_run_sends_nothing(tmp_path: Path) -> None:
     ragged.cohort(tmp_path, synthetic=True)
     arguments = ["publish", "Pair", "--source", str(tmp_path / "manifest"), "--cache", str(tmp_path / "cache")]
-    done = CliRunner().invoke(
+    result = CliRunner().invoke(
         main, [*arguments, "--dry-run", "--repo-id", "lab/mice-phantom", "-o", str(tmp_path / "x")]
     )
-    assert done.exit_code == 0, done.output
-    assert "SYNTHETIC" in done.stderr
-    assert "Nothing was sent" in done.stdout
+    assert result.exit_code == 0, result.output
+    assert "SYNTHETIC" in result.stderr
+    assert "Nothing was sent" in result.stdout
     assert (tmp_path / "x" / "README.md").read_text().count("SYNTHETIC DATA") == 1
 
 
 def test_cite() -> None:
-    done = CliRunner().invoke(main, ["cite"])
-    assert done.exit_code == 0
-    assert [line.split("{")[0] for line in done.stdout.splitlines() if line.startswith("@")] == [
+    result = CliRunner().invoke(main, ["cite"])
+    assert result.exit_code == 0
+    assert [line.split("{")[0] for line in result.stdout.splitlines() if line.startswith("@")] == [
         "@article", "@misc", "@misc",
     ]  # fmt: skip
     paper = json.loads(CliRunner().invoke(main, ["cite", "paper", "--json"]).stdout)
@@ -229,8 +229,8 @@ def test_convert_to_nnunet(tmp_path: Path) -> None:
     assert wrong.exit_code == 2
     assert "give -o FOLDER" in wrong.stderr
     target = tmp_path / "Dataset130_MouseCMR"
-    done = CliRunner().invoke(main, ["convert", *source, "--to", "nnunet", "-o", str(target), "--json"])
-    assert json.loads(done.stdout)["format"] == "nnunet"
+    result = CliRunner().invoke(main, ["convert", *source, "--to", "nnunet", "-o", str(target), "--json"])
+    assert json.loads(result.stdout)["format"] == "nnunet"
     assert len(list((target / "imagesTr").iterdir())) == 8
     nii = CliRunner().invoke(main, ["convert", "Pair", *source, "--to", "nifti", "-o", str(tmp_path / "nii")])
     assert nii.exit_code == 0, nii.output

@@ -1,4 +1,4 @@
-"""A store opened from far away: few requests, few bytes, the same pixels."""
+"""A remote store needs few requests and few bytes, and gives the same pixels as a local one."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def host(folder: Path) -> Iterator[Host]:
         yield server
 
 
-def test_one_slice_costs_few_requests(host: Host, folder: Path) -> None:
+def test_one_slice_needs_few_requests(host: Host, folder: Path) -> None:
     cohort = md.load(source=f"{host.url}/phantom.zarr")
     ds = cohort["Mouse1"]
     assert ds.attrs["synthetic"] is True
@@ -49,7 +49,7 @@ def test_everything_over_http_equals_the_folder(host: Host, folder: Path) -> Non
     assert set(remote.to_dataframe()["checksum"]) == {"remote store"}
 
 
-def test_an_address_without_a_store_is_named(host: Host) -> None:
+def test_an_address_without_a_store_is_reported(host: Host) -> None:
     for wrong in ("/nothing.zarr", "/phantom.zarr/Mouse1"):
         with pytest.raises(md.errors.FileLayoutError, match=r"127\.0\.0\.1"):
             md.load(source=host.url + wrong)
@@ -67,7 +67,7 @@ def test_any_fsspec_file_system(folder: Path) -> None:
 
 
 def test_a_store_on_a_hugging_face_hub(folder: Path, tmp_path: Path) -> None:
-    """Over a hub on this machine, in a process that knows only this one."""
+    """The hub runs on this machine; the store is read in a process that can reach no other hub."""
     pytest.importorskip("huggingface_hub", reason="the extra huggingface is not installed")
     code = """
 import json, sys

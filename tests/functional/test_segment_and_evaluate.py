@@ -1,4 +1,4 @@
-"""The Python functions for the main uses: segment, evaluate, load_model. And the two name the same ED and ES."""
+"""The main Python functions: segment, evaluate, load_model. Segment and evaluate choose the same ED and ES."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_segment_from_python(tmp_path: Path, phantom_cache: Path) -> None:
 
 
 @pytest.mark.stress
-def test_segment_and_evaluate_name_the_same_frames(phantom_cache: Path) -> None:
+def test_segment_and_evaluate_choose_the_same_frames(phantom_cache: Path) -> None:
     from mousecmr_data.evaluation import EvaluationConfig
     from mousecmr_data.pipeline import SegmentConfig, analyze
 
@@ -41,13 +41,13 @@ def test_segment_and_evaluate_name_the_same_frames(phantom_cache: Path) -> None:
     cohort = mousecmr_data.load(mice=names, source="phantom", cache=phantom_cache)
     for name, ds in cohort.items():
         middle = ds.isel(slice=slice(3, 6)).load()
-        found = analyze(middle, predictor, SegmentConfig(weights="phantom-small"))
-        masks = np.array(found.ds["predicted"].values)
+        analysis = analyze(middle, predictor, SegmentConfig(weights="phantom-small"))
+        masks = np.array(analysis.ds["predicted"].values)
         scored = mousecmr_data.evaluate({name: masks}, [middle], EvaluationConfig("volume-curve")).mice[0]
         assert scored.curve is not None
         assert (scored.curve["ed_frame"], scored.curve["es_frame"]) == (
-            found.mouse["ed_frame"],
-            found.mouse["es_frame"],
+            analysis.mouse["ed_frame"],
+            analysis.mouse["es_frame"],
         )
         for measure in ("edv_ul", "esv_ul", "ef_percent"):
-            assert scored.predicted[measure] == pytest.approx(found.mouse[measure], abs=1e-3)
+            assert scored.predicted[measure] == pytest.approx(analysis.mouse[measure], abs=1e-3)

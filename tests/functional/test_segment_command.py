@@ -1,4 +1,4 @@
-"""``mousecmr segment`` as a lab uses it."""
+"""``mousecmr segment`` on files of a lab."""
 
 import json
 import tempfile
@@ -44,19 +44,19 @@ def done(cine: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Re
 def test_one_broken_mouse_does_not_stop_the_rest(done: tuple[Path, Result]) -> None:
     folder, result = done
     assert result.exit_code == 1
-    assert "broken.nii.gz (16 bytes) is damaged or no NIfTI" in result.output
+    assert "broken.nii.gz (16 bytes) is damaged or not a NIfTI file" in result.output
     assert "Traceback" not in result.output
     mice = pd.read_csv(folder / "mice.csv").set_index("mouse")
     assert mice["status"].to_dict() == {"mine": "done", "broken": "failed", "zipped": "done", "bad": "failed"}
-    assert tempfile.gettempdir() not in mice.loc["bad", "error"]  # where it was unpacked is of no use
-    assert "no NIfTI" in str(mice.loc["broken", "error"])
+    assert tempfile.gettempdir() not in mice.loc["bad", "error"]  # the path of the unpacked file does not help the user
+    assert "not a NIfTI file" in str(mice.loc["broken", "error"])
     assert mice.loc["mine", "edv_ul"] == mice.loc["zipped", "edv_ul"] > 10
 
 
-def test_everything_is_there_and_marked(done: tuple[Path, Result]) -> None:
+def test_all_files_are_written_and_marked(done: tuple[Path, Result]) -> None:
     folder, result = done
-    for words in ("trained on synthetic mice only", "SYNTHETIC images", "not for clinical use"):
-        assert words in " ".join(result.output.split())
+    for notice in ("trained on synthetic mice only", "SYNTHETIC images", "not for clinical use"):
+        assert notice in " ".join(result.output.split())
     files = {p.name for p in (folder / "mine").iterdir()}
     assert files == {
         "masks.nii.gz", "frames.csv", "slices.csv", "result.json", "montage.png", "curve.png", "movie.webp"
@@ -76,7 +76,7 @@ def test_everything_is_there_and_marked(done: tuple[Path, Result]) -> None:
     assert not [p for p in folder.rglob("*") if p.name.startswith(".")]
 
 
-def test_what_is_done_is_not_done_again(done: tuple[Path, Result], cine: Path) -> None:
+def test_finished_mice_are_skipped(done: tuple[Path, Result], cine: Path) -> None:
     folder, _ = done
     words = (cine, "-o", folder, "--weights", "phantom-small", "--engine", "eager")
     before = (folder / "mine" / "masks.nii.gz").stat().st_mtime_ns
@@ -86,7 +86,7 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, Result], cine: Path) -
     assert row["status"] == "as before"
     assert row["edv_ul"] > 10
     assert (folder / "mine" / "masks.nii.gz").stat().st_mtime_ns == before
-    (folder / "mine" / "masks.nii.gz").unlink()  # a result that is not whole is made again
+    (folder / "mine" / "masks.nii.gz").unlink()  # an incomplete result is made again
     changed = segment(*words, "--no-pictures", "--spacing", 1.0, 0.12, 0.12, "--json")
     (row,) = json.loads(changed.stdout)["mice"]
     assert row["status"] == "done"
@@ -94,21 +94,21 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, Result], cine: Path) -
     assert not (folder / "mine" / "movie.webp").exists()
 
 
-def test_a_run_that_fails_marks_what_an_earlier_one_left(done: tuple[Path, Result], cine: Path) -> None:
+def test_a_failed_run_marks_an_earlier_result_as_outdated(done: tuple[Path, Result], cine: Path) -> None:
     folder = done[0]
     words = (cine, "-o", folder, "--weights", "phantom-small", "--engine", "eager", "--no-pictures")
     assert segment(*words).exit_code == 0
-    said = folder / "mine" / "OUTDATED.txt"
+    notice = folder / "mine" / "OUTDATED.txt"
     assert segment(*words, "--spacing", 100, 100, 100).exit_code == 1
-    assert "a later one" in said.read_text().lower()
+    assert "a later one" in notice.read_text().lower()
     assert (folder / "mine" / "masks.nii.gz").exists()
     assert segment(*words).exit_code == 0
-    assert not said.exists()
+    assert not notice.exists()
     network = json.loads((folder / "mine" / "result.json").read_text())["network"]
     assert (network["region"], network["region_reason"]) == ("whole field", "too few frames: 2")
 
 
-def test_without_the_published_weights_nothing_is_done(
+def test_without_the_published_weights_nothing_is_written(
     cine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
@@ -120,7 +120,7 @@ def test_without_the_published_weights_nothing_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_input_that_is_nothing(tmp_path: Path) -> None:
+def test_an_input_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     result = segment(tmp_path / "notes.txt", "-o", tmp_path / "out", "--weights", "phantom-small", "--engine", "eager")
     assert result.exit_code == 1
@@ -129,7 +129,7 @@ def test_an_input_that_is_nothing(tmp_path: Path) -> None:
 
 
 def test_a_real_stack(real_mouse: Path, tmp_path: Path) -> None:
-    """As HDF5 and as NIfTI made of it: the same masks, near the expert's."""
+    """The same stack as HDF5 and as NIfTI gives the same masks, close to the expert's."""
     ds = mousecmr_data.open_mouse(real_mouse)
     write_nifti_images(ds, tmp_path / "real.nii.gz")
     result = segment(

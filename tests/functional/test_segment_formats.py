@@ -1,4 +1,4 @@
-"""The same mouse, as each kind of file a lab has: the same masks, back on each file's own grid."""
+"""The same mouse in each file format gives the same masks, on each file's own grid."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,39 +20,39 @@ from mousecmr_data.pipeline.config import SegmentConfig
 nib: Any = nibabel
 N_FRAMES, SLICES = 2, slice(3, 5)
 NOT_STORED_EXACTLY = "bruker"
-"""Its writer keeps even numbers only."""
+"""The test's writer stores even numbers only."""
 
 
 @pytest.fixture(scope="module")
 def images(phantom_cache: Path) -> NDArray[np.uint16]:
     ds = mousecmr_data.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"]
-    found: NDArray[np.uint16] = ds["image"].isel(frame=[0, 7], slice=SLICES).values
-    return found
+    selected: NDArray[np.uint16] = ds["image"].isel(frame=[0, 7], slice=SLICES).values
+    return selected
 
 
 @pytest.fixture(scope="module")
 def inputs(images: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A file or folder a format."""
-    box = tmp_path_factory.mktemp("in")
-    write_hdf5(box / "hdf5.h5", (0,), images.transpose(2, 3, 1, 0), np.zeros_like(images).transpose(2, 3, 1, 0))
+    """Write one file or folder per format."""
+    folder = tmp_path_factory.mktemp("in")
+    write_hdf5(folder / "hdf5.h5", (0,), images.transpose(2, 3, 1, 0), np.zeros_like(images).transpose(2, 3, 1, 0))
     array, affine = images.transpose(3, 2, 1, 0), np.diag([0.1, 0.1, 1.0, 1.0])
     plain = nib.Nifti1Image(array, affine)
     plain.header["pixdim"][4], plain.header["xyzt_units"] = 0.005, 10
-    nib.save(plain, box / "mm.nii.gz")
+    nib.save(plain, folder / "mm.nii.gz")
     for name in ("LPS", "SAR"):
         turned = plain.as_reoriented(
             nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(name))
         )
-        nib.save(turned, box / f"{name}.nii.gz")
+        nib.save(turned, folder / f"{name}.nii.gz")
     micron = nib.Nifti1Image(array, np.diag([100.0, 100.0, 1000.0, 1.0]))
     micron.header.set_xyzt_units("micron", "msec")
     micron.header["pixdim"][4] = 5.0
-    nib.save(micron, box / "micron.nii")
-    scanner.dicom_classic(images, box / "classic")
-    scanner.dicom_enhanced(images, box / "enhanced" / "e.dcm")
-    scanner.fdf(images, box / "fdf.img")
-    scanner.bruker(images, box / "bruker" / "5" / "pdata" / "1")
-    return {p.name.split(".")[0]: p for p in sorted(box.iterdir())}
+    nib.save(micron, folder / "micron.nii")
+    scanner.dicom_classic(images, folder / "classic")
+    scanner.dicom_enhanced(images, folder / "enhanced" / "e.dcm")
+    scanner.fdf(images, folder / "fdf.img")
+    scanner.bruker(images, folder / "bruker" / "5" / "pdata" / "1")
+    return {p.name.split(".")[0]: p for p in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def segmented(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     yield segment_batch(list(inputs.values()), tmp_path_factory.mktemp("out"), settings)
 
 
-def test_every_format_is_read_and_measured_alike(inputs: dict[str, Path], segmented: BatchResult) -> None:
+def test_every_format_gives_the_same_measurements(inputs: dict[str, Path], segmented: BatchResult) -> None:
     assert segmented.errors == {}
     mice = segmented.mice.set_index("mouse")
     assert set(mice.index) == set(inputs)
@@ -74,9 +74,9 @@ def test_every_format_is_read_and_measured_alike(inputs: dict[str, Path], segmen
 
 
 def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented: BatchResult) -> None:
-    """Each mask is brought into one order by nibabel, not by the code under test."""
-    wanted = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
-    assert np.count_nonzero(wanted) > 1000
+    """Masks are reordered by nibabel, not by the code under test."""
+    expected = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
+    assert np.count_nonzero(expected) > 1000
     for name, path in inputs.items():
         masks = nib.load(segmented.folder / name / "masks.nii.gz")
         if path.name.endswith((".nii", ".nii.gz")):
@@ -85,23 +85,23 @@ def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented:
             np.testing.assert_allclose(masks.affine, stored.affine)
             assert masks.header.get_xyzt_units() == stored.header.get_xyzt_units()
         array = np.asarray(nib.as_closest_canonical(masks).dataobj).transpose(3, 2, 1, 0)
-        if name in ("classic", "enhanced", "bruker"):  # columns to the left, rows to posterior: RAS turns them
+        if name in ("classic", "enhanced", "bruker"):  # columns to the left, rows to posterior: RAS reverses them
             array = array[..., ::-1, ::-1]
         for label in (1, 2):
-            a, b = array == label, wanted == label
+            a, b = array == label, expected == label
             dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
             assert dice == 1.0 if name != NOT_STORED_EXACTLY else dice >= 0.99, (name, label)
 
 
-def test_dicom_also_comes_back_as_dicom(segmented: BatchResult) -> None:
+def test_dicom_inputs_also_get_dicom_masks(segmented: BatchResult) -> None:
     hd = pytest.importorskip("highdicom")
-    wanted = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
+    expected = read_nifti_labels(segmented.folder / "hdf5" / "masks.nii.gz")
     for name in ("classic", "enhanced"):
         files = sorted((segmented.folder / name / "dicom-seg").iterdir())
         assert len(files) == N_FRAMES
         for frame, path in enumerate(files):
             volume = hd.seg.segread(path).get_volume(combine_segments=True).array
-            assert (volume == wanted[frame]).all() or (volume == wanted[frame][::-1]).all()
+            assert (volume == expected[frame]).all() or (volume == expected[frame][::-1]).all()
     assert not (segmented.folder / "mm" / "dicom-seg").exists()
 
 

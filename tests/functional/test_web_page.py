@@ -1,4 +1,4 @@
-"""The page in a real browser: dropped, segmented, looked at, downloaded; two visitors; bad files; nothing foreign."""
+"""The page in a real browser: upload, segment, view, download; two visitors; bad files; no other server requested."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ARGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--
 PATIENCE_MS = 60_000
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-    # gradio's, not ours
+    # warnings of gradio
     pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -37,7 +37,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def served(phantom_cache: Path) -> Iterator[tuple[str, Any]]:
-    """The page's address and its desk."""
+    """The address of the page, and its service."""
     import uvicorn
 
     options = ServerConfig(weights="phantom-small", cache=phantom_cache)
@@ -55,43 +55,43 @@ def served(phantom_cache: Path) -> Iterator[tuple[str, Any]]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as p:
-        made = p.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
-        yield made
-        made.close()
+        chromium = p.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
 def visit(served: tuple[str, Any], browser: Any) -> Iterator[Callable[[], Any]]:
-    """Opens the page as one more visitor; afterwards: no foreign address was asked for, no script failed."""
+    """A function that opens the page as a new visitor. No other address may be requested, and no script may fail."""
     contexts, problems = [], []
 
-    def visited() -> Any:
+    def open_page() -> Any:
         context = browser.new_context(viewport={"width": 1200, "height": 1000}, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         local = (served[0], "data:", "blob:")
-        page.on("request", lambda r: r.url.startswith(local) or problems.append(f"asked for {r.url}"))
+        page.on("request", lambda r: r.url.startswith(local) or problems.append(f"request to {r.url}"))
         page.on("pageerror", lambda e: problems.append(f"script error {e}"))
         page.goto(served[0])
         page.wait_for_selector("#drop .m-drop")
         page.wait_for_selector("#segment:enabled")
         return page
 
-    yield visited
+    yield open_page
     for context in contexts:
         context.close()
     assert problems == []
 
 
 def drop(page: Any, *paths: Path) -> str:
-    """Choose files as the button does; returns what the page says of them."""
-    seen = "(document.querySelector('#seen .m-seen')?.innerText ?? '')"
-    before = page.evaluate(seen)
+    """Choose files like the button does; return the page's description of them."""
+    script = "(document.querySelector('#seen .m-seen')?.innerText ?? '')"
+    before = page.evaluate(script)
     page.set_input_files("[data-input=files]", [str(p) for p in paths])
-    page.wait_for_function(f"b => ![b, ''].includes({seen})", arg=before)
-    said: str = page.evaluate(seen)
-    return said
+    page.wait_for_function(f"b => ![b, ''].includes({script})", arg=before)
+    text: str = page.evaluate(script)
+    return text
 
 
 def drawn(page: Any) -> str:
@@ -125,12 +125,12 @@ def test_two_visitors_at_once_from_drop_to_zip(
     pages = [visit(), visit()]
     assert "For research, not for clinical use." in pages[0].inner_text("body")
     for page in pages:
-        said = drop(page, mouse)
-        assert f"{4 * SLICES} slices" in said
-        assert "about" in said
+        text = drop(page, mouse)
+        assert f"{4 * SLICES} slices" in text
+        assert "about" in text
     for page in pages:
-        page.evaluate(  # what the status says on its way
-            """() => { window.said = []; new MutationObserver(() => window.said.push(
+        page.evaluate(  # record all texts of the status
+            """() => { window.statusTexts = []; new MutationObserver(() => window.statusTexts.push(
             document.querySelector('#status').innerText)).observe(document.querySelector('#status'),
             {subtree: true, childList: true, characterData: true}); }"""
         )
@@ -138,8 +138,8 @@ def test_two_visitors_at_once_from_drop_to_zip(
     for page in pages:
         page.wait_for_selector("#status .m-done")
         page.wait_for_function("document.querySelector('.m-viewer').dataset.drawn?.endsWith('/true/true')")
-        assert "slices" in " ".join(page.evaluate("window.said"))
-    assert any("queue" in s for s in pages[1].evaluate("window.said"))  # its place, while the other's job ran
+        assert "slices" in " ".join(page.evaluate("window.statusTexts"))
+    assert any("queue" in s for s in pages[1].evaluate("window.statusTexts"))  # its place during the other job
 
     page = pages[0]
     with_masks = pixels(page)
@@ -169,7 +169,7 @@ def test_two_visitors_at_once_from_drop_to_zip(
         assert "our_mouse" in z.namelist()[0] + "".join(z.namelist())
         assert b"trained on synthetic mice only" in z.read("mousecmr-results/mice.csv")
 
-    # The other visitor has the link, and gets nothing.
+    # The other visitor cannot use the link.
     address = page.eval_on_selector("#download a", "a => a.href")
     assert page.context.request.get(address).status == 200
     assert pages[1].context.request.get(address).status == 404
@@ -181,7 +181,7 @@ def test_two_visitors_at_once_from_drop_to_zip(
     assert len(service.sessions) == 1
 
 
-def test_a_folder_is_dropped_and_another_one_chosen(
+def test_one_folder_is_dropped_and_another_one_chosen(
     visit: Callable[[], Any], phantom_cache: Path, tmp_path: Path
 ) -> None:
     study = tmp_path / "study"
@@ -190,31 +190,31 @@ def test_a_folder_is_dropped_and_another_one_chosen(
         write_small_mouse(phantom_cache, study / name / "scans" / f"{name}.nii.gz")
     (study / ".DS_Store").write_bytes(b"of a Mac")
     page = visit()
-    place = page.locator("#drop .m-drop").bounding_box()
-    at = {"x": place["x"] + place["width"] / 2, "y": place["y"] + 20}
-    hand = page.context.new_cdp_session(page)
+    box = page.locator("#drop .m-drop").bounding_box()
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 20}
+    devtools = page.context.new_cdp_session(page)
     for kind in ("dragEnter", "dragOver", "drop"):
         data = {"items": [], "files": [str(study)], "dragOperationsMask": 1}
-        hand.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+        devtools.send("Input.dispatchDragEvent", {"type": kind, **point, "data": data})
     page.wait_for_selector("#seen .m-expected")
-    said = page.inner_text("#seen")
-    assert "2 mice" in said
-    assert "first" in said
-    assert "second" in said
+    text = page.inner_text("#seen")
+    assert "2 mice" in text
+    assert "first" in text
+    assert "second" in text
     page.set_input_files("[data-input=folder]", str(study / "first"))
     page.wait_for_function("document.querySelector('#seen').innerText.includes('3 mice')")
 
 
-def test_bad_files_get_plain_words_and_the_page_goes_on(
+def test_bad_files_get_plain_messages_and_the_page_still_works(
     visit: Callable[[], Any], phantom_cache: Path, tmp_path: Path
 ) -> None:
     page = visit()
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
     (tmp_path / "picture.nii").write_bytes(png())
-    said = drop(page, tmp_path / "broken.zip", bomb(tmp_path / "bomb.zip"), tmp_path / "picture.nii")
+    description = drop(page, tmp_path / "broken.zip", bomb(tmp_path / "bomb.zip"), tmp_path / "picture.nii")
     for name in ("broken", "bomb", "picture"):
-        assert name in said
-    assert "unpacked" in said
+        assert name in description
+    assert "unpacked" in description
     page.click("#segment")
     page.wait_for_selector("#status .m-bad")
     text = page.inner_text("body")

@@ -12,15 +12,15 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def list_all_commands(group: click.Group, prefix: str = "") -> list[tuple[str, click.Command]]:
-    found: list[tuple[str, click.Command]] = []
+    commands: list[tuple[str, click.Command]] = []
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        found.append((f"{prefix}{name}", command))
+        commands.append((f"{prefix}{name}", command))
         if isinstance(command, click.Group):
-            found += list_all_commands(command, f"{prefix}{name} ")
-    return found
+            commands += list_all_commands(command, f"{prefix}{name} ")
+    return commands
 
 
 COMMANDS = list_all_commands(main)
@@ -33,7 +33,7 @@ def test_console_scripts_import() -> None:
 
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
-def test_every_command_has_help_and_stands_in_the_docs(name: str, command: click.Command) -> None:
+def test_every_command_has_help_and_is_in_the_docs(name: str, command: click.Command) -> None:
     result = CliRunner().invoke(main, [*name.split(), "--help"])
     assert result.exit_code == 0
     assert command.help
@@ -56,15 +56,19 @@ def test_the_help_lists_every_command_in_a_section() -> None:
 
 
 def test_an_option_means_the_same_in_all_commands() -> None:
-    """One spelling, one type and one unit for what is given to several commands."""
+    """An option of several commands has one spelling, one type and one unit."""
     kinds: dict[str, set[str]] = {}
-    for name, command in COMMANDS:
+    for _, command in COMMANDS:
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not isinstance(command, click.Group):
                 kinds.setdefault(parameter.opts[-1], set()).add(f"{parameter.type.name} {parameter.nargs}")
-    differing = {option for option, found in kinds.items() if len(found) > 1}
-    assert differing == {"--weights", "--output"}, "a flag of fetch and bundle; a file or a folder"
-    assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--force", "--batch"}, "one word for one thing"
+    differing = {option for option, types in kinds.items() if len(types) > 1}
+    assert differing == {"--weights", "--output"}, (
+        "--weights is a flag of fetch and bundle; --output is a file or a folder"
+    )
+    assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--force", "--batch"}, (
+        "old names of --workers, --spacing, --overwrite and --batch-size"
+    )
 
 
 def test_an_unknown_command_is_named() -> None:

@@ -23,7 +23,7 @@ CASES = {
 
 @pytest.mark.parametrize("extra", CASES)
 def test_each_missing_extra_names_its_install_command(extra: str, phantom_cache: object) -> None:
-    """In a process where the extra's package cannot be imported."""
+    """Run the use in a process where the package of the extra cannot be imported."""
     module, use = CASES[extra]
     code = f"""
 import os, sys

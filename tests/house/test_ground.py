@@ -7,13 +7,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.filterwarnings("ignore:A test tried to use socket")
-def test_the_network_is_walled_off() -> None:
+def test_the_network_is_blocked_in_tests() -> None:
     import socket
 
     import pytest_socket
 
     with pytest.raises(pytest_socket.SocketConnectBlockedError):
-        socket.create_connection(("192.0.2.1", 80), timeout=1)  # a documentation address: nobody is there
+        socket.create_connection(("192.0.2.1", 80), timeout=1)  # an address for documentation, which no host has
 
 
 def test_no_file_is_large() -> None:

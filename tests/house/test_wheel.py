@@ -19,7 +19,7 @@ def build(kind: str, source: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["checkout", "sdist", "clone without symbolic links"])
 def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from this checkout, from its sdist, and from a clone as it looks on Windows."""
+    """Build the wheel from this checkout, from its sdist, and from a clone as on Windows."""
     out = tmp_path_factory.mktemp("wheel")
     if request.param == "sdist":
         with tarfile.open(build("sdist", ROOT, out)) as archive:
@@ -45,8 +45,8 @@ def test_wheel_holds_every_module_and_manifest(wheel: Path) -> None:
 
 
 def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """In a new environment with the wheel alone; its dependencies are lent through PYTHONPATH, where the
-    checkout's own editable install is not seen (links in .pth files are not followed there)."""
+    """Use the wheel in a new environment. Its dependencies come through PYTHONPATH, which does not follow .pth files,
+    so that the editable install of the checkout is not used."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     python = venv / "bin" / "python"

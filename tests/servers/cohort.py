@@ -15,7 +15,7 @@ VERSION = "0123456789abcdef0123456789abcdef01234567"
 
 
 def bodies(count: int, size: int, seed: int = 0) -> dict[str, bytes]:
-    """By path, ``count`` files of about ``size`` bytes."""
+    """Return ``count`` files of about ``size`` bytes, by path."""
     rng = random.Random(seed)
     return {f"Data/Mouse{n}.h5": rng.randbytes(size + n) for n in range(1, count + 1)}
 
@@ -25,7 +25,7 @@ def git_blob_sha1(body: bytes) -> str:
 
 
 def entry(path: str, body: bytes, sizes: bool = False, sha256: bool = False) -> FileEntry:
-    """A row as upstream publishes it (git blob SHA-1 alone), or with more."""
+    """Return a row as upstream publishes it (git blob SHA-1 alone), or with size and SHA-256."""
     return FileEntry(
         Path(path).stem,
         path,
@@ -36,13 +36,13 @@ def entry(path: str, body: bytes, sizes: bool = False, sha256: bool = False) -> 
 
 
 def manifest(files: Mapping[str, bytes], url: str = "", sizes: bool = False, sha256: bool = False) -> Manifest:
-    """A manifest of ``files`` to be had from the template ``url``."""
+    """Return a manifest of ``files`` that are served at the template ``url``."""
     entries = {e.mouse: e for e in (entry(p, b, sizes, sha256) for p, b in files.items())}
     return replace(load_manifest(), name="tiny", version=VERSION, url=url, files=entries, splits={}, weights={})
 
 
 def write_manifest(folder: Path, files: Mapping[str, bytes], url: str, sizes: bool = False) -> Path:
-    """The same as a manifest folder, for other processes and the command line."""
+    """Write the same as a manifest folder, for other processes and the command line."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.toml").write_text(f'name = "tiny"\nversion = "{VERSION}"\nurl = "{url}"\n')
     rows = ["mouse,path,git_blob_sha1,sha256,size"]
@@ -54,7 +54,7 @@ def write_manifest(folder: Path, files: Mapping[str, bytes], url: str, sizes: bo
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder``, hidden ones too, except the empty lock files: to compare before and after."""
+    """Return all files below ``folder``, hidden ones too, except empty lock files, to compare before and after."""
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in sorted(folder.rglob("*"))
@@ -63,7 +63,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Temporary things below ``folder``."""
+    """Return the temporary files and folders below ``folder``."""
     return [
         str(p.relative_to(folder))
         for p in sorted(folder.rglob("*"))
@@ -74,4 +74,4 @@ def leftovers(folder: Path) -> list[str]:
 QUICK = RetryPolicy(
     max_attempts=4, base_seconds=0.01, max_seconds=0.05, max_retry_after=3.0, connect_timeout=2.0, read_timeout=0.4
 )
-"""A patience for tests: the same rules, shorter waits."""
+"""The retry policy of tests: the same rules, shorter waits."""

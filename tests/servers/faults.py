@@ -1,4 +1,4 @@
-"""What hosts do wrong, each as one answer."""
+"""Faults of hosts, each as one answer to a request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 1562
 
 
 def status(code: int, retry_after: str | None = None) -> Fault:
-    """An error status, perhaps with Retry-After."""
+    """Answer with an error status, optionally with Retry-After."""
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     return lambda exchange: exchange.refuse(code, headers)
 
 
 def retry_at(seconds: float) -> Fault:
-    """429 with a Retry-After that is an HTTP date."""
+    """Answer 429 with a Retry-After that is an HTTP date."""
 
     def fault(exchange: Exchange) -> None:
         moment = datetime.now(UTC) + timedelta(seconds=seconds)
@@ -30,7 +30,7 @@ def retry_at(seconds: float) -> Fault:
 
 
 def truncated(exchange: Exchange) -> None:
-    """The right Content-Length, half of the body, then the connection is closed."""
+    """Send the right Content-Length and half of the body, then close the connection."""
     body = exchange.file.body[exchange.offset :]
     exchange.close_connection = True
     _head(exchange, len(body))
@@ -38,13 +38,13 @@ def truncated(exchange: Exchange) -> None:
 
 
 def truncated_without_length(exchange: Exchange) -> None:
-    """No Content-Length and half of the body: nothing tells that it is not the whole."""
+    """Send half of the body without Content-Length: nothing shows that it is incomplete."""
     exchange.head(200, None)
     exchange.body(exchange.file.body[: len(exchange.file.body) // 2])
 
 
 def truncated_chunked(exchange: Exchange) -> None:
-    """Chunked transfer encoding that ends in the middle of a chunk."""
+    """Send chunked transfer encoding that ends in the middle of a chunk."""
     exchange.send_response(200)
     exchange.send_header("Transfer-Encoding", "chunked")
     exchange.end_headers()
@@ -54,7 +54,7 @@ def truncated_chunked(exchange: Exchange) -> None:
 
 
 def stalled(fraction: float = 0.5, seconds: float = 5.0) -> Fault:
-    """A part of the body, then silence."""
+    """Send a part of the body, then nothing."""
 
     def fault(exchange: Exchange) -> None:
         body = exchange.file.body[exchange.offset :]
@@ -68,7 +68,7 @@ def stalled(fraction: float = 0.5, seconds: float = 5.0) -> Fault:
 
 
 def reset(exchange: Exchange) -> None:
-    """The connection is reset in the middle of the body."""
+    """Reset the connection in the middle of the body."""
     _head(exchange, len(exchange.file.body) - exchange.offset)
     exchange.body(exchange.file.body[exchange.offset : exchange.offset + 1000])
     time.sleep(0.05)
@@ -76,7 +76,7 @@ def reset(exchange: Exchange) -> None:
 
 
 def instead(body: bytes, content_type: str = "application/octet-stream") -> Fault:
-    """Status 200 with another body."""
+    """Answer 200 with another body."""
 
     def fault(exchange: Exchange) -> None:
         exchange.head(200, len(body), {"Content-Type": content_type})
@@ -90,7 +90,7 @@ html = instead(HTML, "text/html; charset=utf-8")
 
 
 def flipped_byte(exchange: Exchange) -> None:
-    """The right size, one bit wrong."""
+    """Send the right size with one wrong bit."""
     body = bytearray(exchange.file.body)
     body[len(body) // 2] ^= 1
     exchange.head(200, len(body))
@@ -102,20 +102,20 @@ def redirect(location: str, code: int = 302) -> Fault:
 
 
 def range_ignored(exchange: Exchange) -> None:
-    """The whole file, whatever was asked for."""
+    """Send the whole file, whatever was requested."""
     exchange.head(200, len(exchange.file.body), {"ETag": exchange.file.etag or ""})
     exchange.body(exchange.file.body)
 
 
 def range_wrong(exchange: Exchange) -> None:
-    """206, but of another range than the one asked for."""
+    """Answer 206 with another range than the requested one."""
     body = exchange.file.body
     exchange.head(206, len(body) - 1, {"Content-Range": f"bytes 1-{len(body) - 1}/{len(body)}"})
     exchange.body(body[1:])
 
 
 def range_cut(exchange: Exchange) -> None:
-    """Whatever the range, nothing beyond the middle of the file."""
+    """Send nothing beyond the middle of the file, whatever the range."""
     body, middle = exchange.file.body, len(exchange.file.body) // 2
     exchange.close_connection = True
     _head(exchange, len(body) - exchange.offset)
@@ -123,21 +123,21 @@ def range_cut(exchange: Exchange) -> None:
 
 
 def range_shifted(exchange: Exchange) -> None:
-    """206 that claims the range asked for and sends other bytes of the right number."""
+    """Answer 206 with the requested range in the header, but send as many other bytes."""
     body, offset = exchange.file.body, exchange.offset
     exchange.head(206, len(body) - offset, {"Content-Range": f"bytes {offset}-{len(body) - 1}/{len(body)}"})
     exchange.body(body[: len(body) - offset])
 
 
 def gzipped(exchange: Exchange) -> None:
-    """Content-Encoding: gzip, though identity was asked for."""
+    """Send Content-Encoding: gzip, although identity was requested."""
     packed = gzip.compress(exchange.file.body, 1)
     exchange.head(200, len(packed), {"Content-Encoding": "gzip"})
     exchange.body(packed)
 
 
 def replaced(old: bytes, cut: int) -> Fault:
-    """A part of an older file under another ETag; the next answer has the new one."""
+    """Send a part of an older file under another ETag; the next answer has the new file."""
 
     def fault(exchange: Exchange) -> None:
         exchange.head(200, len(old), {"ETag": Served(old).etag or ""})
@@ -148,7 +148,7 @@ def replaced(old: bytes, cut: int) -> Fault:
 
 
 def endless(exchange: Exchange) -> None:
-    """A body without length that does not end."""
+    """Send a body without length that does not end."""
     exchange.head(200, None)
     while not exchange.host.closing.is_set():
         exchange.body(bytes(1 << 16))

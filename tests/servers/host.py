@@ -1,6 +1,6 @@
-"""A host on 127.0.0.1 that serves files as the real ones do, and misbehaves on demand.
+"""A host on 127.0.0.1 that serves files as real hosts do, and misbehaves on demand.
 
-It counts: every request it got, and every byte of body it sent. A fault is a function
+It records every request and counts every byte of body that it sent. A fault is a function
 ``(exchange) -> None`` that answers one request in its own way; ``Host.faults`` queues them by path.
 """
 
@@ -57,7 +57,7 @@ class Host:
     lengths: bool = True
     """Whether a Content-Length is sent; without, the end of the connection ends the body."""
     rate: float | None = None
-    """Bytes a second of the whole host; None: as fast as it goes."""
+    """Bytes per second of the whole host; None: no limit."""
     chunk: int = 1 << 16
 
     def __post_init__(self) -> None:
@@ -104,11 +104,11 @@ class Host:
 
     @property
     def template(self) -> str:
-        """For a manifest's ``url``."""
+        """The template for a manifest's ``url``."""
         return self.url + "/{version}/{path}"
 
     def gets(self, path: str | None = None) -> list[Request]:
-        """The GET requests, of one path."""
+        """Return the GET requests, of one path or of all."""
         return [r for r in self.requests if r.method == "GET" and (path is None or r.path.endswith(path))]
 
     def fail(self, path: str, *faults: Fault) -> None:
@@ -120,7 +120,7 @@ class Host:
         self.always[path] = fault
 
     def throttle(self, size: int) -> None:
-        """Wait until so many bytes may be sent."""
+        """Wait until ``size`` bytes may be sent."""
         if self.rate is None:
             return
         with self._clock:
@@ -174,12 +174,12 @@ class Exchange(BaseHTTPRequestHandler):
 
     @property
     def offset(self) -> int:
-        """The range asked for; 0 where none is."""
+        """The start of the requested range; 0 without one."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return int(match[1]) if match else 0
 
     def send_file(self) -> None:
-        """The answer of a well-behaved host."""
+        """Answer as a well-behaved host does."""
         part = re.fullmatch(r"bytes=(\d*)-(\d+)", self.headers.get("Range", ""))
         if part and self.host.ranges:
             self.send_part(part[1], int(part[2]))
@@ -197,7 +197,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.body(body[offset:])
 
     def send_part(self, first: str, last: int) -> None:
-        """A closed range, or the last bytes where no first is given."""
+        """Send a closed range, or the last bytes if no first one is given."""
         body = self.file.body
         start, stop = (int(first), min(last + 1, len(body))) if first else (max(0, len(body) - last), len(body))
         headers = {"ETag": self.file.etag or "", "Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"}
@@ -205,7 +205,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.body(body[start:stop])
 
     def head(self, status: int, length: int | None, headers: Mapping[str, str] | None = None) -> None:
-        """Status line and headers. Without a length the connection is closed after the body."""
+        """Send status line and headers. Without a length, the connection is closed after the body."""
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -217,7 +217,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.end_headers()
 
     def body(self, data: bytes) -> None:
-        """Send bytes, at the host's rate, and count them."""
+        """Send bytes at the host's rate, and count them."""
         if self.command == "HEAD":
             return
         view, step = memoryview(data), self.host.chunk
@@ -236,7 +236,7 @@ class Exchange(BaseHTTPRequestHandler):
             self.wfile.write(text)
 
     def cut(self) -> None:
-        """End the connection rudely (RST)."""
+        """Reset the connection (RST)."""
         self.close_connection = True
         self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,9 +1,9 @@
-"""A dataset hub on 127.0.0.1: answers the calls that ``datasets`` and ``huggingface_hub`` make to read and write.
+"""A dataset hub on 127.0.0.1, which answers the calls of ``datasets`` and ``huggingface_hub`` to read and write.
 
     with Hub() as hub: hub.run(code, home)
 
 Repositories are kept in memory, each commit whole. Large files travel as Git LFS objects, as on the real hub
-without Xet. ``requests`` counts what was asked, ``faults`` refuses the next calls.
+without Xet. ``requests`` lists all calls; ``fault`` decides which calls are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TIMEOUT = 30.0
 
 
 class Hub:
-    """The server. ``rate``: bytes a second of the whole hub; None: as fast as it goes."""
+    """The server. ``rate``: bytes per second of the whole hub; None: no limit."""
 
     def __init__(self, rate: float | None = None, token: str | None = None) -> None:
         self.rate, self.token = rate, token
@@ -38,7 +38,7 @@ class Hub:
         self.objects: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.fault: Callable[[str, str], int | None] = lambda *_: None
-        """Gives the status to refuse a call with, or None."""
+        """Return the status with which a call (method, path) is refused, or None."""
         self._lock, self._due = threading.Lock(), 0.0
 
     def __enter__(self) -> Self:
@@ -59,13 +59,13 @@ class Hub:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def add(self, name: str, folder: Path) -> str:
-        """A repository with the files of ``folder``; returns its commit."""
+        """Commit the files of ``folder`` to a repository; return the commit."""
         repository = self.repositories.setdefault(name, Repository())
         files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
         return repository.commit(files)
 
     def environment(self, home: Path) -> dict[str, str]:
-        """For processes that use this hub and nothing else: no telemetry, no Xet, a home of their own."""
+        """Return the environment of processes that use only this hub: no telemetry, no Xet, their own home folder."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "MOUSECMR_"))}
         token = {"HF_TOKEN": self.token} if self.token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
         return {
@@ -82,9 +82,10 @@ class Hub:
         }
 
     def run(self, code: str, home: Path, arguments: Sequence[str] = (), **more: str) -> Any:
-        """Run Python code in a process that knows only this hub; returns what it printed last, read as JSON.
+        """Run Python code in a process that uses only this hub; return its last line of output, read as JSON.
 
-        ``more``: further variables of its environment."""
+        ``more``: further variables of its environment.
+        """
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", code, *arguments],
             env={**self.environment(home), **more},
@@ -97,7 +98,7 @@ class Hub:
         return json.loads(done.stdout.splitlines()[-1])
 
     def asked(self, pattern: str) -> list[str]:
-        """The calls (method and path) that match."""
+        """Return the calls (method and path) that match."""
         return [f"{m} {p}" for m, p in self.requests if re.search(pattern, f"{m} {p}")]
 
     def throttle(self, size: int) -> None:
@@ -135,8 +136,8 @@ class _Exchange(BaseHTTPRequestHandler):
         try:
             if refused := self.hub.fault(self.command, path):
                 return self.send(refused, {"error": "refused"})
-            given = self.headers["Authorization"] or ""
-            if routes is _POST and self.hub.token and self.hub.token not in given:
+            authorization = self.headers["Authorization"] or ""
+            if routes is _POST and self.hub.token and self.hub.token not in authorization:
                 return self.send(401, {"error": "Invalid username or password."})
             for pattern, answer in routes.items():
                 if match := re.fullmatch(pattern, path):
@@ -156,16 +157,16 @@ class _Exchange(BaseHTTPRequestHandler):
     # Reading.
 
     def information(self, name: str, revision: str = "main") -> None:
-        found = self._found(name, revision)
-        if found:
-            sha, files = found
+        commit = self._find_commit(name, revision)
+        if commit:
+            sha, files = commit
             self.send(200, {"id": name, "sha": sha, "siblings": [{"rfilename": p} for p in files], "tags": []})
 
     def tree(self, name: str, revision: str, below: str = "") -> None:
-        found = self._found(name, revision)
-        if not found:
+        commit = self._find_commit(name, revision)
+        if not commit:
             return
-        inside = {p: b for p, b in found[1].items() if not below or p.startswith(below + "/")}
+        inside = {p: b for p, b in commit[1].items() if not below or p.startswith(below + "/")}
         rows: dict[str, dict[str, Any]] = {}
         for path, body in inside.items():
             rest = path[len(below) + 1 :] if below else path
@@ -179,20 +180,20 @@ class _Exchange(BaseHTTPRequestHandler):
         self.send(200, list(rows.values())) if rows or not below else self.missing("EntryNotFound")
 
     def resolve(self, name: str, revision: str, path: str) -> None:
-        found = self._found(name, revision)
-        if not found:
+        commit = self._find_commit(name, revision)
+        if not commit:
             return
-        sha, files = found
+        sha, files = commit
         if path not in files:
             self.missing("EntryNotFound", {"X-Repo-Commit": sha})
             return
         body = files[path]
         headers = {"ETag": f'"{oid(path, body)}"', "X-Repo-Commit": sha, "Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        if not asked:
+        requested = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        if not requested:
             self.send(200, body, headers)
             return
-        first, last = asked.groups()
+        first, last = requested.groups()
         start = int(first) if first else max(0, len(body) - int(last))
         stop = min(int(last) + 1, len(body)) if first and last else len(body)
         if start >= len(body):
@@ -203,27 +204,27 @@ class _Exchange(BaseHTTPRequestHandler):
     # Writing.
 
     def create(self) -> None:
-        asked = json.loads(self.data)
-        name = f"{asked['organization']}/{asked['name']}"
-        known = name in self.hub.repositories
-        if not known:
-            self.hub.repositories[name] = Repository(private=asked.get("visibility") == "private")
-        self.send(409 if known else 200, {"url": f"{self.hub.url}/datasets/{name}", "error": "exists"})
+        request = json.loads(self.data)
+        name = f"{request['organization']}/{request['name']}"
+        exists = name in self.hub.repositories
+        if not exists:
+            self.hub.repositories[name] = Repository(private=request.get("visibility") == "private")
+        self.send(409 if exists else 200, {"url": f"{self.hub.url}/datasets/{name}", "error": "exists"})
 
     def validate(self) -> None:
         front = json.loads(self.data)["content"].split("---\n")
         self.send(200, {"errors": [] if len(front) > 2 else [{"message": "no YAML"}], "warnings": []})
 
     def preupload(self, name: str, revision: str) -> None:
-        found = self._found(name, revision)
-        if not found:
+        commit = self._find_commit(name, revision)
+        if not commit:
             return
         files = [
             {
                 "path": f["path"],
                 "uploadMode": "lfs" if f["path"].endswith(LFS) else "regular",
                 "shouldIgnore": False,
-                "oid": oid(f["path"], found[1][f["path"]]) if f["path"] in found[1] else None,
+                "oid": oid(f["path"], commit[1][f["path"]]) if f["path"] in commit[1] else None,
             }
             for f in json.loads(self.data)["files"]
         ]
@@ -244,10 +245,10 @@ class _Exchange(BaseHTTPRequestHandler):
         self.send(200 if good else 400, {})
 
     def commit(self, name: str, revision: str) -> None:
-        found = self._found(name, revision)
-        if not found:
+        commit = self._find_commit(name, revision)
+        if not commit:
             return
-        files = dict(found[1])
+        files = dict(commit[1])
         for line in self.data.splitlines():
             entry = json.loads(line)
             value = entry["value"]
@@ -262,12 +263,12 @@ class _Exchange(BaseHTTPRequestHandler):
 
     # Answers.
 
-    def _found(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+    def _find_commit(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
         repository = self.hub.repositories.get(name)
-        found = repository.at(revision) if repository else None
-        if found is None:
+        commit = repository.at(revision) if repository else None
+        if commit is None:
             self.missing("RevisionNotFound" if repository else "RepoNotFound")
-        return found
+        return commit
 
     def missing(self, code: str, headers: dict[str, str] | None = None) -> None:
         self.send(404, {"error": code}, {"X-Error-Code": code, **(headers or {})})

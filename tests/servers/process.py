@@ -1,4 +1,4 @@
-"""Downloads in processes of their own, to be raced and killed."""
+"""Downloads in separate processes, for tests of races and kills."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ TIMEOUT = 120.0
 
 
 def start(manifest: Path, cache: Path, **options: object) -> subprocess.Popen[str]:
-    """A process that fetches every file of the manifest folder into the cache."""
-    quiet = {k: v for k, v in os.environ.items() if not k.startswith("MOUSECMR_")}
+    """Start a process that fetches every file of the manifest folder into the cache."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MOUSECMR_")}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(manifest), str(cache)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=quiet,
+        env=environment,
         **options,  # type: ignore[call-overload]
     )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for the process; its complaints, where it failed."""
+    """Wait for the process; return its errors if it failed, else an empty string."""
     try:
-        _, complaint = process.communicate(timeout=TIMEOUT)
+        _, errors = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
-        _, complaint = process.communicate()
-        return f"took over {TIMEOUT} s\n{complaint}"
-    return complaint if process.returncode else ""
+        _, errors = process.communicate()
+        return f"took over {TIMEOUT} s\n{errors}"
+    return errors if process.returncode else ""

@@ -1,4 +1,4 @@
-"""Repositories of the hub: commits in memory, each whole."""
+"""Repositories of the hub: commits in memory, each with all its files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Repository:
 
 
 def oid(path: str, body: bytes) -> str:
-    """What a file is called by its content: SHA-256 for LFS objects, else the git blob SHA-1."""
+    """Return the object ID of a file: SHA-256 for LFS objects, else the git blob SHA-1."""
     if path.endswith(LFS):
         return hashlib.sha256(body).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()

@@ -1,4 +1,4 @@
-"""Converters that are killed, and converters that meet: never a wrong store, never half of one."""
+"""Converters that are killed, or that run at the same time, never leave a wrong or incomplete store."""
 
 import os
 import random
@@ -21,7 +21,7 @@ MICE = {"A": (0, 2), "B": (0, 1, 2, 3), "C": (1, 2), "D": (0, 4)}
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Mice large enough that a conversion takes a moment."""
+    """Mice large enough for a conversion to take measurable time."""
     folder = lab(tmp_path, MICE)
     rows = (folder / "files.csv").read_text().splitlines()
     import hashlib
@@ -42,7 +42,7 @@ def start(source: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> int:
-    """The exit code; what it complained about is shown if the test fails."""
+    """Return the exit code; pytest shows the error output if the test fails."""
     print(process.communicate()[1].decode())
     return process.returncode
 
@@ -63,20 +63,20 @@ def duration(source: Path, *arguments: str) -> float:
 def test_killed_while_filling_the_cache(source: Path, tmp_path: Path) -> None:
     plain = md.load(source=source, layout_cache=False)
     folder = tmp_path / "cache" / "layouts" / "zarr-1" / "lab" / "1"
-    whole = duration(source, "--workers", "2")
+    seconds = duration(source, "--workers", "2")
     rng = random.Random(1)
     for i in range(KILLS):
-        for mouse in rng.sample(sorted(MICE), 2):  # the next one has work to do
+        for mouse in rng.sample(sorted(MICE), 2):  # so that the next conversion has work to do
             plain.source.get_path(mouse).touch()
             with plain.source.get_path(mouse).open("ab") as f:
-                f.write(b"\0")  # HDF5 does not mind; the store must notice
+                f.write(b"\0")  # HDF5 ignores it; the store must detect it
         process = start(source, "--workers", "1" if i % 2 else "2")
-        time.sleep(rng.uniform(0.3, 1.0) * whole)
+        time.sleep(rng.uniform(0.3, 1.0) * seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         index = folder / "zarr.json"
         if index.exists():
-            md.load(source=folder)  # the index is whole
+            md.load(source=folder)  # the index is complete
         check(md.load(source=source, download=False), plain)
     assert finish(start(source)) == 0
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [".locks"]
@@ -86,13 +86,13 @@ def test_killed_while_filling_the_cache(source: Path, tmp_path: Path) -> None:
 def test_killed_while_writing_a_store(source: Path, tmp_path: Path) -> None:
     plain = md.load(source=source, layout_cache=False)
     target = tmp_path / "out.zarr"
-    whole = duration(source, "-o", str(target))
+    seconds = duration(source, "-o", str(target))
     rng = random.Random(2)
     for i in range(KILLS):
         if target.exists():
             target.rename(tmp_path / f"done{i}.zarr")
         process = start(source, "-o", str(target), "--workers", "1" if i % 2 else "2")
-        time.sleep(rng.uniform(0.4, 1.05) * whole)
+        time.sleep(rng.uniform(0.4, 1.05) * seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if target.exists():
@@ -113,6 +113,6 @@ def test_two_converters_at_once(source: Path, tmp_path: Path) -> None:
         target = str(tmp_path / f"pair{i}.zarr")
         pair = [start(source, "-o", target) for _ in range(2)]
         codes = sorted(finish(p) for p in pair)
-        assert codes == [0, 1], "one of them finds the store there"
+        assert codes == [0, 1], "one of them finds that the store exists"
         check(md.load(source=target), plain)
     assert list(tmp_path.glob(".pair*")) == []

@@ -1,4 +1,4 @@
-"""A cohort's segmentation killed at any moment: every rerun goes on, and nothing half-written is ever seen."""
+"""`mousecmr predict` killed at any moment: every rerun continues, and no file is ever incomplete."""
 
 import os
 import random
@@ -18,29 +18,29 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 KILLS = 20 if os.environ.get("MOUSECMR_STRESS") else 1
 
 
-def start(mice: list[str], out: Path, *more: str) -> "subprocess.Popen[bytes]":
-    words = ["predict", *mice, "--weights", "phantom-small", "--engine", "eager", "--device", "cpu", "-o", str(out)]
-    command = [sys.executable, "-m", "mousecmr_data.cli.main", *words, *more]
+def start(mice: list[str], out: Path, *options: str) -> "subprocess.Popen[bytes]":
+    arguments = ["predict", *mice, "--weights", "phantom-small", "--engine", "eager", "--device", "cpu", "-o", str(out)]
+    command = [sys.executable, "-m", "mousecmr_data.cli.main", *arguments, *options]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=env)
 
 
 def masks(folder: Path) -> dict[str, np.ndarray]:
-    found = {}
+    by_name = {}
     for path in sorted(folder.glob("*.h5")):
         with h5py.File(path) as f:
-            found[path.name] = f["Masks"][:]
-    return found
+            by_name[path.name] = f["Masks"][:]
+    return by_name
 
 
 def finish(process: "subprocess.Popen[bytes]") -> int:
-    """The exit code; what it complained about is shown if the test fails."""
+    """Return the exit code; pytest shows the standard error if the test fails."""
     print(process.communicate()[1].decode())
     return process.returncode
 
 
 @pytest.mark.stress
-def test_kills_at_any_moment_lose_a_mouse_at_most(tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_loses_at_most_one_mouse(tmp_path: Path) -> None:
     n_mice = 6 if KILLS > 1 else 3
     mice = [
         str(layout_files.write(tmp_path / f"in/M{k}.h5", (0,), *layout_files.arrays((24, 20, 2, 2), seed=k)))
@@ -60,16 +60,16 @@ def test_kills_at_any_moment_lose_a_mouse_at_most(tmp_path: Path) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        found = masks(out)
-        assert all(np.array_equal(found[name], expected[name]) for name in found)
-        if len(found) == n_mice:
+        written = masks(out)
+        assert all(np.array_equal(written[name], expected[name]) for name in written)
+        if len(written) == n_mice:
             for path in out.glob("*.h5"):
                 path.unlink()
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.h5")}
     process = start(mice, out)
     assert finish(process) == 0
-    found = masks(out)
-    assert sorted(found) == sorted(expected)
-    assert all(np.array_equal(found[name], expected[name]) for name in found)
+    written = masks(out)
+    assert sorted(written) == sorted(expected)
+    assert all(np.array_equal(written[name], expected[name]) for name in written)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert list(out.glob(".part-*")) == []

@@ -1,4 +1,4 @@
-"""Training runs that are killed at any moment, again and again."""
+"""Training runs that are killed repeatedly, at any moment."""
 
 import os
 import random
@@ -20,27 +20,28 @@ EPOCHS, KILLS = (40, 12) if FULL else (3, 1)
 
 
 @pytest.mark.stress
-def test_kills_at_any_moment_change_nothing(tmp_path: Path) -> None:
+def test_kills_at_any_moment_do_not_change_the_result(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     rng = random.Random(0)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[3])}
-    folder, words = tmp_path / "broken", (sys.executable, str(SCRIPT), str(tmp_path / "broken"), str(EPOCHS), "1", "0")
+    folder = tmp_path / "killed"
+    command = (sys.executable, str(SCRIPT), str(folder), str(EPOCHS), "1", "0")
     for _ in range(KILLS):
-        process = subprocess.Popen(words, env=env)
-        before = stamp(folder)
+        process = subprocess.Popen(command, env=env)
+        before = get_timestamp(folder)
         deadline = time.monotonic() + 60
-        while stamp(folder) == before and process.poll() is None and time.monotonic() < deadline:
+        while get_timestamp(folder) == before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 0.4))
         process.kill()
         process.wait()
-    _, broken = small_run.run(folder, EPOCHS)
+    _, resumed = small_run.run(folder, EPOCHS)
     _, whole = small_run.run(tmp_path / "whole", EPOCHS)
     columns = ("epoch", "loss", "validation_loss", "learning_rate")
-    rows = [[[row[c] for c in columns] for row in p.curve] for p in (broken, whole)]
+    rows = [[[row[c] for c in columns] for row in p.curve] for p in (resumed, whole)]
     assert np.allclose(rows[0], rows[1], rtol=1e-3)
 
 
-def stamp(folder: Path) -> int:
+def get_timestamp(folder: Path) -> int:
     path = folder / "last.safetensors"
     return path.stat().st_mtime_ns if path.exists() else 0

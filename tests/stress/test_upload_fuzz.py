@@ -1,4 +1,4 @@
-"""Broken uploads: an error in words or a result, never another exception, and no file left behind."""
+"""Damaged uploads give an error of the library or a result, never another exception, and leave no files."""
 
 import io
 import os
@@ -22,29 +22,29 @@ pytestmark = pytest.mark.stress
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes]]:
-    """A sound upload of each kind, as a file or an archive."""
-    box = tmp_path_factory.mktemp("seeds")
+    """A valid upload of each format, as a file or an archive."""
+    folder = tmp_path_factory.mktemp("seeds")
     images = np.random.default_rng(0).integers(0, 4000, (2, 3, 24, 20)).astype(np.uint16)
     array, affine = images.transpose(3, 2, 1, 0), np.diag([0.1, 0.1, 1.0, 1.0])
-    nibabel.save(nibabel.Nifti1Image(array, affine), box / "a.nii")  # type: ignore[no-untyped-call,attr-defined]
-    nibabel.save(nibabel.Nifti1Image(array, affine), box / "a.nii.gz")  # type: ignore[no-untyped-call,attr-defined]
-    write_hdf5(box / "a.h5")
-    scanner.dicom_enhanced(images, box / "e.dcm")
-    scanner.dicom_classic(images, box / "classic")
-    scanner.fdf(images, box / "x.img")
-    scanner.bruker(images, box / "5" / "pdata" / "1")
-    found = [(p.name, p.read_bytes()) for p in sorted(box.iterdir()) if p.is_file()]
-    for folder in (p for p in sorted(box.iterdir()) if p.is_dir()):
+    nibabel.save(nibabel.Nifti1Image(array, affine), folder / "a.nii")  # type: ignore[no-untyped-call,attr-defined]
+    nibabel.save(nibabel.Nifti1Image(array, affine), folder / "a.nii.gz")  # type: ignore[no-untyped-call,attr-defined]
+    write_hdf5(folder / "a.h5")
+    scanner.dicom_enhanced(images, folder / "e.dcm")
+    scanner.dicom_classic(images, folder / "classic")
+    scanner.fdf(images, folder / "x.img")
+    scanner.bruker(images, folder / "5" / "pdata" / "1")
+    uploads = [(p.name, p.read_bytes()) for p in sorted(folder.iterdir()) if p.is_file()]
+    for subfolder in (p for p in sorted(folder.iterdir()) if p.is_dir()):
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as z:
-            for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-                z.write(path, path.relative_to(box))
-        found.append((f"{folder.name}.zip", content.getvalue()))
-    return found
+            for path in sorted(p for p in subfolder.rglob("*") if p.is_file()):
+                z.write(path, path.relative_to(folder))
+        uploads.append((f"{subfolder.name}.zip", content.getvalue()))
+    return uploads
 
 
-def broken(content: bytes, rng: np.random.Generator) -> bytes:
-    """Bytes changed, cut off, doubled, shuffled or left as they are."""
+def damage(content: bytes, rng: np.random.Generator) -> bytes:
+    """Return the content with bytes changed, cut off, doubled, set to zero, or unchanged."""
     data = bytearray(content)
     match rng.integers(6):
         case 0:
@@ -66,33 +66,33 @@ def broken(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def broken_archive(content: bytes, rng: np.random.Generator) -> bytes:
-    """An archive that is sound, with files in it that are not."""
+def damage_archive(content: bytes, rng: np.random.Generator) -> bytes:
+    """Return a valid archive with some damaged or missing files."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             if rng.random() < 0.1:
                 continue
             data = old.read(name)
-            new.writestr(name, broken(data, rng) if rng.random() < 0.3 else data)
+            new.writestr(name, damage(data, rng) if rng.random() < 0.3 else data)
     return out.getvalue()
 
 
-def test_broken_uploads(seeds: list[tuple[str, bytes]], tmp_path: Path) -> None:
+def test_damaged_uploads(seeds: list[tuple[str, bytes]], tmp_path: Path) -> None:
     rng = np.random.default_rng(SEED)
     read = refused = 0
     for k in range(UPLOADS):
         name, content = seeds[k % len(seeds)]
-        data = broken_archive(content, rng) if name.endswith(".zip") and rng.random() < 0.6 else broken(content, rng)
+        data = damage_archive(content, rng) if name.endswith(".zip") and rng.random() < 0.6 else damage(content, rng)
         upload, scratch = tmp_path / f"up{k}" / name, tmp_path / "scratch"
         upload.parent.mkdir()
         scratch.mkdir(exist_ok=True)
         upload.write_bytes(data)
-        with collect_inputs([upload], scratch) as (found, none):
-            refused += len(none)
-            for one in found:
+        with collect_inputs([upload], scratch) as (scans, refused_inputs):
+            refused += len(refused_inputs)
+            for scan in scans:
                 try:
-                    read_scan(one)
+                    read_scan(scan)
                     read += 1
                 except MouseCMRError as e:
                     assert e.found

@@ -1,4 +1,4 @@
-"""Hugging Face ``datasets``: a cohort as a Dataset or a stream, and samples of the right type.
+"""Hugging Face ``datasets``: a cohort as a Dataset or a stream, and samples as arrays or tensors.
 
 from mousecmr_data.adapters import huggingface
 
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs PyTorch on first use."""
+    """Import the names that need PyTorch on first use."""
     if name in ("collate", "torch_samples"):
         from mousecmr_data.adapters.huggingface import torch
 

@@ -1,4 +1,4 @@
-"""A cohort as a ``datasets.Dataset``, or streamed as an ``IterableDataset``."""
+"""Make a ``datasets.Dataset`` or a streamed ``IterableDataset`` from a cohort."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mousecmr_data.dataset.memmap import get_default_folder, read_without_conver
 from mousecmr_data.errors import UnlabelledError
 
 ROWS_FORMAT = 1
-"""Counts up when the rows of the same mice change."""
+"""Increase this number when the rows of the same mice change."""
 
 
 @overload
@@ -28,22 +28,18 @@ def dataset(
     cohort: Cohort, config: Config = "labelled", *, streaming: Literal[True], cache: str | Path | None = None
 ) -> datasets.IterableDataset: ...
 def dataset(
-    cohort: Cohort,
-    config: Config = "labelled",
-    *,
-    streaming: bool = False,
-    cache: str | Path | None = None,
+    cohort: Cohort, config: Config = "labelled", *, streaming: bool = False, cache: str | Path | None = None
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """The table ``config`` of ``cohort``; its columns are listed in docs/huggingface.md.
+    """Return the table ``config`` of ``cohort``; its columns are listed in docs/huggingface.md.
 
     Parameters
     ----------
     config
-        "labelled": the 2D slices that an expert segmented; "slices": all 2D slices, ``mask`` is None where
-        nobody segmented; "cines": a row a mouse, whole cines of any number of slices and frames.
+        "labelled": the 2D slices that an expert segmented; "slices": all 2D slices, ``mask`` is None for frames
+        that were not segmented; "cines": one row per mouse, whole cines of any number of slices and frames.
     streaming
-        False: a ``Dataset``, written once as an Arrow file and mapped into memory. True: an
-        ``IterableDataset`` that reads a mouse when it gets there, with a shard a mouse; nothing is written.
+        False: a ``Dataset``, written once as an Arrow file and mapped into memory. True: an ``IterableDataset``
+        with one shard per mouse, which reads each mouse when it is reached; nothing is written.
     cache
         Folder of the Arrow files. Default: in the cohort's own cache.
 
@@ -54,44 +50,40 @@ def dataset(
     if not names:
         raise UnlabelledError(f"No mouse has a row in {config!r}.", "a cohort with labelled frames", "config='slices'")
     features = make_features(config)
-    given: dict[str, Any] = {"mice": names, "cohort": cohort, "config": config}
-    split = datasets.NamedSplit(_find_split(cohort, names))
+    arguments: dict[str, Any] = {"mice": names, "cohort": cohort, "config": config}
+    splits = {make_split_name(str(cohort[name].attrs["split"])) for name in names}
+    split = datasets.NamedSplit(splits.pop() if len(splits) == 1 else "mixed")
     if streaming:
-        return datasets.IterableDataset.from_generator(generate_rows, features, given, split)
+        return datasets.IterableDataset.from_generator(generate_rows, features, arguments, split)
     return datasets.Dataset.from_generator(
         generate_rows,
         features,
         str(cache or get_default_folder(cohort).with_name(f"huggingface-{ROWS_FORMAT}")),
-        gen_kwargs=given,
+        gen_kwargs=arguments,
         split=split,
         fingerprint=compute_fingerprint(cohort, config, names)[:32],
     )
 
 
 def generate_rows(mice: Sequence[str], cohort: Cohort, config: Config) -> Iterator[Row]:
-    """The rows of ``mice``, each read once and not converted on the way."""
+    """Yield the rows of ``mice``; each mouse is read once, without converting it into the layout cache."""
     for mouse in mice:
         yield from make_rows(read_without_converting(cohort, mouse), config)
 
 
 def make_split_name(split: str | None) -> str:
-    """The name a split has in ``datasets``: "none" is no split's name there."""
+    """Return the name of a split in ``datasets``, where "none" is not a valid name."""
     return "unsplit" if split in (None, "none", "") else str(split)
 
 
-def _find_split(cohort: Cohort, names: Sequence[str]) -> str:
-    found = {make_split_name(str(cohort[name].attrs["split"])) for name in names}
-    return found.pop() if len(found) == 1 else "mixed"
-
-
 def compute_fingerprint(cohort: Cohort, config: Config, mice: Sequence[str]) -> str:
-    """64 hex digits that change with anything the rows of ``mice`` are made from: their files (by size and time
-    of the last change; a store's mice by their attributes), split, phenotype, and this code's format."""
-    about = []
+    """Return 64 hex digits that change with everything the rows of ``mice`` depend on: their files (size and
+    modification time; for a store, the attributes of its mice), split, phenotype, and the format of this code."""
+    origins = []
     for mouse in mice:
         path = cohort.source.get_path(mouse)
         stat = path.stat() if path.is_file() else None
         attrs = {name: str(value) for name, value in cohort[mouse].attrs.items()}
-        about.append([attrs, [stat.st_size, stat.st_mtime_ns] if stat else None])
-    text = json.dumps([ROWS_FORMAT, datasets.__version__, config, cohort.source.version, about], sort_keys=True)
+        origins.append([attrs, [stat.st_size, stat.st_mtime_ns] if stat else None])
+    text = json.dumps([ROWS_FORMAT, datasets.__version__, config, cohort.source.version, origins], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

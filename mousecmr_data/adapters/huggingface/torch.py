@@ -1,4 +1,4 @@
-"""Samples as PyTorch datasets."""
+"""Read samples of Hugging Face datasets as PyTorch datasets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _NUMPY = {
     torch.int64: np.int64,
     torch.uint16: np.uint16,
 }
-"""The types that hold every value of an image."""
+"""The types that can represent every value of an image."""
 
 
 class Batch(list[Sample]):
-    """Samples whose images, and masks, are views of one tensor each."""
+    """Samples whose images are views of one tensor, and whose masks are views of another."""
 
     def __init__(self, samples: Sequence[Sample], images: torch.Tensor, masks: torch.Tensor) -> None:
         super().__init__(samples)
@@ -38,7 +38,7 @@ class Batch(list[Sample]):
 
 
 class TorchSamples(Dataset[Sample]):
-    """Map-style; takes batches of indices in one go."""
+    """A map-style dataset that reads the samples of a batch together."""
 
     def __init__(self, source: NumpySamples, dtype: torch.dtype) -> None:
         self.source, self.dtype = source, dtype
@@ -50,25 +50,25 @@ class TorchSamples(Dataset[Sample]):
         return self.__getitems__([range(len(self))[i]])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """The samples at ``indices`` in one go; pixels are copied once, into the tensors of the batch."""
-        found = self.source.views(indices)
-        shapes = {image.shape for image, _ in found}
+        """Return the samples at ``indices``; pixels are copied once, into the tensors of the batch."""
+        views = self.source.view_pixels(indices)
+        shapes = {image.shape for image, _ in views}
         if len(shapes) > 1 or len(next(iter(shapes))) != 2:  # cines
             return [to_tensors(sample, self.dtype) for sample in self.source.__getitems__(indices)]
-        images = np.empty((len(found), 1, *shapes.pop()), _NUMPY[self.dtype])
+        images = np.empty((len(views), 1, *shapes.pop()), _NUMPY[self.dtype])
         masks = np.empty(images.shape, np.uint8)
-        for i, (image, mask) in enumerate(found):
+        for i, (image, mask) in enumerate(views):
             images[i, 0], masks[i, 0] = image, UNLABELLED if mask is None else mask
-        whole = torch.from_numpy(images), torch.from_numpy(masks)
+        tensors = torch.from_numpy(images), torch.from_numpy(masks)
         samples = [
-            {IMAGE: image, MASK: mask, **_convert_metadata(self.source.metadata(i))}
-            for image, mask, i in zip(*whole, indices, strict=True)
+            {IMAGE: image, MASK: mask, **_convert_metadata(self.source.get_metadata(i))}
+            for image, mask, i in zip(*tensors, indices, strict=True)
         ]
-        return Batch(samples, *whole)
+        return Batch(samples, *tensors)
 
 
 class TorchStream(IterableDataset[Sample]):
-    """Iterable; workers share its shards as ``datasets`` deals them out."""
+    """An iterable dataset; ``datasets`` distributes its shards among the workers."""
 
     def __init__(self, source: NumpyStream, dtype: torch.dtype) -> None:
         self.source, self.dtype = source, dtype
@@ -80,10 +80,10 @@ class TorchStream(IterableDataset[Sample]):
 def torch_samples(
     data: datasets.Dataset | datasets.IterableDataset, dtype: torch.dtype | None = None
 ) -> TorchSamples | TorchStream:
-    """The samples of :func:`numpy_samples` as a PyTorch dataset for a ``DataLoader``: tensors (1, y, x).
+    """Return the samples of :func:`numpy_samples` as a PyTorch dataset for a ``DataLoader``: tensors (1, y, x).
 
-    ``dtype`` of the images: float32 by default, since PyTorch can do little with uint16 (no maximum, no sorting);
-    ``torch.uint16`` keeps it. Masks are uint8, ``spacing`` is a tensor. A stream becomes a
+    ``dtype`` of the images: float32 by default, since PyTorch supports few operations on uint16 (no maximum, no
+    sorting); ``torch.uint16`` keeps it. Masks are uint8, ``spacing`` is a tensor. A stream becomes a
     ``torch.utils.data.IterableDataset``.
     """
     dtype = dtype or torch.float32
@@ -94,7 +94,7 @@ def torch_samples(
 
 
 def to_tensors(sample: Sample, dtype: torch.dtype) -> Sample:
-    """The sample with tensors that have a channel axis in front."""
+    """Return the sample with tensors that have a channel axis in front."""
     return {
         IMAGE: torch.from_numpy(sample[IMAGE].astype(_NUMPY[dtype], copy=False))[None],
         MASK: torch.from_numpy(sample[MASK])[None],
@@ -103,24 +103,21 @@ def to_tensors(sample: Sample, dtype: torch.dtype) -> Sample:
 
 
 def collate(samples: Sequence[Any]) -> Sample:
-    """One dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``.
+    """Return one dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``.
 
-    Faster than the default, which copies each batch once more. Cines of different sizes stay lists.
+    This is faster than the default, which copies each batch once more. Cines of different sizes stay lists.
     """
     out: Sample = {}
     for name in samples[0]:
         values = [sample[name] for sample in samples]
+        first = values[0]
         if isinstance(samples, Batch) and name in (IMAGE, MASK):
             out[name] = samples.images if name == IMAGE else samples.masks
+        elif isinstance(first, list) or (isinstance(first, torch.Tensor) and len({v.shape for v in values}) > 1):
+            out[name] = values
         else:
-            out[name] = values if _is_ragged(values) else default_collate(values)
+            out[name] = default_collate(values)
     return out
-
-
-def _is_ragged(values: list[Any]) -> bool:
-    """Lists (of a cine's frames), and tensors of different shapes."""
-    first = values[0]
-    return isinstance(first, list) or (isinstance(first, torch.Tensor) and len({v.shape for v in values}) > 1)
 
 
 def _convert_metadata(metadata: Sample) -> Sample:

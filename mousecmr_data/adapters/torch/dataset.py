@@ -1,8 +1,9 @@
-"""A cohort as a map-style PyTorch dataset of slices, stacks or cines."""
+"""Make a map-style PyTorch dataset of slices, stacks or cines from a cohort."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ Kind = Literal["slices", "stacks", "cines"]
 Mode = Literal["memmap", "memory", "lazy"]
 Sample = dict[str, Any]
 READ_DTYPES: dict[torch.dtype | None, type[np.generic]] = {torch.float32: np.float32, torch.float64: np.float64}
-"""What images are read as; for other types they are read as uint16, and PyTorch converts."""
+"""Types that images are read as directly; for other types they are read as uint16, and PyTorch converts them."""
 
 
 def dataset(
@@ -35,7 +36,7 @@ def dataset(
     mode: Mode = "memmap",
     cache: str | Path | None = None,
 ) -> MouseDataset:
-    """The samples of ``cohort``.
+    """Return the samples of ``cohort``.
 
     Parameters
     ----------
@@ -45,19 +46,19 @@ def dataset(
     frames
         "labelled" (default), "all", or phases such as ["ED", "ES"].
     transform
-        Called with each sample, a dictionary as MONAI's transforms take it: ``image`` (dtype), ``label``
-        (uint8: 0, 1, 2, and 255 where nobody segmented), ``mouse``, ``slice``, ``frame``, ``phase``,
+        Called with each sample, a dictionary in the form of MONAI's transforms: ``image`` (dtype), ``label``
+        (uint8: 0, 1, 2, and 255 in frames that were not segmented), ``mouse``, ``slice``, ``frame``, ``phase``,
         ``labelled``, ``spacing`` (mm, of the array's spatial axes), ``synthetic``.
     dtype
-        Of ``image``; None keeps uint16, of which PyTorch can do little (no maximum, no sorting).
+        Of ``image``; None keeps uint16, on which PyTorch supports few operations (no maximum, no sorting).
     mode
-        "memmap": uncompressed files in the cache, made on first use, mapped into memory and shared by
-        all workers (0.2 MB on disk for a slice of 256 x 256); "memory": everything in this process's
-        memory (0.2 MB a slice; ``nbytes`` says how much); "lazy": each sample is read from the cohort.
+        "memmap": uncompressed files in the cache, written on first use, mapped into memory and shared by
+        all workers (0.2 MB on disk for a slice of 256 x 256); "memory": all pixels in this process's
+        memory (0.2 MB per slice; see ``nbytes``); "lazy": each sample is read from the cohort.
     cache
         Folder for the files of "memmap". Default: in the cohort's own cache.
 
-    Raises UnlabelledError where no frame is chosen.
+    Raises UnlabelledError if no frame is selected.
     """
     if kind not in ("slices", "stacks", "cines") or mode not in ("memmap", "memory", "lazy"):
         raise ArgumentError(
@@ -67,50 +68,42 @@ def dataset(
         raise ArgumentError(
             f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "dataset(..., dtype=torch.float32)"
         )
-    frames = frames if isinstance(frames, str) else list(frames)  # it is looked at once a mouse
+    frames = frames if isinstance(frames, str) else list(frames)  # an iterator is used once per mouse
     if len(cohort) == 0:
         raise UnlabelledError("The cohort is empty.", "at least one mouse")
     parts: list[SampleIndex] = []
-    chosen: list[NDArray[np.intp]] = []
-    spacing: list[tuple[float, float, float]] = []
+    selected: list[NDArray[np.intp]] = []
+    spacing: list[tuple[float, ...]] = []
     synthetic: list[bool] = []
     for number, ds in enumerate(cohort.values()):
-        spacing.append(get_spacing(ds))
+        spacing.append(get_spacing(ds)[1 if kind == "slices" else 0 :])
         synthetic.append(bool(ds.attrs["synthetic"]))
-        at = select_frames(ds, frames)
-        chosen.append(at)
-        parts.append(SampleIndex.from_dataset(number, ds, at, kind))
+        selected.append(select_frames(ds, frames))
+        parts.append(SampleIndex.from_dataset(number, ds, selected[-1], kind))
     index = SampleIndex.concatenate(parts)
     if len(index) == 0:
-        raise UnlabelledError(f"frames={frames!r} chooses no frame of {cohort!r}.", "at least one", "frames='all'")
+        raise UnlabelledError(f"frames={frames!r} selects no frame of {cohort!r}.", "at least one", "frames='all'")
     pixels: PixelStorage
     if mode == "memmap":
-        pixels = MemmapStorage(
-            cohort, chosen, isinstance(frames, str) and frames == "all", Path(cache) if cache else None
-        )
+        pixels = MemmapStorage(cohort, selected, frames == "all", Path(cache) if cache else None)
     elif mode == "lazy":
-        pixels = LazyStorage(cohort, chosen)
+        pixels = LazyStorage(cohort, selected)
     else:
-        pixels = MemoryStorage(cohort, chosen)
-    axes = slice(1 if kind == "slices" else 0, 3)
-    about = MouseInfo(cohort.mice, np.array([s[axes] for s in spacing], np.float32), np.array(synthetic))
-    return MouseDataset(about, index, pixels, kind, transform, dtype)
+        pixels = MemoryStorage(cohort, selected)
+    mice = MouseInfo(cohort.mice, np.array(spacing, np.float32), np.array(synthetic))
+    return MouseDataset(mice, index, pixels, kind, transform, dtype)
 
 
+@dataclass(eq=False, repr=False)
 class MouseDataset(Dataset[Any]):
-    """Samples of a cohort; made by :func:`dataset`. Pickles, and opens its files in each worker."""
+    """Samples of a cohort; made by :func:`dataset`. Can be pickled; each worker opens its own files."""
 
-    def __init__(
-        self,
-        mice: MouseInfo,
-        index: SampleIndex,
-        pixels: PixelStorage,
-        kind: Kind,
-        transform: Callable[[Sample], Any] | None,
-        dtype: torch.dtype | None,
-    ) -> None:
-        self.mice, self.index, self.pixels, self.kind = mice, index, pixels, kind
-        self.transform, self.dtype = transform, dtype
+    mice: MouseInfo
+    index: SampleIndex
+    pixels: PixelStorage
+    kind: Kind
+    transform: Callable[[Sample], Any] | None
+    dtype: torch.dtype | None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -118,15 +111,15 @@ class MouseDataset(Dataset[Any]):
     def __getitem__(self, i: int) -> Any:
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
-        sample = self._batch([i % len(self)])[0]
+        sample = self._read_batch([i % len(self)])[0]
         return self.transform(sample) if self.transform else sample
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Any]:
-        """The samples at ``indices`` at once. Samples of one shape are read into one tensor each for images
-        and labels, which ``collate`` takes over without another copy."""
+        """Return the samples at ``indices``. Images of one shape are read into one tensor, and so are their
+        labels; ``collate`` uses these tensors without another copy."""
         if not len(indices):
             return []
-        batch = self._batch(indices)
+        batch = self._read_batch(indices)
         return [self.transform(sample) for sample in batch] if self.transform else batch
 
     @property
@@ -134,7 +127,7 @@ class MouseDataset(Dataset[Any]):
         """Bytes of pixels held in this process's memory; 0 for modes that hold none."""
         return self.pixels.nbytes
 
-    def _batch(self, indices: Sequence[int]) -> Batch:
+    def _read_batch(self, indices: Sequence[int]) -> Batch:
         rows = self.index.take(np.asarray(indices, np.intp))
         images, labels = self.pixels.read(rows, self.kind, READ_DTYPES.get(self.dtype, np.uint16))
         if self.dtype is not None:

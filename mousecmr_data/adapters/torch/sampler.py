@@ -1,4 +1,4 @@
-"""Shuffling that can be repeated, shared between processes, and resumed in the middle."""
+"""Shuffle samples reproducibly, split them between processes, and resume within an epoch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.utils.data import Sampler
 
 
 class EpochSampler(Sampler[int]):
-    """Indices of ``data`` in an order that depends on ``seed`` and the epoch alone.
+    """Indices of ``data`` in an order that depends only on ``seed`` and the epoch.
 
     With several processes (``torchrun``, or ``rank`` and ``world_size``), each gets its own part of the same
-    order: the parts are disjoint and of equal length; what does not divide is left out, another remainder
-    each epoch (``torch.utils.data.DistributedSampler`` repeats samples instead). Call ``set_epoch`` before
-    each epoch. ``state_dict`` remembers the place in the epoch; ``load_state_dict`` goes on from there.
+    order. The parts are disjoint and of equal length; the remainder is left out, a different one in each epoch
+    (``torch.utils.data.DistributedSampler`` repeats samples instead). Call ``set_epoch`` before each epoch.
+    ``state_dict`` stores the position in the epoch; ``load_state_dict`` continues from there.
     """
 
     def __init__(
@@ -29,53 +29,45 @@ class EpochSampler(Sampler[int]):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        here = dist.is_available() and dist.is_initialized()
-        self.rank = rank if rank is not None else dist.get_rank() if here else int(os.environ.get("RANK", 0))
-        self.world_size = (
-            world_size
-            if world_size is not None
-            else dist.get_world_size()
-            if here
-            else int(os.environ.get("WORLD_SIZE", 1))
-        )
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank {self.rank} of {self.world_size} processes; expected 0 to {self.world_size - 1}")
+        distributed = dist.is_available() and dist.is_initialized()
+        if rank is None:
+            rank = dist.get_rank() if distributed else int(os.environ.get("RANK", 0))
+        if world_size is None:
+            world_size = dist.get_world_size() if distributed else int(os.environ.get("WORLD_SIZE", 1))
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} of {world_size} processes; expected 0 to {world_size - 1}")
+        self.rank, self.world_size = rank, world_size
         self.n, self.seed, self.shuffle = len(data), seed, shuffle
-        self.epoch = 0
-        self._next = 0
+        self.epoch = self._next = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin this epoch."""
+        """Start this epoch."""
         self.epoch, self._next = epoch, 0
 
     def __len__(self) -> int:
         return self.n // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        order = self._order()
-        for i in range(self._next, len(order)):
+        order = torch.arange(self.n)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+            order = torch.randperm(self.n, generator=generator)
+        used = len(self) * self.world_size
+        indices = order[:used][self.rank :: self.world_size].tolist()
+        for i in range(self._next, len(indices)):
             self._next = i + 1
-            yield order[i]
+            yield indices[i]
         self._next = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the epoch."""
+        """Return the position in the epoch."""
         return {"seed": self.seed, "epoch": self.epoch, "next": self._next, "n": self.n}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a place; ValueError where it is of another dataset or seed."""
+        """Continue from a position; raise ValueError if it belongs to another dataset or seed."""
         if (state["seed"], state["n"]) != (self.seed, self.n):
             raise ValueError(
                 f"the state is of {state['n']} samples and seed {state['seed']}; "
                 f"expected {self.n} samples and seed {self.seed}"
             )
         self.epoch, self._next = state["epoch"], state["next"]
-
-    def _order(self) -> list[int]:
-        if self.shuffle:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-            order = torch.randperm(self.n, generator=generator)
-        else:
-            order = torch.arange(self.n)
-        used = len(self) * self.world_size
-        return order[:used][self.rank :: self.world_size].tolist()

@@ -1,4 +1,4 @@
-"""ONNX: the restructured network as a file that other programs run, and ONNX Runtime as an engine."""
+"""Export the restructured network to ONNX for other programs, and run it as an engine with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
 from mousecmr_data.inference.engines.auto import EXACT
-from mousecmr_data.inference.engines.base import EagerEngine
+from mousecmr_data.inference.engines.base import CACHED_SIZES, EagerEngine
 from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.models.safetensors import hash_tensors
@@ -31,8 +31,6 @@ except ImportError as e:
     raise MissingExtraError.from_module(e.name or "onnxruntime", "onnx") from e
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
-"""Names of the input and the output."""
-CACHED_SIZES = 4
 
 
 class OnnxEngine:
@@ -42,16 +40,16 @@ class OnnxEngine:
 
     def __init__(self, network: UNet3Plus, cache: str | Path | None = None) -> None:
         self.network, self.cache = network, cache
-        self._of_size = lru_cache(CACHED_SIZES)(self._session)
+        self._get_session = lru_cache(CACHED_SIZES)(self._load_session)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (N, classes, Y, X) of images (N, 1, Y, X), both float32."""
-        session = self._of_size((images.shape[2], images.shape[3]))
-        slices = [session.run([OUTPUT_NAME], {INPUT_NAME: one[None]})[0] for one in images.numpy()]
+        """Return logits (N, classes, Y, X) of images (N, 1, Y, X), both float32."""
+        session = self._get_session((images.shape[2], images.shape[3]))
+        slices = [session.run([OUTPUT_NAME], {INPUT_NAME: image[None]})[0] for image in images.numpy()]
         return torch.from_numpy(np.concatenate(slices))
 
-    def _session(self, shape_yx: tuple[int, int]) -> Any:
+    def _load_session(self, shape_yx: tuple[int, int]) -> Any:
         return _create_session(export_onnx(self.network, shape_yx, self.cache).SerializeToString())
 
 
@@ -65,9 +63,9 @@ def write_onnx(
     """Write the prediction of ``network`` for images of ``shape_yx`` to an ONNX file, whole or not at all.
 
     Input "image" (batch, 1, Y, X) float32, min–max normalised to [0, 1] slice by slice; output "logits"
-    (batch, classes, Y, X) float32. The batch is free. ``about`` becomes the file's metadata. What is written is
-    held against the reference first, in ONNX Runtime; raises :class:`~mousecmr_data.errors.FileLayoutError`
-    where it differs by more than float32's rounding.
+    (batch, classes, Y, X) float32. The batch size is free. ``about`` becomes the file's metadata. The exported network
+    is first compared with the reference, in ONNX Runtime; raises :class:`~mousecmr_data.errors.FileLayoutError`
+    if it differs by more than float32's rounding.
     """
     path, step = Path(path), 2 ** (LEVELS - 1) * network.reduce
     if shape_yx[0] % step or shape_yx[1] % step:
@@ -81,28 +79,26 @@ def write_onnx(
     generator = torch.Generator().manual_seed(0)
     for batch in (1, 3):
         image = torch.rand((batch, 1, *shape_yx), generator=generator)
-        expected = EagerEngine(network, "cpu")(image)
-        worst = float(
-            (torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0]) - expected).abs().max()
-        )
-        if not worst <= EXACT.logit:
+        logits = torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0])
+        difference = float((logits - EagerEngine(network, "cpu")(image)).abs().max())
+        if not difference <= EXACT.logit:
             raise FileLayoutError(
-                f"The exported network's logits differ by {worst:.1e} from the network's.",
+                f"The exported network's logits differ by {difference:.1e} from the network's.",
                 f"{EXACT.logit:.0e} at most; nothing was written",
             )
     return write_bytes(path, data)
 
 
 def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path | None = None) -> onnx.ModelProto:
-    """The restructured network as an ONNX model with a free batch; kept in the cache, for exporting takes a while."""
+    """Export the restructured network as an ONNX model with a free batch size; kept in the cache, as it takes time."""
     content = hash_tensors(network.state_dict())
-    of = {"content": content, "shape": shape_yx, "torch": torch.__version__, "onnx": onnx.__version__}
-    place = get_cache_path(of, "onnx", cache)
-    if place.is_file():
+    key_parts = {"content": content, "shape": shape_yx, "torch": torch.__version__, "onnx": onnx.__version__}
+    path = get_cache_path(key_parts, "onnx", cache)
+    if path.is_file():
         try:
-            return onnx.load_from_string(place.read_bytes())
-        except DecodeError:  # damaged: made anew
-            place.unlink(missing_ok=True)
+            return onnx.load_from_string(path.read_bytes())
+        except DecodeError:  # damaged: export again
+            path.unlink(missing_ok=True)
     target: Any = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts
@@ -118,7 +114,7 @@ def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path
         )
     model = onnx.load_from_string(target.getvalue())
     model.producer_name = "mousecmr-data"
-    write_cache_file(place, model.SerializeToString())
+    write_cache_file(path, model.SerializeToString())
     return model
 
 

@@ -16,7 +16,7 @@ BODY = b"a mouse\n" * 1000
 
 
 @given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=5))
-def test_a_stream_in_any_pieces_has_git_s_and_the_usual_checksum(body: bytes, cuts: list[int]) -> None:
+def test_a_stream_in_any_pieces_has_the_same_checksums(body: bytes, cuts: list[int]) -> None:
     running = RunningChecksums(len(body))
     edges = [0, *sorted(min(c, len(body)) for c in cuts), len(body)]
     for a, b in itertools.pairwise(edges):
@@ -28,7 +28,7 @@ def test_a_stream_in_any_pieces_has_git_s_and_the_usual_checksum(body: bytes, cu
     assert sums.matches(entry("Data/Mouse1.h5", body, sizes=True, sha256=True))
 
 
-def test_git_agrees(tmp_path: Path) -> None:
+def test_the_blob_checksum_equals_that_of_git(tmp_path: Path) -> None:
     git = shutil.which("git")
     if git is None:
         pytest.skip("git is not installed")
@@ -38,7 +38,7 @@ def test_git_agrees(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 0, len(BODY) - 1, len(BODY) + 1])
-def test_no_checksums_where_the_size_was_unknown_or_wrong(size: int | None) -> None:
+def test_no_checksums_if_the_size_is_unknown_or_wrong(size: int | None) -> None:
     running = RunningChecksums(size)
     running.update(BODY)
     assert running.finish() is None

@@ -6,13 +6,13 @@ import pytest
 from mousecmr_data._utils.parallel import run_in_threads
 
 
-def test_no_more_than_so_many_at_a_time() -> None:
-    running, most, lock, done = [0], [0], threading.Lock(), []
+def test_no_more_items_at_a_time_than_workers() -> None:
+    running, peak, lock, done = [0], [0], threading.Lock(), []
 
     def work(item: int) -> None:
         with lock:
             running[0] += 1
-            most[0] = max(most[0], running[0])
+            peak[0] = max(peak[0], running[0])
         time.sleep(0.01)
         with lock:
             running[0] -= 1
@@ -20,7 +20,7 @@ def test_no_more_than_so_many_at_a_time() -> None:
 
     run_in_threads(work, range(20), 3, threading.Event())
     assert sorted(done) == list(range(20))
-    assert most == [3]
+    assert peak == [3]
     run_in_threads(work, [], 3, threading.Event())
 
 
@@ -38,7 +38,7 @@ def test_the_first_exception_is_raised_and_stops_the_rest() -> None:
     assert done == [0, 1]
 
 
-def test_as_many_threads_as_items_at_most() -> None:
+def test_no_more_threads_than_items() -> None:
     names: set[str] = set()
     run_in_threads(lambda _: names.add(threading.current_thread().name), range(2), 50, threading.Event())
     assert len(names) <= 2

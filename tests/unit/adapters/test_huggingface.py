@@ -41,8 +41,8 @@ def source(cohort: Cohort) -> ragged.Source:
 @pytest.mark.parametrize("config", ["labelled", "slices"])
 def test_slices_equal_the_source(cohort: Cohort, source: ragged.Source, config: Any, streaming: bool) -> None:
     data = huggingface.dataset(cohort, config, streaming=streaming)
-    about = {ds.attrs["mouse"]: ds for ds in cohort.values()}
-    phases = {mouse: ds.phase.values.tolist() for mouse, ds in about.items()}
+    mice = {ds.attrs["mouse"]: ds for ds in cohort.values()}
+    phases = {mouse: ds.phase.values.tolist() for mouse, ds in mice.items()}
     count = 0
     for row in data:
         image, mask = ragged.plane(source, row)
@@ -55,7 +55,7 @@ def test_slices_equal_the_source(cohort: Cohort, source: ragged.Source, config: 
             np.testing.assert_array_equal(np.array(row["mask"]), mask)
         assert (row["phase"], row["labelled"]) == (phases[row["mouse"]][row["frame"]], mask is not None)
         assert (row["time"], row["spacing"], row["slice_thickness"]) == (row["frame"] * 5.0, [0.1, 0.1], 1.0)
-        assert row["split"] == about[row["mouse"]].attrs["split"]
+        assert row["split"] == mice[row["mouse"]].attrs["split"]
         assert row["phenotype"] == ("control" if row["mouse"] == "Pair" else "not published")
         assert row["synthetic"] is False
         count += 1
@@ -65,10 +65,10 @@ def test_slices_equal_the_source(cohort: Cohort, source: ragged.Source, config: 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_cines_equal_the_source(cohort: Cohort, streaming: bool) -> None:
-    seen = []
+    mice = []
     for row in huggingface.dataset(cohort, "cines", streaming=streaming):
         ds = cohort[row["mouse"]]
-        seen.append(row["mouse"])
+        mice.append(row["mouse"])
         array = np.asarray(row["image"].dataobj)
         assert array.dtype == np.uint16
         np.testing.assert_array_equal(array, ds.image.values.transpose(3, 2, 1, 0))
@@ -84,7 +84,7 @@ def test_cines_equal_the_source(cohort: Cohort, streaming: bool) -> None:
             np.testing.assert_array_equal(mask, expected)
         else:
             assert row["mask"] is None
-    assert seen == list(cohort.mice)
+    assert mice == list(cohort.mice)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -122,8 +122,8 @@ def test_torch_samples_feed_a_loader(cohort: Cohort, source: ragged.Source, stre
         assert torch.equal(batch["mask"], same["mask"])
         assert torch.equal(batch["spacing"], same["spacing"])
         assert (batch["mouse"], batch["time"].tolist()) == (same["mouse"], same["time"].tolist())
-    kept = huggingface.torch_samples(data, torch.uint16)
-    assert next(iter(kept))["image"].dtype == torch.uint16
+    uint16 = huggingface.torch_samples(data, torch.uint16)
+    assert next(iter(uint16))["image"].dtype == torch.uint16
 
 
 def test_cines_of_different_sizes_stay_lists(cohort: Cohort) -> None:
@@ -153,15 +153,15 @@ def test_samples_follow_selection_and_order(cohort: Cohort) -> None:
 
 def test_streams_are_sharded_by_mouse(cohort: Cohort) -> None:
     stream = huggingface.dataset(cohort, "labelled", streaming=True)
-    assert stream.num_shards == 4, "the mouse without labels has no row"
+    assert stream.num_shards == 4, "the mouse without labels has no rows"
     order = list(dict.fromkeys(row["mouse"] for row in stream.shuffle(seed=3, buffer_size=1)))
     assert sorted(order) == sorted(m for m in cohort.mice if m != "None")
 
 
-def test_the_cache_follows_its_source(tmp_path: Path) -> None:
+def test_the_cache_follows_changes_of_its_source(tmp_path: Path) -> None:
     cohort = ragged.cohort(tmp_path)
     before = huggingface.dataset(cohort)
-    assert huggingface.dataset(cohort).cache_files == before.cache_files, "made once"
+    assert huggingface.dataset(cohort).cache_files == before.cache_files, "written once"
     assert Path(before.cache_files[0]["filename"]).is_relative_to(tmp_path / "cache")
     images, masks = ragged.arrays((24, 20, 4, 6), seed=99)
     ragged.write(cohort.source.get_path("Pair"), (0, 2), images, masks)
@@ -181,7 +181,7 @@ def test_a_store_gives_the_same_rows(cohort: Cohort, source: ragged.Source, tmp_
         np.testing.assert_array_equal(sample["mask"], np.full_like(image, 255) if mask is None else mask)
 
 
-def test_errors_say_what_to_type(cohort: Cohort) -> None:
+def test_errors_name_the_next_step(cohort: Cohort) -> None:
     with pytest.raises(md.errors.ArgumentError, match="one of labelled, slices, cines"):
         huggingface.dataset(cohort, "voxels")  # type: ignore[call-overload]
     with pytest.raises(md.errors.UnlabelledError, match="config='slices'"):
@@ -192,19 +192,22 @@ def test_errors_say_what_to_type(cohort: Cohort) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_pixels_survive_without_loss(dtype: Any) -> None:
+def test_tiff_keeps_all_pixels(dtype: Any) -> None:
     array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (7, 5), dtype, endpoint=True)
     data = encode_tiff(array)
-    for found in (decode_tiff(data), np.array(PIL.Image.open(io.BytesIO(data)))):
-        assert found.dtype == dtype
-        np.testing.assert_array_equal(found, array)
-    for options in ({"format": "PNG"}, {"format": "TIFF", "compression": "tiff_deflate"}):  # of other writers
+    for decoded in (decode_tiff(data), np.array(PIL.Image.open(io.BytesIO(data)))):
+        assert decoded.dtype == dtype
+        np.testing.assert_array_equal(decoded, array)
+    for options in (
+        {"format": "PNG"},
+        {"format": "TIFF", "compression": "tiff_deflate"},
+    ):  # as other software writes them
         other = io.BytesIO()
         PIL.Image.fromarray(array).save(other, **options)  # type: ignore[arg-type]
         np.testing.assert_array_equal(decode_tiff(other.getvalue()), array)
 
 
-def test_synthetic_rows_say_so(tmp_path: Path) -> None:
+def test_synthetic_rows_are_marked(tmp_path: Path) -> None:
     cohort = ragged.cohort(tmp_path, synthetic=True)
     assert next(iter(huggingface.dataset(cohort, streaming=True)))["synthetic"] is True
     cine = next(iter(huggingface.dataset(cohort, "cines", streaming=True)))

@@ -24,7 +24,7 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cohort:
     return md.load(source=lab(tmp_path, {"A": (0, 2), "B": (0, 1, 2, 3), "C": (1,)}))
 
 
-def truth(cohort: Cohort, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def read_expected(cohort: Cohort, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     ds = cohort[sample["mouse"]]
     if sample["frame"] >= 0:
         ds = ds.sel(frame=sample["frame"])
@@ -50,7 +50,7 @@ def test_samples_equal_the_source(cohort: Cohort, kind: str, mode: str, frames: 
     }
     assert len(data) == expected[kind]
     for sample in data:
-        image, label = truth(cohort, sample)
+        image, label = read_expected(cohort, sample)
         if kind == "cines":
             ds = cohort[sample["mouse"]]
             keep = {"all": ds.labelled | True, "labelled": ds.labelled}.get(
@@ -91,7 +91,7 @@ def test_loader(cohort: Cohort, mode: str, workers: tuple[str, int]) -> None:
     assert batches[0]["label"].dtype == torch.uint8
 
 
-def test_collate_takes_a_batch_over_and_equals_the_default(cohort: Cohort) -> None:
+def test_collate_reuses_a_batch_and_equals_the_default(cohort: Cohort) -> None:
     data = mt.dataset(cohort)
     batch = data.__getitems__([3, 1, 2])
     collated = mt.collate(batch)
@@ -136,16 +136,16 @@ def test_indices(cohort: Cohort) -> None:
         data[len(data)]
 
 
-def test_memory_is_stated(cohort: Cohort) -> None:
+def test_nbytes_reports_the_memory_used(cohort: Cohort) -> None:
     memory = mt.dataset(cohort, mode="memory")
     assert memory.nbytes == (2 * 3 + 4 * 4 + 5) * 24 * 20 * 3
     assert mt.dataset(cohort).nbytes == 0
     mapped = mt.dataset(cohort)
     mapped[0]
-    assert len(pickle.dumps(mapped)) < 20_000, "an open map must not be pickled with its data"
+    assert len(pickle.dumps(mapped)) < 20_000, "the pixels of an open file must not be pickled"
 
 
-def test_mapped_files_follow_their_source(cohort: Cohort, tmp_path: Path) -> None:
+def test_mapped_files_follow_changes_of_their_source(cohort: Cohort, tmp_path: Path) -> None:
     from layout_files import arrays, write
 
     before = mt.dataset(cohort)[0]["image"]
@@ -154,20 +154,20 @@ def test_mapped_files_follow_their_source(cohort: Cohort, tmp_path: Path) -> Non
     after = mt.dataset(cohort)[0]["image"]
     assert not torch.equal(before, after)
     np.testing.assert_array_equal(after[0].numpy(), images[:, :, 0, 0])
-    own = mt.dataset(cohort, cache=tmp_path / "own")
-    assert torch.equal(own[0]["image"], after)
-    assert len(list((tmp_path / "own").rglob("image.npy"))) == 3
+    elsewhere = mt.dataset(cohort, cache=tmp_path / "elsewhere")
+    assert torch.equal(elsewhere[0]["image"], after)
+    assert len(list((tmp_path / "elsewhere").rglob("image.npy"))) == 3
 
 
-def test_a_cache_that_cannot_be_written_names_the_ways_on(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_names_the_alternatives(cohort: Cohort, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(md.errors.CacheError, match="mode='memory'"):
         mt.dataset(cohort, cache=tmp_path / "file")
     assert len(mt.dataset(cohort, mode="memory")) > 0
 
 
-def test_nothing_to_sample_is_an_error(cohort: Cohort) -> None:
-    with pytest.raises(md.errors.UnlabelledError, match="chooses no frame"):
+def test_a_dataset_without_samples_is_an_error(cohort: Cohort) -> None:
+    with pytest.raises(md.errors.UnlabelledError, match="selects no frame"):
         mt.dataset(cohort.select(["C"]), frames=["ED"])
     with pytest.raises(md.errors.ArgumentError, match="kind='voxels'"):
         mt.dataset(cohort, "voxels")  # type: ignore[arg-type]
@@ -191,7 +191,7 @@ def test_shards_are_disjoint_and_change_with_the_epoch(n: int) -> None:
     assert list(mt.EpochSampler(range(n), shuffle=False)) == list(range(n))
 
 
-def test_sampler_takes_its_place_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampler_reads_its_rank_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert (mt.EpochSampler(range(8)).rank, len(mt.EpochSampler(range(8)))) == (1, 4)
@@ -208,7 +208,7 @@ def test_sampler_resumes() -> None:
     fresh = mt.EpochSampler(range(20), seed=1)
     fresh.load_state_dict(sampler.state_dict())
     assert head + list(fresh) == whole
-    assert list(fresh) == whole, "the next pass is whole"
+    assert list(fresh) == whole, "the next pass is complete"
     with pytest.raises(ValueError, match="expected 21 samples"):
         mt.EpochSampler(range(21), seed=1).load_state_dict(sampler.state_dict())
 
@@ -216,7 +216,7 @@ def test_sampler_resumes() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_stateful_loader_resumes_in_the_middle(cohort: Cohort, workers: int) -> None:
+def test_stateful_loader_resumes_within_an_epoch(cohort: Cohort, workers: int) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
 
     def loader() -> Any:

@@ -53,9 +53,9 @@ def test_a_cohort_shows_itself_in_a_notebook_without_reading_files(source: Path)
     cohort = md.load(source=source)
     for name in cohort:
         cohort.source.get_path(name).unlink()
-    shown = cohort._repr_html_()
+    page = cohort._repr_html_()
     for text in ("Cohort of 3 mice", "<td>2</td>", "train", "A, B, C", "to_dataframe()"):
-        assert text in shown
+        assert text in page
 
 
 def test_splits(source: Path) -> None:
@@ -72,7 +72,7 @@ def test_splits(source: Path) -> None:
         md.load(source="phantoms")
 
 
-def test_table(source: Path) -> None:
+def test_to_dataframe(source: Path) -> None:
     table = md.load(source=source).to_dataframe()
     assert table.index.tolist() == ["A", "B", "C"]
     assert table.loc["B", ["slices", "frames", "ed_frame", "es_frame", "split"]].tolist() == [4, 5, 0, 2, "train"]
@@ -83,7 +83,7 @@ def test_table(source: Path) -> None:
     assert set(table["phenotype"]) == {"not published"}
 
 
-def test_tree(source: Path) -> None:
+def test_to_datatree(source: Path) -> None:
     tree = md.load(source=source).to_datatree()
     assert list(tree.children) == ["A", "B", "C"]
     assert tree["B"].to_dataset().identical(md.load(source=source)["B"])
@@ -122,19 +122,19 @@ def test_slices_index_lazily(source: Path) -> None:
         np.s_[8, 3, 4],
     ]:
         fresh = md.load(source=source).slices("all").image[key].values
-        want = (
+        expected = (
             whole[key] if not isinstance(key, tuple) or key[0] != [3, 40] else whole[[3, 40]][:, 4:9][:, :, [1, 1, 7]]
         )
-        np.testing.assert_array_equal(fresh, want)
-    with pytest.raises(md.errors.ArgumentError, match="names no frames"):
+        np.testing.assert_array_equal(fresh, expected)
+    with pytest.raises(md.errors.ArgumentError, match="not a selection of frames"):
         md.load(source=source).slices("ED")  # type: ignore[arg-type]
 
 
 def test_phenotypes(source: Path, tmp_path: Path) -> None:
     table = pd.DataFrame({"mouse": ["A", "B"], "phenotype": ["control", "sham"]})
     table.to_csv(tmp_path / "groups.csv", index=False)
-    for given in (tmp_path / "groups.csv", table, table.set_index("mouse"), {"A": "control", "B": "sham"}):
-        cohort = md.load(source=source, phenotypes=given)
+    for phenotypes in (tmp_path / "groups.csv", table, table.set_index("mouse"), {"A": "control", "B": "sham"}):
+        cohort = md.load(source=source, phenotypes=phenotypes)
         assert cohort.to_dataframe()["phenotype"].tolist() == ["control", "sham", "not published"]
         assert cohort["A"].attrs["phenotype"] == "control"
     with pytest.raises(UnknownNameError, match="'Z'"):
@@ -147,7 +147,7 @@ def test_phenotypes(source: Path, tmp_path: Path) -> None:
         md.load(source=source, phenotypes=tmp_path / "none.csv")
 
 
-def test_missing_files_are_named(source: Path) -> None:
+def test_missing_files_are_reported(source: Path) -> None:
     with pytest.raises(MissingDataError, match=r"3 of 3 files are missing(.|\n)*mousecmr fetch"):
         md.load(source=source, download=False)
     md.fetch(["A"], source=source)
@@ -186,8 +186,8 @@ def test_frames_may_be_any_iterable(source: Path) -> None:
 
 
 def test_a_group_that_is_missing_is_not_published(source: Path) -> None:
-    given = {"A": None, "B": pd.NA, "C": float("nan")}
-    assert set(md.load(source=source, phenotypes=given).phenotypes.values()) == {"not published"}  # type: ignore[arg-type]
+    phenotypes = {"A": None, "B": pd.NA, "C": float("nan")}
+    assert set(md.load(source=source, phenotypes=phenotypes).phenotypes.values()) == {"not published"}  # type: ignore[arg-type]
 
 
 def test_a_name_comes_before_a_folder(tmp_path: Path, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,11 +196,11 @@ def test_a_name_comes_before_a_folder(tmp_path: Path, phantom_cache: Path, monke
     assert md.open_mouse("Mouse5", source="phantom", cache=phantom_cache).attrs["mouse"] == "Mouse5"
 
 
-def test_a_scheme_of_ones_own_is_the_default(source: Path, tmp_path: Path) -> None:
+def test_a_custom_scheme_is_the_default(source: Path, tmp_path: Path) -> None:
     (source / "splits.toml").write_text('[mine]\ntrain = ["A"]\ntest = ["B"]\n')
     assert md.load(source=source)["C"].attrs["split"] == "none"
     assert md.load("train", source=source).mice == ("A",)
-    store = md.load(source=source).to_zarr(tmp_path / "own.zarr")
+    store = md.load(source=source).to_zarr(tmp_path / "custom.zarr")
     assert md.load("test", source=store).mice == ("B",)
     with pytest.raises(UnknownNameError, match="'mine'"):
         md.load(source=source, split_scheme="yours")

@@ -25,7 +25,7 @@ def test_strata_are_even() -> None:
         assert max(counts) - min(counts) <= 1
 
 
-def test_leakage_and_nonsense_are_errors() -> None:
+def test_leakage_and_invalid_numbers_of_folds_are_errors() -> None:
     cohort = md.load("validation", source="phantom")
     with pytest.raises(ArgumentError, match="Mouse5 is on both sides"):
         check_no_leakage(cohort, cohort.select(["Mouse5"]))

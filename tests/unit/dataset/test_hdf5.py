@@ -35,21 +35,21 @@ KEYS: list[tuple[Any, ...]] = [
 def test_any_storage_reads_the_same(tmp_path: Path, storage: dict[str, Any]) -> None:
     images, _ = arrays()
     ds = md.open_mouse(write(tmp_path / "m.h5", **storage))
-    expected = images.transpose(3, 2, 0, 1)
+    everything = images.transpose(3, 2, 0, 1)
     assert ds.image.dims == ("frame", "slice", "y", "x")
     assert ds.image.dtype == np.uint16
     assert ds.mask.dtype == np.uint8
     for key in KEYS:
-        got = md.open_mouse(tmp_path / "m.h5").image[key].values
-        # xarray indexes each axis on its own, so numpy has to as well
-        want = expected
+        actual = md.open_mouse(tmp_path / "m.h5").image[key].values
+        # xarray indexes each axis independently, so numpy has to as well
+        expected = everything
         for axis, k in reversed(list(enumerate(key))):
-            index = np.array(k, int) if isinstance(k, list) else np.arange(want.shape[axis])[k]
-            want = np.take(want, index, axis=axis)
-        np.testing.assert_array_equal(got, want)
+            index = np.array(k, int) if isinstance(k, list) else np.arange(expected.shape[axis])[k]
+            expected = np.take(expected, index, axis=axis)
+        np.testing.assert_array_equal(actual, expected)
 
 
-def test_opening_reads_no_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_reads_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "m.h5", labelled=(0, 2, 3))
     read: list[str] = []
     original = h5py.Dataset.__getitem__
@@ -78,14 +78,14 @@ def test_a_file_held_open_elsewhere_can_be_read(tmp_path: Path) -> None:
         assert md.open_mouse(tmp_path / "m.h5").image.sum() > 0
 
 
-def test_unknown_datasets_are_left_alone(tmp_path: Path) -> None:
+def test_unknown_datasets_are_ignored(tmp_path: Path) -> None:
     path = write(tmp_path / "m.h5", attrs={"anything": "else"})
     with h5py.File(path, "a") as f:
         f["Notes/today"] = "hello"
     assert set(md.open_mouse(path).data_vars) == {"image", "mask"}
 
 
-def test_a_mouse_that_nobody_segmented(tmp_path: Path) -> None:
+def test_a_mouse_without_masks(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w") as f:
         f["Images"] = arrays()[0]
     ds = md.open_mouse(tmp_path / "m.h5")
@@ -116,11 +116,11 @@ def test_image_values_must_fit_exactly(tmp_path: Path, dtype: str, value: float,
         assert ds.image.values[2, 1, 3, 4] == value
         assert ds.image.dtype == np.uint16
     else:
-        with pytest.raises(FileLayoutError, match="no uint16"):
+        with pytest.raises(FileLayoutError, match="uint16 cannot represent"):
             ds.image.load()
 
 
-def test_unknown_labels_are_refused(tmp_path: Path) -> None:
+def test_unknown_labels_are_errors(tmp_path: Path) -> None:
     masks = arrays()[1]
     masks[0, 0, 0, 2] = 7
     ds = md.open_mouse(write(tmp_path / "m.h5", masks=masks))
@@ -156,12 +156,12 @@ def _with(path: Path, **datasets: Any) -> Path:
         ({"Frames_with_ROI": np.array([b"0"])}, "one axis"),
     ],
 )
-def test_a_wrong_layout_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_wrong_layout_is_reported(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(FileLayoutError, match=message):
         md.open_mouse(_with(tmp_path / "m.h5", **change))
 
 
-def test_files_that_are_no_hdf5(tmp_path: Path) -> None:
+def test_files_that_are_not_hdf5(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no file"):
         md.open_mouse(tmp_path / "none.h5")
     with pytest.raises(FileLayoutError, match="not a file"):
@@ -172,14 +172,14 @@ def test_files_that_are_no_hdf5(tmp_path: Path) -> None:
             md.open_mouse(tmp_path / "bad.h5")
 
 
-def test_a_file_cut_short_is_an_error_when_read(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error_when_read(tmp_path: Path) -> None:
     path = write(tmp_path / "m.h5")
-    outline = read_header(path)
+    header = read_header(path)
     with path.open("r+b") as f:
         f.truncate(path.stat().st_size // 2)
     with pytest.raises(FileLayoutError, match="damaged"):
         md.open_mouse(path).image.load()
-    assert outline.labelled_frames == (0, 2)
+    assert header.labelled_frames == (0, 2)
 
 
 def test_xarray_engine(tmp_path: Path) -> None:

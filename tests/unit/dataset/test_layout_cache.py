@@ -1,4 +1,4 @@
-"""A cache that lost or mangled data is mended or refused; it never answers with zeros."""
+"""A cache with missing or damaged data is repaired, a store is rejected; neither returns zeros instead."""
 
 import shutil
 from collections.abc import Callable
@@ -25,30 +25,30 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def scramble(path: Path) -> None:
+def overwrite(path: Path) -> None:
     body = bytearray(path.read_bytes())
     body[10 : len(body) - 300] = bytes(len(body) - 310)
     path.write_bytes(body)
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "group gone": lambda f: shutil.rmtree(f / "A"),
-    "image gone": lambda f: (f / "A/image" / SHARD_PATH).unlink(),
-    "mask gone": lambda f: (f / "A/mask" / SHARD_PATH).unlink(),
-    "shard cut": lambda f: truncate(f / "A/image" / SHARD_PATH),
-    "shard scrambled": lambda f: scramble(f / "A/image" / SHARD_PATH),
-    "metadata gone": lambda f: (f / "A/image/zarr.json").unlink(),
+    "group missing": lambda f: shutil.rmtree(f / "A"),
+    "image missing": lambda f: (f / "A/image" / SHARD_PATH).unlink(),
+    "mask missing": lambda f: (f / "A/mask" / SHARD_PATH).unlink(),
+    "shard truncated": lambda f: truncate(f / "A/image" / SHARD_PATH),
+    "shard overwritten": lambda f: overwrite(f / "A/image" / SHARD_PATH),
+    "metadata missing": lambda f: (f / "A/image/zarr.json").unlink(),
     "index is a list": lambda f: (f / "zarr.json").write_text("[]"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.filterwarnings("ignore:.*Object at .* is not recognized")
-def test_the_layout_cache_mends_itself(source: Path, damage: str) -> None:
+def test_the_layout_cache_repairs_itself(source: Path, damage: str) -> None:
     plain = md.load(source=source, layout_cache=False)["A"].load()
     folder = fill_layout_cache(md.load(source=source))
     DAMAGE[damage](folder)
-    for _ in range(2):  # the second time, from what was mended
+    for _ in range(2):  # the second time, from the repaired cache
         ds = md.load(source=source)["A"]
         np.testing.assert_array_equal(ds.image.values, plain.image)
         np.testing.assert_array_equal(ds["mask"].values, plain["mask"])
@@ -57,7 +57,7 @@ def test_the_layout_cache_mends_itself(source: Path, damage: str) -> None:
     assert (folder / "A/image" / SHARD_PATH).exists()
 
 
-def test_a_store_that_lost_data_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_store_with_missing_data_is_an_error(source: Path, tmp_path: Path) -> None:
     path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
     for name in ("image", "mask"):
         (path / "A" / name / SHARD_PATH).unlink()
@@ -72,10 +72,10 @@ def test_a_store_that_lost_data_is_refused(source: Path, tmp_path: Path) -> None
 
 def test_frames_that_are_zero_are_zero(source: Path, tmp_path: Path) -> None:
     path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
-    assert not md.load(source=path)["A"]["mask"][1].values.any(), "nobody segmented this frame"
+    assert not md.load(source=path)["A"]["mask"][1].values.any(), "this frame was not segmented"
 
 
-def test_sizes_are_those_of_the_manifest_as_it_is_now(source: Path) -> None:
+def test_sizes_follow_the_current_manifest(source: Path) -> None:
     before = md.measure(md.load(source=source)["A"])
     fill_layout_cache(md.load(source=source))
     with (source / "dataset.toml").open("a") as f:

@@ -5,13 +5,13 @@ from mousecmr_data.dataset.model import assign_phases, find_es
 
 
 def disc(n: int, value: int = 2, size: int = 40) -> np.ndarray:
-    """A plane with a square of exactly n x n pixels of ``value`` at (5, 5)."""
+    """Return a plane with a square of exactly n x n pixels of ``value`` at (5, 5)."""
     plane = np.zeros((size, size), np.uint8)
     plane[5 : 5 + n, 5 : 5 + n] = value
     return plane
 
 
-def test_pairs_need_no_pixel() -> None:
+def test_pairs_need_no_pixels() -> None:
     assert assign_phases(4, ()).tolist() == ["unlabelled"] * 4
     assert assign_phases(3, (1,)).tolist() == ["unlabelled", "unknown", "unlabelled"]
     assert assign_phases(4, (1, 3)).tolist() == ["unlabelled", "ED", "unlabelled", "ES"]
@@ -49,7 +49,7 @@ def test_only_the_ed_footprint_counts() -> None:
     assert find_es(np.stack([ed, inside, outside])[:, None]) == 2
 
 
-def test_components_are_those_of_a_slice() -> None:
+def test_components_do_not_span_slices() -> None:
     """49 pixels in each of two slices are two specks, not one component of 98."""
     one, two = disc(7), disc(7)
     ed = np.full((2, 40, 40), 2, np.uint8)
@@ -57,6 +57,6 @@ def test_components_are_those_of_a_slice() -> None:
     assert find_es(masks) == 2
 
 
-def test_masks_are_asked_for_where_there_is_a_choice() -> None:
+def test_masks_are_required_if_there_is_a_choice_for_es() -> None:
     with pytest.raises(TypeError, match="masks are needed"):
         assign_phases(4, (0, 1, 2))

@@ -1,4 +1,4 @@
-"""A local store's data files read directly: the same values as Zarr's, and damage named."""
+"""Reading a local store's data files directly gives the same values as Zarr, and reports damage."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ VALUES = np.random.default_rng(0).integers(1, 65536, SHAPE).astype(np.uint16)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("store"))
+    return make_store(tmp_path_factory.mktemp("store"))
 
 
-def made(folder: Path, **layout: object) -> Path:
-    known = {"chunks": (1, *SHAPE[1:]), "shards": SHAPE, "compressors": BloscCodec(cname="zstd")}
+def make_store(folder: Path, **changes: object) -> Path:
+    layout = {"chunks": (1, *SHAPE[1:]), "shards": SHAPE, "compressors": BloscCodec(cname="zstd"), **changes}
     group = zarr.create_group(folder, zarr_format=3)
-    group.create_array("image", shape=SHAPE, dtype="uint16", **{**known, **layout})[...] = VALUES  # type: ignore[arg-type]
+    group.create_array("image", shape=SHAPE, dtype="uint16", **layout)[...] = VALUES  # type: ignore[arg-type]
     return folder
 
 
@@ -64,19 +64,19 @@ def test_other_layouts_are_left_to_zarr(tmp_path: Path) -> None:
         "codec": {"compressors": None},
         "no shards": {"shards": None},
     }.items():
-        place = made(tmp_path / name, **layout)
-        opened = zarr.open_array(place, path="image", mode="r")
-        assert open_shard(opened, place / "image" / SHARD_PATH) is None
-        np.testing.assert_array_equal(array(place).read((slice(None),) * 4), VALUES)
+        store = make_store(tmp_path / name, **layout)
+        opened = zarr.open_array(store, path="image", mode="r")
+        assert open_shard(opened, store / "image" / SHARD_PATH) is None
+        np.testing.assert_array_equal(array(store).read((slice(None),) * 4), VALUES)
 
 
-@pytest.mark.parametrize("damage", ["cut", "index", "frame", "gone"])
+@pytest.mark.parametrize("damage", ["truncated", "index", "frame", "missing"])
 def test_damage_is_an_error(tmp_path: Path, damage: str) -> None:
-    file = made(tmp_path) / "image" / SHARD_PATH
+    file = make_store(tmp_path) / "image" / SHARD_PATH
     data = bytearray(file.read_bytes())
-    if damage == "cut":
+    if damage == "truncated":
         file.write_bytes(data[: len(data) // 2])
-    elif damage == "gone":
+    elif damage == "missing":
         file.unlink()
     else:
         at = len(data) - 8 if damage == "index" else 4  # in a frame: the length its header states

@@ -14,14 +14,14 @@ def test_a_good_file_has_no_problem(tmp_path: Path) -> None:
     assert validate_file(write(tmp_path / "m.h5", (1,))) == ()
 
 
-def test_problems_are_named(tmp_path: Path) -> None:
+def test_problems_are_reported(tmp_path: Path) -> None:
     images, masks = arrays()
     path = tmp_path / "m.h5"
 
     def problem(**kw: object) -> str:
-        found = validate_file(write(path, **kw))  # type: ignore[arg-type]
-        assert len(found) == 1, found
-        return found[0]
+        problems = validate_file(write(path, **kw))  # type: ignore[arg-type]
+        assert len(problems) == 1, problems
+        return problems[0]
 
     assert "Frames_with_ROI is empty" in problem(labelled=())
     flat = images.copy()
@@ -45,7 +45,7 @@ def test_masks_outside_the_labelled_frames(tmp_path: Path) -> None:
     assert validate_file(path) == ("Frames 4 have a mask but are not in Frames_with_ROI.",)
 
 
-def test_sizes_are_held_against_the_manifest(tmp_path: Path) -> None:
+def test_sizes_are_compared_with_the_manifest(tmp_path: Path) -> None:
     problems = validate_file(write(tmp_path / "m.h5"), load_manifest().stack)
     assert len(problems) == 3
     assert "(24, 20), expected (256, 256)" in problems[0]

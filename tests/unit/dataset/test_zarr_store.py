@@ -28,7 +28,7 @@ def layouts(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "layouts" / "zarr-1" / "lab" / "1"
 
 
-def same(one: Cohort, two: Cohort) -> None:
+def assert_same(one: Cohort, two: Cohort) -> None:
     assert one.mice == two.mice
     for a, b in zip(one.values(), two.values(), strict=True):
         xr.testing.assert_identical(a.load(), b.load())
@@ -41,7 +41,7 @@ def test_a_store_gives_the_same_mice(source: Path, tmp_path: Path, kind: str) ->
     if kind == "zip":
         path = Path(shutil.make_archive(str(tmp_path / "lab"), "zip", path))
     stored = md.load(source=path)
-    same(cohort, stored)
+    assert_same(cohort, stored)
     assert (
         stored.to_dataframe()
         .drop(columns=["file", "checksum"])
@@ -67,12 +67,14 @@ def test_layout_on_disk(source: Path, tmp_path: Path) -> None:
     assert array.metadata.zarr_format == 3
     assert array.chunks == (1, 4, 24, 20)
     assert array.shards == array.shape
-    assert sum(f.is_file() for f in (path / "B").rglob("*")) == 5  # group, and metadata and a shard an array
+    assert (
+        sum(f.is_file() for f in (path / "B").rglob("*")) == 5
+    )  # the group's metadata; metadata and a shard for each array
     assert {f.stat().st_mode & 0o777 for f in path.rglob("*") if f.is_file()} == {0o644}
     assert path.stat().st_mode & 0o777 == 0o755
 
 
-def test_nothing_half_written_stays(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_nothing_behind(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = md.load(source=source)
     original = write_mouse
 
@@ -88,7 +90,7 @@ def test_nothing_half_written_stays(source: Path, tmp_path: Path, monkeypatch: p
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_a_killed_process_left_is_removed(source: Path, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(source: Path, tmp_path: Path) -> None:
     (tmp_path / ".part-0123abcd-lab.zarr" / "A").mkdir(parents=True)
     md.load(source=source).to_zarr(tmp_path / "lab.zarr")
     assert list(tmp_path.glob(".*")) == []
@@ -106,8 +108,8 @@ def test_images_are_converted_when_read(source: Path, tmp_path: Path) -> None:
     assert {p.name for p in layouts(tmp_path).iterdir()} == {"A", "zarr.json", ".locks"}
     plain["B"].image.load()
     assert not (layouts(tmp_path) / "B").exists()
-    same(cohort, plain)
-    same(cohort, plain)  # now from the store
+    assert_same(cohort, plain)
+    assert_same(cohort, plain)  # now from the store
 
 
 def test_a_converted_mouse_is_opened_without_its_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +128,7 @@ def test_rebuilt_when_the_source_changes(source: Path, tmp_path: Path) -> None:
     cache = LayoutCache(layouts(tmp_path))
     assert cache.find_entry("A", file) is not None
     file.touch()
-    assert cache.find_entry("A", file) is not None, "another time, the same bytes"
+    assert cache.find_entry("A", file) is not None, "another modification time, the same bytes"
     with file.open("r+b") as f:
         f.seek(file.stat().st_size - 1)
         last = f.read(1)
@@ -146,13 +148,13 @@ def test_phenotypes_and_splits_are_not_kept_in_the_cache(source: Path) -> None:
     assert md.load(source=source, phenotypes={"A": "sham"})["A"].attrs["phenotype"] == "sham"
 
 
-def test_an_index_that_lost_a_mouse_is_mended(source: Path, tmp_path: Path) -> None:
+def test_an_index_without_a_mouse_is_repaired(source: Path, tmp_path: Path) -> None:
     cohort = md.load(source=source)
     fill_layout_cache(cohort)
     index = layouts(tmp_path) / "zarr.json"
     for text in ("", "{", json.dumps({"attributes": {}})):
         index.write_text(text)
-        same(md.load(source=source), md.load(source=source, layout_cache=False))
+        assert_same(md.load(source=source), md.load(source=source, layout_cache=False))
     fill_layout_cache(cohort)
     assert set(LayoutCache(layouts(tmp_path)).read_entries()) == {"A", "B", "C"}
 
@@ -160,24 +162,24 @@ def test_an_index_that_lost_a_mouse_is_mended(source: Path, tmp_path: Path) -> N
 def test_a_read_only_cache_still_reads(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = md.load(source=source)
 
-    def refuse(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mousecmr_data.dataset.layout_cache.write_mouse", refuse)
-    same(cohort, md.load(source=source, layout_cache=False))
+    monkeypatch.setattr("mousecmr_data.dataset.layout_cache.write_mouse", fail)
+    assert_same(cohort, md.load(source=source, layout_cache=False))
 
 
 def test_threads_convert_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
+    converted: list[str] = []
     original = write_mouse
-    monkeypatch.setattr(layout_cache, "write_mouse", lambda f, n, *a: made.append(n) or original(f, n, *a))
+    monkeypatch.setattr(layout_cache, "write_mouse", lambda f, n, *a: converted.append(n) or original(f, n, *a))
     cohort = md.load(source=source)
     threads = [threading.Thread(target=lambda: cohort["A"].image.load()) for _ in range(4)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert made == ["A"]
+    assert converted == ["A"]
 
 
 def test_processes_convert_in_parallel(source: Path, tmp_path: Path) -> None:
@@ -185,10 +187,10 @@ def test_processes_convert_in_parallel(source: Path, tmp_path: Path) -> None:
     counts: list[int] = []
     write_store(cohort, tmp_path / "two.zarr", workers=2, progress=counts.append)
     assert counts == [1, 1, 1]
-    same(cohort, md.load(source=tmp_path / "two.zarr"))
+    assert_same(cohort, md.load(source=tmp_path / "two.zarr"))
 
 
-def test_what_is_no_store_is_named(source: Path, tmp_path: Path) -> None:
+def test_paths_that_are_not_stores_are_reported(source: Path, tmp_path: Path) -> None:
     with pytest.raises((MissingDataError, FileLayoutError), match=r"none\.zarr"):
         md.load(source=tmp_path / "none.zarr")
     zarr.create_group(tmp_path / "other.zarr", zarr_format=3)

@@ -33,15 +33,15 @@ def test_home_and_relative_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_one_folder_per_version(tmp_path: Path) -> None:
     tiny = manifest({"Data/Mouse1.h5": b""})
-    here = get_dataset_folder(tiny, tmp_path)
-    assert here == tmp_path / "tiny" / tiny.version[:12]
+    folder = get_dataset_folder(tiny, tmp_path)
+    assert folder == tmp_path / "tiny" / tiny.version[:12]
     assert get_dataset_folder(replace(tiny, version="f06f72a"), tmp_path) == tmp_path / "tiny" / "f06f72a"
-    assert get_file_path(tiny, tiny.files["Mouse1"], tmp_path) == here / "Data" / "Mouse1.h5"
+    assert get_file_path(tiny, tiny.files["Mouse1"], tmp_path) == folder / "Data" / "Mouse1.h5"
 
 
 def test_weights_are_kept_by_content(tmp_path: Path) -> None:
     weights = next(iter(load_manifest().weights.values()))
     entry = make_weights_entry(weights)
-    place = get_weights_folder(weights, tmp_path)
-    assert place == tmp_path / "weights" / weights.name / weights.sha256[:12]
+    folder = get_weights_folder(weights, tmp_path)
+    assert folder == tmp_path / "weights" / weights.name / weights.sha256[:12]
     assert (entry.path, entry.sha256, entry.size) == ("SEG459.h5", weights.sha256, weights.size)

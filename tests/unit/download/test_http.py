@@ -32,7 +32,7 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         ("file:///etc/passwd", None),
     ],
 )
-def test_each_token_goes_home_and_nowhere_else(url: str, sent: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_token_is_sent_to_its_own_host_only(url: str, sent: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "MOUSECMR_MIRROR", "/mnt/mice hf://datasets/a/b https://mirror.example.org https://second.example.org"
     )
@@ -50,6 +50,6 @@ def test_no_token_over_plain_http_except_to_this_machine(monkeypatch: pytest.Mon
         assert find_token(base + "/x") == sent
 
 
-def test_empty_tokens_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_tokens_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", " \n")
     assert find_token(RAW) is None

@@ -9,27 +9,27 @@ from mousecmr_data._utils.checksums import compute_checksums
 from mousecmr_data.download.cache import LockEntry, make_lock_entry, read_lockfile, update_lockfile
 
 
-def stamp(n: int) -> LockEntry:
+def record(n: int) -> LockEntry:
     return LockEntry(n, n, f"{n:064x}", f"{n:040x}")
 
 
 def test_updates_merge(tmp_path: Path) -> None:
     assert read_lockfile(tmp_path) == {}
-    assert update_lockfile(tmp_path, {"a": stamp(1)})
-    assert update_lockfile(tmp_path, {"b": stamp(2)})
-    assert update_lockfile(tmp_path, {"c": stamp(3)}, forget=["a", "never there"])
-    assert read_lockfile(tmp_path) == {"b": stamp(2), "c": stamp(3)}
+    assert update_lockfile(tmp_path, {"a": record(1)})
+    assert update_lockfile(tmp_path, {"b": record(2)})
+    assert update_lockfile(tmp_path, {"c": record(3)}, forget=["a", "unknown"])
+    assert read_lockfile(tmp_path) == {"b": record(2), "c": record(3)}
 
 
-def test_no_writer_loses_what_another_wrote(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_no_records(tmp_path: Path) -> None:
     threads = [
-        threading.Thread(target=update_lockfile, args=(tmp_path, {f"{n}": stamp(n)}), daemon=True) for n in range(20)
+        threading.Thread(target=update_lockfile, args=(tmp_path, {f"{n}": record(n)}), daemon=True) for n in range(20)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert read_lockfile(tmp_path) == {f"{n}": stamp(n) for n in range(20)}
+    assert read_lockfile(tmp_path) == {f"{n}": record(n) for n in range(20)}
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_no_writer_loses_what_another_wrote(tmp_path: Path) -> None:
     ["", "{", "[]", "null", '{"format": 1}', '{"format": 99, "files": {"a": {}}}', '{"format": 1, "files": {"a": {}}}',
      '{"format": 1, "files": {"a": 7}}', '{"format": 1, "files": [1]}', "\udcff"],
 )  # fmt: skip
-def test_a_damaged_record_is_an_empty_one(text: str, tmp_path: Path) -> None:
+def test_a_damaged_lockfile_counts_as_empty(text: str, tmp_path: Path) -> None:
     (tmp_path / "mousecmr-lock.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert read_lockfile(tmp_path) == {}
-    assert update_lockfile(tmp_path, {"a": stamp(1)})
+    assert update_lockfile(tmp_path, {"a": record(1)})
     assert json.loads((tmp_path / "mousecmr-lock.json").read_text())["format"] == 1
 
 
-def test_a_stamp_holds_while_size_time_and_manifest_are_the_same(tmp_path: Path) -> None:
+def test_a_record_is_valid_while_size_time_and_manifest_are_the_same(tmp_path: Path) -> None:
     path = tmp_path / "Mouse1.h5"
     path.write_bytes(b"body")
     right = entry("Mouse1.h5", b"body")

@@ -35,7 +35,7 @@ def test_backoff_doubles_up_to_a_ceiling_with_jitter() -> None:
 
 
 def attempts(*outcomes: object) -> tuple[list[int], object]:
-    """An attempt that has these outcomes in turn."""
+    """Return an attempt that has these outcomes in turn, and its count of calls."""
     left, calls = list(outcomes), [0]
 
     def attempt() -> object:
@@ -48,49 +48,49 @@ def attempts(*outcomes: object) -> tuple[list[int], object]:
     return calls, attempt
 
 
-def test_insisting_ends() -> None:
+def test_retries_end() -> None:
     calls, attempt = attempts(*[TransientError("no")] * 10)
     with pytest.raises(PermanentError, match=r"no \(4 tries\)"):
         retry(attempt, URL, FAST, HostLimiter(), threading.Event())  # type: ignore[arg-type]
     assert calls == [4]
 
 
-def test_headway_renews_patience() -> None:
+def test_progress_resets_the_count_of_failures() -> None:
     calls, attempt = attempts(*[TransientError("cut")] * 10, "done")
-    assert retry(attempt, URL, FAST, HostLimiter(), threading.Event(), headway=lambda: True) == "done"  # type: ignore[arg-type]
+    assert retry(attempt, URL, FAST, HostLimiter(), threading.Event(), has_progressed=lambda: True) == "done"  # type: ignore[arg-type]
     assert calls == [11]
 
 
-def test_lasting_faults_are_not_insisted_on() -> None:
+def test_permanent_errors_are_not_retried() -> None:
     calls, attempt = attempts(PermanentError("gone"))
     with pytest.raises(PermanentError, match="gone"):
         retry(attempt, URL, FAST, HostLimiter(), threading.Event())  # type: ignore[arg-type]
     assert calls == [1]
 
 
-def test_a_wait_asked_for_holds_for_the_host() -> None:
+def test_a_requested_wait_applies_to_the_host() -> None:
     hosts = HostLimiter()
     _, attempt = attempts(TransientError("429", wait=0.2), "done")
-    said: dict[str, float] = {}
+    delays: dict[str, float] = {}
 
     def on_wait(text: str) -> None:
-        said[text] = hosts.pause("host.example.org")
+        delays[text] = hosts.get_delay("host.example.org")
 
     assert retry(attempt, URL, FAST, hosts, threading.Event(), on_wait) == "done"  # type: ignore[arg-type]
-    assert list(said) == ["429; trying again in 0.2 s"]
-    assert 0.1 < said["429; trying again in 0.2 s"] <= 0.2, "all who ask this host wait"
-    hosts.acquire("a.org", 5.0)
-    hosts.acquire("a.org", 1.0)
-    assert 4.0 < hosts.pause("a.org") <= 5.0
-    assert hosts.pause("b.org") == 0.0
+    assert list(delays) == ["429; trying again in 0.2 s"]
+    assert 0.1 < delays["429; trying again in 0.2 s"] <= 0.2, "all transfers from this host wait"
+    hosts.delay("a.org", 5.0)
+    hosts.delay("a.org", 1.0)
+    assert 4.0 < hosts.get_delay("a.org") <= 5.0
+    assert hosts.get_delay("b.org") == 0.0
 
 
-def test_a_host_that_asks_for_too_much_is_left_alone() -> None:
+def test_a_host_that_asks_for_too_long_a_wait_is_not_tried_again() -> None:
     hosts = HostLimiter()
     _, attempt = attempts(TransientError("429", wait=3600))
-    with pytest.raises(PermanentError, match="asks to come back in 3600 s"):
+    with pytest.raises(PermanentError, match="asks to wait 3600 s"):
         retry(attempt, URL, FAST, hosts, threading.Event())  # type: ignore[arg-type]
-    calls, attempt = attempts("never asked")
+    calls, attempt = attempts("never called")
     with pytest.raises(PermanentError, match="3600"):
         retry(attempt, URL, FAST, hosts, threading.Event())  # type: ignore[arg-type]
     assert calls == [0]

@@ -50,22 +50,22 @@ def test_order_and_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("word", ["ftp://a.org", "hf://models/lab/net", "hf://datasets/lab", "s3://bucket/x"])
-def test_what_is_no_mirror(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_are_not_mirrors(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_MIRROR", word)
-    with pytest.raises(OSError, match="no mirror"):
+    with pytest.raises(OSError, match="not a mirror"):
         list_mirrors()
 
 
 @pytest.mark.parametrize(
-    ("text", "yes"),
+    ("text", "offline"),
     [("1", True), ("true", True), ("YES", True), ("0", False), ("no", False), ("False", False), ("", False)],
 )
-def test_offline(text: str, yes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline(text: str, offline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", text)
-    assert is_offline() is yes
-    assert is_offline(not yes) is not yes
+    assert is_offline() is offline
+    assert is_offline(not offline) is not offline
 
 
-def test_shown_hides_secrets() -> None:
+def test_redacted_urls_hide_secrets() -> None:
     assert redact_url("https://me:pw@a.org:8/p/f.h5?X-Amz-Signature=abc#frag") == "https://a.org:8/p/f.h5?…"
     assert redact_url(Path("/mnt/f.h5").as_uri()) == "file:///mnt/f.h5"

@@ -29,7 +29,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Manifest, P
     yield manifest(FILES), root / "cache"
 
 
-def test_130_verified_files_are_told_without_hashing_or_opening_them(
+def test_130_verified_files_are_recognised_without_hashing_or_opening_them(
     full: tuple[Manifest, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
@@ -45,7 +45,7 @@ def test_130_verified_files_are_told_without_hashing_or_opening_them(
     assert len(paths) == 130
     assert set(states.values()) == {FileStatus.VERIFIED}
     assert {Path(p).name for p in opened} == {"mousecmr-lock.json"}
-    print(f"present() and fetch() of 130 verified files: {min(times) * 1000:.1f} ms")
+    print(f"get_file_statuses() and fetch_paths() of 130 verified files: {min(times) * 1000:.1f} ms")
     assert min(times) < 0.5
 
 

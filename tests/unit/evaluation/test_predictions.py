@@ -1,4 +1,4 @@
-"""What predictions are written in, and what can be wrong with them."""
+"""Formats of predictions, and errors in them."""
 
 from pathlib import Path
 from typing import Any
@@ -46,36 +46,36 @@ def test_every_format_gives_the_same_numbers(kind: str, tmp_path: Path) -> None:
         pytest.importorskip("nibabel", reason="the extra formats is not installed")
     mice = cohort(3)
     labels = shifted(mice)
-    ours = evaluate(write(tmp_path / "p", kind, mice, labels), mice.values(), name="x")
-    theirs = evaluate(labels, mice.values(), name="x")
-    assert ours.to_dict()["mice"] == theirs.to_dict()["mice"]
-    assert ours.mice[0].curve is not None
+    actual = evaluate(write(tmp_path / "p", kind, mice, labels), mice.values(), name="x")
+    expected = evaluate(labels, mice.values(), name="x")
+    assert actual.to_dict()["mice"] == expected.to_dict()["mice"]
+    assert actual.mice[0].curve is not None
 
 
-def test_one_file_a_frame(tmp_path: Path) -> None:
+def test_one_file_per_frame(tmp_path: Path) -> None:
     pytest.importorskip("nibabel", reason="the extra formats is not installed")
     mice = cohort(2)
     labels = shifted(mice)
-    ours = evaluate(write(tmp_path / "p", "frames", mice, labels), mice.values())
-    theirs = evaluate(labels, mice.values())
-    assert ours.mice[1].frames == theirs.mice[1].frames
-    assert ours.mice[1].curve is None
+    actual = evaluate(write(tmp_path / "p", "frames", mice, labels), mice.values())
+    expected = evaluate(labels, mice.values())
+    assert actual.mice[1].frames == expected.mice[1].frames
+    assert actual.mice[1].curve is None
 
 
-def test_labelled_frames_alone_do_but_have_no_curve() -> None:
+def test_labelled_frames_alone_are_scored_but_have_no_curve() -> None:
     ds = beating("M")
-    few = ds["mask"].values[[0, 3]]
-    found = evaluate({"M": few}, [ds]).mice[0]
-    assert found.curve is None
-    assert [f.dice for f in found.frames] == [1.0] * 4
+    labelled = ds["mask"].values[[0, 3]]
+    result = evaluate({"M": labelled}, [ds]).mice[0]
+    assert result.curve is None
+    assert [f.dice for f in result.frames] == [1.0] * 4
     with pytest.raises(PredictionError, match=r"2 of 6 frames were predicted[\s\S]*annotated"):
-        evaluate({"M": few}, [ds], EvaluationConfig("volume-curve"))
+        evaluate({"M": labelled}, [ds], EvaluationConfig("volume-curve"))
 
 
-def test_a_segmented_dataset_says_who_made_it() -> None:
+def test_a_segmented_dataset_names_its_weights() -> None:
     ds = beating("M")
-    made = ds.assign(predicted=(ds["mask"].dims, ds["mask"].values, {"weights": "some", "trained_on": "mice"}))
-    assert evaluate({"M": made}, [ds]).mice[0].about == {"segmented_by": "some", "trained_on": "mice"}
+    segmented = ds.assign(predicted=(ds["mask"].dims, ds["mask"].values, {"weights": "some", "trained_on": "mice"}))
+    assert evaluate({"M": segmented}, [ds]).mice[0].about == {"segmented_by": "some", "trained_on": "mice"}
 
 
 TURNS: dict[str, tuple[Any, str]] = {
@@ -87,23 +87,23 @@ TURNS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_masks_that_were_turned_are_named(turn: str) -> None:
+def test_masks_with_a_wrong_orientation_are_named(turn: str) -> None:
     mask = beating("M")["mask"].values[..., :40]
     ds = mouse("M", mask, [0, 3])
-    how, words = TURNS[turn]
-    with pytest.raises(PredictionError, match=rf"M \(orientation\): {words}"):
-        evaluate({"M": how(mask)}, [ds])
-    found = evaluate({"M": how(mask)}, [ds], strict=False)
-    assert found.problems[0].kind == "orientation"
-    assert found.mice[0].doubt is not None
+    function, message = TURNS[turn]
+    with pytest.raises(PredictionError, match=rf"M \(orientation\): {message}"):
+        evaluate({"M": function(mask)}, [ds])
+    result = evaluate({"M": function(mask)}, [ds], strict=False)
+    assert result.problems[0].kind == "orientation"
+    assert result.mice[0].doubt is not None
 
 
 def test_a_poor_but_upright_mask_is_not_suspected() -> None:
     ds = beating("M")
     poor = np.roll(ds["mask"].values, 6, axis=3)
-    found = evaluate({"M": poor}, [ds])
-    assert found.mice[0].frames[0].dice < 0.6
-    assert found.problems == ()
+    result = evaluate({"M": poor}, [ds])
+    assert result.mice[0].frames[0].dice < 0.6
+    assert result.problems == ()
 
 
 def test_every_mouse_with_a_problem_is_named() -> None:
@@ -113,7 +113,7 @@ def test_every_mouse_with_a_problem_is_named() -> None:
     labels["M1"] = labels["M1"][:, :2]
     labels["M2"] = labels["M2"] * 3
     del labels["M3"]
-    labels["Stranger"] = labels["M4"]
+    labels["Other"] = labels["M4"]
     with pytest.raises(PredictionError) as e:
         evaluate(labels, mice.values())
     text = str(e.value)
@@ -121,10 +121,10 @@ def test_every_mouse_with_a_problem_is_named() -> None:
     assert "M1 (shape): the prediction has the shape (6, 2, 40, 44)" in text
     assert "M2 (labels)" in text and "3, 6" in text
     assert "M3 (missing)" in text
-    found = evaluate(labels, mice.values(), strict=False)
-    assert [m.mouse for m in found.mice] == ["M4"]
-    assert {p.mouse: p.kind for p in found.problems} == {
-        "M0": "shape", "M1": "shape", "M2": "labels", "M3": "missing", "Stranger": "ignored"
+    result = evaluate(labels, mice.values(), strict=False)
+    assert [m.mouse for m in result.mice] == ["M4"]
+    assert {p.mouse: p.kind for p in result.problems} == {
+        "M0": "shape", "M1": "shape", "M2": "labels", "M3": "missing", "Other": "ignored"
     }  # fmt: skip
 
 
@@ -135,13 +135,13 @@ def test_frames_that_were_not_segmented_are_not_background(tmp_path: Path) -> No
         evaluate(path, [ds])
 
 
-def test_names_find_their_mouse(tmp_path: Path) -> None:
+def test_file_names_are_matched_to_mice(tmp_path: Path) -> None:
     mice = cohort(2)
     for name, array in shifted(mice).items():
         hdf5(tmp_path / f"{name}_seg.h5", array)
     hdf5(tmp_path / "M10.h5", shifted(mice)["M1"])
-    found = evaluate(tmp_path, mice.values())
-    assert [p.mouse for p in found.problems] == ["M10"]
+    result = evaluate(tmp_path, mice.values())
+    assert [p.mouse for p in result.problems] == ["M10"]
     hdf5(tmp_path / "M1-other.h5", shifted(mice)["M1"])
     with pytest.raises(PredictionError, match="Several files could be M1"):
         evaluate(tmp_path, mice.values())

@@ -1,4 +1,4 @@
-"""The report: one file that needs no other, with every figure and table of it as files."""
+"""The report: one self-contained page, with every figure and table also as a file."""
 
 import re
 from html.parser import HTMLParser
@@ -42,13 +42,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("M1", "M2"):
         mice[name].attrs["phenotype"] = "infarction & <patch>"
     model, observer = shifted(mice), shifted(mice, 2)
-    found = evaluate(model, mice.values(), EvaluationConfig(), name="a & b")
+    result = evaluate(model, mice.values(), EvaluationConfig(), name="a & b")
     second = evaluate(observer, mice.values())
-    write_report(found, folder, observer=second, mice=mice, predictions=model)
+    write_report(result, folder, observer=second, mice=mice, predictions=model)
     return folder
 
 
-def test_the_page_needs_no_other_file_and_says_synthetic(written: Path) -> None:
+def test_the_page_is_self_contained_and_marked_synthetic(written: Path) -> None:
     text = (written / "report.html").read_text()
     page = Page(text)
     assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
@@ -62,7 +62,7 @@ def test_the_page_needs_no_other_file_and_says_synthetic(written: Path) -> None:
     assert "Repeated-measures ANOVA" in text
 
 
-def test_figures_and_tables_are_there_as_files(written: Path) -> None:
+def test_figures_and_tables_are_written_as_files(written: Path) -> None:
     figures = {p.name for p in (written / "figures").iterdir()}
     names = ("agreement", "curves", "dice", "dice_and_errors", "groups", "observers", "overlays")
     assert figures == {f"{n}.{e}" for n in names for e in ("png", "svg")}
@@ -78,28 +78,26 @@ def test_real_mice_are_not_called_synthetic(tmp_path: Path) -> None:
     mice = cohort(1)
     paths = write_report(evaluate(shifted(mice), mice.values()), tmp_path)
     assert "SYNTHETIC" not in paths[0].read_text()
-    assert "overlays" not in "".join(p.name for p in paths), "no images were given"
+    assert "overlays" not in "".join(p.name for p in paths), "no images were passed"
 
 
-def test_figures_hold_the_numbers() -> None:
+def test_figures_show_the_numbers() -> None:
     mice = cohort(5)
-    found = evaluate(shifted(mice, 2), mice.values())
-    axes = plot_agreement(found).axes[1]
-    row = tabulate_agreement(found).loc["EDV"]
+    result = evaluate(shifted(mice, 2), mice.values())
+    axes = plot_agreement(result).axes[1]
+    row = tabulate_agreement(result).loc["EDV"]
     lines = [line for line in axes.lines if len(line.get_xdata()) == 2]  # type: ignore[arg-type]
     drawn = [float(line.get_ydata()[0]) for line in lines]  # type: ignore[index]
     for value in (row["lower"], row["bias"], row["upper"]):
         assert min(abs(d - value) for d in drawn) < 1e-9
-    assert len(plot_overlap(found).axes[0].lines) >= 4
+    assert len(plot_overlap(result).axes[0].lines) >= 4
 
 
 @pytest.mark.parametrize(("module", "name"), [("jinja2", "jinja2"), ("pingouin", "pingouin")])
-def test_what_is_not_installed_is_named(
-    module: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named(module: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mice = cohort(5)
-    found = evaluate(shifted(mice), mice.values())
+    result = evaluate(shifted(mice), mice.values())
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"{name}[\s\S]*pip install 'mousecmr-data\[evaluation\]'"):
-        write_report(found, tmp_path / "r")
-    assert not (tmp_path / "r").exists(), "nothing half-written stays behind"
+        write_report(result, tmp_path / "r")
+    assert not (tmp_path / "r").exists(), "no incomplete folder is left"

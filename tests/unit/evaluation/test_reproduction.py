@@ -1,4 +1,4 @@
-"""The published table as data: from the facts to a verdict and back."""
+"""The published table as data, and the verdicts on measured numbers."""
 
 import numpy as np
 import pytest
@@ -20,17 +20,17 @@ def evaluation(shift: float = 0.0) -> Evaluation:
     assert PUBLISHED is not None
     by = {m.name: m for m in PUBLISHED.measures}
     rng = np.random.default_rng(0)
-    truth, ours = np.empty((4, 25)), np.empty((4, 25))
+    truth, predicted = np.empty((4, 25)), np.empty((4, 25))
     for name, k in NAMES.items():
         m = by[name]
         z, d = (_standard(rng.normal(size=25)) for _ in range(2))
         spread = (m.limits_of_agreement[1] - m.limits_of_agreement[0]) / (2 * 1.96)
         truth[k] = m.truth[0] + (m.truth[1] * 0.5) * z
-        ours[k] = truth[k] + m.bias + spread * d
-    ours[0] += shift
+        predicted[k] = truth[k] + m.bias + spread * d
+    predicted[0] += shift
     mice, predictions = [], {}
     for n in range(25):
-        masks = [np.stack([stack(v[0, n], v[2, n]), stack(v[1, n], v[3, n])]) for v in (truth, ours)]
+        masks = [np.stack([stack(v[0, n], v[2, n]), stack(v[1, n], v[3, n])]) for v in (truth, predicted)]
         mice.append(mouse(f"M{n}", masks[0]))
         predictions[f"M{n}"] = masks[1]
     return evaluate(predictions, mice)
@@ -45,7 +45,7 @@ def exact() -> Evaluation:
     return evaluation()
 
 
-def test_the_table_is_the_facts() -> None:
+def test_the_manifest_holds_the_published_table() -> None:
     assert PUBLISHED is not None
     table = {m.name: (m.truth, m.model, m.bias, m.limits_of_agreement, m.p) for m in PUBLISHED.measures}
     assert table["EDV"] == ((65.6, 10.0), (66.2, 10.1), 0.6, (-6.0, 7.1), 0.365)
@@ -55,18 +55,18 @@ def test_the_table_is_the_facts() -> None:
     assert [b.at_least for b in PUBLISHED.bounds] == [0.91, 0.89, 0.85]
 
 
-def test_predictions_built_to_have_the_published_biases_return_them(exact: Evaluation) -> None:
+def test_predictions_built_with_the_published_biases_give_these_biases(exact: Evaluation) -> None:
     assert PUBLISHED is not None
-    found = tabulate_agreement(exact)
+    table = tabulate_agreement(exact)
     for m in PUBLISHED.measures:
         if m.name in NAMES:
-            row = found.loc[m.name]
+            row = table.loc[m.name]
             assert row["bias"] == pytest.approx(m.bias, abs=0.006), m.name
             assert (row["lower"] + row["upper"]) / 2 == pytest.approx(m.bias, abs=0.006)
             low, high = m.limits_of_agreement
             assert row["upper"] - row["lower"] == pytest.approx(high - low, abs=0.02), m.name
-    sv = found.loc["SV", "bias"]
-    assert sv == pytest.approx(0.6 - 0.4, abs=0.01), "0.3 is printed: SV's bias is the difference of the other two"
+    sv = table.loc["SV", "bias"]
+    assert sv == pytest.approx(0.6 - 0.4, abs=0.01), "SV's bias is that of EDV − ESV; 0.3 is printed"
 
 
 def test_verdicts(exact: Evaluation) -> None:
@@ -82,7 +82,7 @@ def test_verdicts(exact: Evaluation) -> None:
     assert moved["ESV", "bias"].verdict == AGREES
 
 
-def test_external_cohorts_are_held_against_what_was_published_of_them(exact: Evaluation) -> None:
+def test_external_cohorts_are_compared_with_the_bounds_published_for_them(exact: Evaluation) -> None:
     assert PUBLISHED is not None
     rows = compare_with_published(exact, PUBLISHED, "external")
     assert [(r.name, r.published) for r in rows] == [("mean Dice", 0.91), ("smallest ICC", 0.85)]

@@ -1,4 +1,4 @@
-"""Result files: written, read, merged, compared."""
+"""Result files: write, read, merge, compare."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,10 @@ def result(by: int = 1, n: int = 6, first: int = 0, **options: object) -> Evalua
     return evaluate(shifted(mice, by), mice.values(), EvaluationConfig(**options), name=f"moved by {by}")  # type: ignore[arg-type]
 
 
-def test_a_result_file_comes_back_as_it_was(tmp_path: Path) -> None:
-    found = result()
-    path = found.write(tmp_path / "deep" / "r.json")
-    assert read_result(path).to_dict() == found.to_dict()
+def test_a_written_result_file_is_read_back_unchanged(tmp_path: Path) -> None:
+    evaluation = result()
+    path = evaluation.write(tmp_path / "deep" / "r.json")
+    assert read_result(path).to_dict() == evaluation.to_dict()
     table = json.loads(path.read_text())
     assert (table["schema"], table["schema_version"], table["synthetic"]) == ("mousecmr-evaluation", 1, False)
     assert table["policies"]["postprocessing"] == "none"
@@ -37,11 +37,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     for text in ("", "[]", '{"schema": "other", "schema_version": 1}', '{"schema": "mousecmr-evaluation"}'):
         path.write_text(text)
-        with pytest.raises(FileLayoutError, match="is no result file"):
+        with pytest.raises(FileLayoutError, match="is not a valid result file"):
             read_result(path)
 
 
-def test_parts_merge_to_the_whole() -> None:
+def test_merged_parts_equal_the_whole() -> None:
     whole = result()
     parts = [result(n=3), result(first=3)]
     assert [m.mouse for m in merge_results(parts).mice] == [m.mouse for m in whole.mice]
@@ -49,29 +49,29 @@ def test_parts_merge_to_the_whole() -> None:
     assert merge_results([whole, parts[0]]).mice == whole.mice, "the same score twice is one score"
 
 
-def test_what_does_not_belong_together_is_not_merged() -> None:
+def test_results_that_disagree_are_not_merged() -> None:
     with pytest.raises(FileLayoutError, match="policy postprocessing"):
         merge_results([result(n=3), result(first=3, postprocessing="paper")])
     with pytest.raises(FileLayoutError, match="M0 is in two results with different scores"):
         merge_results([result(n=3), result(by=2, n=3)])
 
 
-def test_compare_finds_the_better_one_and_says_how_sure_it_is() -> None:
+def test_compare_finds_the_better_result_and_its_interval() -> None:
     worse, better = result(by=3), result(by=1)
-    found = compare_results(worse, better)
-    row = found.table.set_index(["what", "structure", "phase"]).loc[("Dice", "both", "ED and ES")]
+    comparison = compare_results(worse, better)
+    row = comparison.table.set_index(["what", "structure", "phase"]).loc[("Dice", "both", "ED and ES")]
     assert row["better"] == "b"
     assert row["ci_low"] <= row["difference"] <= row["ci_high"]
     assert row["difference"] == pytest.approx(row["b"] - row["a"])
     back = compare_results(better, worse).table
-    assert back["difference"].to_numpy() == pytest.approx(-found.table["difference"].to_numpy())
+    assert back["difference"].to_numpy() == pytest.approx(-comparison.table["difference"].to_numpy())
     assert set(compare_results(worse, worse).table["better"]) == {""}
 
 
-def test_compare_names_what_is_not_in_both_and_refuses_another_truth() -> None:
-    found = compare_results(result(n=4), result(first=1, postprocessing="paper"))
-    assert (found.mice, found.only_a, found.only_b) == (("M1", "M2", "M3"), ("M0",), ("M4", "M5"))
-    assert found.policies_differ == ("postprocessing",)
+def test_compare_names_mice_of_one_result_only_and_refuses_a_different_truth() -> None:
+    comparison = compare_results(result(n=4), result(first=1, postprocessing="paper"))
+    assert (comparison.mice, comparison.only_a, comparison.only_b) == (("M1", "M2", "M3"), ("M0",), ("M4", "M5"))
+    assert comparison.policies_differ == ("postprocessing",)
     mice = cohort(2)
     for ds in mice.values():
         ds["mask"].values[0, 0, 0, 0] = 1
@@ -87,20 +87,20 @@ def test_policies_are_named_and_applied() -> None:
         EvaluationConfig("best")  # type: ignore[arg-type]
     mice = cohort(1)
     labels = shifted(mice, 0)
-    labels["M0"][:, 0, 0, :3] = 2  # a speck
+    labels["M0"][:, 0, 0, :3] = 2  # a few isolated voxels
     dirty, clean = (evaluate(labels, mice.values(), EvaluationConfig(postprocessing=r)) for r in ("none", "paper"))  # type: ignore[arg-type]
     assert dirty.mice[0].frames[1].dice < 1
     assert clean.mice[0].frames[1].dice == 1
-    assert clean.mice[0].prediction_sha256 == dirty.mice[0].prediction_sha256, "the checksum is of what was given"
+    assert clean.mice[0].prediction_sha256 == dirty.mice[0].prediction_sha256, "the checksum is of the input"
 
 
 def test_the_volume_curve_rule_takes_the_smoothed_curve_of_the_prediction() -> None:
     mice = cohort(1)
-    late = np.roll(shifted(mice, 0)["M0"], 1, axis=0)  # the prediction's beat is one frame late: ES is frame 4
-    torn = np.array(shifted(mice, 0)["M0"])
-    torn[2][torn[2] == 2] = 1  # one frame has lost its blood pool: it must not become ES
-    torn[2][0, 18, 24] = 2
-    for labels, es in ((late, 4), (torn, 3)):
+    late = np.roll(shifted(mice, 0)["M0"], 1, axis=0)  # the predicted cine is one frame late: ES is frame 4
+    incomplete = np.array(shifted(mice, 0)["M0"])
+    incomplete[2][incomplete[2] == 2] = 1  # one frame lacks its blood pool: it must not become ES
+    incomplete[2][0, 18, 24] = 2
+    for labels, es in ((late, 4), (incomplete, 3)):
         annotated, by_curve = (
             evaluate({"M0": labels}, mice.values(), EvaluationConfig(p)).mice[0]
             for p in ("annotated", "volume-curve")  # type: ignore[arg-type]

@@ -9,13 +9,13 @@ from mousecmr_data.dataset.cohort import Cohort
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """Five small mice that differ in everything, real by their manifest."""
+    """Return five small mice that differ in every property; their manifest says that they are real."""
     return ragged.cohort(tmp_path_factory.mktemp("ragged"))
 
 
 @pytest.fixture(scope="session")
 def built(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Their folder, built once; not to be changed."""
+    """Build their folder once; tests must not change it."""
     pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")
     from mousecmr_data.export.hub import build_folder
 

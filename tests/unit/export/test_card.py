@@ -28,7 +28,7 @@ ESSENTIAL = [
 
 @pytest.fixture
 def real(cohort: Cohort) -> Release:
-    """The small mice with the facts of the real dataset."""
+    """Return a release of the small mice with the facts of the real dataset."""
     return replace(make_release(cohort, "lab/mice"), manifest=load_manifest())
 
 
@@ -44,7 +44,7 @@ def test_the_datasheet_covers_arrive(real: Release) -> None:
     values = {field: value for _, field, value, _ in rows}
     for unknown in ("strain and substrain", "sex", "age or developmental stage", "weight"):
         assert values[unknown] == "not published"
-    assert values["anaesthesia"] == load_manifest().acquisition["anaesthesia"].value, "one owner"
+    assert values["anaesthesia"] == load_manifest().acquisition["anaesthesia"].value, "the value has one source"
     assert "9.4 T" in values["imaging"]
     assert all(bool(source) == (value != "not published") for _, _, value, source in rows)
     text = render_datasheet(real)
@@ -79,13 +79,13 @@ def test_synthetic_participants(synthetic: Release) -> None:
     assert "SYNTHETIC" in render_participants_sidecar(synthetic)
 
 
-def test_every_page_of_a_synthetic_edition_says_so(tmp_path: Path) -> None:
+def test_every_document_of_a_synthetic_release_is_marked(tmp_path: Path) -> None:
     pytest.importorskip("datasets", reason="the extra 'huggingface' is not installed")
     from mousecmr_data.export.hub import build_folder
 
     cohort = ragged.cohort(tmp_path, synthetic=True).select(["Single"])
     built = build_folder(cohort, "lab/mice-synthetic", tmp_path / "out")[1]
-    for page in built.iterdir():
-        if page.is_file() and page.name != "SHA256SUMS":
-            assert re.search("synthetic", page.read_text(encoding="utf-8"), re.IGNORECASE), page.name
+    for document in built.iterdir():
+        if document.is_file() and document.name != "SHA256SUMS":
+            assert re.search("synthetic", document.read_text(encoding="utf-8"), re.IGNORECASE), document.name
     assert "synthetic" in (built / "README.md").read_text().split("---\n")[1]

@@ -10,7 +10,7 @@ from mousecmr_data.schema.manifest import load_manifest
 ROOT = Path(__file__).parents[3]
 
 
-def test_citation_cff_is_what_the_script_makes() -> None:
+def test_citation_cff_is_up_to_date() -> None:
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert text == make_cff(load_manifest()), "python scripts/make_citation.py"
     cff = yaml.safe_load(text)
@@ -20,7 +20,7 @@ def test_citation_cff_is_what_the_script_makes() -> None:
     assert len(cff["preferred-citation"]["authors"]) == 10
 
 
-def test_bibtex_names_article_data_and_software() -> None:
+def test_bibtex_has_article_data_and_software() -> None:
     entries = make_bibtex(load_manifest())
     assert list(entries) == ["paper", "data", "software"]
     for entry in entries.values():
@@ -30,7 +30,7 @@ def test_bibtex_names_article_data_and_software() -> None:
     assert "alphabetical order, as indexed" in entries["paper"]
     assert load_manifest().version in entries["data"]
     assert "GPL-3.0" in entries["data"]
-    assert "{MRI}" in entries["paper"], "BibTeX would make it lower case"
+    assert "{MRI}" in entries["paper"], "without braces BibTeX makes it lower case"
 
 
 def test_synthetic_data_are_cited_as_such() -> None:

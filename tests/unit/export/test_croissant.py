@@ -17,17 +17,17 @@ mlc = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
 from mousecmr_data.export.croissant import describe_release  # noqa: E402
 from mousecmr_data.export.release import Shard, compute_sha256, make_release, plan_shards  # noqa: E402
 
-pytestmark = [  # what mlcroissant itself calls
+pytestmark = [  # raised by mlcroissant itself
     pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.reset_index"),
 ]
 
 
-def test_it_is_valid_without_a_warning(cohort: Cohort, caplog: pytest.LogCaptureFixture) -> None:
-    made = replace(make_release(cohort, "lab/mice"), manifest=load_manifest())
-    written = [Shard(p.path, p.config, p.split, p.mice, 1, 1, 1, "0" * 64, "") for p in plan_shards(made)]
+def test_the_description_is_valid_without_a_warning(cohort: Cohort, caplog: pytest.LogCaptureFixture) -> None:
+    release = replace(make_release(cohort, "lab/mice"), manifest=load_manifest())
+    written = [Shard(p.path, p.config, p.split, p.mice, 1, 1, 1, "0" * 64, "") for p in plan_shards(release)]
     with caplog.at_level(logging.WARNING):
-        data = mlc.Dataset(describe_release(made, written))
+        data = mlc.Dataset(describe_release(release, written))
     assert data.metadata.ctx.issues.errors == set()
     assert data.metadata.ctx.issues.warnings == set()
     assert caplog.messages == []

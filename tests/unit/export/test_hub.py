@@ -25,7 +25,7 @@ DOCUMENTS = {
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The Parquet files that are written, as they are."""
+    """Return a list to which the path of every written Parquet file is added."""
     paths: list[str] = []
     real = write_shard
 
@@ -51,13 +51,13 @@ def test_a_folder_holds_everything(built: Path) -> None:
         for split in ("train", "validation", "test")
     }
     assert check_folder(built).keys() == found - {"SHA256SUMS"}
-    assert not [p for p in built.parent.iterdir() if p.name.startswith(".ragged")], "nothing half-written stays"
+    assert not [p for p in built.parent.iterdir() if p.name.startswith(".ragged")], "no incomplete folder is left"
     provenance = json.loads((built / "provenance.json").read_text())
     assert provenance["mice"]["Pair"]["checksum"].startswith("sha256:")
     assert (provenance["source"], provenance["licence"], provenance["synthetic"]) == ("ragged", "MIT", False)
 
 
-def test_parquet_is_made_for_streaming(built: Path) -> None:
+def test_parquet_files_are_suitable_for_streaming(built: Path) -> None:
     for config in huggingface.CONFIGS:
         file = pq.ParquetFile(built / config / "train-00000-of-00001.parquet")
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
@@ -68,7 +68,7 @@ def test_parquet_is_made_for_streaming(built: Path) -> None:
         assert datasets.Features.from_arrow_schema(file.schema_arrow) == huggingface.make_features(config)
 
 
-def test_frames_nobody_segmented_have_no_mask(built: Path) -> None:
+def test_unlabelled_frames_have_no_mask(built: Path) -> None:
     table = pq.read_table(built / "slices/train-00000-of-00001.parquet").to_pylist()
     assert {row["mouse"] for row in table} == {"None", "Pair", "Inflow"}
     assert all((row["mask"] is None) == (row["frame"] not in ragged.LABELLED[row["mouse"]]) for row in table)
@@ -76,7 +76,7 @@ def test_frames_nobody_segmented_have_no_mask(built: Path) -> None:
     assert [row["mask"] is None for row in cines] == [True, False, False]
 
 
-def test_the_card_is_explicit(built: Path) -> None:
+def test_the_card_names_all_configs_and_splits(built: Path) -> None:
     head, body = (built / "README.md").read_text(encoding="utf-8").split("---\n")[1:]
     card = yaml.safe_load(head)
     assert card["license"] == "mit"
@@ -92,11 +92,11 @@ def test_the_card_is_explicit(built: Path) -> None:
     assert "not published" in body
 
 
-def test_a_local_folder_opens_without_our_code(built: Path, cohort: Cohort, tmp_path: Path) -> None:
+def test_a_local_folder_opens_without_this_package(built: Path, cohort: Cohort, tmp_path: Path) -> None:
     data = datasets.load_dataset(str(built), "labelled", cache_dir=str(tmp_path))
     assert {split: len(rows) for split, rows in data.items()} == {"train": 28, "validation": 12, "test": 7}
     source = ragged.source(cohort)
-    for sample in huggingface.numpy_samples(data["train"]):  # the same helper reads what was published
+    for sample in huggingface.numpy_samples(data["train"]):  # the same helper reads published datasets
         image, mask = ragged.plane(source, sample)
         assert (sample["image"] == image).all()
         assert (sample["mask"] == mask).all()
@@ -107,7 +107,7 @@ def test_the_same_mice_give_the_same_bytes(built: Path, cohort: Cohort, tmp_path
     assert files(again) == files(built)
 
 
-def test_it_goes_on_where_it_was_stopped(cohort: Cohort, tmp_path: Path, written: list[str]) -> None:
+def test_an_interrupted_build_continues(cohort: Cohort, tmp_path: Path, written: list[str]) -> None:
     target = tmp_path / "ragged"
 
     def stop(_: int) -> None:
@@ -116,7 +116,7 @@ def test_it_goes_on_where_it_was_stopped(cohort: Cohort, tmp_path: Path, written
 
     with pytest.raises(KeyboardInterrupt):
         build_folder(cohort, "lab/ragged", target, stop)
-    assert not target.exists(), "it appears whole or not at all"
+    assert not target.exists(), "the folder appears complete or not at all"
     before = list(written)
     assert len(before) == 5
     damaged = tmp_path / ".ragged.partial" / before[1]
@@ -127,10 +127,10 @@ def test_it_goes_on_where_it_was_stopped(cohort: Cohort, tmp_path: Path, written
     check_folder(target)
     written.clear()
     build_folder(cohort, "lab/ragged", target)
-    assert written == [], "complete: nothing to do"
+    assert written == [], "a complete folder is not built again"
 
 
-def test_a_folder_follows_its_mice(tmp_path: Path, written: list[str]) -> None:
+def test_a_rebuilt_folder_has_only_files_of_its_mice(tmp_path: Path, written: list[str]) -> None:
     cohort = ragged.cohort(tmp_path)
     target = tmp_path / "out" / "ragged"
     build_folder(cohort.select(["Pair", "Single"]), "lab/ragged", target)
@@ -142,7 +142,7 @@ def test_a_folder_follows_its_mice(tmp_path: Path, written: list[str]) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["ragged"]
 
 
-def test_what_is_not_ours_stays(cohort: Cohort, tmp_path: Path) -> None:
+def test_other_files_are_not_overwritten(cohort: Cohort, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(md.errors.CacheError, match="did not make"):
@@ -150,7 +150,7 @@ def test_what_is_not_ours_stays(cohort: Cohort, tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_changed_folder_is_found_out(cohort: Cohort, tmp_path: Path) -> None:
+def test_changes_in_a_folder_are_detected(cohort: Cohort, tmp_path: Path) -> None:
     target = build_folder(cohort.select(["Single"]), "lab/ragged", tmp_path / "x")[1]
     (target / "README.md").write_text("# all mine")
     with pytest.raises(md.errors.ChecksumError, match=r"README\.md was changed"):

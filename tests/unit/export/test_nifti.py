@@ -17,7 +17,7 @@ from mousecmr_data.export.nifti import write_nifti_dataset, write_nnunet_dataset
 AFFINE = np.diag([0.1, 0.1, 1.0, 1.0])
 
 
-def test_niftis_come_back_equal(cohort: Cohort, tmp_path: Path) -> None:
+def test_written_niftis_are_read_back_unchanged(cohort: Cohort, tmp_path: Path) -> None:
     folder = write_nifti_dataset(cohort, tmp_path / "nii")
     assert sorted(p.name for p in folder.iterdir()) == sorted(cohort.mice)
     for mouse, (images, masks) in ragged.source(cohort).items():
@@ -39,7 +39,7 @@ def test_niftis_come_back_equal(cohort: Cohort, tmp_path: Path) -> None:
     assert "frame02_ES" in json.loads((folder / "Pair" / "Pair.json").read_text())["masks"]["2"]
 
 
-def test_synthetic_niftis_say_so(tmp_path: Path) -> None:
+def test_synthetic_niftis_are_marked(tmp_path: Path) -> None:
     folder = write_nifti_dataset(ragged.cohort(tmp_path, synthetic=True).select(["Pair"]), tmp_path / "nii") / "Pair"
     assert all(b"SYNTHETIC" in nib.load(p).header["descrip"].item() for p in folder.glob("*.nii.gz"))
     assert json.loads((folder / "Pair.json").read_text())["synthetic"] is True
@@ -88,7 +88,7 @@ def test_nnunet_cases_equal_the_source(cohort: Cohort, tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.asarray(file.dataobj).transpose(2, 1, 0), expected[int(frame)])
 
 
-def test_nothing_half_written_stays(cohort: Cohort, tmp_path: Path) -> None:
+def test_no_incomplete_folder_is_left(cohort: Cohort, tmp_path: Path) -> None:
     with pytest.raises(md.errors.ArgumentError, match="Dataset130_MouseCMR"):
         write_nnunet_dataset(cohort, tmp_path / "mice")
     with pytest.raises(md.errors.UnlabelledError, match="train or validation"):

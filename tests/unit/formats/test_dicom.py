@@ -31,7 +31,7 @@ def test_images_in_any_order_become_slices_and_frames(tmp_path: Path, images: Im
 
 
 def test_the_same_geometry_gives_the_same_images_as_nifti(tmp_path: Path, images: Images) -> None:
-    """An oblique stack, as DICOM and as NIfTI on the same place in space."""
+    """An oblique stack, as DICOM and as NIfTI at the same position in space."""
     c, s = np.cos(0.5), np.sin(0.5)
     ds = read_dicom(scanner.dicom_classic(images, tmp_path / "d", orientation=(c, s, 0.0, 0.0, 0.0, -1.0)))
     path = write_nifti_images(ds, tmp_path / "a.nii.gz")
@@ -43,7 +43,7 @@ def test_masks_become_segmentation_objects_on_the_same_planes(tmp_path: Path, im
     hd = pytest.importorskip("highdicom")
     labels = ((images // 40) % 3).astype(np.uint8)
     labels[1] = 0  # a frame without a ventricle
-    for orientation in (scanner.UPRIGHT, (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)):  # as stored, and turned by the reader
+    for orientation in (scanner.UPRIGHT, (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)):  # as stored, and reversed by the reader
         folder = tmp_path / str(orientation[0])
         paths = scanner.dicom_classic(images, folder / "in", orientation=orientation)
         ds = read_dicom(paths)
@@ -68,7 +68,7 @@ def edit(path: Path, **tags: object) -> None:
     ds.save_as(path)
 
 
-def test_a_grid_with_a_hole_or_a_double_is_refused(tmp_path: Path, images: Images) -> None:
+def test_a_grid_with_a_missing_or_duplicate_image_is_refused(tmp_path: Path, images: Images) -> None:
     paths = scanner.dicom_classic(images, tmp_path)
     with pytest.raises(FileLayoutError, match="most slices have 3 frames, slice 1 has 2"):
         read_dicom([p for p in paths if p != paths[1]])
@@ -83,7 +83,7 @@ def test_a_grid_with_a_hole_or_a_double_is_refused(tmp_path: Path, images: Image
         read_dicom(paths)
 
 
-def test_what_headers_lack_is_named(tmp_path: Path, images: Images) -> None:
+def test_missing_header_values_are_named(tmp_path: Path, images: Images) -> None:
     paths = scanner.dicom_classic(images[:2, :2], tmp_path)
     for path in paths:
         edit(path, TriggerTime=None)
@@ -94,10 +94,10 @@ def test_what_headers_lack_is_named(tmp_path: Path, images: Images) -> None:
     with pytest.raises(FileLayoutError, match="does not say its ImagePositionPatient"):
         read_dicom(paths)
     (tmp_path / "text").write_text("no DICOM")
-    with pytest.raises(FileLayoutError, match="no DICOM"):
+    with pytest.raises(FileLayoutError, match="not a DICOM"):
         read_dicom([tmp_path / "text"])
     human = scanner.dicom_classic(images[:1, :2], tmp_path / "human", steps=(8.0, 1.4, 1.4))
-    with pytest.raises(UnitsError, match="no mouse's"):
+    with pytest.raises(UnitsError, match="not those of a mouse"):
         read_dicom(human)
 
 
@@ -109,7 +109,7 @@ def test_scaled_values_and_gaps_between_slices(tmp_path: Path, images: Images) -
     assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"][0]
 
 
-def test_series_are_told_apart_or_joined(tmp_path: Path, images: Images) -> None:
+def test_series_are_separated_or_joined(tmp_path: Path, images: Images) -> None:
     slices = [
         path
         for z in range(4)
@@ -124,6 +124,6 @@ def test_series_are_told_apart_or_joined(tmp_path: Path, images: Images) -> None
     other = scanner.dicom_classic(images, tmp_path / "other", StudyInstanceUID=f"{scanner.ROOT}.5")
     junk = tmp_path / "junk.dcm"
     junk.write_bytes(bytes(128) + b"DICM" + bytes(range(100)))
-    found = group_dicom_files([*scout, *slices, *other, junk])
-    assert [len(g) for g in found] == [12, 12, 1]  # what cannot be read stays, so that it is said
-    np.testing.assert_array_equal(read_dicom(found[0])["image"].values, images)
+    groups = group_dicom_files([*scout, *slices, *other, junk])
+    assert [len(g) for g in groups] == [12, 12, 1]  # an unreadable file stays, so that its error is reported
+    np.testing.assert_array_equal(read_dicom(groups[0])["image"].values, images)

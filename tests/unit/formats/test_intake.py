@@ -1,4 +1,4 @@
-"""Archives, and what is found in folders."""
+"""Archives, and mice found in folders."""
 
 import stat
 import struct
@@ -21,14 +21,14 @@ from mousecmr_data.formats.read import read_scan
 Images = NDArray[np.uint16]
 
 
-def zipped(path: Path, **files: bytes) -> Path:
+def write_zip(path: Path, **files: bytes) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
         for name, content in files.items():
             z.writestr(name, content)
     return path
 
 
-def cine(path: Path, images: Images) -> Path:
+def write_cine(path: Path, images: Images) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(images.transpose(3, 2, 1, 0), np.diag([0.1, 0.1, 1, 1])), path)  # type: ignore[no-untyped-call,attr-defined]
     return path
@@ -37,24 +37,24 @@ def cine(path: Path, images: Images) -> Path:
 @pytest.mark.parametrize("name", ["../evil.nii", "/etc/evil.nii", "a/../../evil.nii", "..\\evil.nii", "C:\\evil.nii"])
 def test_paths_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileLayoutError, match="leads out"):
-        unpack_archive(zipped(tmp_path / "a.zip", **{name: b"x"}), tmp_path / "deep" / "out")
+        unpack_archive(write_zip(tmp_path / "a.zip", **{name: b"x"}), tmp_path / "deep" / "out")
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_links_passwords_and_doubles_are_refused(tmp_path: Path) -> None:
+def test_links_passwords_and_duplicates_are_refused(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link.nii")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as z:
         z.writestr(link, "/etc/passwd")
     with pytest.raises(FileLayoutError, match="link or a special file"):
         unpack_archive(tmp_path / "link.zip", tmp_path / "1")
-    locked = bytearray(zipped(tmp_path / "locked.zip", a=b"x").read_bytes())
+    locked = bytearray(write_zip(tmp_path / "locked.zip", a=b"x").read_bytes())
     at = locked.index(b"PK\x01\x02")
     locked[at + 8 : at + 10] = struct.pack("<H", 1)
     (tmp_path / "locked.zip").write_bytes(locked)
     with pytest.raises(FileLayoutError, match="encrypted"):
         unpack_archive(tmp_path / "locked.zip", tmp_path / "2")
-    zipped(tmp_path / "twice.zip", **{"a/b": b"x", "a\\b": b"y"})
+    write_zip(tmp_path / "twice.zip", **{"a/b": b"x", "a\\b": b"y"})
     with pytest.raises(FileLayoutError, match="twice"):
         unpack_archive(tmp_path / "twice.zip", tmp_path / "3")
 
@@ -66,23 +66,23 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch:
     with pytest.raises(FileLayoutError, match="would grow from"):
         unpack_archive(tmp_path / "bomb.zip", tmp_path / "1")
     assert not list((tmp_path / "1").iterdir())
-    inner = zipped(tmp_path / "0.zip", a=b"x")
+    inner = write_zip(tmp_path / "0.zip", a=b"x")
     for k in range(1, MAX_DEPTH + 1):
-        inner = zipped(tmp_path / f"{k}.zip", **{f"{k}.zip": inner.read_bytes()})
+        inner = write_zip(tmp_path / f"{k}.zip", **{f"{k}.zip": inner.read_bytes()})
     with pytest.raises(FileLayoutError, match="inside 3 others"):
         unpack_archive(inner, tmp_path / "2")
     monkeypatch.setattr(archive, "MAX_FILES", 3)
     with pytest.raises(FileLayoutError, match="4 files"):
-        unpack_archive(zipped(tmp_path / "many.zip", a=b"", b=b"", c=b"", d=b""), tmp_path / "3")
+        unpack_archive(write_zip(tmp_path / "many.zip", a=b"", b=b"", c=b"", d=b""), tmp_path / "3")
     monkeypatch.setattr(archive, "MAX_BYTES", 10)
     with pytest.raises(FileLayoutError, match="unpacked"):
-        unpack_archive(zipped(tmp_path / "big.zip", a=b"x" * 11), tmp_path / "4")
-    with pytest.raises(FileLayoutError, match="no zip archive"):
+        unpack_archive(write_zip(tmp_path / "big.zip", a=b"x" * 11), tmp_path / "4")
+    with pytest.raises(FileLayoutError, match="not a zip archive"):
         unpack_archive(Path(__file__), tmp_path / "5")
 
 
-def test_an_archive_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None:
-    content = bytearray(zipped(tmp_path / "a.zip", a=b"x" * 5000).read_bytes())
+def test_an_archive_with_wrong_sizes_is_refused(tmp_path: Path) -> None:
+    content = bytearray(write_zip(tmp_path / "a.zip", a=b"x" * 5000).read_bytes())
     at = content.index(b"PK\x01\x02")
     content[at + 24 : at + 28] = struct.pack("<I", 10)
     (tmp_path / "a.zip").write_bytes(content)
@@ -91,28 +91,28 @@ def test_an_archive_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None
 
 
 def test_mice_are_found_in_nested_folders_and_archives(tmp_path: Path, images: Images) -> None:
-    box = tmp_path / "study"
-    cine(box / "m1.nii.gz", images)
-    cine(box / "m1_mask.nii.gz", images)  # left out
-    scanner.dicom_classic(images[:2], box / "deep" / "m2")
-    scanner.fdf(images[:2], box / "m3.img")
-    scanner.bruker(images[:2], box / "m4" / "pdata" / "1")
-    (box / "notes.txt").write_text("nothing")
-    (box / "link").symlink_to("/etc")
-    with zipfile.ZipFile(box / "m5.zip", "w") as z:
-        z.write(cine(tmp_path / "other" / "scan.nii", images), "a/b/scan.nii")
-    (box / "hurt.zip").write_bytes(b"PK, and then nothing")
+    folder = tmp_path / "study"
+    write_cine(folder / "m1.nii.gz", images)
+    write_cine(folder / "m1_mask.nii.gz", images)  # left out
+    scanner.dicom_classic(images[:2], folder / "deep" / "m2")
+    scanner.fdf(images[:2], folder / "m3.img")
+    scanner.bruker(images[:2], folder / "m4" / "pdata" / "1")
+    (folder / "notes.txt").write_text("nothing")
+    (folder / "link").symlink_to("/etc")
+    with zipfile.ZipFile(folder / "m5.zip", "w") as z:
+        z.write(write_cine(tmp_path / "other" / "scan.nii", images), "a/b/scan.nii")
+    (folder / "damaged.zip").write_bytes(b"PK, and then nothing")
     with zipfile.ZipFile(tmp_path / "nothing.zip", "w"):
         pass
     bad = tmp_path / "broken.zip"
     bad.write_bytes(b"PK\x03\x04 no")
-    with collect_inputs([box, bad, tmp_path / "none", tmp_path / "nothing.zip"], tmp_path) as (found, refused):
-        kinds = {f.name: f.kind for f in found}
+    with collect_inputs([folder, bad, tmp_path / "none", tmp_path / "nothing.zip"], tmp_path) as (scans, refused):
+        kinds = {s.name: s.kind for s in scans}
         assert kinds == {"m1": "NIfTI", "deep_m2": "DICOM", "m3": "FDF", "m4_pdata_1_2dseq": "Bruker", "m5": "NIfTI"}
-        assert [r.name for r in refused] == ["hurt", "broken", "none", "nothing"]
+        assert [r.name for r in refused] == ["damaged", "broken", "none", "nothing"]
         assert refused[-1].error.found.startswith("nothing.zip holds nothing")
-        for one in found:
-            assert read_scan(one).attrs["mouse"] == one.name
+        for scan in scans:
+            assert read_scan(scan).attrs["mouse"] == scan.name
         assert list(tmp_path.glob("mousecmr-*"))
     assert not list(tmp_path.glob("mousecmr-*"))
     with pytest.raises(FileLayoutError, match=r"notes.txt.*") as e:
@@ -128,7 +128,7 @@ def test_names_are_safe_and_unique() -> None:
     assert make_unique(["a", "A", "b"]) == ["a", "A_2", "b"]
 
 
-def test_swapped_slices_and_frames_are_noticed(tmp_path: Path, phantom_cache: Path) -> None:
+def test_swapped_slices_and_frames_are_detected(tmp_path: Path, phantom_cache: Path) -> None:
     import mousecmr_data
 
     ds = mousecmr_data.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"]
@@ -136,15 +136,15 @@ def test_swapped_slices_and_frames_are_noticed(tmp_path: Path, phantom_cache: Pa
     check_order("mouse", image)
     with pytest.raises(UnitsError, match="look swapped"):
         check_order("mouse", image.swapaxes(0, 1))
-    path = cine(tmp_path / "swapped.nii", image.swapaxes(0, 1))
-    (found,) = find_scans(path)
+    path = write_cine(tmp_path / "swapped.nii", image.swapaxes(0, 1))
+    (scan,) = find_scans(path)
     with pytest.raises(UnitsError, match="--axes xytz"):
-        read_scan(found)
-    ds = read_scan(found, axes="xytz", spacing=(1.0, 0.1, 0.1))
+        read_scan(scan)
+    ds = read_scan(scan, axes="xytz", spacing=(1.0, 0.1, 0.1))
     np.testing.assert_array_equal(ds["image"].values, image)
 
 
-def test_rotated_and_resampled_images_are_noticed(images: Images) -> None:
+def test_rotated_and_resampled_images_are_detected(images: Images) -> None:
     from scipy import ndimage
 
     assert find_oddities(images, (1.0, 0.1, 0.1)) == []

@@ -41,7 +41,7 @@ def save(
     return image
 
 
-def test_a_mouse_of_the_dataset_comes_back_as_it_was(tmp_path: Path, phantom_cache: Path) -> None:
+def test_a_mouse_of_the_dataset_is_read_back_unchanged(tmp_path: Path, phantom_cache: Path) -> None:
     ds = mousecmr_data.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"]
     path = write_nifti_images(ds, tmp_path / "m.nii.gz")
     back = read_nifti(path)
@@ -58,7 +58,7 @@ def test_a_mouse_of_the_dataset_comes_back_as_it_was(tmp_path: Path, phantom_cac
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAR", "PIL"])
-def test_any_storage_order_is_the_same_cine_and_masks_go_back_to_it(
+def test_any_storage_order_gives_the_same_cine_and_masks_are_written_in_it(
     tmp_path: Path, images: Images, orientation: str
 ) -> None:
     stored = save(tmp_path / "ras.nii", images)
@@ -75,7 +75,7 @@ def test_any_storage_order_is_the_same_cine_and_masks_go_back_to_it(
     written = nib.load(write_nifti_labels(labels, tmp_path / "l.nii.gz", ds))
     assert written.shape == turned.shape
     np.testing.assert_allclose(written.affine, turned.affine)
-    canonical = nib.as_closest_canonical(written)  # by nibabel, not by us
+    canonical = nib.as_closest_canonical(written)  # by nibabel, not by the code under test
     np.testing.assert_array_equal(np.asarray(canonical.dataobj), labels.transpose(3, 2, 1, 0))
 
 
@@ -96,19 +96,19 @@ def test_units_of_length_that_the_header_states(tmp_path: Path, images: Images, 
 
 
 @pytest.mark.parametrize(
-    ("steps", "says", "next_step"),
+    ("steps", "message", "next_step"),
     [
         ((120.0, 100.0, 1000.0, 0.005), "µm written as mm", "--spacing 1 0.1 0.12"),
         ((0.00012, 0.0001, 0.001, 0.005), "metres written as mm", "--spacing 1 0.1 0.12"),
         ((1.0, 1.0, 1.0, 0.005), "never written", "--spacing"),
-        ((1.4, 1.4, 8.0, 0.03), "no mouse's", "--spacing"),
+        ((1.4, 1.4, 8.0, 0.03), "not those of a mouse", "--spacing"),
     ],
 )
 def test_impossible_sizes_are_named(
-    tmp_path: Path, images: Images, steps: tuple[float, ...], says: str, next_step: str
+    tmp_path: Path, images: Images, steps: tuple[float, ...], message: str, next_step: str
 ) -> None:
     save(tmp_path / "a.nii", images, steps=steps)
-    with pytest.raises(UnitsError, match=says) as e:
+    with pytest.raises(UnitsError, match=message) as e:
         read_nifti(tmp_path / "a.nii")
     assert next_step in str(e.value)
     ds = read_nifti(tmp_path / "a.nii", spacing=(0.8, 0.15, 0.15))
@@ -131,7 +131,7 @@ def test_slices_and_frames_in_another_order_are_read_with_axes(tmp_path: Path, i
             read_nifti(tmp_path / "a.nii", axes=wrong)
 
 
-def test_a_frame_time_that_cannot_be_is_not_believed(tmp_path: Path, images: Images) -> None:
+def test_an_impossible_frame_time_is_not_used(tmp_path: Path, images: Images) -> None:
     save(tmp_path / "a.nii", images, steps=(0.1, 0.1, 1.0, 5.0))  # five seconds
     ds = read_nifti(tmp_path / "a.nii")
     assert not ds.attrs["frame_time_known"]
@@ -160,12 +160,12 @@ def test_numbers_other_than_uint16(tmp_path: Path, images: Images) -> None:
         read_nifti(tmp_path / "a.nii")
 
 
-def test_what_is_no_cine_is_refused(tmp_path: Path, images: Images) -> None:
+def test_files_other_than_cines_are_refused(tmp_path: Path, images: Images) -> None:
     with pytest.raises(MissingDataError):
         read_nifti(tmp_path / "none.nii")
     png = tmp_path / "picture.nii"
     png.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(400))
-    with pytest.raises(FileLayoutError, match="no NIfTI"):
+    with pytest.raises(FileLayoutError, match="not a NIfTI file"):
         read_nifti(png)
     save(tmp_path / "a.nii.gz", images)
     (tmp_path / "half.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes()[:2000])
@@ -198,7 +198,7 @@ def test_files_of_one_frame_or_one_slice_make_a_mouse(tmp_path: Path, images: Im
     frames, slices = tmp_path / "frames", tmp_path / "slices"
     frames.mkdir()
     slices.mkdir()
-    many = np.concatenate([images] * 4)[:11]  # 9 before 10, by number
+    many = np.concatenate([images] * 4)[:11]  # 9 before 10, sorted as numbers
     many[:, 0, 0, 0] = np.arange(11)
     for t in range(11):
         nib.save(nib.Nifti1Image(many[t].transpose(2, 1, 0), np.diag([0.1, 0.1, 1, 1])), frames / f"f{t}.nii")
@@ -206,11 +206,11 @@ def test_files_of_one_frame_or_one_slice_make_a_mouse(tmp_path: Path, images: Im
         affine = np.diag([0.1, 0.1, 1, 1])
         affine[2, 3] = z
         nib.save(nib.Nifti1Image(images[:, z : z + 1].transpose(3, 2, 1, 0), affine), slices / f"{9 - z}.nii")
-    for folder, want in ((frames, many), (slices, images)):
+    for folder, expected in ((frames, many), (slices, images)):
         (group,) = group_nifti_files(sorted(folder.iterdir()))
         ds = read_nifti_files(group)
-        np.testing.assert_array_equal(ds["image"].values, want)
+        np.testing.assert_array_equal(ds["image"].values, expected)
         assert get_spacing(ds) == (1.0, 0.1, 0.1)
         assert "taken as one mouse" in ds.attrs["notes"][-1]
-        labels = write_nifti_labels((want % 3).astype(np.uint8), folder / "l.nii", ds)
-        np.testing.assert_array_equal(read_nifti_labels(labels), want % 3)
+        labels = write_nifti_labels((expected % 3).astype(np.uint8), folder / "l.nii", ds)
+        np.testing.assert_array_equal(read_nifti_labels(labels), expected % 3)

@@ -34,19 +34,19 @@ def test_fdf_takes_the_frame_time_from_procpar(tmp_path: Path, images: Images) -
 
 def test_fdf_that_is_incomplete_or_damaged(tmp_path: Path, images: Images) -> None:
     paths = scanner.fdf(images, tmp_path / "cine.img")
-    with pytest.raises(FileLayoutError, match="no grid of slices and frames"):
+    with pytest.raises(FileLayoutError, match="not a complete grid of slices and frames"):
         read_fdf(paths[1:])
     content = paths[0].read_bytes()
-    for old, new, says in (
+    for old, new, message in (
         (b"rank = 2", b"rank = 3", "3 dimensions"),
         (b'"absval"', b'"phased"', "magnitude"),
         (b"bits = 32", b"bits = 12", "stores float of 12 bits"),
         (b"float  span", b"float  spam", "span"),
-        (b"#!/usr", b"#!/bin", "no FDF file"),
+        (b"#!/usr", b"#!/bin", "not an FDF file"),
         (b"{72, 80}", b"{720, 80}", "ends too early"),
     ):
         paths[0].write_bytes(content.replace(old, new, 1))
-        with pytest.raises(FileLayoutError, match=says):
+        with pytest.raises(FileLayoutError, match=message):
             read_fdf_header(paths[0])
     paths[0].unlink()
     with pytest.raises(MissingDataError):

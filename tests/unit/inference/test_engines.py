@@ -1,4 +1,4 @@
-"""Each engine against the reference. The gates are those of :mod:`mousecmr_data.inference.engines.auto`."""
+"""Each engine compared with the reference, by the gates of :mod:`mousecmr_data.inference.engines.auto`."""
 
 from functools import cache
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from networks import lively, widened  # noqa: E402
+from networks import make_random_network, widen_network  # noqa: E402
 
 from mousecmr_data import open_mouse  # noqa: E402
 from mousecmr_data.errors import MouseCMRError, UnknownNameError  # noqa: E402
@@ -34,16 +34,16 @@ PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "openvino-int8": "ope
 GATED = ("exact", "onnx", "openvino", "openvino-int8")
 
 
-def present(name: str) -> str:
-    """``name``; the test is skipped where its package is not installed."""
+def require(name: str) -> str:
+    """Return ``name``; skip the test if its package is not installed."""
     if name in PACKAGES:
         pytest.importorskip(PACKAGES[name], reason=f"the extra {PACKAGES[name]} is not installed")
     return name
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for compiled networks that the tests of this module share."""
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache for compiled networks, shared by the tests of this module."""
     return tmp_path_factory.mktemp("engines")
 
 
@@ -58,50 +58,52 @@ def expected() -> "torch.Tensor":
 
 
 @pytest.mark.parametrize("name", GATED)
-def test_an_engine_passes_its_gate_on_phantom_stacks(name: str, kept: Path) -> None:
-    found = compare_logits(run_engine(make_engine(present(name), small(), "cpu", kept), make_gate_stacks()), expected())
-    assert found.passes(GATE_LIMITS[name]), found
+def test_an_engine_passes_its_gate_on_phantom_stacks(name: str, cache_folder: Path) -> None:
+    result = compare_logits(
+        run_engine(make_engine(require(name), small(), "cpu", cache_folder), make_gate_stacks()), expected()
+    )
+    assert result.passes(GATE_LIMITS[name]), result
 
 
 @pytest.mark.parametrize("name", GATED)
-def test_an_engine_passes_its_gate_on_a_real_stack(name: str, kept: Path, real_mouse: Path) -> None:
+def test_an_engine_passes_its_gate_on_a_real_stack(name: str, cache_folder: Path, real_mouse: Path) -> None:
     image = open_mouse(str(real_mouse))["image"].transpose("frame", "slice", "y", "x").values
     stack = normalize_min_max(torch.from_numpy(image.astype(np.float32))[:, :, None])
-    found = compare_engines(
-        make_engine(present(name), small(), "cpu", kept), make_engine("eager", small(), "cpu"), stack
+    result = compare_engines(
+        make_engine(require(name), small(), "cpu", cache_folder), make_engine("eager", small(), "cpu"), stack
     )
-    assert found.passes(GATE_LIMITS[name]), found
+    assert result.passes(GATE_LIMITS[name]), result
 
 
 @pytest.mark.parametrize("name", ["exact", "openvino-int8"])  # bfloat16: tests/stress
-def test_an_engine_passes_its_gate_at_full_width(name: str, kept: Path) -> None:
-    """phantom-small with three times as many channels: the published width and more, and masks that mean something."""
-    network = widened(small(), 3)
+def test_an_engine_passes_its_gate_at_full_width(name: str, cache_folder: Path) -> None:
+    """phantom-small with three times as many channels: at least the published width, and meaningful masks."""
+    network = widen_network(small(), 3)
     assert all(n >= published for n, published in zip(network.channels, CHANNELS, strict=True))
     stacks = make_gate_stacks()[:, 2:8:2]
-    found = compare_engines(
-        make_engine(present(name), network, "cpu", kept), make_engine("eager", network, "cpu"), stacks
+    result = compare_engines(
+        make_engine(require(name), network, "cpu", cache_folder), make_engine("eager", network, "cpu"), stacks
     )
-    assert found.passes(GATE_LIMITS[name]), found
+    assert result.passes(GATE_LIMITS[name]), result
 
 
 @pytest.mark.parametrize(("reduce", "shape"), [(1, (48, 32)), (2, (32, 96)), (1, (16, 80))])
 @pytest.mark.parametrize("name", ["exact", "openvino"])
-def test_any_size_and_any_number_of_images(name: str, reduce: int, shape: tuple[int, int], kept: Path) -> None:
-    network = lively(TINY, reduce)
+def test_any_size_and_any_number_of_images(name: str, reduce: int, shape: tuple[int, int], cache_folder: Path) -> None:
+    network = make_random_network(TINY, reduce)
     images = torch.rand(3, 1, *shape)
-    want = make_engine("eager", network, "cpu")(images)
-    engine = make_engine(present(name), network, "cpu", kept)
+    expected_logits = make_engine("eager", network, "cpu")(images)
+    engine = make_engine(require(name), network, "cpu", cache_folder)
     whole = engine(images)
-    assert whole.shape == want.shape
+    assert whole.shape == expected_logits.shape
     assert whole.dtype == torch.float32
-    assert torch.allclose(whole, want, atol=1e-5 if name == "exact" else 0.05)
+    assert torch.allclose(whole, expected_logits, atol=1e-5 if name == "exact" else 0.05)
     assert torch.allclose(whole[1:2], engine(images[1:2]), atol=1e-5)
 
 
 def test_the_reference_computes_as_published() -> None:
-    """Upsampled maps are made, and the other form of the same network agrees."""
-    network = lively(TINY)
+    """Upsampled maps are computed, and the other form of the same network agrees."""
+    network = make_random_network(TINY)
     images = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         low = network(images)[-1]
@@ -111,9 +113,9 @@ def test_the_reference_computes_as_published() -> None:
     assert not torch.equal(low, reference(images))
 
 
-def test_compiled_networks_are_kept_and_damaged_ones_made_anew(tmp_path: Path) -> None:
-    present("openvino")
-    network, images = lively(TINY), torch.rand(1, 1, 32, 32)
+def test_compiled_networks_are_cached_and_damaged_ones_compiled_again(tmp_path: Path) -> None:
+    require("openvino")
+    network, images = make_random_network(TINY), torch.rand(1, 1, 32, 32)
     first = make_engine("openvino", network, "cpu", tmp_path)(images)
     (blob,) = tmp_path.rglob("*.openvino")
     stamp = blob.stat().st_mtime_ns
@@ -122,22 +124,24 @@ def test_compiled_networks_are_kept_and_damaged_ones_made_anew(tmp_path: Path) -
     blob.write_bytes(b"not a network")
     assert torch.equal(first, make_engine("openvino", network, "cpu", tmp_path)(images))
     assert blob.stat().st_size > 1000
-    other = lively(TINY)
+    other = make_random_network(TINY)
     with torch.no_grad():
         other.head["1"].second.bias.add_(1.0)
     assert torch.allclose(first + 1.0, make_engine("openvino", other, "cpu", tmp_path)(images), atol=0.02)
-    assert len(list(tmp_path.rglob("*.openvino"))) == 2  # other weights, another place
+    assert len(list(tmp_path.rglob("*.openvino"))) == 2  # other weights, another file
 
 
-def test_auto_takes_the_fastest_that_passes_and_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_fastest_that_passes_and_keeps_the_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = make_engine("auto", small(), "cpu", tmp_path)
     assert engine.name in ("openvino", "exact")
     assert "passed its gate" in engine.verdicts[engine.name]  # type: ignore[attr-defined]
-    monkeypatch.setattr(auto, "make_gate_stacks", lambda: pytest.fail("the gate was asked again"))
+    monkeypatch.setattr(auto, "make_gate_stacks", lambda: pytest.fail("the gate was computed again"))
     assert make_engine("auto", small(), "cpu", tmp_path).name == engine.name
 
 
-def test_auto_leaves_an_engine_that_fails_its_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_rejects_an_engine_that_fails_its_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mousecmr_data.inference.engines.auto import AutoEngine
 
     class Wrong:
@@ -150,27 +154,27 @@ def test_auto_leaves_an_engine_that_fails_its_gate(tmp_path: Path, monkeypatch: 
         def __call__(self, images: "torch.Tensor") -> "torch.Tensor":
             return make_engine("eager", small(), "cpu")(images.flip(-1))
 
-    def makes(name: str) -> Engine:
+    def make(name: str) -> Engine:
         return Wrong() if name == "openvino" else make_engine(name, small(), "cpu", tmp_path)
 
-    few = make_gate_stacks()[:, 4:6]
-    monkeypatch.setattr("mousecmr_data.inference.engines.auto.make_gate_stacks", lambda: few)
-    auto = AutoEngine(small(), "cpu", tmp_path, makes)
+    stacks = make_gate_stacks()[:, 4:6]
+    monkeypatch.setattr("mousecmr_data.inference.engines.auto.make_gate_stacks", lambda: stacks)
+    auto = AutoEngine(small(), "cpu", tmp_path, make)
     assert auto.name == "exact"
     assert auto.verdicts["openvino"].startswith("failed its gate")
 
 
 def test_unknown_engines_and_missing_compilers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownNameError, match="openvino-int8"):
-        make_engine("turbo", lively(TINY))
+        make_engine("turbo", make_random_network(TINY))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(MouseCMRError, match=r"C\+\+ compiler"):
-        make_engine("compiled", lively(TINY), "cpu")
+        make_engine("compiled", make_random_network(TINY), "cpu")
     assert set(GATE_LIMITS) == set(ENGINE_NAMES) - {"auto"}
 
 
-def test_segmenting_says_which_engine_it_was() -> None:
+def test_results_name_their_engine() -> None:
     predictor = load_model("phantom-small", device="cpu", engine="exact")
     ds = open_mouse("Mouse6", source="phantom").isel(frame=[0], slice=[4])
     assert predictor.segment(ds)["predicted"].attrs["engine"] == "exact"

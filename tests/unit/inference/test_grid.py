@@ -5,7 +5,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 from mousecmr_data.inference.grid import PixelGrid, make_resampling_matrix, make_training_grid  # noqa: E402
 
 
-def test_the_datasets_own_grid_is_left_alone() -> None:
+def test_images_on_the_training_grid_are_not_changed() -> None:
     grid = make_training_grid((256, 256), (0.1, 0.1))
     x = torch.rand(1, 1, 256, 256)
     assert grid == PixelGrid((256, 256), 0.1)
@@ -29,19 +29,19 @@ def test_the_grid_covers_the_whole_field(
 
 @pytest.mark.parametrize(("n", "mm"), [(128, 0.2), (192, 0.156), (200, 0.07), (31, 0.33)])
 def test_a_ramp_stays_where_it_was(n: int, mm: float) -> None:
-    """A linear ramp in mm about the middle comes out as the same ramp: centres are aligned, no shift."""
+    """A linear ramp in mm about the middle is resampled to the same ramp: centres are aligned, without a shift."""
     at = (torch.arange(n) - (n - 1) / 2) * mm
     grid = make_training_grid((n, n), (mm, mm))
     target = (torch.arange(grid.shape_yx[0]) - (grid.shape_yx[0] - 1) / 2) * 0.1
     within = target.abs() < at.max() - 2 * mm
-    found = make_resampling_matrix(n, mm, grid.shape_yx[0], 0.1) @ at
-    assert torch.allclose(found[within], target[within], atol=2e-3)  # mm
+    resampled = make_resampling_matrix(n, mm, grid.shape_yx[0], 0.1) @ at
+    assert torch.allclose(resampled[within], target[within], atol=2e-3)  # mm
 
 
 @pytest.mark.parametrize(
     ("shape", "spacing"), [((128, 100), (0.2, 0.15)), ((300, 280), (0.08, 0.1)), ((64, 64), (0.4, 0.4))]
 )
-def test_there_and_back_keeps_a_smooth_map(shape: tuple[int, int], spacing: tuple[float, float]) -> None:
+def test_resampling_there_and_back_keeps_a_smooth_map(shape: tuple[int, int], spacing: tuple[float, float]) -> None:
     y = (torch.arange(shape[0]) - (shape[0] - 1) / 2)[:, None] * spacing[0]
     x = (torch.arange(shape[1]) - (shape[1] - 1) / 2)[None, :] * spacing[1]
     blob = torch.exp(-((y - 2.0) ** 2 + (x + 1.0) ** 2) / 18.0)[None, None]
@@ -51,7 +51,7 @@ def test_there_and_back_keeps_a_smooth_map(shape: tuple[int, int], spacing: tupl
     assert (back - blob).abs()[..., 2:-2, 2:-2].max() < 0.02
 
 
-def test_beyond_the_field_lies_the_minimum() -> None:
+def test_pixels_beyond_the_field_have_the_minimum() -> None:
     x = torch.full((1, 1, 64, 64), 7.0)
     x[..., 30, 30] = 90.0
     out = make_training_grid((64, 64), (0.1, 0.1)).from_native(x, (0.1, 0.1))

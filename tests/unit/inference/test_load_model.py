@@ -20,18 +20,18 @@ TINY = (2, 3, 4, 5, 6)
 
 @pytest.fixture
 def lab(tmp_path: Path) -> tuple[Manifest, Path]:
-    """A manifest whose weights are a small Keras file, and a cache into which somebody brought it."""
+    """A manifest whose weights are a small Keras file, and a cache that already holds the file."""
     network = randomised(TINY)
-    source = tmp_path / "brought.h5"
+    source = tmp_path / "source.h5"
     write_keras(source, network)
     content = source.read_bytes()
     entry = replace(
         load_manifest().weights[AUTHORS], sha256=hashlib.sha256(content).hexdigest(), size=len(content), channels=TINY
     )
     cache = tmp_path / "cache"
-    place = get_weights_folder(entry, cache) / Path(entry.path).name
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
+    path = get_weights_folder(entry, cache) / Path(entry.path).name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
     return replace(load_manifest(), weights={AUTHORS: entry}), cache
 
 
@@ -52,7 +52,7 @@ def test_phantom_small_ships_and_loads() -> None:
     assert predictor.origin.synthetic_training
 
 
-def test_damaged_shipped_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_shipped_weights_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in SHIPPED_FOLDER.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     shipped = tmp_path / list_models()["phantom-small"].weights.path
@@ -64,8 +64,8 @@ def test_damaged_shipped_weights_are_noticed(tmp_path: Path, monkeypatch: pytest
         load_model("phantom-small", device="cpu")
 
 
-def test_weights_that_cannot_be_had_are_an_error_with_two_ways_on(tmp_path: Path) -> None:
-    """Nothing stands in for them."""
+def test_unavailable_weights_are_an_error_with_two_next_steps(tmp_path: Path) -> None:
+    """No other weights replace them."""
     with pytest.raises(MissingDataError) as e:
         load_model(AUTHORS, cache=tmp_path, offline=True, device="cpu")
     assert "SEG459.h5" in str(e.value)
@@ -73,7 +73,7 @@ def test_weights_that_cannot_be_had_are_an_error_with_two_ways_on(tmp_path: Path
     assert "--weights phantom-small" in str(e.value)
 
 
-def test_a_brought_file_is_converted_once(lab: tuple[Manifest, Path]) -> None:
+def test_a_file_in_the_cache_is_converted_once(lab: tuple[Manifest, Path]) -> None:
     manifest, cache = lab
     first = load_model(AUTHORS, manifest=manifest, cache=cache, offline=True, device="cpu").network.state_dict()
     folder = get_weights_folder(manifest.weights[AUTHORS], cache)
@@ -90,15 +90,15 @@ def test_a_brought_file_is_converted_once(lab: tuple[Manifest, Path]) -> None:
         load_model(AUTHORS, manifest=manifest, cache=cache, offline=True, device="cpu")
 
 
-def test_a_brought_file_with_other_bytes_is_not_taken(lab: tuple[Manifest, Path]) -> None:
+def test_a_file_in_the_cache_with_other_bytes_is_not_used(lab: tuple[Manifest, Path]) -> None:
     manifest, cache = lab
-    place = get_weights_folder(manifest.weights[AUTHORS], cache) / "SEG459.h5"
-    place.write_bytes(place.read_bytes()[:-1] + b"\1")
+    path = get_weights_folder(manifest.weights[AUTHORS], cache) / "SEG459.h5"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
     with pytest.raises(MissingDataError):
         load_model(AUTHORS, manifest=manifest, cache=cache, offline=True, device="cpu")
 
 
-def test_a_file_of_ones_own_works_by_its_path(tmp_path: Path) -> None:
+def test_your_own_file_is_loaded_by_its_path(tmp_path: Path) -> None:
     write_keras(tmp_path / "own.h5", randomised(TINY))
     assert load_model(tmp_path / "own.h5", device="cpu").network.channels == TINY
     with pytest.raises(MissingDataError):

@@ -12,11 +12,11 @@ from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
 
 
 class Threshold(UNet3Plus):
-    """Stands in for a trained network: bright is blood pool, medium is myocardium."""
+    """Replaces a trained network: bright is blood pool, medium is myocardium."""
 
     def forward(self, x: "torch.Tensor") -> list["torch.Tensor"]:
-        """Logits of grey ranges."""
-        self.seen = x
+        """Return logits of grey ranges."""
+        self.inputs = x
         return [torch.cat([0.3 - x, 0.25 - (x - 0.5).abs(), x - 0.7], 1) * 50]
 
 
@@ -25,7 +25,7 @@ def predictor() -> Predictor:
 
 
 def mouse(n: int = 256, mm: float = 0.1, frames: int = 3, slices: int = 2) -> xr.Dataset:
-    """A bright disk in a grey ring, whatever the pixels."""
+    """Make a bright disk in a grey ring, the same in mm for all pixel sizes."""
     at = (np.arange(n) - (n - 1) / 2) * mm
     r = np.hypot(at[:, None] - 1.0, at[None, :] + 2.0)
     plane = np.where(r < 1.8, 1000, np.where(r < 3.0, 500, 20)).astype(np.uint16)
@@ -57,26 +57,26 @@ def test_the_result_does_not_depend_on_the_pixels(n: int, mm: float) -> None:
     ds = mouse(n, mm, frames=1, slices=1)
     s = predictor()
     out = s.segment(ds, postprocessing="none")
-    truth, found = ds["mask"].values, out["predicted"].values
+    truth, predicted = ds["mask"].values, out["predicted"].values
     for label in (1, 2):
-        both = np.count_nonzero((truth == label) & (found == label))
-        assert 2 * both / (np.count_nonzero(truth == label) + np.count_nonzero(found == label)) > 0.9
-    assert s.network.seen.shape[-1] >= 256
+        both = np.count_nonzero((truth == label) & (predicted == label))
+        assert 2 * both / (np.count_nonzero(truth == label) + np.count_nonzero(predicted == label)) > 0.9
+    assert s.network.inputs.shape[-1] >= 256
 
 
-def test_each_slice_is_normalised_alone_and_a_flat_one_is_zeros() -> None:
+def test_each_slice_is_normalised_by_itself_and_a_flat_one_is_zeros() -> None:
     ds = mouse(frames=1, slices=3)
     ds["image"].values[0, 1] //= 10
     ds["image"].values[0, 2] = 77
     s = predictor()
     out = s.segment(ds)
-    assert float(s.network.seen[2].abs().max()) == 0.0
-    assert s.network.seen.amax((1, 2, 3)).tolist() == [1.0, 1.0, 0.0]
+    assert float(s.network.inputs[2].abs().max()) == 0.0
+    assert s.network.inputs.amax((1, 2, 3)).tolist() == [1.0, 1.0, 0.0]
     assert np.array_equal(out["predicted"].values[0, 0], out["predicted"].values[0, 1])
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_batches_do_not_matter(batch_size: int) -> None:
+def test_the_result_does_not_depend_on_the_batch_size(batch_size: int) -> None:
     torch.manual_seed(0)
     network = UNet3Plus((2, 3, 4, 5, 6))
     s = Predictor(network, WeightsInfo("random", "", "", False), "cpu")

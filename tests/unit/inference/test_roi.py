@@ -10,7 +10,7 @@ def stack(top: int, left: int, side: int = 40) -> np.ndarray:
     return labels
 
 
-def test_a_heart_is_found_or_the_reason_said() -> None:
+def test_a_heart_is_found_or_the_reason_is_returned() -> None:
     assert find_heart(stack(100, 90)) == Box(100, 90, 40, 40)
     assert find_heart(np.zeros((5, 256, 256), np.uint8)) == "no heart was found"
     one_slice = stack(100, 90)
@@ -24,12 +24,12 @@ def test_a_heart_is_found_or_the_reason_said() -> None:
 
 def test_windows_hold_the_heart_with_a_margin_and_fit_the_network() -> None:
     for top, left in ((100, 90), (3, 211), (57, 3), (110, 121)):
-        found = find_heart(stack(top, left))
-        assert isinstance(found, Box)
+        heart = find_heart(stack(top, left))
+        assert isinstance(heart, Box)
         for step in (16, 32):
-            tried = list_windows(found, (256, 256), step)
-            assert [w.rows for w in tried] == sorted({w.rows for w in tried})
-            for w in tried:
+            windows = list_windows(heart, (256, 256), step)
+            assert [w.rows for w in windows] == sorted({w.rows for w in windows})
+            for w in windows:
                 assert {w.top % step, w.left % step, w.rows % step} == {0}
                 assert w.rows == w.columns and w.top >= 0 and w.left + w.columns <= 256
                 assert w.top <= max(0, top - MARGIN_PIXELS) and w.top + w.rows >= min(256, top + 40 + MARGIN_PIXELS)
@@ -39,7 +39,7 @@ def test_windows_hold_the_heart_with_a_margin_and_fit_the_network() -> None:
     assert list_windows(Box(20, 20, 200, 200), (256, 256), 16) == []
 
 
-def test_labels_at_the_rim_count_where_the_field_goes_on() -> None:
+def test_labels_at_an_edge_count_if_the_field_continues() -> None:
     window = Box(0, 64, 96, 96)
     labels = np.zeros((2, 96, 96), np.uint8)
     labels[1, 40:60, 40:60] = 2

@@ -14,8 +14,8 @@ FIELD = Box(0, 0, 160, 160)
 
 
 @pytest.mark.parametrize("reduce", [1, 2])
-def test_a_key_frame_in_its_window_is_the_whole_field(reduce: int) -> None:
-    """And without the context it is not, or there would be nothing to test."""
+def test_a_key_frame_in_its_window_equals_the_whole_field(reduce: int) -> None:
+    """Without the context it does not, so the test would notice a missing context."""
     torch.manual_seed(0)
     network = UNet3Plus((3, 4, 5, 6, 7), reduce=reduce).eval()
     for module in network.modules():
@@ -32,15 +32,15 @@ def test_a_key_frame_in_its_window_is_the_whole_field(reduce: int) -> None:
         assert torch.allclose(points[-1], reference, atol=1e-4)
         cut = window.cut(images, FIELD)
         maps = ContextNetwork(network, (64, 64))(cut, *(window.cut(p, FIELD) for p in points))
-        found = WindowNetwork(network, (64, 64))(cut, *maps)
-        bare = WindowNetwork(network, (64, 64))(cut, *(torch.zeros_like(m) for m in maps))
+        windowed = WindowNetwork(network, (64, 64))(cut, *maps)
+        without_context = WindowNetwork(network, (64, 64))(cut, *(torch.zeros_like(m) for m in maps))
     truth = window.cut(reference, FIELD)
-    assert torch.allclose(found, truth, atol=1e-4)
-    assert not torch.allclose(bare, truth, atol=1e-2)
+    assert torch.allclose(windowed, truth, atol=1e-4)
+    assert not torch.allclose(without_context, truth, atol=1e-2)
 
 
 def test_eight_bits_keep_the_whole_field_in_a_window() -> None:
-    """Maps are coded after the context was added and what is negative was cut off, not before."""
+    """Maps are coded after the context was added and negative values were removed, not before."""
     torch.manual_seed(0)
     network = UNet3Plus((8, 8, 8, 8, 8)).eval()
     network.deep_supervision = False
@@ -56,14 +56,14 @@ def test_eight_bits_keep_the_whole_field_in_a_window() -> None:
         reference = coded(FusedNetwork(network, (160, 160)))(images)
         cut = window.cut(images, FIELD)
         maps = coded(ContextNetwork(network, (64, 64)))(cut, *(window.cut(p, FIELD) for p in points))
-        ours = coded(WindowNetwork(network, (64, 64)))
-        found, bare = ours(cut, *maps), ours(cut, *(torch.zeros_like(m) for m in maps))
+        module = coded(WindowNetwork(network, (64, 64)))
+        windowed, without_context = module(cut, *maps), module(cut, *(torch.zeros_like(m) for m in maps))
     assert torch.allclose(points[-1], reference, atol=1e-4)
     truth = window.cut(reference, FIELD)
-    assert (found - truth).abs().mean() < 0.1 * (bare - truth).abs().mean()
+    assert (windowed - truth).abs().mean() < 0.1 * (without_context - truth).abs().mean()
 
 
-def test_openvino_computes_the_same_parts_and_keeps_them(tmp_path: Path) -> None:
+def test_openvino_computes_the_same_parts_and_caches_them(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     from mousecmr_data.inference.engines.openvino import CompiledRoiNetwork, OpenVinoEngine
 
@@ -82,8 +82,8 @@ def test_openvino_computes_the_same_parts_and_keeps_them(tmp_path: Path) -> None
             (ContextNetwork, (images, *moved), maps),
             (WindowNetwork, (images, *maps), (logits,)),
         ):
-            found = CompiledRoiNetwork(engine, kind, size)(*inputs)
-            found = found if isinstance(found, tuple) else (found,)
-            assert len(found) == len(expected)
-            assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+            outputs = CompiledRoiNetwork(engine, kind, size)(*inputs)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            assert len(outputs) == len(expected)
+            assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(outputs, expected, strict=True))
     assert len(list(tmp_path.rglob("*.openvino"))) == 2

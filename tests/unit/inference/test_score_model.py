@@ -15,7 +15,7 @@ from mousecmr_data.schema.labels import Label
 
 
 def segmented() -> xr.Dataset:
-    """Two labelled frames of three; in the first the prediction is perfect, in the last half of it."""
+    """Two labelled frames of three; the prediction of the first is perfect, that of the last half right."""
     mask = np.zeros((3, 2, 32, 32), np.uint8)
     mask[[0, 2], :, 8:24, 8:24] = 1
     mask[[0, 2], :, 12:20, 12:20] = 2
@@ -25,8 +25,8 @@ def segmented() -> xr.Dataset:
     image = mask.astype(np.uint16) * 1000
     attrs = {"mouse": "M", "synthetic": True, "source": "test"}
     ds = build_dataset(image, mask, [0, 2], resolve_sizes({}, (0.8, 0.2, 0.2), 6.0), attrs)
-    about = {"weights": "some", "trained_on": "nothing"}
-    return ds.assign(predicted=(("frame", "slice", "y", "x"), predicted, about))
+    origin = {"weights": "some", "trained_on": "nothing"}
+    return ds.assign(predicted=(("frame", "slice", "y", "x"), predicted, origin))
 
 
 def test_dice_is_of_the_whole_stack_and_empty_agrees_with_empty() -> None:
@@ -43,7 +43,7 @@ def test_only_labelled_frames_are_scored() -> None:
     assert score_frames(segmented().drop_vars("mask")).empty
 
 
-def test_the_written_file_is_read_back_and_says_what_it_is(tmp_path: Path) -> None:
+def test_the_written_file_is_read_back_and_states_its_origin(tmp_path: Path) -> None:
     ds = segmented()
     back = open_mouse_file(write_mouse_hdf5(ds, tmp_path / "out" / "M.h5"))
     assert np.array_equal(back["mask"].values, ds["predicted"].values)

@@ -1,4 +1,4 @@
-"""Agreement statistics against the articles that defined them, and other implementations."""
+"""Agreement statistics compared with the articles that defined them, and with other implementations."""
 
 import warnings
 
@@ -31,20 +31,20 @@ TABLE_4 = {"ICC(1,1)": 0.17, "ICC(2,1)": 0.29, "ICC(3,1)": 0.71, "ICC(1,k)": 0.4
 
 
 def test_bland_altman_equals_the_article() -> None:
-    found = bland_altman(LARGE, MINI, limits_at=2)
-    assert round(found.bias, 1) == -2.1
-    assert round(found.sd, 1) == 38.8
+    result = bland_altman(LARGE, MINI, limits_at=2)
+    assert round(result.bias, 1) == -2.1
+    assert round(result.sd, 1) == 38.8
     # The article computes on with the rounded numbers: -2.1 - 2 * 38.8 and -2.1 + 2 * 38.8.
-    assert found.limits == pytest.approx((-79.7, 75.5), abs=0.1)
-    assert found.bias_ci == pytest.approx((-22.0, 17.8), abs=0.1)
-    assert found.lower_ci == pytest.approx((-114.3, -45.1), abs=0.2)
-    assert found.upper_ci == pytest.approx((40.9, 110.1), abs=0.2)
+    assert result.limits == pytest.approx((-79.7, 75.5), abs=0.1)
+    assert result.bias_ci == pytest.approx((-22.0, 17.8), abs=0.1)
+    assert result.lower_ci == pytest.approx((-114.3, -45.1), abs=0.2)
+    assert result.upper_ci == pytest.approx((40.9, 110.1), abs=0.2)
 
 
 def test_icc_equals_shrout_and_fleiss() -> None:
-    found = icc(JUDGES)
-    assert {form: round(v, 2) for form, v in found["icc"].items()} == TABLE_4
-    low, high = found.loc["ICC(3,1)", ["ci_low", "ci_high"]]
+    result = icc(JUDGES)
+    assert {form: round(v, 2) for form, v in result["icc"].items()} == TABLE_4
+    low, high = result.loc["ICC(3,1)", ["ci_low", "ci_high"]]
     assert (round(low, 2), round(high, 2)) == (0.34, 0.95)
     assert round(low, 6) != round(low, 2), "intervals are not rounded"
 
@@ -60,10 +60,10 @@ def long_dice() -> pd.DataFrame:
     rng = np.random.default_rng(3)
     rows = []
     for mouse in range(9):
-        own = rng.normal(0, 0.02)
+        offset = rng.normal(0, 0.02)
         for i, phase in enumerate(("ED", "ES")):
             for j, structure in enumerate(("muscle", "pool")):
-                rows.append((f"M{mouse}", phase, structure, 0.9 + own + 0.01 * i + 0.03 * j + rng.normal(0, 0.01)))
+                rows.append((f"M{mouse}", phase, structure, 0.9 + offset + 0.01 * i + 0.03 * j + rng.normal(0, 0.01)))
     return pd.DataFrame(rows, columns=["mouse", "phase", "structure", "dice"])
 
 
@@ -72,11 +72,11 @@ def test_anova_equals_statsmodels() -> None:
 
     table = long_dice()
     ours = anova(table, "dice", ("phase", "structure"), "mouse")
-    theirs = AnovaRM(table, "dice", "mouse", within=["phase", "structure"]).fit().anova_table
+    expected = AnovaRM(table, "dice", "mouse", within=["phase", "structure"]).fit().anova_table
     for effect, other in (("phase", "phase"), ("structure", "structure"), ("phase × structure", "phase:structure")):
-        assert ours.loc[effect, "f"] == pytest.approx(theirs.loc[other, "F Value"], rel=1e-6)
-        assert ours.loc[effect, "p"] == pytest.approx(theirs.loc[other, "Pr > F"], rel=1e-6)
-        assert ours.loc[effect, "df2"] == theirs.loc[other, "Den DF"] == 8
+        assert ours.loc[effect, "f"] == pytest.approx(expected.loc[other, "F Value"], rel=1e-6)
+        assert ours.loc[effect, "p"] == pytest.approx(expected.loc[other, "Pr > F"], rel=1e-6)
+        assert ours.loc[effect, "df2"] == expected.loc[other, "Den DF"] == 8
 
 
 def test_anova_leaves_out_mice_that_lack_a_cell() -> None:
@@ -101,7 +101,7 @@ def test_correlations_and_the_paired_test() -> None:
     assert abs(t) < 2.12
 
 
-def test_what_says_nothing_is_missing_and_warns_nobody() -> None:
+def test_undefined_statistics_are_nan_without_a_warning() -> None:
     same = [1.0, 2.0, 3.0]
     assert np.isnan(run_paired_t_test(same, same))
     assert np.isnan(run_paired_t_test(np.add(same, 0.1), same)), "differences that do not vary have no test"
@@ -110,7 +110,7 @@ def test_what_says_nothing_is_missing_and_warns_nobody() -> None:
     assert bland_altman([1.0, np.nan, 3.0], [0.0, 5.0, 2.0]).n == 2
 
 
-def test_the_bootstrap_is_by_mouse_and_repeats_itself() -> None:
+def test_the_bootstrap_resamples_mice_and_is_reproducible() -> None:
     values = np.random.default_rng(0).normal(5, 2, 40)
     low, high = bootstrap_interval(values)
     assert (low, high) == bootstrap_interval(values)
@@ -120,14 +120,14 @@ def test_the_bootstrap_is_by_mouse_and_repeats_itself() -> None:
     assert np.isnan(bootstrap_interval([1.0])[0])
 
 
-def test_groups_that_differ_are_told_apart_by_truth_and_prediction() -> None:
+def test_groups_that_differ_have_a_small_p_in_truth_and_prediction() -> None:
     mice = cohort(8)
     for k, ds in enumerate(mice.values()):
         ds.attrs["phenotype"] = "small" if k < 4 else "large"
         ds["mask"].values[:, :, :20, :10] = 0 if k < 4 else 2
-    found = evaluate({m: ds["mask"].values for m, ds in mice.items()}, mice.values())
-    p = compare_groups(found)
+    result = evaluate({m: ds["mask"].values for m, ds in mice.items()}, mice.values())
+    p = compare_groups(result)
     assert p.loc["EDV", "p_truth"] == p.loc["EDV", "p_predicted"] < 0.05
-    assert tabulate_groups(found)["n"].to_dict() == {"large": 4, "small": 4}
-    few = evaluate({"M0": mice["M0"]["mask"].values}, [mice["M0"]])
-    assert compare_groups(few)["p_truth"].isna().all()
+    assert tabulate_groups(result)["n"].to_dict() == {"large": 4, "small": 4}
+    single = evaluate({"M0": mice["M0"]["mask"].values}, [mice["M0"]])
+    assert compare_groups(single)["p_truth"].isna().all()

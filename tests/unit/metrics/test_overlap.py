@@ -1,4 +1,4 @@
-"""Overlap and distances of one mouse, against other implementations."""
+"""Overlap and distances of one mouse, compared with other implementations."""
 
 import warnings
 from pathlib import Path
@@ -25,7 +25,7 @@ def pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def test_dice_is_of_booleans_and_empty_agrees_with_empty() -> None:
+def test_dice_needs_booleans_and_is_1_for_two_empty_masks() -> None:
     a, b = np.zeros((2, 3, 3), bool), np.zeros((2, 3, 3), bool)
     assert dice(a, b) == 1.0
     a[0, 0, :2] = True
@@ -61,7 +61,7 @@ def test_distances_equal_simpleitk(label: int) -> None:
     a, b = (m == label for m in pair(2))
     surfaces = []
     for mask in (a, b):
-        padded = np.zeros(tuple(n + 2 for n in mask.shape), np.uint8)  # ITK takes the border for inside
+        padded = np.zeros(tuple(n + 2 for n in mask.shape), np.uint8)  # ITK counts the border as inside
         padded[1:-1, 1:-1, 1:-1] = mask
         image = sitk.GetImageFromArray(padded)
         image.SetSpacing(SPACING[::-1])
@@ -69,10 +69,10 @@ def test_distances_equal_simpleitk(label: int) -> None:
         edge = sitk.Subtract(image, eroded)
         far = sitk.SignedMaurerDistanceMap(edge, squaredDistance=False, useImageSpacing=True)
         surfaces.append((sitk.GetArrayFromImage(edge) > 0, np.abs(sitk.GetArrayFromImage(far)).astype(float)))
-    there, back = surfaces[1][1][surfaces[0][0]], surfaces[0][1][surfaces[1][0]]
+    to_truth, to_prediction = surfaces[1][1][surfaces[0][0]], surfaces[0][1][surfaces[1][0]]
     ours = compute_surface_distances(a, b, SPACING)
-    assert ours.hd95_mm == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-6)
-    assert ours.assd_mm == pytest.approx(np.concatenate([there, back]).mean(), rel=1e-6)
+    assert ours.hd95_mm == pytest.approx(max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95)), rel=1e-6)
+    assert ours.assd_mm == pytest.approx(np.concatenate([to_truth, to_prediction]).mean(), rel=1e-6)
 
 
 def test_the_policy_for_empty_masks_is_explicit() -> None:
@@ -80,8 +80,8 @@ def test_the_policy_for_empty_masks_is_explicit() -> None:
     one[1, 2, 2] = True
     assert compute_surface_distances(empty, empty, (1, 1, 1)).hd95_mm == 0.0
     assert np.isnan(compute_surface_distances(empty, one, (1, 1, 1)).assd_mm)
-    worst = compute_surface_distances(one, empty, (1.0, 0.5, 0.5), empty="diagonal")
-    assert worst.hd95_mm == pytest.approx(np.sqrt(2**2 + 2**2 + 2**2))
+    diagonal = compute_surface_distances(one, empty, (1.0, 0.5, 0.5), empty="diagonal")
+    assert diagonal.hd95_mm == pytest.approx(np.sqrt(2**2 + 2**2 + 2**2))
     with pytest.raises(ArgumentError, match="'missing', 'diagonal'"):
         compute_surface_distances(one, empty, (1, 1, 1), empty="zero")  # type: ignore[arg-type]
 
@@ -90,15 +90,15 @@ def test_the_surface_is_the_voxels_with_a_neighbour_outside() -> None:
     cube = np.zeros((5, 5, 5), bool)
     cube[1:4, 1:4, 1:4] = True
     assert len(find_surface(cube)) == 26
-    assert len(find_surface(np.ones((3, 3, 3), bool))) == 26, "beyond the stack is outside"
+    assert len(find_surface(np.ones((3, 3, 3), bool))) == 26, "voxels beyond the stack count as outside"
 
 
 def test_the_real_stack_scores_as_published(real_mouse: Path) -> None:
-    """Of the authors' own prediction of their median test mouse."""
+    """Evaluate the authors' own prediction of their median test mouse."""
     prediction = real_mouse.with_name("MouseMedian_reference_prediction.h5")
-    found = evaluate(prediction, [md.open_mouse(real_mouse)])
-    by = {f.structure: f for f in found.mice[0].frames}
-    assert by["LV myocardium"].dice == pytest.approx(0.911, abs=1e-3)
-    assert by["LV blood pool"].dice == pytest.approx(0.947, abs=1e-3)
-    assert (by["LV myocardium"].dice + by["LV blood pool"].dice) / 2 == pytest.approx(0.929, abs=1e-3)
-    assert by["LV blood pool"].truth_ul == pytest.approx(29.5, abs=0.05)
+    evaluation = evaluate(prediction, [md.open_mouse(real_mouse)])
+    frames = {f.structure: f for f in evaluation.mice[0].frames}
+    assert frames["LV myocardium"].dice == pytest.approx(0.911, abs=1e-3)
+    assert frames["LV blood pool"].dice == pytest.approx(0.947, abs=1e-3)
+    assert (frames["LV myocardium"].dice + frames["LV blood pool"].dice) / 2 == pytest.approx(0.929, abs=1e-3)
+    assert frames["LV blood pool"].truth_ul == pytest.approx(29.5, abs=0.05)

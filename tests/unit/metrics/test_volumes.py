@@ -49,7 +49,7 @@ def test_no_labelled_frame_is_an_error(tmp_path: Path) -> None:
         md.measure(md.open_mouse(write(tmp_path / "m.h5", labelled=())))
 
 
-def test_the_file_says_the_voxel_size(tmp_path: Path) -> None:
+def test_the_voxel_size_is_read_from_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "m.h5", attrs={"voxel_size_mm": [0.8, 0.1, 0.12], "frame_time_ms": 4.0, "synthetic": True})
     ds = md.open_mouse(path)
     assert md.measure(ds).voxel_size_mm == pytest.approx((0.8, 0.1, 0.12))
@@ -57,7 +57,7 @@ def test_the_file_says_the_voxel_size(tmp_path: Path) -> None:
     assert md.measure(ds).synthetic is True
 
 
-def test_crops_and_flips_keep_the_volume(ds: xr.Dataset) -> None:
+def test_crops_and_flips_do_not_change_the_volume(ds: xr.Dataset) -> None:
     whole = md.measure(ds).edv_ul
     assert md.measure(ds.isel(y=slice(2, 22), x=slice(None, None, -1))).edv_ul == pytest.approx(whole)
     assert md.measure(ds.isel(slice=slice(None, None, -1))).edv_ul == pytest.approx(whole)
@@ -83,12 +83,12 @@ def test_voxel_sizes_are_never_assumed(ds: xr.Dataset) -> None:
 
 
 @pytest.mark.parametrize("size", [(1.0, 0.1), (1.0, 0.1, 0.0), (1, "a", 1), (np.nan, 0.1, 0.1), 3])
-def test_nonsense_sizes_are_refused(tmp_path: Path, size: object) -> None:
+def test_invalid_voxel_sizes_are_rejected(tmp_path: Path, size: object) -> None:
     with pytest.raises(UnitsError, match="voxel size"):
         md.open_mouse(write(tmp_path / "m.h5"), spacing=size)  # type: ignore[arg-type]
 
 
-def test_strange_labels_in_memory_are_refused(ds: xr.Dataset) -> None:
+def test_unknown_labels_in_memory_are_rejected(ds: xr.Dataset) -> None:
     for value in (3.0, np.nan, -1.0, 0.5):
         bad = ds.load().assign(mask=ds.mask.astype("float32"))
         bad["mask"][0, 0, 0, 0] = value

@@ -3,10 +3,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.errors import UnknownNameError  # noqa: E402
-from mousecmr_data.models.unet3plus import (  # noqa: E402
-    UNet3Plus,
-    upsampled_conv3x3,
-)
+from mousecmr_data.models.unet3plus import UNet3Plus, convolve_upsampled  # noqa: E402
 
 TINY = (2, 3, 4, 5, 6)
 
@@ -19,14 +16,14 @@ def test_the_default_has_the_published_number_of_parameters() -> None:
     assert trainable + running == 12_963_443
 
 
-def test_every_head_gives_the_inputs_size() -> None:
+def test_every_head_has_the_size_of_the_input() -> None:
     network = UNet3Plus(TINY)
     assert [tuple(o.shape) for o in network(torch.zeros(2, 1, 48, 32))] == [(2, 3, 48, 32)] * 5
     network.deep_supervision = False
     assert len(network(torch.zeros(2, 1, 48, 32))) == 1
 
 
-def test_switching_deep_supervision_leaves_the_prediction() -> None:
+def test_switching_deep_supervision_does_not_change_the_prediction() -> None:
     network = UNet3Plus(TINY).eval()
     x = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
@@ -35,7 +32,7 @@ def test_switching_deep_supervision_leaves_the_prediction() -> None:
         assert torch.equal(whole, network(x)[-1])
 
 
-def test_a_reduced_network_answers_on_the_fine_grid() -> None:
+def test_a_reduced_network_returns_the_resolution_of_the_input() -> None:
     assert UNet3Plus(TINY, reduce=2)(torch.zeros(1, 1, 64, 96))[-1].shape == (1, 3, 64, 96)
 
 
@@ -45,15 +42,15 @@ def test_upsampled_convolution_equals_the_plain_one(factor: int) -> None:
     x, weight, bias = torch.randn(2, 3, 5, 7), torch.randn(4, 3, 3, 3), torch.randn(4)
     up = torch.nn.functional.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
     plain = torch.nn.functional.conv2d(up, weight, bias, padding=1)
-    assert torch.allclose(plain, upsampled_conv3x3(x, weight, bias, factor), atol=1e-5)
+    assert torch.allclose(plain, convolve_upsampled(x, weight, bias, factor), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 40, 32), (1, 2, 32, 32), (1, 32, 32)])
-def test_shapes_it_cannot_take_are_refused(shape: tuple[int, ...]) -> None:
+def test_invalid_shapes_are_rejected(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shape"):
         UNet3Plus(TINY)(torch.zeros(shape))
 
 
-def test_channels_it_cannot_have_are_refused() -> None:
+def test_invalid_channels_are_rejected() -> None:
     with pytest.raises(UnknownNameError, match="channels"):
         UNet3Plus((4, 8))

@@ -1,4 +1,4 @@
-"""One small rendered mouse for the whole folder: rendering takes seconds."""
+"""One rendered mouse for all tests of the folder: rendering takes seconds."""
 
 from __future__ import annotations
 

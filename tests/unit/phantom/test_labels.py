@@ -1,4 +1,4 @@
-"""The truth's volumes, mass and phases, from labels alone (no images), for every mouse."""
+"""Volumes, mass and phases of the labels of every mouse, without rendering images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def cohort() -> dict[str, Labels]:
     return {name: compute_labels(plan, plan.labelled_frames) for name, plan in phantom.make_plans("phantom").items()}
 
 
-def pool_count(labels: Labels, footprint: NDArray[np.bool_]) -> int:
-    """Blood-pool pixels by the dataset's rule: inside the ED footprint, no 2D components under 50 pixels."""
+def count_pool_pixels(labels: Labels, footprint: NDArray[np.bool_]) -> int:
+    """Count blood-pool pixels by the dataset's rule: inside the ED footprint, no 2D components under 50 pixels."""
     total = 0
     for image, inside in zip(labels, footprint, strict=True):
         parts, n = ndimage.label((image == Label.BLOOD_POOL) & inside)
@@ -34,13 +34,13 @@ def pool_count(labels: Labels, footprint: NDArray[np.bool_]) -> int:
 def test_the_published_rule_finds_the_planned_frames(cohort: dict[str, Labels]) -> None:
     for name, plan in phantom.make_plans("phantom").items():
         labels = cohort[name]
-        counts = [pool_count(frame, labels[0] > 0) for frame in labels]
+        counts = [count_pool_pixels(frame, labels[0] > 0) for frame in labels]
         assert counts[0] == max(counts), name
         smallest = 1 + int(np.argmin(counts[1:]))
         assert plan.labelled_frames[smallest] == plan.es_frame, name
 
 
-def volumes(cohort: dict[str, Labels]) -> dict[str, NDArray[np.float64]]:
+def compute_volumes(cohort: dict[str, Labels]) -> dict[str, NDArray[np.float64]]:
     plans = phantom.make_plans("phantom")
     rows = []
     for name, plan in plans.items():
@@ -52,34 +52,34 @@ def volumes(cohort: dict[str, Labels]) -> dict[str, NDArray[np.float64]]:
     return {"edv": edv, "esv": esv, "ef": 100 * (1 - esv / edv), "mass_ed": mass_ed, "mass_es": mass_es}
 
 
-def test_volumes_are_near_the_published_ones(cohort: dict[str, Labels]) -> None:
-    got = volumes(cohort)
+def test_volumes_are_close_to_the_published_ones(cohort: dict[str, Labels]) -> None:
+    measured = compute_volumes(cohort)
     published = {"edv": (65.6, 10.0), "esv": (27.3, 10.1), "ef": (59.3, 10.7), "mass_ed": (105.2, 26.8)}
     for name, (mean, sd) in published.items():
-        assert abs(got[name].mean() - mean) < 0.25 * sd, name
-        assert 0.75 * sd < got[name].std(ddof=1) < 1.25 * sd, name
-    assert abs(got["mass_es"].mean() - 111.2) < 5.0
+        assert abs(measured[name].mean() - mean) < 0.25 * sd, name
+        assert 0.75 * sd < measured[name].std(ddof=1) < 1.25 * sd, name
+    assert abs(measured["mass_es"].mean() - 111.2) < 5.0
 
 
-def test_groups_differ_as_their_disease_does(cohort: dict[str, Labels]) -> None:
-    got = volumes(cohort)
+def test_groups_differ_as_in_their_disease(cohort: dict[str, Labels]) -> None:
+    measured = compute_volumes(cohort)
     phenotype = np.array([plan.phenotype for plan in phantom.make_plans("phantom").values()])
-    ef = {group: got["ef"][phenotype == group].mean() for group in set(phenotype)}
-    mass = {group: got["mass_ed"][phenotype == group].mean() for group in set(phenotype)}
+    ef = {group: measured["ef"][phenotype == group].mean() for group in set(phenotype)}
+    mass = {group: measured["mass_ed"][phenotype == group].mean() for group in set(phenotype)}
     assert max(ef, key=ef.__getitem__) == CONTROL and min(ef, key=ef.__getitem__) == INFARCTION
     assert max(mass, key=mass.__getitem__) == CONSTRICTION
 
 
-def test_the_truth_keeps_the_plan(cohort: dict[str, Labels]) -> None:
-    got = volumes(cohort)
+def test_label_volumes_are_the_planned_ones(cohort: dict[str, Labels]) -> None:
+    measured = compute_volumes(cohort)
     plans = list(phantom.make_plans("phantom").values())
-    np.testing.assert_allclose(got["edv"], [p.function.edv_ul for p in plans], rtol=0.03)
-    np.testing.assert_allclose(got["esv"], [p.function.esv_ul for p in plans], rtol=0.04, atol=0.5)
-    np.testing.assert_allclose(got["mass_ed"], [p.function.mass_ed_mg for p in plans], rtol=0.03)
+    np.testing.assert_allclose(measured["edv"], [p.function.edv_ul for p in plans], rtol=0.03)
+    np.testing.assert_allclose(measured["esv"], [p.function.esv_ul for p in plans], rtol=0.04, atol=0.5)
+    np.testing.assert_allclose(measured["mass_ed"], [p.function.mass_ed_mg for p in plans], rtol=0.03)
 
 
 def test_no_label_beyond_base_and_apex(cohort: dict[str, Labels]) -> None:
-    """Labelled slices are one run; slices outside it are empty, and most stacks have such slices."""
+    """Labelled slices are consecutive; the other slices are empty, and most stacks have such slices."""
     empty = 0
     for name, labels in cohort.items():
         for frame in labels:
@@ -99,8 +99,8 @@ def test_the_pool_is_enclosed_by_muscle(cohort: dict[str, Labels]) -> None:
         assert (labels[around] == Label.MYOCARDIUM).mean() > 0.97, name
 
 
-def test_the_pool_s_border_is_jagged(cohort: dict[str, Labels]) -> None:
-    """Papillary muscles and trabeculae: the ES pool fills clearly less of its convex surroundings than a disc."""
+def test_the_border_of_the_blood_pool_is_irregular(cohort: dict[str, Labels]) -> None:
+    """Papillary muscles and trabeculae: the ES pool fills clearly less of its closed outline than a disc."""
     shares = []
     for name, plan in phantom.make_plans("phantom").items():
         labels = cohort[name][plan.labelled_frames.index(plan.es_frame)]
@@ -111,7 +111,7 @@ def test_the_pool_s_border_is_jagged(cohort: dict[str, Labels]) -> None:
     assert 0.6 < np.mean(shares) < 0.95
 
 
-def test_the_fast_truth_is_the_rendered_one(plan: phantom.Plan, rendering: phantom.Rendering) -> None:
+def test_labels_without_rendering_equal_the_rendered_ones(plan: phantom.Plan, rendering: phantom.Rendering) -> None:
     np.testing.assert_array_equal(
         compute_labels(plan, plan.labelled_frames), rendering.truth[list(plan.labelled_frames)]
     )

@@ -1,4 +1,4 @@
-"""The images: types, determinism, contrast, noise, and what a changed plan changes."""
+"""Rendered images: types, determinism, contrast, noise, and the effects of a changed plan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mousecmr_data.phantom.mri import acquire_images
 from mousecmr_data.schema.labels import Label
 
 
-def digest(rendering: phantom.Rendering) -> str:
+def hash_arrays(rendering: phantom.Rendering) -> str:
     return hashlib.sha256(rendering.image.tobytes() + rendering.truth.tobytes()).hexdigest()
 
 
@@ -37,10 +37,10 @@ def test_the_same_plan_gives_the_same_arrays_in_another_process(
         "print(hashlib.sha256(r.image.tobytes() + r.truth.tobytes()).hexdigest())"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == digest(rendering)
+    assert out.strip() == hash_arrays(rendering)
 
 
-def test_contrast_is_that_of_the_sequence(plan: phantom.Plan, rendering: phantom.Rendering) -> None:
+def test_contrast_is_that_of_a_spoiled_gradient_echo(plan: phantom.Plan, rendering: phantom.Rendering) -> None:
     """Inflowing blood is bright, myocardium grey, air dark: at ED and ES, away from edges."""
     for frame in (plan.ed_frame, plan.es_frame):
         image, labels = rendering.image[frame].astype(float), rendering.truth[frame]
@@ -52,8 +52,8 @@ def test_contrast_is_that_of_the_sequence(plan: phantom.Plan, rendering: phantom
         assert muscle > 3.0 * dark
 
 
-def neighbours(plan: phantom.Plan) -> float:
-    """Correlation of the noise of neighbouring pixels along a row, in an empty field."""
+def correlate_neighbours(plan: phantom.Plan) -> float:
+    """Return the correlation of the noise of neighbouring pixels along a row, in an empty field."""
     empty = np.zeros((6, *plan.shape_yx), np.complex64)
     noise = acquire_images(plan, empty, np.random.default_rng(1)).astype(float)
     noise -= noise.mean()
@@ -63,13 +63,13 @@ def neighbours(plan: phantom.Plan) -> float:
 def test_zero_filling_correlates_neighbouring_noise(plan: phantom.Plan) -> None:
     """128 x 128 samples on 256 x 256 pixels: neighbours share noise; with 256 x 256 samples they do not."""
     scan = dataclasses.replace(plan.acquisition, apodisation=0.0)
-    assert 0.3 < neighbours(dataclasses.replace(plan, acquisition=scan)) < 0.6
+    assert 0.3 < correlate_neighbours(dataclasses.replace(plan, acquisition=scan)) < 0.6
     full = dataclasses.replace(scan, matrix_yx=plan.shape_yx)
-    assert abs(neighbours(dataclasses.replace(plan, acquisition=full))) < 0.02
+    assert abs(correlate_neighbours(dataclasses.replace(plan, acquisition=full))) < 0.02
 
 
 def test_the_outer_half_of_k_space_is_empty(plan: phantom.Plan, rendering: phantom.Rendering) -> None:
-    """Magnitude spreads a little signal outwards, so: empty beside the edge of what was acquired."""
+    """The magnitude operation spreads a little signal outwards, so the outer half is only much weaker."""
     k = np.abs(np.fft.fft2(rendering.image[0].astype(float))).mean(axis=0)
     inside, beyond = k[40:60, 40:60].mean(), k[100:128, 100:128].mean()
     assert beyond < 0.4 * inside
@@ -84,7 +84,7 @@ def test_another_acquisition_keeps_the_anatomy(plan: phantom.Plan, rendering: ph
 
 
 def test_jets_darken_the_pool_in_inflow_frames(plan: phantom.Plan) -> None:
-    """With the void switched off the pool is brighter in the labelled inflow frames, and hardly so at ES."""
+    """Without the void the pool is brighter in the labelled inflow frames, and hardly at ES."""
     without = phantom.render(
         dataclasses.replace(plan, acquisition=dataclasses.replace(plan.acquisition, inflow_void=0.0))
     )
@@ -92,16 +92,18 @@ def test_jets_darken_the_pool_in_inflow_frames(plan: phantom.Plan) -> None:
         dataclasses.replace(plan, acquisition=dataclasses.replace(plan.acquisition, inflow_void=0.9))
     )
     pool = with_void.truth == Label.BLOOD_POOL
-    kept = [float(with_void.image[f][pool[f]].mean() / without.image[f][pool[f]].mean()) for f in plan.labelled_frames]
-    inflow = [k for k, f in zip(kept, plan.labelled_frames, strict=True) if f not in (plan.ed_frame, plan.es_frame)]
+    ratios = [
+        float(with_void.image[f][pool[f]].mean() / without.image[f][pool[f]].mean()) for f in plan.labelled_frames
+    ]
+    inflow = [k for k, f in zip(ratios, plan.labelled_frames, strict=True) if f not in (plan.ed_frame, plan.es_frame)]
     assert min(inflow) < 0.9
-    assert min(inflow) < kept[plan.labelled_frames.index(plan.es_frame)] - 0.03
+    assert min(inflow) < ratios[plan.labelled_frames.index(plan.es_frame)] - 0.03
 
 
 @pytest.mark.parametrize("cohort", ["phantom-7T", "phantom-11.7T"])
 def test_the_other_cohorts_render(cohort: str) -> None:
     plan = next(iter(phantom.make_plans(cohort).values()))
-    got = phantom.render(plan)
-    assert got.image.shape == (plan.n_frames, plan.n_slices, *plan.shape_yx)
-    pool = (got.truth == Label.BLOOD_POOL).sum(axis=(1, 2, 3))
+    rendering = phantom.render(plan)
+    assert rendering.image.shape == (plan.n_frames, plan.n_slices, *plan.shape_yx)
+    pool = (rendering.truth == Label.BLOOD_POOL).sum(axis=(1, 2, 3))
     assert pool[plan.ed_frame] > 1.2 * pool[plan.es_frame] > 0

@@ -1,4 +1,4 @@
-"""The cohort as planned: names, groups, sizes, timing. Nothing is rendered."""
+"""Plans of the cohorts: names, groups, sizes, timing. Nothing is rendered."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def test_names_and_groups_are_the_published_ones() -> None:
     plans = phantom.make_plans("phantom")
     assert list(plans) == [f"Mouse{n}" for n in range(1, 131)]
     assert all(plan.mouse == name and plan.cohort == "phantom" for name, plan in plans.items())
-    wanted = {group.name: group.n_mice for group in load_manifest("mousecmr-130").groups}
-    assert Counter(plan.phenotype for plan in plans.values()) == wanted
+    published = {group.name: group.n_mice for group in load_manifest("mousecmr-130").groups}
+    assert Counter(plan.phenotype for plan in plans.values()) == published
 
 
 def test_sizes_are_those_of_the_dataset() -> None:
@@ -38,9 +38,9 @@ def test_sizes_are_those_of_the_dataset() -> None:
 
 def test_labelled_frames() -> None:
     plans = phantom.make_plans("phantom")
-    extra = {name: set(p.labelled_frames) - {p.ed_frame, p.es_frame} for name, p in plans.items()}
-    assert {name for name, frames in extra.items() if frames} == set(INFLOW_MICE)
-    assert sum(len(frames) for frames in extra.values()) == 44
+    inflow = {name: set(p.labelled_frames) - {p.ed_frame, p.es_frame} for name, p in plans.items()}
+    assert {name for name, frames in inflow.items() if frames} == set(INFLOW_MICE)
+    assert sum(len(frames) for frames in inflow.values()) == 44
     for p in plans.values():
         assert p.labelled_frames == tuple(sorted(p.labelled_frames))
         assert p.ed_frame == p.labelled_frames[0] < p.es_frame < p.n_frames
@@ -66,12 +66,12 @@ def test_the_other_cohorts_differ() -> None:
     assert len({p.acquisition.field_t for p in first}) == 3
 
 
-def test_unknown_cohort_names_the_known_ones() -> None:
+def test_the_error_for_an_unknown_cohort_lists_the_cohorts() -> None:
     with pytest.raises(UnknownNameError, match=r"phantom-11\.7T"):
         phantom.make_plans("phantom-3T")
 
 
-def test_a_plan_is_a_value() -> None:
+def test_plans_are_frozen_comparable_and_hashable() -> None:
     plan = phantom.make_plans("phantom")["Mouse1"]
     again = phantom.make_plans("phantom")["Mouse1"]
     assert plan == again and hash(plan) == hash(again)
@@ -79,7 +79,7 @@ def test_a_plan_is_a_value() -> None:
         plan.seed = 1  # type: ignore[misc]
 
 
-def test_plans_are_the_same_in_another_process_and_load_nothing_heavy() -> None:
+def test_plans_are_the_same_in_another_process_and_import_no_large_library() -> None:
     code = (
         "import sys; from mousecmr_data import phantom; "
         "print(hash(phantom.VERSION) and repr(phantom.make_plans('phantom')['Mouse77'])); "

@@ -26,7 +26,7 @@ def test_splits_are_the_real_ones() -> None:
     assert dict(ours) == dict(real)
 
 
-def test_the_table_makes_nothing(tmp_path: Path) -> None:
+def test_the_table_makes_no_file(tmp_path: Path) -> None:
     cohort = md.load(source="phantom", cache=tmp_path)
     table = cohort.to_dataframe()
     assert len(table) == 130
@@ -36,7 +36,7 @@ def test_the_table_makes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_made_when_opened_and_says_so(phantom_cache: Path) -> None:
+def test_files_are_made_when_opened_and_marked_synthetic(phantom_cache: Path) -> None:
     cohort = md.load("validation", source="phantom", cache=phantom_cache)
     ds = cohort["Mouse5"]
     assert cohort.to_dataframe().loc["Mouse5", "checksum"] == "made here"
@@ -49,7 +49,7 @@ def test_made_when_opened_and_says_so(phantom_cache: Path) -> None:
     assert md.measure(ds).synthetic
 
 
-def test_made_in_processes_as_in_one(tmp_path: Path, phantom_cache: Path) -> None:
+def test_several_processes_make_the_same_files_as_one(tmp_path: Path, phantom_cache: Path) -> None:
     source = pickle.loads(pickle.dumps(PhantomSource("phantom", tmp_path)))
     counts: list[int] = []
     make_files(source, ["Mouse5", "Mouse1"], 2, counts.append)
@@ -58,21 +58,21 @@ def test_made_in_processes_as_in_one(tmp_path: Path, phantom_cache: Path) -> Non
     two = md.load(mice=["Mouse5"], source="phantom", cache=tmp_path)["Mouse5"].load()
     assert one.identical(two)
     make_files(source, ["Mouse5"], 1, counts.append)
-    assert len(counts) == 2, "what is there is not made again"
+    assert len(counts) == 2, "existing files are not made again"
 
 
 @pytest.mark.parametrize("cohort", ["phantom-7T", "phantom-11.7T"])
-def test_other_scanners_are_sound_and_describe_themselves(cohort: str, tmp_path: Path) -> None:
+def test_other_cohorts_are_valid_and_have_their_own_voxel_size(cohort: str, tmp_path: Path) -> None:
     mouse = next(iter(make_plans(cohort)))
     md.fetch([mouse], source=cohort, cache=tmp_path)
-    (checked,) = md.verify([mouse], source=cohort, cache=tmp_path)
-    assert not checked.has_problem, checked
+    (result,) = md.verify([mouse], source=cohort, cache=tmp_path)
+    assert not result.has_problem, result
     spacing = make_manifest(cohort).acquisition["pixel_spacing"]
     assert spacing.value == pytest.approx(make_plans(cohort)[mouse].voxel_size_mm[1:])
     assert "phantom" in spacing.source
 
 
-def test_counts_are_the_phantoms_own() -> None:
+def test_counts_are_those_of_the_phantom() -> None:
     counts = make_manifest("phantom").splits["upstream-notebook"].labelled_images_2d
     assert sum(counts.values()) == sum(p.n_slices * len(p.labelled_frames) for p in make_plans("phantom").values())
     assert dict(counts) != dict(load_manifest().splits["upstream-notebook"].labelled_images_2d)
@@ -82,10 +82,10 @@ def test_a_damaged_file_is_made_again_on_repair(tmp_path: Path) -> None:
     path = md.fetch(["Mouse5"], source="phantom", cache=tmp_path)["Mouse5"]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    (bad,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path)
-    assert bad.has_problem
-    (good,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path, repair=True)
-    assert not good.has_problem
+    (damaged,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path)
+    assert damaged.has_problem
+    (repaired,) = md.verify(["Mouse5"], source="phantom", cache=tmp_path, repair=True)
+    assert not repaired.has_problem
     assert path.stat().st_size == len(whole)
 
 

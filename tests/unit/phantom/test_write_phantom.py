@@ -1,4 +1,4 @@
-"""The file of one mouse: upstream layout, our attributes, atomic."""
+"""The file of one mouse: upstream layout, our attributes, atomic write."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_layout(path: Path, plan: phantom.Plan, rendering: phantom.Rendering) ->
     assert attributes[ATTR_FRAME_TIME] == 5.0
 
 
-def test_the_file_is_readable_by_all_and_alone(path: Path) -> None:
+def test_the_file_is_readable_by_all_users_and_no_other_file_remains(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [p.name for p in path.parent.iterdir()] == ["Mouse17.h5"]
 
@@ -62,29 +62,29 @@ def test_the_file_is_readable_by_all_and_alone(path: Path) -> None:
 def test_a_failed_write_leaves_nothing(
     plan: phantom.Plan, rendering: phantom.Rendering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = tmp_path / "Mouse17.h5"
-    before.write_bytes(b"old")
+    path = tmp_path / "Mouse17.h5"
+    path.write_bytes(b"old")
 
-    def full(*_: object, **__: object) -> None:
+    def raise_disk_full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(h5py.File, "create_dataset", full)
+    monkeypatch.setattr(h5py.File, "create_dataset", raise_disk_full)
     with pytest.raises(OSError, match="No space"):
-        write_rendering(plan, rendering, before)
-    assert before.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+        write_rendering(plan, rendering, path)
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_write_renders_the_plan(
+def test_write_phantom_renders_the_plan(
     plan: phantom.Plan, rendering: phantom.Rendering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    rendered_plans = []
 
-    def rendered(of: phantom.Plan) -> phantom.Rendering:
-        asked.append(of)
+    def record_plan(plan: phantom.Plan) -> phantom.Rendering:
+        rendered_plans.append(plan)
         return rendering
 
-    monkeypatch.setattr("mousecmr_data.phantom.rendering.render", rendered)
+    monkeypatch.setattr("mousecmr_data.phantom.rendering.render", record_plan)
     phantom.write_phantom(plan, tmp_path / "a.h5")
-    assert asked == [plan]
+    assert rendered_plans == [plan]
     with h5py.File(tmp_path / "a.h5") as file:
         assert file[IMAGES].shape[2:] == (plan.n_slices, plan.n_frames)

@@ -1,4 +1,4 @@
-"""One mouse, with a network that draws what it is told to."""
+"""The analysis of one mouse, with a segmenter that returns given masks."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -18,23 +18,23 @@ from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.schema.variables import DIMS, PREDICTED, UNPROCESSED
 
 RADII = 5.0 + 2.0 * np.cos(np.linspace(0, 2 * np.pi, 20, endpoint=False))
-"""Of the blood pool, in pixels."""
+"""Radii of the blood pool in each frame, in pixels."""
 
 
-class Told:
-    """A segmenter that gives ``labels``."""
+class FixedSegmenter:
+    """A segmenter that returns ``labels``."""
 
-    origin = SimpleNamespace(name="told", synthetic_training=True)
+    origin = SimpleNamespace(name="fixed", synthetic_training=True)
 
     def __init__(self, labels: NDArray[np.uint8]) -> None:
-        self.given = labels
+        self.labels = labels
 
     def segment(self, ds: xr.Dataset, *, progress: Callable[[int], None] | None, **_: Any) -> xr.Dataset:
-        attrs = {"weights": "told", "synthetic_training": True}
+        attrs = {"weights": "fixed", "synthetic_training": True}
         if progress:
-            progress(self.given.shape[0] * self.given.shape[1])
-        kept = np.stack([postprocess(stack) for stack in self.given])
-        return ds.assign({PREDICTED: (DIMS, kept, attrs), UNPROCESSED: (DIMS, self.given)})
+            progress(self.labels.shape[0] * self.labels.shape[1])
+        kept = np.stack([postprocess(stack) for stack in self.labels])
+        return ds.assign({PREDICTED: (DIMS, kept, attrs), UNPROCESSED: (DIMS, self.labels)})
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def dataset(
     grid = FileGrid(labels.shape, "tzyx", "", ((1.0,),))
     step = more.pop("step", 5.0)
     z, y, x = spacing
-    return build_scan(image, (z, y, x), "told", step, "told", grid, mouse="M", source="here", **more)
+    return build_scan(image, (z, y, x), "given", step, "given", grid, mouse="M", source="here", **more)
 
 
 def test_volumes_phases_and_rates(labels: NDArray[np.uint8]) -> None:
-    result = analyze(dataset(labels), Told(labels))  # type: ignore[arg-type]
+    result = analyze(dataset(labels), FixedSegmenter(labels))  # type: ignore[arg-type]
     row, voxel = result.mouse, 0.04
     edv, esv = (np.count_nonzero(labels[f] == 2) * voxel for f in (0, 10))
     assert (row["ed_frame"], row["es_frame"]) == (0, 10)
@@ -78,48 +78,48 @@ def test_volumes_phases_and_rates(labels: NDArray[np.uint8]) -> None:
 
 def test_ed_and_es_are_not_taken_from_an_outlier(labels: NDArray[np.uint8]) -> None:
     labels[5] = labels[0]
-    labels[5, 0] = labels[5, 1]  # one frame with a slice too many
-    result = analyze(dataset(labels), Told(labels))  # type: ignore[arg-type]
+    labels[5, 0] = labels[5, 1]  # one frame with one slice too many
+    result = analyze(dataset(labels), FixedSegmenter(labels))  # type: ignore[arg-type]
     assert result.frames["blood_pool_ul"].idxmax() == 5
     assert result.mouse["ed_frame"] == 0
     assert "curve_jump" in result.mouse["flags"]
     assert result.frames["flags"][5] == "curve_jump"
 
 
-def test_what_is_not_known_is_missing(labels: NDArray[np.uint8]) -> None:
-    untimed = analyze(dataset(labels, step=None), Told(labels))  # type: ignore[arg-type]
+def test_unknown_values_are_missing(labels: NDArray[np.uint8]) -> None:
+    untimed = analyze(dataset(labels, step=None), FixedSegmenter(labels))  # type: ignore[arg-type]
     assert np.isnan(untimed.mouse["heart_rate_bpm"])
     assert np.isnan(untimed.mouse["peak_filling_rate_ul_s"])
     assert untimed.frames["time_ms"].isna().all()
     assert untimed.mouse["edv_ul"] > 0
     assert untimed.mouse["flags"] == "frame_time_unknown"
-    one = analyze(dataset(labels[:1]), Told(labels[:1]))  # type: ignore[arg-type]
+    one = analyze(dataset(labels[:1]), FixedSegmenter(labels[:1]))  # type: ignore[arg-type]
     assert np.isnan(one.mouse["edv_ul"])
     assert one.frames["blood_pool_ul"][0] > 0
     assert one.mouse["flags"] == "single_frame"
-    stated = analyze(dataset(labels, heart_rate_bpm=432.0), Told(labels))  # type: ignore[arg-type]
+    stated = analyze(dataset(labels, heart_rate_bpm=432.0), FixedSegmenter(labels))  # type: ignore[arg-type]
     assert stated.mouse["heart_rate_bpm"] == 432.0
     nothing = np.zeros_like(labels)
-    empty = analyze(dataset(labels), Told(nothing))  # type: ignore[arg-type]
+    empty = analyze(dataset(labels), FixedSegmenter(nothing))  # type: ignore[arg-type]
     assert empty.mouse["flags"] == "heart_not_found"
     assert np.isnan(empty.mouse["ef_percent"])
 
 
-def test_a_ventricle_of_millilitres_is_refused(labels: NDArray[np.uint8]) -> None:
+def test_a_ventricle_of_several_millilitres_is_refused(labels: NDArray[np.uint8]) -> None:
     ds = dataset(labels, (3.0, 0.6, 0.6))
     large = np.full_like(labels, 2)
-    with pytest.raises(UnitsError, match=r"26\.5 mL is no mouse's.*--spacing".replace(".*", "(.|\n)*")):
-        analyze(ds, Told(large))  # type: ignore[arg-type]
+    with pytest.raises(UnitsError, match=r"26\.5 mL is too large for a mouse.*--spacing".replace(".*", "(.|\n)*")):
+        analyze(ds, FixedSegmenter(large))  # type: ignore[arg-type]
 
 
 def test_notes_of_the_reader_become_flags(labels: NDArray[np.uint8]) -> None:
     ds = dataset(labels).assign_attrs(notes=["The corners are empty."])
-    result = analyze(ds, Told(labels))  # type: ignore[arg-type]
+    result = analyze(ds, FixedSegmenter(labels))  # type: ignore[arg-type]
     assert [(f.flag, f.message) for f in result.flags] == [("input_note", "The corners are empty.")]
     assert {f.flag for f in result.flags} <= set(FLAGS)
 
 
 def test_progress_counts_every_slice(labels: NDArray[np.uint8]) -> None:
-    seen: list[int] = []
-    analyze(dataset(labels), Told(labels), progress=seen.append)  # type: ignore[arg-type]
-    assert sum(seen) == 120
+    counts: list[int] = []
+    analyze(dataset(labels), FixedSegmenter(labels), progress=counts.append)  # type: ignore[arg-type]
+    assert sum(counts) == 120

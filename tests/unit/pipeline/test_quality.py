@@ -1,4 +1,4 @@
-"""Every flag, raised by a made case, and not raised by a sound one."""
+"""Each flag is raised by a constructed case, and not by valid masks."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ Labels = NDArray[np.uint8]
 
 
 @pytest.fixture
-def sound() -> Labels:
+def valid() -> Labels:
     """(frame 4, slice 5, y 64, x 64): a ring around a pool in slices 1 to 3."""
     y, x = np.mgrid[:64, :64]
     radius = np.hypot(y - 32, x - 30)
@@ -24,54 +24,54 @@ def flags(labels: Labels, before: Labels | None = None) -> list[tuple[str, int |
     return [(f.flag, f.frame, f.slice) for f in check_masks(labels, labels if before is None else before)]
 
 
-def test_a_sound_ventricle_raises_nothing(sound: Labels) -> None:
-    assert flags(sound) == []
+def test_valid_masks_raise_no_flag(valid: Labels) -> None:
+    assert flags(valid) == []
 
 
-def test_heart_not_found(sound: Labels) -> None:
-    assert flags(np.zeros_like(sound)) == [("heart_not_found", None, None)]
-    sound[2] = 0
-    assert flags(sound) == [("heart_not_found", 2, None)]
+def test_heart_not_found(valid: Labels) -> None:
+    assert flags(np.zeros_like(valid)) == [("heart_not_found", None, None)]
+    valid[2] = 0
+    assert flags(valid) == [("heart_not_found", 2, None)]
 
 
-def test_slice_gap(sound: Labels) -> None:
-    sound[1, 2] = 0
-    assert flags(sound) == [("slice_gap", 1, 2)]
+def test_slice_gap(valid: Labels) -> None:
+    valid[1, 2] = 0
+    assert flags(valid) == [("slice_gap", 1, 2)]
 
 
-def test_islands_removed(sound: Labels) -> None:
-    before = sound.copy()
+def test_islands_removed(valid: Labels) -> None:
+    before = valid.copy()
     before[3, 4, 2:4, 2:4] = 2
-    assert flags(sound, before) == []  # four voxels
+    assert flags(valid, before) == []  # four voxels
     before[3, 4, 2:12, 2:12] = 1
-    assert flags(sound, before) == [("islands_removed", 3, 4)]
+    assert flags(valid, before) == [("islands_removed", 3, 4)]
 
 
-def test_myocardium_hole(sound: Labels) -> None:
-    holed, opened = sound.copy(), sound.copy()
+def test_myocardium_hole(valid: Labels) -> None:
+    holed, opened = valid.copy(), valid.copy()
     holed[0, 2, 31:34, 22:24] = 0  # inside the wall
     assert flags(holed) == [("myocardium_hole", 0, 2)]
     opened[0, 3, :, :30][opened[0, 3, :, :30] == 1] = 0  # half of the wall is gone
     assert flags(opened) == [("myocardium_hole", 0, 3)]
 
 
-def test_at_edge(sound: Labels) -> None:
-    moved = np.roll(sound, -20, axis=3)
+def test_at_edge(valid: Labels) -> None:
+    moved = np.roll(valid, -20, axis=3)
     assert {f[0] for f in flags(moved)} == {"at_edge"}
     assert len(flags(moved)) == 4 * 3
 
 
-def test_intensity_unlike_training_and_dark_blood(sound: Labels) -> None:
+def test_intensity_unlike_training_and_dark_blood(valid: Labels) -> None:
     rng = np.random.default_rng(0)
-    images = np.where(sound == 2, 2000, np.where(sound == 1, 900, 500)) + rng.normal(0, 60, sound.shape)
+    images = np.where(valid == 2, 2000, np.where(valid == 1, 900, 500)) + rng.normal(0, 60, valid.shape)
     images[..., :20, :20] += 500  # a chest wall: 5 to 95 % of the range is used, as in a mouse
-    assert [f.flag for f in check_images(images, sound)] == []
+    assert [f.flag for f in check_images(images, valid)] == []
     inverted = images.max() - images
-    assert {f.flag for f in check_images(inverted, sound)} == {"intensity_unlike_training", "dark_blood"}
+    assert {f.flag for f in check_images(inverted, valid)} == {"intensity_unlike_training", "dark_blood"}
     spiked = images.copy()
     spiked[0, 1, 0, 0] = 1e6
     spiked[:, 0] = 7
-    assert [(f.flag, f.slice) for f in check_images(spiked, sound)] == [
+    assert [(f.flag, f.slice) for f in check_images(spiked, valid)] == [
         ("intensity_unlike_training", 0),
         ("intensity_unlike_training", 1),
     ]

@@ -12,7 +12,7 @@ plotting = pytest.importorskip("mousecmr_data.plotting", reason="the extra 'eval
 pytest.importorskip("matplotlib", reason="the extra 'evaluation' is not installed")
 
 
-def texts(figure: Any) -> str:
+def collect_texts(figure: Any) -> str:
     parts = [t.get_text() for t in figure.texts]
     if figure._suptitle is not None:
         parts.append(figure._suptitle.get_text())
@@ -20,10 +20,10 @@ def texts(figure: Any) -> str:
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_pictures_of_synthetic_mice_say_so(tmp_path: Path, synthetic: bool) -> None:
+def test_figures_of_synthetic_mice_are_marked(tmp_path: Path, synthetic: bool) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", attrs={"synthetic": synthetic}))
     for figure in (plotting.plot_montage(ds), plotting.plot_volume_curve(ds)):
-        assert ("SYNTHETIC" in texts(figure)) == synthetic
+        assert ("SYNTHETIC" in collect_texts(figure)) == synthetic
 
 
 def test_montage_shows_every_slice_of_ed_and_es(tmp_path: Path) -> None:
@@ -41,19 +41,19 @@ def test_montage_has_es_among_many_labelled_frames(tmp_path: Path) -> None:
     assert labels == ["ED 0", "ES 2", "inflow 1", "inflow 3"]
 
 
-def test_the_curve_of_a_single_frame_has_room(tmp_path: Path) -> None:
+def test_the_axes_of_a_curve_with_a_single_frame_are_large_enough(tmp_path: Path) -> None:
     figure = plotting.plot_volume_curve(md.open_mouse(write(tmp_path / "m.h5", (2,))))
     assert all(ax.get_position().height > 0.2 for ax in figure.axes)
 
 
 def test_an_unlabelled_mouse_has_a_montage_but_no_curve(tmp_path: Path) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", ()))
-    assert "no frame is labelled" in texts(plotting.plot_montage(ds))
+    assert "no frame is labelled" in collect_texts(plotting.plot_montage(ds))
     with pytest.raises(UnlabelledError):
         plotting.plot_volume_curve(ds)
 
 
-def test_the_curve_marks_frames_that_nobody_segmented(tmp_path: Path) -> None:
+def test_the_curve_marks_unlabelled_frames(tmp_path: Path) -> None:
     ds = md.open_mouse(write(tmp_path / "m.h5", (0, 2)))
     volume = plotting.plot_volume_curve(ds).axes[0]
     measured, blank = volume.lines[0], volume.lines[-1]
@@ -61,7 +61,9 @@ def test_the_curve_marks_frames_that_nobody_segmented(tmp_path: Path) -> None:
     assert blank.get_xdata().tolist() == [5.0, 15.0, 20.0]
 
 
-def test_without_matplotlib_the_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_names_the_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mousecmr-data\[evaluation\]'"):
         plotting.plot_montage(md.open_mouse(write(tmp_path / "m.h5")))

@@ -7,7 +7,7 @@ import pytest
 from mousecmr_data.errors import ManifestError, UnknownNameError
 from mousecmr_data.schema.manifest import DEFAULT_DATASET, MANIFESTS_FOLDER, load_manifest, read_manifest
 
-# Quoted from the facts of the dataset, not from the script that makes the manifest.
+# Copied from the description of the dataset, not from the script that makes the manifest.
 VALIDATION = "5 19 25 33 34 35 39 61 63 64 80 82 92 93 128"
 TEST = "6 10 12 15 29 36 46 49 56 60 65 71 74 75 78 79 87 89 91 99 100 111 117 118 125"
 
@@ -36,12 +36,12 @@ def test_url_is_pinned_to_the_commit() -> None:
     assert weights.size == 156_245_288
 
 
-def test_splits_equal_the_facts() -> None:
+def test_splits_equal_the_published_lists() -> None:
     scheme = load_manifest().split_scheme("upstream-notebook")
     assert set(scheme.mice["validation"]) == names(VALIDATION)
     assert set(scheme.mice["test"]) == names(TEST)
-    everyone = {f"Mouse{i}" for i in range(1, 131)}
-    assert set(scheme.mice["train"]) == everyone - names(VALIDATION) - names(TEST)
+    all_mice = {f"Mouse{i}" for i in range(1, 131)}
+    assert set(scheme.mice["train"]) == all_mice - names(VALIDATION) - names(TEST)
     assert len(scheme.mice["train"]) == 90
     assert dict(scheme.labelled_images_2d) == {"train": 1858, "validation": 280, "test": 695}
 
@@ -57,7 +57,7 @@ def test_groups_are_counts() -> None:
     assert [g.n_mice for g in load_manifest().groups] == [39, 11, 51, 29]
 
 
-def test_published_table_matches_the_facts() -> None:
+def test_published_table_matches_the_paper() -> None:
     published = load_manifest().published
     assert published is not None
     edv, esv, sv, ef, ed_mass, es_mass = published.measures
@@ -96,10 +96,10 @@ def replace(path: Path, old: str, new: str) -> None:
         ("files.csv", "Mouse2,Data/Mouse2.h5", "..,Data/Mouse2.h5", "letters, digits"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,.", "leaves the dataset"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,mousecmr-lock.json", "leaves the dataset"),
-        ("dataset.toml", "{version}/{path}", "{version}/{paht}", "no template"),
-        ("dataset.toml", 'name = "mousecmr-130"', 'name = "phantom"', "taken by this library"),
-        ("dataset.toml", 'name = "mousecmr-130"', 'name = "layouts"', "taken by this library"),
-        ("splits.toml", "validation = [", 'oops = "Mouse1"\nvalidation = [', "is no list"),
+        ("dataset.toml", "{version}/{path}", "{version}/{paht}", "not a template"),
+        ("dataset.toml", 'name = "mousecmr-130"', 'name = "phantom"', "reserved by this library"),
+        ("dataset.toml", 'name = "mousecmr-130"', 'name = "layouts"', "reserved by this library"),
+        ("splits.toml", "validation = [", 'oops = "Mouse1"\nvalidation = [', "is not a list"),
         ("dataset.toml", 'name = "mousecmr-130"', 'name = "../x"', "folder name"),
         ("dataset.toml", 'version = "972', 'nothing = "972', "version"),
         ("dataset.toml", "n_mice = 39", "mice = 39", "unknown keys"),
@@ -108,7 +108,7 @@ def replace(path: Path, old: str, new: str) -> None:
         ("splits.toml", '"Mouse5",', '"Mouse500",', "not in files.csv"),
     ],
 )
-def test_a_broken_manifest_is_named(folder: Path, file: str, old: str, new: str, message: str) -> None:
+def test_the_error_names_the_fault_of_a_manifest(folder: Path, file: str, old: str, new: str, message: str) -> None:
     replace(folder / file, old, new)
     with pytest.raises(ManifestError, match=message):
         read_manifest(folder)

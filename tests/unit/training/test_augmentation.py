@@ -30,7 +30,7 @@ def test_the_same_seed_gives_the_same_batch(kind: str) -> None:
     assert torch.equal(x.amax((1, 2, 3)), torch.ones(6))
 
 
-def test_labels_go_where_the_image_goes() -> None:
+def test_labels_are_transformed_like_the_image() -> None:
     for seed in range(4):
         x, y = augment(*batch(), seed=seed)
         for image, label in zip(x[:, 0], y, strict=True):

@@ -10,7 +10,7 @@ from mousecmr_data.training.config import TrainConfig
 from mousecmr_data.training.data import SliceData, make_batch
 
 
-def test_a_crop_shows_the_same_square_of_image_and_labels_normalised_over_the_whole_slice() -> None:
+def test_a_crop_is_the_same_square_of_image_and_labels_normalised_over_the_whole_slice() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (3, 96, 64)).astype(np.uint8)
     whole = TrainConfig(batch_size=2, augmentation="none")

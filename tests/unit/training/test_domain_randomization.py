@@ -16,11 +16,11 @@ def batch() -> tuple["torch.Tensor", "torch.Tensor"]:
 
 @pytest.mark.parametrize("reduce", [1, 2])
 def test_the_same_generator_gives_the_same_batch(reduce: int) -> None:
-    made = [randomize(*batch(), torch.Generator().manual_seed(s), reduce=reduce) for s in (1, 1, 2)]
-    assert torch.equal(made[0][0], made[1][0])
-    assert torch.equal(made[0][1], made[1][1])
-    assert not torch.equal(made[0][0], made[2][0])
-    x, y = made[0]
+    batches = [randomize(*batch(), torch.Generator().manual_seed(s), reduce=reduce) for s in (1, 1, 2)]
+    assert torch.equal(batches[0][0], batches[1][0])
+    assert torch.equal(batches[0][1], batches[1][1])
+    assert not torch.equal(batches[0][0], batches[2][0])
+    x, y = batches[0]
     assert (x.shape, y.shape, y.dtype) == ((4, 1, 64, 64), (4, 64, 64), torch.int64)
     assert set(y.unique().tolist()) <= {0, 1, 2}
     assert float(x.min()) == 0.0

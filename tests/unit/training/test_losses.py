@@ -9,13 +9,13 @@ def one_hot(labels: "torch.Tensor") -> "torch.Tensor":
     return (torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float() - 0.5) * 200
 
 
-def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_everything() -> None:
+def test_the_loss_is_0_for_a_perfect_prediction_and_1_for_a_wrong_one() -> None:
     labels = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(0))
     assert float(soft_dice_loss(one_hot(labels), labels)) == pytest.approx(0.0, abs=1e-5)
     assert float(soft_dice_loss(one_hot((labels + 1) % 3), labels)) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_sums_run_over_the_batch_and_absent_classes_count_as_met() -> None:
+def test_sums_run_over_the_batch_and_absent_classes_count_as_correct() -> None:
     labels = torch.zeros(2, 8, 8, dtype=torch.int64)
     labels[0, 0, 0] = 2
     missed = one_hot(torch.zeros_like(labels))
@@ -23,7 +23,7 @@ def test_sums_run_over_the_batch_and_absent_classes_count_as_met() -> None:
     assert float(soft_dice_loss(missed, labels)) == pytest.approx(1 - (254 / 255 + 1 + 0) / 3, abs=1e-5)
 
 
-def test_heads_weigh_the_same() -> None:
+def test_all_heads_have_the_same_weight() -> None:
     labels = torch.zeros(1, 8, 8, dtype=torch.int64)
     good, bad = one_hot(labels), one_hot(labels + 1)
     both = float(supervised_loss([good, bad], labels))

@@ -5,18 +5,18 @@ from mousecmr_data.web.job import TimeEstimator, format_duration
 from mousecmr_data.web.service import parse_form
 
 
-def test_empty_fields_are_the_files_own() -> None:
-    s = parse_form("phantom-small", "", "", "")
-    assert (s.weights, s.spacing, s.axes, s.frame_time_ms) == ("phantom-small", None, None, None)
+def test_empty_fields_mean_the_values_in_the_file() -> None:
+    config = parse_form("phantom-small", "", "", "")
+    assert (config.weights, config.spacing, config.axes, config.frame_time_ms) == ("phantom-small", None, None, None)
 
 
-def test_fields_as_people_type_them() -> None:
-    s = parse_form("phantom-small", "1.0 × 0.1, 0.12", " XYZT ", "5")
-    assert (s.spacing, s.axes, s.frame_time_ms) == ((1.0, 0.1, 0.12), "xyzt", 5.0)
+def test_fields_accept_common_notations() -> None:
+    config = parse_form("phantom-small", "1.0 × 0.1, 0.12", " XYZT ", "5")
+    assert (config.spacing, config.axes, config.frame_time_ms) == ((1.0, 0.1, 0.12), "xyzt", 5.0)
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         (("/etc/passwd", "", "", ""), "no weights"),
         (({"path": "/etc/passwd"}, "", "", ""), "no weights"),
@@ -29,22 +29,22 @@ def test_fields_as_people_type_them() -> None:
         (("phantom-small", {"path": "/etc/passwd"}, "", ""), "not a number"),
     ],
 )
-def test_other_values_are_refused_by_name(fields: tuple[object, ...], words: str) -> None:
-    with pytest.raises(ArgumentError, match=words):
+def test_invalid_values_are_refused_with_the_name_of_the_field(fields: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
         parse_form(*fields)
 
 
-def test_the_pace_is_a_guess_and_then_learnt() -> None:
+def test_the_expected_time_is_a_guess_and_then_learnt() -> None:
     estimator = TimeEstimator()
-    guessed, learnt = estimator.estimate("phantom-small", 100)
-    assert guessed > 0
+    seconds, learnt = estimator.estimate("phantom-small", 100)
+    assert seconds > 0
     assert not learnt
     estimator.learn("phantom-small", 50, 10.0)
     assert estimator.estimate("phantom-small", 100) == (20.0, True)
-    estimator.learn("phantom-small", 100, 10.0)  # twice as fast: half of the way
+    estimator.learn("phantom-small", 100, 10.0)  # half of the new, half of the old time per slice
     assert estimator.estimate("phantom-small", 100) == (pytest.approx(15), True)
     assert not estimator.estimate("mousecmr-9.4T-unet3plus", 100)[1]
 
 
-def test_seconds_as_people_say_them() -> None:
+def test_durations_are_rounded() -> None:
     assert [format_duration(s) for s in (0.2, 7.6, 44, 89, 200)] == ["1 s", "8 s", "40 s", "90 s", "3 min"]

@@ -1,4 +1,4 @@
-"""What the page says."""
+"""The HTML of the results."""
 
 import pandas as pd
 
@@ -6,7 +6,7 @@ from mousecmr_data.web.html import render_results
 from mousecmr_data.web.job import JobOutcome
 
 
-def test_a_flag_that_stands_in_many_frames_is_one_line() -> None:
+def test_a_flag_of_several_frames_is_one_row() -> None:
     columns = ["mouse", "level", "frame", "slice", "flag", "message", "marks"]
     rows = [("m", "slice", k, 7, "islands_removed", f"{k} voxels", "") for k in (0, 1, 2, 5)]
     rows += [
@@ -14,8 +14,8 @@ def test_a_flag_that_stands_in_many_frames_is_one_line() -> None:
         ("m", "mouse", None, None, "dark_blood", "d", ""),
     ]
     flags = pd.DataFrame(rows, columns=columns).astype({"frame": "Int64", "slice": "Int64"})
-    said = render_results(JobOutcome([{"mouse": "m", "status": "done", "marks": "mark"}], flags, {}))
-    assert "what to look at (3)" in said
-    assert "<td>0–2, 5</td>" in said
-    assert said.count("islands_removed") == 2
-    assert said.count("dark_blood") == 1
+    html = render_results(JobOutcome([{"mouse": "m", "status": "done", "marks": "mark"}], flags, {}))
+    assert "what to look at (3)" in html
+    assert "<td>0–2, 5</td>" in html
+    assert html.count("islands_removed") == 2
+    assert html.count("dark_blood") == 1

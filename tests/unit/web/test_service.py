@@ -1,4 +1,4 @@
-"""What the page says and does, without gradio or a browser."""
+"""The actions of the page, without gradio or a browser."""
 
 import time
 import zipfile
@@ -22,10 +22,10 @@ SMALL = ("phantom-small", "", "", "")
 
 @pytest.fixture
 def service(phantom_cache: Path) -> Iterator[PageService]:
-    made = PageService(ServerConfig(cache=phantom_cache), SessionStore())
-    made.predictors["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
-    yield made
-    made.sessions.close()
+    service = PageService(ServerConfig(cache=phantom_cache), SessionStore())
+    service.predictors["phantom-small"] = load_model("phantom-small", engine="eager", device="cpu")
+    yield service
+    service.sessions.close()
 
 
 @pytest.fixture
@@ -40,22 +40,22 @@ def put(session: Session, name: str, content: bytes = b"") -> Path:
     return target
 
 
-def quiet(_: float, __: str) -> None:
+def ignore_progress(_: float, __: str) -> None:
     pass
 
 
-def test_a_job_from_look_to_zip(service: PageService, session: Session, phantom_cache: Path) -> None:
+def test_a_job_from_inspection_to_zip(service: PageService, session: Session, phantom_cache: Path) -> None:
     write_small_mouse(phantom_cache, put(session, "lab <b>mouse.nii.gz"))
-    said = service.inspect(session, *SMALL)
-    assert f"{4 * SLICES} slices" in said
-    assert "a guess" in said
-    assert "<b>mouse" not in said  # cleaned or escaped
-    told: list[tuple[float, str]] = []
-    status, outcome = service.segment(session, lambda *a: told.append(a), *SMALL)
+    text = service.inspect(session, *SMALL)
+    assert f"{4 * SLICES} slices" in text
+    assert "a guess" in text
+    assert "<b>mouse" not in text  # cleaned or escaped
+    reports: list[tuple[float, str]] = []
+    status, outcome = service.segment(session, lambda *a: reports.append(a), *SMALL)
     assert outcome is not None, status
-    shares = [share for share, _ in told]
+    shares = [share for share, _ in reports]
     assert shares == sorted(shares)
-    assert any("12 of 12 slices" in text or "all slices done" in text for _, text in told)
+    assert any("12 of 12 slices" in text or "all slices done" in text for _, text in reports)
     tables = render_results(outcome)
     assert "trained on synthetic mice only" in tables
     assert "For research, not for clinical use." in tables
@@ -63,8 +63,8 @@ def test_a_job_from_look_to_zip(service: PageService, session: Session, phantom_
     assert session.download is not None
     with zipfile.ZipFile(session.download) as z:
         names = set(z.namelist())
-        place = next(n for n in names if n.endswith("masks.nii.gz")).removesuffix("masks.nii.gz")
-        assert {f"{place}{n}" for n in ("frames.csv", "slices.csv", "movie.webp", "montage.png", "curve.png")} <= names
+        folder = next(n for n in names if n.endswith("masks.nii.gz")).removesuffix("masks.nii.gz")
+        assert {f"{folder}{n}" for n in ("frames.csv", "slices.csv", "movie.webp", "montage.png", "curve.png")} <= names
         assert {f"mousecmr-results/{n}" for n in ("mice.csv", "frames.csv", "flags.csv", "manifest.json")} <= names
         everything = b"".join(z.read(n) for n in names)
     assert str(session.folder).encode() not in everything
@@ -79,65 +79,65 @@ def test_closing_the_page_ends_its_job_and_removes_everything(
     write_small_mouse(phantom_cache, put(session, "mouse.nii"))
     texts: list[str] = []
 
-    def tell(_: float, text: str) -> None:
+    def report(_: float, text: str) -> None:
         texts.append(text)
         if "reading" in text:
             service.sessions.close_session("session")
 
-    assert service.segment(session, tell, *SMALL) == ("", None)
+    assert service.segment(session, report, *SMALL) == ("", None)
     assert not any("slices" in text for text in texts)
     assert not session.folder.exists()
 
 
-def test_absent_weights_stop_with_both_ways_on(
+def test_missing_weights_stop_the_job_with_both_next_steps(
     service: PageService, session: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     write_small_mouse(phantom_cache, put(session, "mouse.nii"))
-    said, outcome = service.segment(session, quiet, "mousecmr-9.4T-unet3plus", "", "", "")
+    text, outcome = service.segment(session, ignore_progress, "mousecmr-9.4T-unet3plus", "", "", "")
     assert outcome is None
-    assert "neither in the cache nor reachable" in said
-    assert "bring the file to" in said
-    assert "choose phantom-small under Weights" in said
+    assert "neither in the cache nor reachable" in text
+    assert "bring the file to" in text
+    assert "choose phantom-small under Weights" in text
 
 
-def test_the_example_says_that_it_is_synthetic(service: PageService, session: Session) -> None:
+def test_the_example_is_marked_synthetic(service: PageService, session: Session) -> None:
     put(session, "before.nii")
-    said = service.load_example(session, *SMALL)
-    assert "SYNTHETIC" in said
-    assert "before" not in said
+    text = service.load_example(session, *SMALL)
+    assert "SYNTHETIC" in text
+    assert "before" not in text
     assert len(session.list_inputs()) == 1
 
 
 def test_nothing_to_segment(service: PageService, session: Session) -> None:
-    assert "nothing to segment" in service.segment(session, quiet, *SMALL)[0]
+    assert "nothing to segment" in service.segment(session, ignore_progress, *SMALL)[0]
 
 
-def test_bad_files_get_plain_words(service: PageService, session: Session) -> None:
+def test_bad_files_get_plain_messages(service: PageService, session: Session) -> None:
     put(session, "broken.zip", b"PK\x03\x04 and then nothing")
     assert bomb(session.get_upload_path(0, "bomb.zip")).stat().st_size < 100_000
     put(session, "picture.nii", png())
     start = time.monotonic()
-    said = service.inspect(session, *SMALL)
+    text = service.inspect(session, *SMALL)
     assert time.monotonic() - start < 20
-    assert "Traceback" not in said
-    assert str(session.folder) not in said
+    assert "Traceback" not in text
+    assert str(session.folder) not in text
     for name in ("broken", "bomb", "picture"):
-        assert name in said
-    assert said.count("m-bad") >= 1
+        assert name in text
+    assert text.count("m-bad") >= 1
     assert sorted(p.name for p in session.folder.iterdir()) == ["in"]
 
 
-def test_an_unknown_error_is_a_number_in_the_log(
+def test_an_unexpected_error_is_shown_as_a_number_in_the_log(
     service: PageService, session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(session, "mouse.nii")
     monkeypatch.setattr("mousecmr_data.web.service.inspect_inputs", lambda *_: 1 / 0)
-    said = service.inspect(session, *SMALL)
-    assert "ZeroDivision" not in said
+    text = service.inspect(session, *SMALL)
+    assert "ZeroDivision" not in text
     number = caplog.records[0].args
     assert isinstance(number, tuple)
-    assert str(number[0]) in said
+    assert str(number[0]) in text
 
 
 def test_names_from_files_are_escaped() -> None:

@@ -22,7 +22,7 @@ def put(session: Session, drop: int, path: str) -> Path:
     return target
 
 
-def test_a_room_is_found_by_its_own_browser_only(sessions: SessionStore) -> None:
+def test_a_session_is_found_by_its_own_browser_only(sessions: SessionStore) -> None:
     session = sessions.open("session", "browser")
     assert sessions.find("session", "browser") is session
     assert sessions.find_by_token(session.token, "browser") is session
@@ -34,7 +34,7 @@ def test_a_room_is_found_by_its_own_browser_only(sessions: SessionStore) -> None
         assert [p.stat().st_mode & 0o777 for p in (sessions.folder, session.folder)] == [0o700, 0o700]
 
 
-def test_visitors_come_in_threads_of_their_own(sessions: SessionStore) -> None:
+def test_sessions_can_be_opened_in_different_threads(sessions: SessionStore) -> None:
     for session in ("a", "b"):
         thread = threading.Thread(target=sessions.open, args=(session, "x"), daemon=True)
         thread.start()
@@ -43,46 +43,46 @@ def test_visitors_come_in_threads_of_their_own(sessions: SessionStore) -> None:
 
 
 def test_closing_a_page_removes_its_files_and_no_others(sessions: SessionStore) -> None:
-    mine, other = sessions.open("a", "x"), sessions.open("b", "x")
-    put(mine, 0, "mouse.nii")
-    put(other, 0, "mouse.nii")
+    first, second = sessions.open("a", "x"), sessions.open("b", "x")
+    put(first, 0, "mouse.nii")
+    put(second, 0, "mouse.nii")
     sessions.close_session("a")
-    assert not mine.folder.exists()
-    assert sessions.find_by_token(mine.token, "x") is None
-    assert len(other.list_inputs()) == 1
+    assert not first.folder.exists()
+    assert sessions.find_by_token(first.token, "x") is None
+    assert len(second.list_inputs()) == 1
     sessions.close()
     assert not sessions.folder.exists()
 
 
-def test_a_room_at_work_is_removed_after_the_work(sessions: SessionStore) -> None:
+def test_a_session_with_a_running_job_is_removed_after_the_job(sessions: SessionStore) -> None:
     session = sessions.open("a", "x")
-    with session.get_lock():
+    with session.lock:
         sessions.close_session("a")
         assert session.closed
         assert session.folder.exists()
         assert sessions.find_by_token(session.token, "x") is None
-        session.remove_folder()  # what the job does at its end
+        session.remove_folder()  # as the job does at its end
     assert not session.folder.exists()
 
 
-def test_reloading_gives_a_new_room(sessions: SessionStore) -> None:
+def test_reloading_opens_a_new_session(sessions: SessionStore) -> None:
     first = sessions.open("a", "x")
     second = sessions.open("a", "x")
     assert not first.folder.exists()
     assert sessions.find("a", "x") is second
 
 
-def test_forgotten_rooms_are_swept(sessions: SessionStore) -> None:
+def test_unused_sessions_are_removed(sessions: SessionStore) -> None:
     old, new = sessions.open("a", "x"), sessions.open("b", "x")
-    old.used -= 200
+    old.last_used -= 200
     sessions.sweep()
     assert not old.folder.exists()
     assert new.folder.exists()
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next(sessions: SessionStore, tmp_path: Path) -> None:
+def test_files_of_a_killed_server_are_removed_by_the_next(sessions: SessionStore, tmp_path: Path) -> None:
     dead = tmp_path / f"{FOLDER_PREFIX}dead"
-    (dead / "room").mkdir(parents=True)
+    (dead / "session").mkdir(parents=True)
     living = SessionStore()
     living.open("b", "x")
     long_ago = time.time() - 1000
@@ -97,12 +97,12 @@ def test_what_a_killed_server_left_is_removed_by_the_next(sessions: SessionStore
     "path",
     ["", "..", "../x", "a/../../x", "/etc/passwd", "a//b", "C:/x", "a\\..\\b", "a\0b", "x" * 300, "a/" * 30 + "b"],
 )
-def test_paths_cannot_leave_the_room(sessions: SessionStore, path: str) -> None:
+def test_paths_outside_the_session_are_refused(sessions: SessionStore, path: str) -> None:
     with pytest.raises(FileLayoutError, match="cannot be used"):
         sessions.open("a", "x").get_upload_path(0, path)
 
 
-def test_a_drop_of_one_thing_is_that_thing_and_of_several_their_folder(sessions: SessionStore) -> None:
+def test_a_drop_of_one_entry_is_that_entry_and_of_several_their_folder(sessions: SessionStore) -> None:
     session = sessions.open("a", "x")
     alone = put(session, 0, "mouse.nii")
     folder = put(session, 1, "scan/1/2dseq").parents[1]

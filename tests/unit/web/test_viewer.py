@@ -15,7 +15,7 @@ from mousecmr_data.schema.variables import PREDICTED
 from mousecmr_data.web import viewer
 from mousecmr_data.web.viewer import INSIDE_ALPHA, write_viewer
 
-SIZES = PhysicalSizes((1.0, 0.1, 0.1), "made", 5.0, "made")
+SIZES = PhysicalSizes((1.0, 0.1, 0.1), "given", 5.0, "given")
 
 
 def result(n_frames: int = 5, side: int = 40) -> AnalysisResult:
@@ -36,34 +36,34 @@ def result(n_frames: int = 5, side: int = 40) -> AnalysisResult:
 
 
 def tile(path: Path, about: dict[str, int], frame: int, mode: str) -> np.ndarray:
-    page = np.asarray(Image.open(path).convert(mode))
+    picture = np.asarray(Image.open(path).convert(mode))
     row, column = divmod(frame, about["columns"])
     y, x = row * about["height"], column * about["width"]
-    return page[y : y + about["height"], x : x + about["width"]]
+    return picture[y : y + about["height"], x : x + about["width"]]
 
 
-def test_frames_and_masks_lie_where_the_viewer_looks(tmp_path: Path) -> None:
-    made = write_viewer(result(), tmp_path, "m0")
-    about = made.about
+def test_frames_and_masks_are_where_the_viewer_expects_them(tmp_path: Path) -> None:
+    data = write_viewer(result(), tmp_path, "m0")
+    about = data.about
     assert (about["frames"], about["slices"], about["start"]) == (5, 2, {"frame": 0, "slice": 1})
-    assert set(made.files) == {"m0-0.webp", "m0-0.png", "m0-1.webp", "m0-1.png"}
-    greys = [tile(made.files["m0-1.webp"], about, f, "L").mean() for f in range(5)]
+    assert set(data.files) == {"m0-0.webp", "m0-0.png", "m0-1.webp", "m0-1.png"}
+    greys = [tile(data.files["m0-1.webp"], about, f, "L").mean() for f in range(5)]
     assert greys == sorted(greys)
     assert greys[4] - greys[0] > 200
-    masks = tile(made.files["m0-1.png"], about, 3, "RGBA")
+    masks = tile(data.files["m0-1.png"], about, 3, "RGBA")
     assert masks[0, 0].tolist()[3] == 0
     assert masks[8, 10].tolist() == [*colour(Label.MYOCARDIUM), 255]
     assert masks[10, 20].tolist() == [*colour(Label.MYOCARDIUM), INSIDE_ALPHA]
     assert masks[12, 16].tolist() == [*colour(Label.BLOOD_POOL), 255]
     assert masks[13, 20].tolist() == [*colour(Label.BLOOD_POOL), INSIDE_ALPHA]
-    assert not tile(made.files["m0-0.png"], about, 3, "RGBA").any()
+    assert not tile(data.files["m0-0.png"], about, 3, "RGBA").any()
 
 
 def colour(label: Label) -> list[int]:
     return [int(COLOURS[label][k : k + 2], 16) for k in (1, 3, 5)]
 
 
-def test_what_the_viewer_is_told_is_json(tmp_path: Path) -> None:
+def test_the_viewer_data_are_json(tmp_path: Path) -> None:
     about = json.loads(json.dumps(write_viewer(result(), tmp_path, "m0").about, allow_nan=False))
     assert about["smoothed_ul"][0] is None
     assert about["flags"] == [{"frame": 1, "slice": 1, "flag": "at_edge", "message": "cut"}]
@@ -73,14 +73,14 @@ def test_what_the_viewer_is_told_is_json(tmp_path: Path) -> None:
     assert top <= 8 < 20 <= bottom
 
 
-def test_huge_pictures_are_shown_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pictures_are_shown_at_a_lower_resolution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer, "MAX_PIXELS", 5 * 20 * 20)
-    made = write_viewer(result(), tmp_path, "m0")
-    assert (made.about["shrunk"], made.about["height"], made.about["pixel_mm"]) == (2, 20, pytest.approx(0.2))
-    assert tile(made.files["m0-1.png"], made.about, 0, "RGBA")[5, 10, 3] > 0
+    data = write_viewer(result(), tmp_path, "m0")
+    assert (data.about["shrunk"], data.about["height"], data.about["pixel_mm"]) == (2, 20, pytest.approx(0.2))
+    assert tile(data.files["m0-1.png"], data.about, 0, "RGBA")[5, 10, 3] > 0
 
 
-def test_one_frame_is_a_picture_too(tmp_path: Path) -> None:
+def test_one_frame_is_enough(tmp_path: Path) -> None:
     one = result(1)
     assert isinstance(one.ds, xr.Dataset)
     assert write_viewer(one, tmp_path, "m0").about["columns"] == 1

@@ -1,4 +1,4 @@
-"""Training as a whole: it learns, survives a kill, and is the same on two processes as on one."""
+"""Training: it learns, resumes after a kill, and gives the same on two processes as on one."""
 
 import csv
 import signal
@@ -30,12 +30,12 @@ def losses(progress: TrainingProgress) -> list[tuple[float, float]]:
     return [(row["loss"], row["validation_loss"]) for row in progress.curve]
 
 
-def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
-    """Bar: Dice above 0.98 of both classes, with the batch's own statistics as in training: the running ones
-    (momentum 0.99, as the authors have it) need more steps than this."""
+def test_one_batch_can_be_overfitted(tmp_path: Path) -> None:
+    """Dice must be above 0.98 for both classes, with batch statistics as in training: the running statistics
+    (momentum 0.99, as in the authors' network) need more steps than this."""
     torch.set_num_threads(1)
-    every = small_run.slices(size=48)
-    batch = SliceData(every.image[:2], every.label[:2])
+    slices = small_run.slices(size=48)
+    batch = SliceData(slices.image[:2], slices.label[:2])
     config = replace(
         small_run.config(epochs=1), channels=(12, 12, 16, 16, 16), batch_size=2, steps_per_epoch=250
     )  # fmt: skip
@@ -44,32 +44,32 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     network.train()
     network.dropout.eval()
     with torch.no_grad():
-        found = network(torch.from_numpy(batch.image)[:, None].float() / 255)[-1].argmax(1).numpy()
-    assert min(dice_by_class(found, batch.label).values()) > 0.98
+        predicted = network(torch.from_numpy(batch.image)[:, None].float() / 255)[-1].argmax(1).numpy()
+    assert min(dice_by_class(predicted, batch.label).values()) > 0.98
 
 
-def test_a_killed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(tmp_path / "broken"), "5", "1", "30"], env=environment()
+        [sys.executable, str(SCRIPT), str(tmp_path / "killed"), "5", "1", "30"], env=environment()
     )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "broken" / "curves.csv").exists():
+    while not (tmp_path / "killed" / "curves.csv").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _, broken = small_run.run(tmp_path / "broken", 5)
+    _, resumed = small_run.run(tmp_path / "killed", 5)
     network, whole = small_run.run(tmp_path / "whole", 5)
-    assert np.allclose(losses(broken), losses(whole), rtol=1e-4)
-    assert [row["epoch"] for row in broken.curve] == [1, 2, 3, 4, 5]
-    assert broken.best_epoch == whole.best_epoch
+    assert np.allclose(losses(resumed), losses(whole), rtol=1e-4)
+    assert [row["epoch"] for row in resumed.curve] == [1, 2, 3, 4, 5]
+    assert resumed.best_epoch == whole.best_epoch
     assert all(torch.isfinite(v).all() for v in network.state_dict().values())
 
 
-def test_two_processes_train_as_one_that_plays_both(tmp_path: Path) -> None:
-    """DistributedDataParallel on gloo: batch statistics of each part, averaged gradients."""
+def test_two_processes_train_like_one_process_with_two_replicas(tmp_path: Path) -> None:
+    """DistributedDataParallel on gloo: separate batch statistics, averaged gradients."""
     torch.set_num_threads(1)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -94,8 +94,8 @@ def test_mixed_precision_trains(tmp_path: Path) -> None:
     assert np.allclose(losses(mixed), losses(full), rtol=0.02)
 
 
-def test_training_stops_early_and_gives_the_best(tmp_path: Path) -> None:
-    """A learning rate that makes it worse each time: the first epoch's weights come back."""
+def test_training_stops_early_and_returns_the_best_weights(tmp_path: Path) -> None:
+    """The learning rate is so high that every epoch is worse: the weights of the first epoch are returned."""
     config = replace(small_run.config(epochs=30), patience=2, learning_rate=30.0)
     network, progress = fit(config, small_run.slices(), small_run.slices(), tmp_path)
     assert progress.epoch == progress.best_epoch + 2 < 30
@@ -103,7 +103,7 @@ def test_training_stops_early_and_gives_the_best(tmp_path: Path) -> None:
     assert all(torch.equal(v, best[k]) for k, v in network.state_dict().items() if v.is_floating_point())
 
 
-def test_a_run_does_not_go_on_with_another_configuration(tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_configuration(tmp_path: Path) -> None:
     small_run.run(tmp_path, 1)
     with pytest.raises(FileLayoutError, match="another configuration"):
         small_run.run(tmp_path, 2)

@@ -1,4 +1,4 @@
-"""Training, segmenting and measuring from the command line, on synthetic mice."""
+"""`mousecmr train`, `predict` and `measure` on synthetic mice."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,13 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 from mousecmr_data.cli.main import main
 
 
-def run(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(main, words)
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == code, result.output
     return result.output
 
 
-def small(folder: Path, cache: Path) -> list[str]:
+def make_arguments(folder: Path, cache: Path) -> list[str]:
     settings = ["pool_mice=1", "steps_per_epoch=1", "channels=[2,2,2,2,2]", "validation_mice=1"]
     words = [
         "train",
@@ -36,9 +36,9 @@ def small(folder: Path, cache: Path) -> list[str]:
     return words + [w for s in settings for w in ("--set", s)]
 
 
-def test_a_run_folder_describes_itself_and_goes_on(tmp_path: Path, phantom_cache: Path) -> None:
+def test_a_run_folder_describes_the_run_and_can_be_resumed(tmp_path: Path, phantom_cache: Path) -> None:
     folder = tmp_path / "run"
-    assert "epoch 2/2" in run(*small(folder, phantom_cache))
+    assert "epoch 2/2" in run(*make_arguments(folder, phantom_cache))
     names = {p.name for p in folder.iterdir()} - {"tensorboard"}
     assert names >= {"config.json", "run.json", "curves.csv", "best.safetensors", "last.safetensors"}
     about = json.loads((folder / "run.json").read_text())
@@ -47,11 +47,11 @@ def test_a_run_folder_describes_itself_and_goes_on(tmp_path: Path, phantom_cache
     assert set(about["data"]["training"]["mice"]).isdisjoint(about["data"]["validation"]["mice"])
     assert {"torch", "mousecmr-data", "python"} <= set(about["versions"])
     assert about["outcome"]["epochs"] == 2
-    assert "epoch" not in run(*small(folder, phantom_cache)).split("written")[0]  # done: nothing more to do
-    assert "another configuration" in run(*small(folder, phantom_cache), "--seed", "9", code=1)
+    assert "epoch" not in run(*make_arguments(folder, phantom_cache)).split("written")[0]  # finished: no more epochs
+    assert "another configuration" in run(*make_arguments(folder, phantom_cache), "--seed", "9", code=1)
 
 
-def test_the_published_recipe_takes_a_cohorts_labelled_slices(tmp_path: Path, phantom_cache: Path) -> None:
+def test_the_published_recipe_trains_on_the_labelled_slices_of_a_cohort(tmp_path: Path, phantom_cache: Path) -> None:
     pytest.importorskip("monai", reason="the extra training is not installed")
     import mousecmr_data
     from mousecmr_data.training.config import get_recipe, update_config
@@ -79,7 +79,7 @@ def test_phantom_small_segments_an_unseen_phantom(tmp_path: Path, phantom_cache:
     assert len(measured[0]["frames"]) > 16
 
 
-def test_segmenting_says_what_it_is(tmp_path: Path) -> None:
+def test_predict_prints_the_notices(tmp_path: Path) -> None:
     mouse = layout_files.write(tmp_path / "mouse.h5", attrs={"synthetic": True})
     words = ("--weights", "phantom-small", "-o", str(tmp_path / "out"), "--device", "cpu")
     text = run("predict", str(mouse), *words)
@@ -96,11 +96,11 @@ def test_the_authors_weights_are_never_replaced_silently(tmp_path: Path, monkeyp
     assert "SEG459.h5" in text
     assert "--weights phantom-small" in text
     assert not (tmp_path / "out").exists()
-    assert "SEG459.h5" in run("predict", "Mouse6", "--cache", str(tmp_path), code=1), "the default, too"
+    assert "SEG459.h5" in run("predict", "Mouse6", "--cache", str(tmp_path), code=1), "also with the default weights"
 
 
 def test_the_real_stack_is_segmented(real_mouse: Path, tmp_path: Path) -> None:
-    """Bar: mean Dice of the two classes at least 0.80 on a real stack, never trained on."""
+    """The mean Dice of the two classes must be at least 0.80 on a real stack that was not used for training."""
     words = ("predict", str(real_mouse), "--weights", "phantom-small", "-o", str(tmp_path), "--device", "cpu", "--json")
     (row,) = json.loads(run(*words))["dice"]
     assert (row["dice_myocardium"] + row["dice_blood_pool"]) / 2 >= 0.80

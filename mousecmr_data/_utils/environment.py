@@ -1,0 +1,51 @@
+"""This machine and what is installed on it: versions, processor, cores."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from mousecmr_data._version import __version__
+
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+"""Processor features that decide what is fast, in Linux' names."""
+
+
+def list_versions(*packages: str, missing: str | None = None) -> dict[str, str]:
+    """Return the versions of this library, Python and ``packages``; those not installed are ``missing`` or left out."""
+    versions = {"mousecmr-data": __version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            if missing is not None:
+                versions[package] = missing
+    return versions
+
+
+@lru_cache(1)
+def _read_cpu_info() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in text.splitlines())}
+
+
+def describe_processor() -> str:
+    """Return the name of this machine's processor and its :data:`CPU_FEATURES`, as far as the system states them."""
+    info = _read_cpu_info()
+    if not info:
+        return f"{platform.machine()} {platform.processor()}"
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    name = info.get("model name", platform.machine())
+    return f"{name} ({', '.join(f for f in CPU_FEATURES if f in flags) or 'none of the features known here'})"
+
+
+def describe_machine() -> str:
+    """Return processor, cores, system and Python version in one line."""
+    name = _read_cpu_info().get("model name") or platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
