@@ -199,7 +199,7 @@ class _NetworkMasks:
         return read_dataset_prediction(predicted, mouse)
 
     def _segment(self, ds: xr.Dataset) -> xr.Dataset:
-        return self.network.segment(ds, postprocessing="none", region="full")[[PREDICTED]]
+        return self.network.segment(ds, postprocessing="none")[[PREDICTED]]
 
 
 class _ExistingMasks:
