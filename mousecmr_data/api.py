@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mousecmr_data._utils.parallel import ProgressCallback
+from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import MissingDataError, UnknownNameError
 from mousecmr_data.phantom import COHORTS as PHANTOMS
 from mousecmr_data.schema.manifest import DEFAULT_DATASET, Manifest, load_manifest, read_manifest
@@ -286,8 +287,6 @@ def _require_files(resolved: Source, source: PathLike) -> None:
 
 def _check_files_exist(source: Source, mice: Sequence[str]) -> None:
     if missing := [m for m in mice if not source.get_path(m).exists()]:
-        from mousecmr_data.download.fetch import join_names
-
         folder = source.get_path(missing[0]).parent
         raise MissingDataError(
             f"{len(missing)} of {len(mice)} files are missing in {folder}: {join_names(missing, 5)}.",

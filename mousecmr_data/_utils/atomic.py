@@ -17,7 +17,7 @@ from glob import escape
 from os import PathLike
 from pathlib import Path
 
-from mousecmr_data._utils.progress import format_bytes
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import CacheError
 
 PART = ".part-"

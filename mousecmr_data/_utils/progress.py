@@ -50,15 +50,6 @@ ProgressOption: TypeAlias = bool | ProgressListener | None
 """None: bars if stderr is a terminal and the run takes a while; True or False: always or never; or a callback."""
 
 
-def format_bytes(size: float) -> str:
-    """Return a number of bytes as text in decimal units."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
-
-
 class DownloadBars:
     """A progress listener that draws one bar for the whole run and one per active file, on stderr by default.
 

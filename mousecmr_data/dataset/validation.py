@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mousecmr_data._utils.text import join_names
 from mousecmr_data.dataset.hdf5 import HDF5Array, read_header
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.labels import Label
@@ -35,16 +36,16 @@ def validate_file(path: str | Path, expected: Stack | None = None) -> tuple[str,
         if not low <= n <= high:
             problems.append(f"{n} {what}, expected {low} to {high}.")
     if constant := [f for f, frame in enumerate(image) if frame.min() == frame.max()]:
-        problems.append(f"Frames {_join_frames(constant)} are constant: no image.")
+        problems.append(f"Frames {join_names(constant)} are constant: no image.")
     if mask is None:
         return (*problems, "There are no masks: this mouse was not segmented.")
     labelled = header.labelled_frames
     if not labelled:
         problems.append("Frames_with_ROI is empty: no frame is labelled.")
     if stray := [f for f, frame in enumerate(mask) if f not in labelled and frame.any()]:
-        problems.append(f"Frames {_join_frames(stray)} have a mask but are not in Frames_with_ROI.")
+        problems.append(f"Frames {join_names(stray)} have a mask but are not in Frames_with_ROI.")
     if empty := [f for f in labelled if not mask[f].any()]:
-        problems.append(f"Labelled frames {_join_frames(empty)} have an empty mask.")
+        problems.append(f"Labelled frames {join_names(empty)} have an empty mask.")
     if len(labelled) > 1:
         counts = [int(np.count_nonzero(mask[f] == Label.BLOOD_POOL)) for f in labelled]
         if counts[0] < max(counts):
@@ -53,8 +54,3 @@ def validate_file(path: str | Path, expected: Stack | None = None) -> tuple[str,
                 f"frame {labelled[counts.index(max(counts))]} has {max(counts)}."
             )
     return tuple(problems)
-
-
-def _join_frames(frames: list[int]) -> str:
-    text = ", ".join(map(str, frames[:8]))
-    return text + (f" and {len(frames) - 8} more" if len(frames) > 8 else "")

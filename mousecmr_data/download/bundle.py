@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from mousecmr_data._utils.atomic import atomic_path, get_free_bytes, make_exists_error, translate_os_error
 from mousecmr_data._utils.checksums import CHUNK_BYTES, Checksums, RunningChecksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data._utils.progress import format_bytes
+from mousecmr_data._utils.text import format_bytes, join_names
 from mousecmr_data.download.cache import (
     FileStatus,
     get_cache_root,
@@ -34,7 +34,6 @@ from mousecmr_data.download.cache import (
     update_lockfile,
 )
 from mousecmr_data.download.downloader import MAX_UNKNOWN_BYTES, PartialFile, PartialInfo
-from mousecmr_data.download.fetch import join_names
 from mousecmr_data.errors import CacheError, ChecksumError, ManifestError, MissingDataError, MouseCMRError
 from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, load_manifest
 

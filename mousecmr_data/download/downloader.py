@@ -27,7 +27,8 @@ from mousecmr_data._utils.atomic import fsync_folder, get_free_bytes, make_disk_
 from mousecmr_data._utils.checksums import Checksums, RunningChecksums, compute_checksums, describe_mismatch
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, format_bytes
+from mousecmr_data._utils.progress import ProgressEvent, ProgressListener
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.download.errors import ChecksumMismatch, TransferError, TransientError
 from mousecmr_data.download.http import HttpClient, Response
 from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped, retry

@@ -20,7 +20,8 @@ from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, translate_os_
 from mousecmr_data._utils.checksums import compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.parallel import run_in_threads
-from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, ProgressOption, format_bytes, open_progress
+from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, ProgressOption, open_progress
+from mousecmr_data._utils.text import format_bytes, join_names
 from mousecmr_data.download.cache import (
     FileStatus,
     LockEntry,
@@ -203,11 +204,6 @@ class Fetcher:
 
     def _check_stop(self) -> None:
         raise_if_stopped(self._stop)
-
-
-def join_names(names: list[str], limit: int = 8) -> str:
-    """Return names separated by commas, shortened if there are more than ``limit``."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def make_missing_error(title: str, tasks: list[FetchTask], offline: bool) -> MissingDataError:

@@ -14,7 +14,8 @@ from pathlib import Path
 from mousecmr_data._utils.checksums import compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import LOCKS
 from mousecmr_data._utils.parallel import run_in_threads
-from mousecmr_data._utils.progress import ProgressEvent, ProgressOption, format_bytes, open_progress
+from mousecmr_data._utils.progress import ProgressEvent, ProgressOption, open_progress
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.download.cache import (
     LOCKFILE,
     LockEntry,

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from mousecmr_data._utils.atomic import get_free_bytes, make_disk_full_error, translate_os_error
-from mousecmr_data._utils.progress import format_bytes
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 
 MAX_BYTES = 2 * 1024**3

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from mousecmr_data._utils.notices import RESEARCH_ONLY
-from mousecmr_data._utils.progress import format_bytes
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.web.job import JobOutcome, format_duration

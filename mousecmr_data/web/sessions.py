@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mousecmr_data._utils.progress import format_bytes
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from mousecmr_data._utils.notices import RESEARCH_ONLY
-from mousecmr_data._utils.progress import format_bytes
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS
 from mousecmr_data.web.config import SMALL_WEIGHTS
 from mousecmr_data.web.html import OVERRIDES_LABEL, render_head, render_refusal, render_results

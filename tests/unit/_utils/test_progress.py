@@ -8,7 +8,8 @@ from servers.cohort import bodies, manifest
 from servers.host import Host
 
 from mousecmr_data._utils import progress
-from mousecmr_data._utils.progress import DownloadBars, ProgressEvent, format_bytes, open_progress
+from mousecmr_data._utils.progress import DownloadBars, ProgressEvent, open_progress
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.download.fetch import fetch_paths
 
 FILES = bodies(2, 400_000)
