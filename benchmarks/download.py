@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mousecmr_data._utils.checksums import compute_checksums
-from mousecmr_data.download.fetch import fetch_paths
+from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
 BAR = 0.7
@@ -97,7 +97,7 @@ def flush(path: Path) -> None:
 
 def with_library(manifest: Manifest, folder: Path, workers: int) -> float:
     start = time.perf_counter()
-    fetch_paths(manifest, cache=folder, workers=workers, progress=False)
+    fetch_files(manifest, cache=folder, workers=workers, progress=False)
     return time.perf_counter() - start
 
 

@@ -199,7 +199,7 @@ def real_stack(path: Path) -> Any:
     import torch
 
     import mousecmr_data
-    from mousecmr_data.inference.preprocessing import normalize_min_max
+    from mousecmr_data.inference.grid import normalize_min_max
 
     image = mousecmr_data.open_mouse(str(path))["image"].transpose("frame", "slice", "y", "x").values[:1]
     return normalize_min_max(torch.from_numpy(image.astype(np.float32))[:, :, None])
@@ -210,7 +210,7 @@ def prepare(scratch: Path, frames: int) -> None:
     import torch
 
     from mousecmr_data.inference.engines.auto import GATE_MOUSE, make_gate_stacks
-    from mousecmr_data.inference.preprocessing import normalize_min_max
+    from mousecmr_data.inference.grid import normalize_min_max
     from mousecmr_data.phantom import make_plans, render
 
     image = torch.from_numpy(render(make_plans("phantom")[GATE_MOUSE]).image.astype("float32"))

@@ -32,9 +32,9 @@ from region import cine
 from mousecmr_data._utils.environment import describe_processor
 from mousecmr_data.formats.nifti import write_nifti_images
 from mousecmr_data.inference.predictor import load_model
-from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS
+from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.web.app import create_app
-from mousecmr_data.web.config import SMALL_WEIGHTS, ServerConfig
+from mousecmr_data.web.config import ServerConfig
 
 ARGS = ["--headless=new", "--no-sandbox", "--disable-gpu"]
 TIMEOUT_MS = 600_000

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._utils.text import join_names
-from mousecmr_data.errors import MissingDataError, UnknownNameError
-from mousecmr_data.phantom import COHORTS as PHANTOMS
-from mousecmr_data.schema.manifest import DEFAULT_DATASET, Manifest, load_manifest, read_manifest
+from mousecmr_data.errors import ArgumentError, MissingDataError, UnknownNameError
+from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, SPLIT_SCHEME
+from mousecmr_data.schema.manifest import Manifest, load_manifest, read_manifest, resolve_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from mousecmr_data.dataset.source import Source
 
 PathLike: TypeAlias = str | os.PathLike[str]
-
-SPLIT_SCHEME = "upstream-notebook"
-"""The default split scheme; custom manifests without it fall back to their first scheme."""
 
 
 def load(
@@ -77,6 +74,8 @@ def load(
     ------
     UnknownNameError, ManifestError
         A mouse, split, scheme or source that does not exist.
+    ArgumentError
+        A mouse that is not in ``split``.
     MissingDataError, DownloadError
         Files that are missing and cannot be downloaded.
     """
@@ -96,7 +95,7 @@ def load(
         if download:
             fetch(names, source=source, cache=cache, workers=workers, progress=progress)
         else:
-            _check_files_exist(resolved, names)
+            _check_files_exist(resolved, names, cache)
     opener: Opener
     if isinstance(resolved, ZarrSource):
         opener = resolved
@@ -125,17 +124,15 @@ def fetch(
     resolved = resolve_source(source, cache)
     names = None if mice is None else [mice] if isinstance(mice, str) else list(mice)
     if source in PHANTOMS:
-        from mousecmr_data.dataset.cohort import resolve_name
-
         known = resolved.manifest.files
         names = list(known) if names is None else [resolve_name(n, known) for n in names]
         resolved.prepare(names)
         return {name: resolved.get_path(name) for name in names}
-    from mousecmr_data.download.fetch import fetch_paths
+    from mousecmr_data.download.fetch import fetch_files
 
     _require_files(resolved, source)
     root = None if cache is None else Path(cache)
-    return fetch_paths(resolved.manifest, names, cache=root, workers=workers, progress=progress)
+    return fetch_files(resolved.manifest, names, cache=root, workers=workers, progress=progress).paths
 
 
 @dataclass(frozen=True)
@@ -223,10 +220,12 @@ def open_mouse(
     if path.suffix or path.is_file() or len(path.parts) > 1:
         return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
     if spacing is not None or frame_time_ms is not None:
-        raise UnknownNameError(
-            f"Sizes were given for {str(path)!r}, which is not a file.", "sizes only for a file", "give its path"
+        raise ArgumentError(
+            f"A voxel size or frame time was given for {str(path)!r}, which is not a file.",
+            "voxel size and frame time only with the path of a file",
+            f"leave them out for {str(path)!r}",
         )
-    return load(mice=[str(path_or_name)], source=source, cache=cache)[str(path_or_name)]
+    return load(mice=[str(path)], source=source, cache=cache)[str(path)]
 
 
 def resolve_manifest(source: PathLike) -> Manifest:
@@ -278,18 +277,20 @@ def _require_files(resolved: Source, source: PathLike) -> None:
     from mousecmr_data.dataset.source import ZarrSource
 
     if isinstance(resolved, ZarrSource):
-        raise UnknownNameError(
+        raise ArgumentError(
             f"{source!s} is a Zarr store: it has no files to fetch or verify.",
             "a dataset of files",
             f"load(source={str(source)!r})",
         )
 
 
-def _check_files_exist(source: Source, mice: Sequence[str]) -> None:
+def _check_files_exist(source: Source, mice: Sequence[str], cache: PathLike | None) -> None:
+    from mousecmr_data.download.cache import make_fetch_command
+
     if missing := [m for m in mice if not source.get_path(m).exists()]:
         folder = source.get_path(missing[0]).parent
         raise MissingDataError(
             f"{len(missing)} of {len(mice)} files are missing in {folder}: {join_names(missing, 5)}.",
             "files that were fetched",
-            "mousecmr fetch  (or load(download=True))",
+            make_fetch_command(source.manifest, None if cache is None else Path(cache), missing),
         )

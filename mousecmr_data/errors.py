@@ -62,6 +62,10 @@ class CacheError(MouseCMRError, OSError):
     """The cache folder cannot be used: not writable, full, or not a folder."""
 
 
+class OutputError(CacheError):
+    """An output may not be written: it exists, is or holds an input, was edited, or is not of this library."""
+
+
 class FileLayoutError(MouseCMRError, ValueError):
     """A file is not HDF5, is damaged, or does not have the dataset's layout."""
 

@@ -18,10 +18,9 @@ from scipy import ndimage
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, UnlabelledError
-from mousecmr_data.metrics.volumes import measure
+from mousecmr_data.metrics.volumes import measure, smooth_curve
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
-from mousecmr_data.schema.phases import ED, ES, INFLOW, UNKNOWN, UNLABELLED
-from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, NOT_PUBLISHED
+from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, INFLOW, MASK, NOT_PUBLISHED, UNKNOWN, UNLABELLED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,40 +76,58 @@ def plot_montage(ds: xr.Dataset) -> Figure:
     return figure
 
 
-def plot_volume_curve(ds: xr.Dataset) -> Figure:
-    """Plot blood-pool volume and myocardial mass over the cine; unlabelled frames are marked, not interpolated."""
-    measures = measure(ds)
-    frames, time = measures.frames, ds["time"].values
-    figure = create_figure(figsize=(6.4, 4.4))
-    volume, mass = figure.subplots(
-        2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw={"left": 0.13, "right": 0.97, "top": 0.86, "bottom": 0.13}
-    )
+def plot_volume_curve(ds: xr.Dataset, mask: str = MASK, note: str = "") -> Figure:
+    """Plot blood-pool volume and myocardial mass over the cine, and ``note`` below them.
+
+    Of the experts' ``mask``, only labelled frames have values; the others are marked, not interpolated. Any other
+    variable is assumed to have masks in all frames; the line of its volumes is the smoothed curve, on which ED and ES
+    were found.
+    """
+    measures = measure(ds, mask=mask)
+    frames, by_experts = measures.frames, mask == MASK
+    is_timed = bool(ds.attrs.get("frame_time_known", True))
+    column = "time_ms" if is_timed else "frame"
+    x, all_x = frames[column], ds["time" if is_timed else "frame"].values
+    figure = create_figure(figsize=(6.4, 4.6))
+    margins = {"left": 0.13, "right": 0.97, "top": 0.86, "bottom": 0.16 if note else 0.13}
+    volume, mass = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw=margins)
     main = frames["phase"] != INFLOW
-    for ax, column, label, ylabel in (
+    blank = all_x[~ds["labelled"].values]
+    for ax, name, label, ylabel in (
         (volume, "blood_pool_ul", Label.BLOOD_POOL, "blood pool (µL)"),
         (mass, "mass_mg", Label.MYOCARDIUM, "mass (mg)"),
     ):
-        ax.plot(frames["time_ms"][main], frames[column][main], "o--", color=COLOURS[label], lw=1, ms=6)
-        ax.plot(frames["time_ms"][~main], frames[column][~main], "o", mfc="none", color=COLOURS[label], ms=5)
+        values, colour = frames[name].to_numpy(), COLOURS[label]
+        line = values if by_experts or ax is mass else smooth_curve(values)
+        ax.plot(x[main], line[main], "--" if by_experts else "-", color=colour, lw=1)
+        ax.plot(x[main], values[main], "o", color=colour, ms=6 if by_experts else 4)
+        ax.plot(x[~main], values[~main], "o", mfc="none", color=colour, ms=5)
         ax.set_ylabel(ylabel)
-        ax.set_ylim(0, max(1.0, 1.35 * float(frames[column].max())))
+        ax.set_ylim(0, max(1.0, 1.35 * float(values.max())))
         ax.spines[["top", "right"]].set_visible(False)
-        blank = time[~ds["labelled"].values]
-        ax.plot(blank, np.zeros(blank.size), "|", color="0.6", ms=8, mew=1.5, clip_on=False)
-        ax.tick_params(axis="x", length=0)
-    for row in frames[main].itertuples():
+        if blank.size:
+            ax.plot(blank, np.zeros(blank.size), "|", color="0.6", ms=8, mew=1.5, clip_on=False)
+            ax.tick_params(axis="x", length=0)
+    for row in frames[main & (by_experts | frames["phase"].isin([ED, ES]))].itertuples():
         name = str(row.phase) if row.phase in (ED, ES) else "labelled"
-        text, point = f"{name} {row.blood_pool_ul:.1f} µL", (row.time_ms, row.blood_pool_ul)
-        offset = (6, -14 if row.phase == ES else 6)
-        volume.annotate(text, point, textcoords="offset points", xytext=offset, fontsize=8)
-    inflow = "; open: frames with inflow artefacts" if (~main).any() else ""
-    mass.set_xlabel(f"time after the trigger (ms); grey: frames that nobody segmented{inflow}", fontsize=8)
-    step = float(time[1] - time[0]) if time.size > 1 else 5.0
-    mass.set_xlim(float(time[0]) - step, max(float(time[-1]), float(time[0]) + 4 * step) + step)
+        at = getattr(row, column)
+        volume.annotate(
+            f"{name} {row.blood_pool_ul:.1f} µL", (at, row.blood_pool_ul), (0, -15 if row.phase == ES else 9),
+            textcoords="offset points", fontsize=8, ha="left" if at == all_x[0] else "center",
+        )  # fmt: skip
+    texts = ["time after the trigger (ms)" if is_timed else "frame (the time between frames is unknown)"]
+    texts += ["grey: frames that nobody segmented"] if blank.size else []
+    texts += ["open: frames with inflow artefacts"] if (~main).any() else []
+    mass.set_xlabel("; ".join(texts), fontsize=8)
+    step = float(all_x[1] - all_x[0]) if all_x.size > 1 else 5.0
+    mass.set_xlim(float(all_x[0]) - step, max(float(all_x[-1]), float(all_x[0]) + 4 * step) + step)
     numbers = f"SV {measures.sv_ul:.1f} µL, EF {measures.ef_percent:.1f} %"
     if not np.isfinite(measures.ef_percent):
         numbers = "EF: no ED/ES pair"
+    if not by_experts:
+        numbers += f"; masks: {ds[mask].attrs.get('weights', mask)}"
     figure.text(0.02, 0.97, f"{make_title(ds)}\n{numbers}", fontsize=9, va="top")
+    figure.text(0.02, 0.015, note.replace(". ", ".\n", 1), fontsize=6.5, color="0.35", va="bottom")
     return figure
 
 

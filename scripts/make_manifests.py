@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mousecmr_data.schema.manifest import FILES_CSV_COLUMNS
+
 FOLDER = Path(__file__).parents[1] / "manifests" / "mousecmr-130"
-COLUMNS = ["mouse", "path", "git_blob_sha1", "sha256", "size"]
 SIZES = {"train": 90, "validation": 15, "test": 25}
 
 
@@ -30,7 +31,7 @@ def make_files_csv(upstream: Path, existing: Path) -> str:
         with existing.open(newline="") as f:
             known = {row["git_blob_sha1"]: row for row in csv.DictReader(f)}
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, FILES_CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     with upstream.open(newline="") as f:
         for row in csv.DictReader(f):

@@ -73,12 +73,20 @@ def atomic_folder(path: str | PathLike[str], *, overwrite: bool = False) -> Iter
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise make_exists_error(target)
+    with temporary_folder(target) as partial:
+        yield partial
+        replace_folder(partial, target)
+
+
+@contextmanager
+def temporary_folder(path: str | PathLike[str]) -> Iterator[Path]:
+    """Yield a new temporary folder beside ``path``, on the same disk; remove it when the block ends."""
+    target = Path(path).absolute()
     partial = _make_temporary_name(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
         yield partial
-        replace_folder(partial, target)
     except OSError as e:
         raise _translate_target_error(e, target) from e
     finally:

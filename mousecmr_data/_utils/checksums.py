@@ -66,7 +66,7 @@ def compute_checksums(path: Path, check: Callable[[], None] = lambda: None) -> C
         while data := f.read(CHUNK_BYTES):
             digest.update(data)
             check()
-    return digest.finish() or compute_checksums(path, check)  # it grew or shrank meanwhile: again
+    return digest.finish() or compute_checksums(path, check)  # its size changed while it was read
 
 
 def compute_sha256(path: str | PathLike[str]) -> str:

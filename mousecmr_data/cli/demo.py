@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mousecmr_data.cli import options, output
+from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS
 
 if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
@@ -23,14 +24,16 @@ def command(folder: Path, per_group: int, segment: int, cache: Path | None) -> N
     """Try everything without a download: make synthetic mice, then load, measure, segment and draw them."""
     from mousecmr_data import api
     from mousecmr_data.phantom.source import PhantomSource, make_files
+    from mousecmr_data.schema.manifest import load_manifest
 
+    phantom, real = PHANTOMS[0], load_manifest()
     output.warn_synthetic(True)
-    cohort = api.load(split="train", source="phantom", cache=cache)
-    click.echo(f'mousecmr_data.load(split="train", source="phantom")  →  {cohort!r}')
+    cohort = api.load(split="train", source=phantom, cache=cache)
+    click.echo(f'mousecmr_data.load(split="train", source="{phantom}")  →  {cohort!r}')
     cohort = cohort.select(cohort.to_dataframe().groupby("phenotype").head(per_group).index)
-    test = api.load(split="test", source="phantom", cache=cache)
+    test = api.load(split="test", source=phantom, cache=cache)
     test = test.select(test.mice[:segment])
-    source = PhantomSource("phantom", cache)
+    source = PhantomSource(phantom, cache)
     missing = [m for m in (*cohort.mice, *test.mice) if not source.get_path(m).exists()]
     if missing:
         with output.progress(f"making {len(missing)} synthetic mice", len(missing)) as advance:
@@ -40,7 +43,8 @@ def command(folder: Path, per_group: int, segment: int, cache: Path | None) -> N
         written += _segment(test, folder)
     for path in written:
         click.echo(f"written: {path}")
-    click.echo("These mice are synthetic. The 130 real ones: mousecmr fetch  (about 5 GB, GPL-3.0)")
+    size = f"about {real.counts['uncompressed'].value:.0f} {real.counts['uncompressed'].unit}"
+    click.echo(f"These mice are synthetic. The {len(real.files)} real ones: mousecmr fetch  ({size}, {real.licence})")
 
 
 def _measure(cohort: Cohort, folder: Path) -> list[Path]:
@@ -66,7 +70,7 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
     ]
     if published := load_manifest().published:
         truth = {m.name: f"{m.truth[0]} ± {m.truth[1]}" for m in published.measures}
-        table.append(["real mice, published", 25, *(truth[name] for name in columns.values())])
+        table.append(["real mice, published", published.n_mice, *(truth[name] for name in columns.values())])
     output.print_table(
         ["group", "n", "EDV µL", "ESV µL", "EF %", "mass mg"], table, title="Synthetic mice: mean ± SD of the group"
     )
@@ -85,7 +89,7 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     from mousecmr_data.metrics.volumes import measure
     from mousecmr_data.plotting import write_movie
 
-    predictor = load_model("phantom-small")
+    predictor = load_model(SMALL_WEIGHTS)
     rows, written = [], []
     total = sum(s.n_frames * s.n_slices for s in map(cohort.source.summarize, cohort.mice))
     with output.progress(f"segmenting {len(cohort)} test mice, image by image", total) as advance:
@@ -98,6 +102,6 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     output.print_table(
         ["mouse", "Dice myocardium", "Dice blood pool", "EF % truth", "EF % measured"],
         rows,
-        title="Segmented by phantom-small (trained on synthetic mice only), ED and ES",
+        title=f"Segmented by {SMALL_WEIGHTS} (trained on synthetic mice only), ED and ES",
     )
     return written

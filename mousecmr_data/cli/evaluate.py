@@ -78,10 +78,11 @@ def command(
     from mousecmr_data import api
     from mousecmr_data.evaluation.report import write_report
     from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
+    from mousecmr_data.schema.variables import HDF5_SUFFIXES
 
     mice: Any
     if truth:
-        files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in (".h5", ".hdf5"))
+        files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
         mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing) for p in files)}
     else:
         chosen = None if split == "all" else split

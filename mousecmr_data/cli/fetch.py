@@ -16,6 +16,7 @@ from mousecmr_data.cli import options, output
 @options.cache
 @options.workers
 @click.option("--weights", is_flag=True, help="Download the published network's weights too.")
+@click.option("--only-weights", is_flag=True, help="Download the published network's weights, and no mice.")
 @click.option(
     "--check-upstream", is_flag=True, help="Download nothing; only check that the original host has the files."
 )
@@ -28,6 +29,7 @@ def command(
     cache: Path | None,
     workers: int,
     weights: bool,
+    only_weights: bool,
     check_upstream: bool,
     as_json: bool,
 ) -> None:
@@ -37,8 +39,10 @@ def command(
     MOUSECMR_OFFLINE=1 forbids network traffic.
     """
     from mousecmr_data import api
-    from mousecmr_data.phantom import COHORTS
+    from mousecmr_data.schema import PHANTOMS
 
+    if only_weights and mice:
+        raise click.UsageError("--only-weights downloads no mice: leave out their names, or use --weights.")
     manifest = api.resolve_manifest(source)
     if check_upstream:
         from mousecmr_data.download import verify
@@ -54,11 +58,11 @@ def command(
         ctx.exit(1 if failed else 0)
     from mousecmr_data.download.fetch import FetchResult, fetch_files, fetch_weights
 
-    if source in COHORTS:
+    if source in PHANTOMS:
         result = FetchResult(api.fetch(mice or None, source=source, cache=cache))
     else:
-        result = fetch_files(manifest, mice or None, cache=cache, workers=workers)
-        for name in manifest.weights if weights else ():
+        result = fetch_files(manifest, [] if only_weights else mice or None, cache=cache, workers=workers)
+        for name in manifest.weights if weights or only_weights else ():
             result.paths[name] = fetch_weights(manifest, name, cache=cache)
     if as_json:
         output.print_json({"paths": result.paths, "downloaded": sorted(result.downloaded), "notes": result.notes})
@@ -66,7 +70,7 @@ def command(
     output.warn_synthetic(manifest.synthetic)
     for note in result.notes:
         click.secho(note, fg="yellow", err=True)
-    state = "made by the phantom" if source in COHORTS else "verified"
+    state = "made by the phantom" if source in PHANTOMS else "verified"
     click.echo(f"{len(result.paths)} files on this disk, {state}; {len(result.downloaded)} downloaded now.")
     for folder in dict.fromkeys(path.parent for path in result.paths.values()):
         click.echo(str(folder))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -26,12 +25,11 @@ def export(source: str, cache: Path | None, as_json: bool) -> None:
     Rows of files that were never verified in this cache repeat the manifest.
     """
     from mousecmr_data import api
-    from mousecmr_data.download.cache import export_lock_rows
+    from mousecmr_data.download.cache import list_verified_entries
+    from mousecmr_data.schema.manifest import format_files_csv
 
-    rows = export_lock_rows(api.resolve_manifest(source), cache)
+    entries = list_verified_entries(api.resolve_manifest(source), cache)
     if as_json:
-        output.print_json(rows)
-        return
-    writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+        output.print_json([{k: "" if v is None else v for k, v in asdict(entry).items()} for entry in entries])
+    else:
+        click.echo(format_files_csv(entries), nl=False)

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import click
 
+from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS, SPLIT_SCHEME
+
 Spacing: TypeAlias = tuple[float, float, float]
 Decorator: TypeAlias = Callable[[Any], Any]
 
@@ -22,8 +24,8 @@ cache = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, for programs.")
 source = click.option(
     "--source",
-    default="mousecmr-130",
-    help="Where mice come from: mousecmr-130, a phantom (phantom, phantom-7T, phantom-11.7T), or a manifest folder.",
+    default=DEFAULT_DATASET,
+    help=f"Where mice come from: {DEFAULT_DATASET}, a phantom ({', '.join(PHANTOMS)}), or a manifest folder.",
 )
 workers = click.option("--workers", type=click.IntRange(1, 32), default=4, help="Parallel transfers.")
 spacing = click.option(
@@ -38,9 +40,7 @@ frame_time = click.option(
     metavar="MS",
     help="Time from frame to frame in ms, where the files state none or a wrong one.",
 )
-split_scheme = click.option(
-    "--split-scheme", default="upstream-notebook", help="Which splits; mousecmr info lists them."
-)
+split_scheme = click.option("--split-scheme", default=SPLIT_SCHEME, help="Which splits; mousecmr info lists them.")
 phenotypes = click.option(
     "--phenotypes",
     type=FILE,
@@ -71,9 +71,9 @@ region = click.option(
 )
 weights = click.option(
     "--weights",
-    default="mousecmr-9.4T-unet3plus",
-    help="The authors' published weights (downloaded once), phantom-small (in the package, trained on synthetic mice "
-    "only), or a weights file. Weights that are not available are an error; no others are used instead.",
+    default=PUBLISHED_WEIGHTS,
+    help=f"The authors' published weights (downloaded once), {SMALL_WEIGHTS} (in the package, trained on synthetic "
+    "mice only), or a weights file. Weights that are not available are an error; no others are used instead.",
 )
 
 
@@ -82,6 +82,11 @@ def network(command: Any) -> Any:
     for option in (batch_size, device, region, engine, postprocessing, weights):
         command = option(command)
     return command
+
+
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace results that were edited, or made with other settings or inputs."
+)
 
 
 def processes(default: int | None) -> Decorator:

@@ -10,12 +10,12 @@ import click
 
 from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
-from mousecmr_data.phantom import COHORTS
+from mousecmr_data.schema import PHANTOMS
 
 
 @click.command()
 @click.argument("mice", nargs=-1)
-@click.option("--cohort", type=click.Choice(COHORTS), default="phantom", help="Which cohort.")
+@click.option("--cohort", type=click.Choice(PHANTOMS), default=PHANTOMS[0], help="Which cohort.")
 @click.option("--list", "listing", is_flag=True, help="Only list the mice; make no files.")
 @options.processes(None)
 @options.cache
@@ -28,8 +28,8 @@ def command(
     `mousecmr_data.load(source="phantom")` makes the files that it needs; this command makes them in advance, on all
     cores. Everything made from a phantom is marked synthetic.
     """
-    from mousecmr_data.dataset.cohort import resolve_name
     from mousecmr_data.phantom.source import PhantomSource, make_files
+    from mousecmr_data.schema.manifest import resolve_name
 
     source = PhantomSource(cohort, cache)
     names = [resolve_name(m, source.manifest.files) for m in mice] or list(source.manifest.files)

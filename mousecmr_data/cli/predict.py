@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @options.network
 @options.processes(1)
 @click.option("--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead.")
-@click.option("--overwrite", is_flag=True, help="Replace masks that were made with other settings or from other files.")
+@options.overwrite
 @options.source
 @options.cache
 @options.spacing
@@ -56,10 +56,7 @@ def command(
     origin = load_predictor(config)[0].origin
     groups = _select_mice(mice, split, source, cache, spacing)
     results: list[PredictResult] = []
-    with (
-        _open_client(scheduler) as client,
-        output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance,
-    ):
+    with _open_client(scheduler) as client, output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance:
         done = 0.0  # the share of the present mouse that the bar has counted
 
         def progress(event: BatchEvent) -> None:
@@ -118,7 +115,11 @@ def _select_mice(
     paths = tuple(m for m in mice if Path(m).suffix or Path(m).is_file() or len(Path(m).parts) > 1)
     names = [m for m in mice if m not in paths]
     if spacing and not paths:
-        raise ArgumentError("A voxel size was given, but no file.", "sizes belong to a file", "give its path")
+        raise ArgumentError(
+            "A voxel size was given, but no file.",
+            "a voxel size only with the path of a file: mice of a source have their own",
+            "leave out --spacing",
+        )
     groups: list[MiceProtocol] = []
     if names or not paths:
         groups.append(api.load(split, mice=names or None, source=source, cache=cache))

@@ -10,13 +10,14 @@ import click
 from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
+from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME
 
 if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
 
 DIFFERS, CANNOT_RUN = 1, 3
 """Exit statuses."""
-EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")
+PHANTOM, *EXTERNAL_PHANTOMS = PHANTOMS
 
 
 @click.command()
@@ -29,7 +30,8 @@ EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")
     "--also",
     multiple=True,
     metavar="SOURCE",
-    help="Add an external cohort: a manifest folder or a phantom. Default with the phantom: phantom-7T, phantom-11.7T.",
+    help="Add an external cohort: a manifest folder or a phantom. Default with the phantom: "
+    f"{', '.join(EXTERNAL_PHANTOMS)}.",
 )
 @click.option("--predictions", type=options.PATH, help="Use these masks instead of a network.")
 @click.option(
@@ -86,11 +88,14 @@ def command(
         try:
             network = load_model(weights, device=device, engine=engine, cache=cache, offline=not download)
         except MissingDataError as e:
-            missing.append(f"{e.found}\nNext: mousecmr fetch --weights  (or reproduce --download)")
+            missing.append(str(e))
     if missing:
         for text in missing:
             click.echo(f"Cannot run: {text}", err=True)
-        click.echo("To try it without them: mousecmr reproduce --source phantom --weights phantom-small", err=True)
+        if not download:
+            click.echo("With --download, this command downloads what has a source.", err=True)
+        trial = f"mousecmr reproduce --source {PHANTOM} --weights {SMALL_WEIGHTS}"
+        click.echo(f"To try it without them: {trial}", err=True)
         ctx.exit(CANNOT_RUN)
     rules, phases = postprocessing or ("paper", "upstream-code"), phases or ("annotated", "volume-curve")
     with output.progress("segmenting and scoring", sum(map(len, cohorts.values()))) as advance:
@@ -118,23 +123,23 @@ def _load_cohorts(
     from mousecmr_data import api
 
     splits = api.resolve_manifest(source).splits
-    schemes = schemes or tuple(s for s, scheme in splits.items() if scheme.mice) or ("upstream-notebook",)
+    schemes = schemes or tuple(s for s, scheme in splits.items() if scheme.mice) or (SPLIT_SCHEME,)
     requested: dict[str, tuple[str, str | None, str]] = {}
     for scheme in schemes:
         name = "internal" if len(schemes) == 1 else f"internal, {scheme}"
         requested[name] = (source, None if split == "all" else split, scheme)
-    for other in also or (EXTERNAL_PHANTOMS if source == "phantom" else ()):
+    for other in also or (EXTERNAL_PHANTOMS if source == PHANTOM else ()):
         manifest = api.resolve_manifest(other)
         field = manifest.acquisition.get("field_strength")
         name = f"{field.value:g} T" if field else manifest.name
-        requested[name if name not in requested else f"{name}, {other}"] = (other, None, "upstream-notebook")
+        requested[name if name not in requested else f"{name}, {other}"] = (other, None, SPLIT_SCHEME)
     cohorts = {}
     for name, (origin, part, scheme) in requested.items():
-        fetch = download or origin.startswith("phantom") or Path(origin).is_dir()
+        fetch = download or origin in PHANTOMS or Path(origin).is_dir()
         try:
             cohort = api.load(part, source=origin, split_scheme=scheme, cache=cache, download=fetch)
         except MissingDataError as e:
-            missing.append(f"{e.found}\nNext: mousecmr fetch  (or reproduce --download)")
+            missing.append(str(e))
             continue
         cohorts[name] = cohort.select(cohort.mice[:limit])
     return cohorts

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @options.frame_time
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
+@options.overwrite
 @options.processes(1)
 @options.cache
 @options.as_json
@@ -38,6 +39,7 @@ def command(
     axes: str | None,
     frame_time: float | None,
     pictures: bool,
+    overwrite: bool,
     workers: int,
     cache: Path | None,
     as_json: bool,
@@ -56,7 +58,7 @@ def command(
         spacing=spacing, axes=axes, frame_time_ms=frame_time, pictures=pictures, cache=cache, **network
     )
     with _show_progress() as progress:
-        result = segment_batch(inputs, folder, config, workers=workers, progress=progress)
+        result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)
     table = result.mice.astype(object).where(result.mice.notna(), None)
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     if as_json:

@@ -8,20 +8,21 @@ from pathlib import Path
 import click
 
 from mousecmr_data.cli import options
+from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 
 
 @click.command()
 @click.option(
     "--host",
-    default="127.0.0.1",
+    default=HOST,
     help="Address to listen at. The default can be reached from this computer only. 0.0.0.0 can be reached from every "
     "network that the computer is in, without a password.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=7860, help="Port; 0: any free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, help="Port; 0: any free one.")
 @click.option(
     "--weights",
-    type=click.Choice(["mousecmr-9.4T-unet3plus", "phantom-small"]),
-    default="mousecmr-9.4T-unet3plus",
+    type=click.Choice([PUBLISHED_WEIGHTS, SMALL_WEIGHTS]),
+    default=PUBLISHED_WEIGHTS,
     help="Weights that are selected when the page opens; the page offers both.",
 )
 @click.option("--upload-limit", type=click.IntRange(1), default=2000, help="Most MB that a visitor may upload.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.names import make_file_name
 from mousecmr_data.cli import options, output
 
 
@@ -24,7 +25,7 @@ def command(
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
 
     ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing)
-    name = str(ds.attrs["mouse"])
+    name = make_file_name(str(ds.attrs["mouse"]))
     written = [save_figure(plot_montage(ds), folder / f"{name}_montage.png")]
     if ds["labelled"].any():
         written.append(save_figure(plot_volume_curve(ds), folder / f"{name}_volume.png"))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from mousecmr_data.cli import options, output
+from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 
 
 @click.command()
@@ -24,8 +25,8 @@ from mousecmr_data.cli import options, output
 )
 @click.option(
     "--source",
-    help="mousecmr-130, a phantom, or a manifest folder. Default: phantom for recipes on synthetic mice, else "
-    "mousecmr-130.",
+    help=f"{DEFAULT_DATASET}, a phantom, or a manifest folder. Default: {PHANTOMS[0]} for recipes on synthetic mice, "
+    f"else {DEFAULT_DATASET}.",
 )
 @options.split_scheme
 @click.option("--epochs", type=click.IntRange(1), help="Largest number of epochs, instead of the recipe's.")
@@ -64,7 +65,7 @@ def command(
         import torch
 
         torch.set_num_threads(threads)
-    source = source or ("phantom" if config.pool_mice else "mousecmr-130")
+    source = source or (PHANTOMS[0] if config.pool_mice else DEFAULT_DATASET)
     training, validation = (
         api.load(split=s, source=source, split_scheme=split_scheme, cache=cache) for s in ("train", "validation")
     )

@@ -38,6 +38,7 @@ def command(
     does not name are listed, but do not change the exit status.
     """
     from mousecmr_data import api
+    from mousecmr_data.download.cache import make_command
 
     manifest = api.resolve_manifest(source)
     with output.progress("verifying", len(mice) or len(manifest.files)) as advance:
@@ -54,9 +55,10 @@ def command(
     if lines:
         output.print_table(["mouse", "bytes", "detail"], lines)
     if len(notable) > MAX_ROWS:
-        click.echo(f"… and {len(notable) - MAX_ROWS} more: mousecmr verify --json")
+        click.echo(f"… and {len(notable) - MAX_ROWS} more: {make_command('verify --json', manifest, cache)}")
     files = sum(bool(r.mouse) for r in rows)
     click.echo(f"{files} files: {files - bad} valid, {bad} with problems.")
     if bad and not repair:
-        click.echo(f"Next: mousecmr verify --repair --source {source}  (downloads missing and damaged files again)")
+        command = make_command("verify --repair", manifest, cache)
+        click.echo(f"Next: {command}  (downloads missing and damaged files again)")
     ctx.exit(1 if bad else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
+from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.dataset.samples import Frames, build_slices
 from mousecmr_data.dataset.source import FileOpener, Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
@@ -27,7 +27,7 @@ from mousecmr_data.errors import (
     MissingExtraError,
     UnknownNameError,
 )
-from mousecmr_data.schema.manifest import Manifest
+from mousecmr_data.schema.manifest import Manifest, resolve_name
 
 
 def write_store(
@@ -36,7 +36,8 @@ def write_store(
     """Write ``cohort`` to a new store at ``path`` in ``workers`` processes and return ``path``.
 
     ``progress`` is called with 1 after each mouse.
-    More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
+    More than one process needs a main module that can be imported: see
+    :func:`mousecmr_data._utils.parallel.map_in_processes`.
     """
     if isinstance(cohort.opener, FileOpener):  # the layout cache would convert each mouse a second time
         cohort = cohort.with_opener(replace(cohort.opener, layouts=None))
@@ -75,6 +76,7 @@ class Cohort(Mapping[str, xr.Dataset]):
     ``len(cohort)``, ``dict(cohort)``. Opening is lazy: pixels are read on first use. Cohorts can be pickled.
     """
 
+    # Those of Mapping would open every mouse to compare, and make cohorts unusable as keys.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -89,7 +91,7 @@ class Cohort(Mapping[str, xr.Dataset]):
         self.source, self.opener, self.split_scheme, self.chunks = source, opener, split_scheme, chunks
         self._members = {m.mouse: m for m in members}
         if len(self._members) != len(members):
-            raise UnknownNameError("A mouse is named twice.", "each mouse once")
+            raise ArgumentError("A mouse is named twice.", "each mouse once")
 
     @property
     def mice(self) -> tuple[str, ...]:
@@ -149,8 +151,7 @@ class Cohort(Mapping[str, xr.Dataset]):
         without a pair), split, phenotype, synthetic, file, checksum (state of the file). Reads no images; for
         mice with more than two labelled frames it reads the masks, to find ES.
         """
-        if not self:
-            raise MissingDataError("This cohort is empty: there is no table.", "at least one mouse")
+        check_not_empty(self)
         statuses = self.source.get_statuses(self._members)
         rows = []
         for name, member in self._members.items():
@@ -180,7 +181,8 @@ class Cohort(Mapping[str, xr.Dataset]):
         return tree
 
     def slices(self, frames: Frames = "labelled") -> xr.Dataset:
-        """Return all 2D slices of the selected frames as one lazy dataset; see :func:`dataset.samples.build_slices`.
+        """Return all 2D slices of the selected frames as one lazy dataset; see
+        :func:`mousecmr_data.dataset.samples.build_slices`.
 
         ``frames``: "labelled" (default), "all", or phases such as ["ED", "ES"].
         """
@@ -213,7 +215,8 @@ class Cohort(Mapping[str, xr.Dataset]):
         return pairs
 
     def to_zarr(self, path: str | PathLike[str]) -> Path:
-        """Write the cohort as a new Zarr v3 store, one group per mouse; see :mod:`dataset.zarr_store`.
+        """Write the cohort as a new Zarr v3 store, one group per mouse; see
+        :mod:`mousecmr_data.dataset.zarr_store`.
 
         A failed write leaves nothing behind. ``mousecmr convert -o`` does the same with several processes.
         Raises CacheError if ``path`` exists.
@@ -237,19 +240,6 @@ class Cohort(Mapping[str, xr.Dataset]):
             f"<details><summary>{len(self)} names</summary>{names}</details>"
             "<p><code>cohort['NAME']</code> opens one mouse, <code>cohort.to_dataframe()</code> lists all.</p>"
         )
-
-
-def resolve_name(name: str, names: Mapping[str, object] | Sequence[str]) -> str:
-    """Return ``name`` if it is one of ``names``; else raise UnknownNameError with a suggestion."""
-    if name in names:
-        return name
-    valid = list(names)
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-    raise UnknownNameError(
-        f"There is no mouse {name!r} here.",
-        f"one of {len(valid)}: {valid[0]} ... {valid[-1]}" if valid else "a cohort that is not empty",
-        f"did you mean {close[0]!r}?" if close else "cohort.mice lists the names",
-    )
 
 
 def check_no_leakage(*cohorts: Cohort) -> None:
@@ -293,7 +283,7 @@ def select_mice(
         return [m for m in manifest.files if split is None or assigned.get(m) == split]
     names = [resolve_name(m, manifest.files) for m in ([mice] if isinstance(mice, str) else mice)]
     if split is not None and (others := [m for m in names if assigned.get(m) != split]):
-        raise UnknownNameError(
+        raise ArgumentError(
             f"{others[0]} is in the split {assigned.get(others[0], 'none')!r}, not in {split!r}.",
             "mice of the requested split",
             "leave out split=... or mice=...",

@@ -18,10 +18,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.hdf5 import get_item
 from mousecmr_data.dataset.lazy import Key, LazyArray
-from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, resolve_sizes
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, check_labels, resolve_sizes
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
-from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.manifest import Manifest
 from mousecmr_data.schema.variables import (
     ATTR_FRAME_TIME,
@@ -110,7 +110,10 @@ class HDF5Array(LazyArray):
             return np.empty([n for n in lengths if n is not None], self.dtype)
         ranges = [slice(k, k + 1) if _is_int(k) else k for k in key]
         with _open_file(self.path) as f:
-            raw = f[self.name][tuple(ranges[MODEL_TO_FILE.index(axis)] for axis in range(4))]
+            data = _get_dataset(f, self.name, self.path)
+            if data is None:
+                raise FileLayoutError(f"{self.path} no longer has {self.name}: it was changed.", _EXPECTED_LAYOUT)
+            raw = data[tuple(ranges[MODEL_TO_FILE.index(axis)] for axis in range(4))]
         array = np.ascontiguousarray(self._convert(raw).transpose(MODEL_TO_FILE))
         return array[tuple(0 if _is_int(k) else slice(None) for k in key)]
 
@@ -130,12 +133,8 @@ class HDF5Array(LazyArray):
                     f"whole numbers from 0 to {np.iinfo(self.dtype).max}",
                     "scale or round the array before writing it",
                 )
-        if self.name == MASKS and array.size and array.max() > max(Label):
-            unknown = sorted(set(np.unique(array).tolist()) - set(Label))
-            raise LabelError(
-                f"{self.path}: the masks hold the label{'s'[: len(unknown) > 1]} {', '.join(map(str, unknown))}.",
-                ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
-            )
+        if self.name == MASKS:
+            check_labels(array, f"{self.path}: {self.name}")
         return array
 
 
@@ -143,7 +142,11 @@ class HDF5Array(LazyArray):
 def _open_file(path: str | Path) -> Iterator[h5py.File]:
     """Open a file; any error that HDF5 raises for a damaged file becomes FileLayoutError."""
     if not Path(path).exists():
-        raise MissingDataError(f"There is no file {path}.", "a mouse's HDF5 file", "mousecmr fetch")
+        raise MissingDataError(
+            f"There is no file {path}.",
+            "a mouse's HDF5 file",
+            "check the path; a mouse of the dataset has a name instead, such as Mouse4: mousecmr fetch Mouse4",
+        )
     if not Path(path).is_file():
         raise FileLayoutError(f"{path} is not a file.", "a mouse's HDF5 file")
     try:
@@ -166,7 +169,7 @@ def _open_file(path: str | Path) -> Iterator[h5py.File]:
 
 
 def _get_dataset(f: h5py.File, name: str, path: str | Path) -> h5py.Dataset | None:
-    item = f.get(name)
+    item = get_item(f, name)
     if item is None:
         return None
     if not isinstance(item, h5py.Dataset):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,8 @@ from mousecmr_data._utils.checksums import compute_checksums
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.hdf5 import read_header
 from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, UnitsError
-from mousecmr_data.schema.manifest import Manifest, read_manifest
-from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE
-
-SUFFIXES = (".h5", ".hdf5")
+from mousecmr_data.schema.manifest import FileEntry, Manifest, format_files_csv, read_manifest
+from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, HDF5_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -49,12 +46,12 @@ def create_manifest(
     Raises :class:`~mousecmr_data.errors.UnitsError` where a voxel size is neither given nor in the file.
     """
     root, target = Path(files).absolute(), Path(folder).absolute()
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in HDF5_SUFFIXES and not p.name.startswith("."))
     if not paths:
-        raise MissingDataError(f"There is no HDF5 file below {root}.", f"files of the dataset's layout ({SUFFIXES[0]})")
+        raise MissingDataError(f"There is no HDF5 file below {root}.", "files of the dataset's layout (.h5)")
     if target.exists():
         raise make_exists_error(target)
-    rows = []
+    entries = []
     for path in paths:
         attrs = read_header(path).attrs
         for what, attribute, value, option in (
@@ -65,16 +62,16 @@ def create_manifest(
                 expected = f"the attribute {attribute!r}, or the {what} of all files"
                 raise UnitsError(f"{path.name} does not say its {what}.", expected, option)
         sums = compute_checksums(path)
-        rows.append([path.stem, path.relative_to(root).as_posix(), sums.git_blob_sha1, sums.sha256, str(sums.size)])
+        relative = path.relative_to(root).as_posix()
+        entries.append(FileEntry(path.stem, relative, sums.git_blob_sha1, sums.sha256, sums.size))
         if progress:
             progress(1)
-    names = [row[0] for row in rows]
+    names = [entry.mouse for entry in entries]
     if duplicates := [n for n in names if names.count(n) > 1]:
         raise ManifestError(f"Several files are called {min(duplicates)}.", "a different name for each mouse")
     with atomic_folder(target) as partial:
         (partial / "dataset.toml").write_text(_format_dataset_toml(root, info), encoding="utf-8")
-        with (partial / "files.csv").open("w", encoding="utf-8", newline="") as f:
-            csv.writer(f, lineterminator="\n").writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
+        (partial / "files.csv").write_text(format_files_csv(entries), encoding="utf-8", newline="")
         if splits:
             lists = "\n".join(f"{_quote(k)} = {json.dumps(list(v))}" for k, v in splits.items())
             (partial / "splits.toml").write_text(f'[own]\ndescription = "given by the user"\n{lists}\n', "utf-8")

@@ -4,16 +4,15 @@ Variables ``image`` uint16 and, where the file has masks, ``mask`` uint8, both (
 Coordinates: ``frame`` and ``slice`` (numbers), ``time`` (ms), ``z``, ``y``, ``x`` (mm, of the voxel's
 centre), ``labelled`` (one bool per frame) and ``phase``.
 
-The phases follow the annotators' rule (source: the authors' code, as recorded in the dataset's facts). ED is the
-earliest labelled frame. ES is, of the others, the one with the smallest blood pool (ties: the earliest), counted
-slice by slice after dropping 2D components under 50 pixels, and only inside the ED footprint (mask > 0 in the same
-slice at ED). Every further labelled frame is an inflow-artefact frame. A single labelled frame has no pair: its
-phase is unknown.
+The phases follow the annotators' rule (source: the authors' code). ED is the earliest labelled frame. ES is, of the
+others, the one with the smallest blood pool (ties: the earliest), counted slice by slice after dropping 2D components
+under 50 pixels, and only inside the ED footprint (mask > 0 in the same slice at ED). Every further labelled frame is
+an inflow-artefact frame. A single labelled frame has no pair: its phase is unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,14 +23,44 @@ from scipy import ndimage
 from xarray.core import indexing
 
 from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
-from mousecmr_data.errors import UnitsError
+from mousecmr_data.errors import ArgumentError, LabelError, UnitsError
 from mousecmr_data.schema.labels import MEANINGS, Label
 from mousecmr_data.schema.manifest import Manifest, load_manifest
-from mousecmr_data.schema.phases import ED, ES, INFLOW, PHASE_DTYPE, UNKNOWN, UNLABELLED
-from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK
+from mousecmr_data.schema.variables import (
+    ATTR_FRAME_TIME,
+    ATTR_VOXEL_SIZE,
+    DIMS,
+    ED,
+    ES,
+    IMAGE,
+    INFLOW,
+    MASK,
+    PHASE_DTYPE,
+    UNKNOWN,
+    UNLABELLED,
+)
 
 MIN_COMPONENT_PIXELS = 50
 """Pixels of the smallest 2D component that counts (source: the authors' code)."""
+
+
+def check_labels(array: NDArray[Any], name: str) -> None:
+    """Raise :class:`LabelError` if ``array`` holds a number that is not a label; ``name`` begins the message."""
+    if array.dtype.kind in "ub" and (not array.size or array.max() <= max(Label)):
+        return  # the usual case, decided without searching
+    unknown = np.unique(array[~np.isin(array, list(Label))])
+    if unknown.size:
+        plural = "s"[: unknown.size > 1]
+        raise LabelError(
+            f"{name} holds the label{plural} {', '.join(f'{v:g}' for v in unknown[:8])}.",
+            ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
+        )
+
+
+def check_not_empty(mice: Sized) -> None:
+    """Raise :class:`ArgumentError` if there is no mouse."""
+    if not len(mice):
+        raise ArgumentError("There is no mouse: the cohort is empty.", "at least one mouse")
 
 
 def find_es(masks: NDArray[np.uint8]) -> int:
@@ -44,7 +73,7 @@ def find_es(masks: NDArray[np.uint8]) -> int:
 def assign_phases(
     n_frames: int, labelled_frames: Sequence[int], masks: NDArray[np.uint8] | None = None
 ) -> NDArray[np.str_]:
-    """Return the phase of each frame, shape (n_frames,), as named in ``schema.phases``.
+    """Return the phase of each frame, shape (n_frames,), as named in ``schema.variables``.
 
     ``labelled_frames`` are ascending; ``masks`` (len(labelled_frames), slice, y, x) is needed if there are more
     than two of them.
@@ -76,7 +105,7 @@ class PhaseArray(LazyArray):
 
     def __init__(self, masks: LazyArray, labelled_frames: Sequence[int]) -> None:
         self.masks, self.labelled_frames = masks, tuple(labelled_frames)
-        self.shape, self.dtype = (masks.shape[0],), PHASE_DTYPE
+        self.shape, self.dtype = (masks.shape[0],), np.dtype(PHASE_DTYPE)
 
     def read(self, key: Key) -> NDArray[np.str_]:
         """Compute the phases and return a part."""
@@ -96,7 +125,7 @@ def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_
 
 # Voxel size
 
-_HINT = "open_mouse(path, spacing=(1.0, 0.1, 0.1))  sets it in mm, as (z, y, x)"
+SPACING_HINT = "give it in mm: --spacing Z Y X, e.g. --spacing 1.0 0.1 0.1  (Python: spacing=(1.0, 0.1, 0.1))"
 
 
 def get_spacing(ds: xr.Dataset | xr.DataArray) -> tuple[float, float, float]:
@@ -108,7 +137,7 @@ def get_spacing(ds: xr.Dataset | xr.DataArray) -> tuple[float, float, float]:
     z = _get_coordinate(ds, "z")
     thickness: Any = z.attrs.get("slice_thickness")
     if not (isinstance(thickness, int | float | np.number) and np.isfinite(thickness) and thickness > 0):
-        raise UnitsError(f"The coordinate z has the slice thickness {thickness!r}.", "a size in mm", _HINT)
+        raise UnitsError(f"The coordinate z has the slice thickness {thickness!r}.", "a size in mm", SPACING_HINT)
     if z.size > 1:
         step = _get_step(z)
         if not np.isclose(step, float(thickness), rtol=1e-3):
@@ -122,10 +151,11 @@ def get_spacing(ds: xr.Dataset | xr.DataArray) -> tuple[float, float, float]:
 
 def _get_coordinate(ds: xr.Dataset | xr.DataArray, name: str) -> xr.DataArray:
     if name not in ds.coords:
-        raise UnitsError(f"The dataset has no coordinate {name!r}: its voxel size is unknown.", "z, y, x in mm", _HINT)
+        found = f"The dataset has no coordinate {name!r}: its voxel size is unknown."
+        raise UnitsError(found, "z, y, x in mm", SPACING_HINT)
     units = ds[name].attrs.get("units")
     if units != "mm":
-        raise UnitsError(f"The coordinate {name} has the units {units!r}.", "'mm'", _HINT)
+        raise UnitsError(f"The coordinate {name} has the units {units!r}.", "'mm'", SPACING_HINT)
     return ds[name]
 
 
@@ -134,12 +164,14 @@ def _get_step(coordinate: xr.DataArray) -> float:
     values = np.asarray(coordinate.values, float)
     steps = np.diff(values)
     if values.ndim != 1 or steps.size == 0 or not np.all(np.isfinite(steps)) or np.any(steps == 0):
-        raise UnitsError(f"The coordinate {coordinate.name} does not give a spacing.", "two values or more", _HINT)
+        raise UnitsError(
+            f"The coordinate {coordinate.name} does not give a spacing.", "two values or more", SPACING_HINT
+        )
     if not np.allclose(steps, steps[0], rtol=1e-3):
         raise UnitsError(
             f"The coordinate {coordinate.name} is not evenly spaced ({steps.min():g} to {steps.max():g} mm).",
             "even spacing",
-            _HINT,
+            SPACING_HINT,
         )
     return abs(float(steps.mean()))
 
@@ -148,6 +180,7 @@ def _get_step(coordinate: xr.DataArray) -> float:
 
 FROM_FILE = "the file's own attribute"
 FROM_ARGUMENT = "given by the caller"
+FRAME_TIME_HINT = "give it in ms: mousecmr segment --frame-time 5  (Python: frame_time_ms=5.0)"
 
 
 @dataclass(frozen=True)
@@ -185,8 +218,8 @@ def resolve_sizes(
         frame_time, time_source = attrs[ATTR_FRAME_TIME], FROM_FILE
     else:
         frame_time, time_source = facts["frame_time"].value, f"not in the file; {facts['frame_time'].source}"
-    z, y, x = _check_positive(voxel, 3, "voxel size (z, y, x) in mm", "spacing=(1.0, 0.1, 0.1)")
-    (t,) = _check_positive([frame_time], 1, "frame time in ms", "frame_time_ms=5.0")
+    z, y, x = _check_positive(voxel, 3, "voxel size (z, y, x) in mm", SPACING_HINT)
+    (t,) = _check_positive([frame_time], 1, "frame time in ms", FRAME_TIME_HINT)
     return PhysicalSizes((z, y, x), voxel_source, t, time_source)
 
 
@@ -250,11 +283,11 @@ def build_dataset(
     )
 
 
-def _check_positive(values: Any, n: int, what: str, example: str) -> tuple[float, ...]:
+def _check_positive(values: Any, n: int, what: str, hint: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(v) for v in values)
     except (TypeError, ValueError):
         numbers = ()
     if len(numbers) != n or not all(np.isfinite(v) and v > 0 for v in numbers):
-        raise UnitsError(f"The {what} is {values!r}.", f"{n} positive number{'s'[: n > 1]}", example)
+        raise UnitsError(f"The {what} is {values!r}.", f"{n} positive number{'s'[: n > 1]}", hint)
     return numbers

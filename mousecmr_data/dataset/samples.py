@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from xarray.core import indexing
 
 from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
+from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
-from mousecmr_data.schema.phases import ED, ES, INFLOW, UNKNOWN
-from mousecmr_data.schema.variables import IMAGE, MASK
+from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, UNKNOWN
 
 Frames = Literal["labelled", "all"] | Sequence[str]
 """Which frames: those an expert segmented, all, or those of the named phases."""
@@ -50,10 +50,10 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
     arrays: dict[str, list[Any]] = {IMAGE: [], MASK: []}
     tables: list[dict[str, NDArray[Any]]] = []
     indices: list[NDArray[np.intp]] = []
-    first: xr.Dataset | None = None
-    synthetic = False
-    for number, ds in enumerate(mice):
-        first = ds if first is None else first
+    synthetic, members = False, list(mice)
+    check_not_empty(members)
+    first = members[0]
+    for number, ds in enumerate(members):
         if not all(first.sizes[a] == ds.sizes[a] and np.allclose(first[a], ds[a]) for a in ("y", "x")):
             raise FileLayoutError(
                 f"{first.attrs['mouse']} ({first.sizes['y']} x {first.sizes['x']} pixels) and {ds.attrs['mouse']} "
@@ -75,8 +75,6 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
                 **{name: np.full(frame.size, ds.attrs[name]) for name in ("split", "phenotype")},
             }
         )
-    if first is None:
-        raise UnlabelledError("There is no mouse to take slices from.", "a cohort of at least one mouse")
     index = np.concatenate(indices)
     if not len(index):
         raise UnlabelledError(f"No mouse has a frame for frames={frames!r}.", "at least one", "frames='all'")

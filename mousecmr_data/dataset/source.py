@@ -26,8 +26,7 @@ from mousecmr_data.dataset.zarr_store import (
 from mousecmr_data.download.cache import get_file_path, get_file_statuses
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, SplitScheme
-from mousecmr_data.schema.phases import ED, ES
-from mousecmr_data.schema.variables import IMAGE, MASK, MASKS, NOT_PUBLISHED
+from mousecmr_data.schema.variables import ED, ES, IMAGE, MASK, MASKS, NOT_PUBLISHED
 
 
 class Summary(Protocol):
@@ -96,32 +95,27 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """The files of ``manifest`` in the cache below ``cache_root`` (None: the default folder)."""
+    """The files of ``manifest`` in the cache below ``cache_root`` (None: the default folder); see :class:`Source`."""
 
     manifest: Manifest
     cache_root: Path | None = None
 
     @property
     def name(self) -> str:
-        """The manifest's name."""
         return self.manifest.name
 
     @property
     def version(self) -> str:
-        """The manifest's version."""
         return self.manifest.version
 
     @property
     def synthetic(self) -> bool:
-        """Whether the manifest states that its data are synthetic."""
         return self.manifest.synthetic
 
     def get_path(self, mouse: str) -> Path:
-        """Return the path of the mouse's file, whether or not it exists yet."""
         return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
 
     def get_address(self, mouse: str) -> str:
-        """Return the path, for display."""
         return str(self.get_path(mouse))
 
     def prepare(self, mice: Iterable[str]) -> None:
@@ -135,11 +129,9 @@ class FileSource:
         return _make_summary(header.shape, header.labelled_frames, phases)
 
     def get_phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)
-        """Return "not published" for every mouse."""
         return NOT_PUBLISHED
 
     def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
-        """Return the state of each file as far as it is known without hashing."""
         return {k: str(v) for k, v in get_file_statuses(self.manifest, list(mice), self.cache_root).items()}
 
 
@@ -187,7 +179,6 @@ class FileOpener:
         )
 
     def read_parts(self, mouse: str) -> MouseParts:
-        """Return the parts of the mouse's file."""
         source = self.source
         return read_parts(
             source.get_path(mouse), mouse=mouse, source=source.name, version=source.version, manifest=source.manifest
@@ -202,7 +193,7 @@ class FileOpener:
 
 @dataclass(frozen=True)
 class ZarrSource:
-    """A store of this library: a folder, a .zip file or a URL. It is both a source and its opener."""
+    """A store of this library: a folder, a .zip file or a URL. It is a :class:`Source` and its :class:`Opener`."""
 
     location: str
     options: StorageOptions = NO_OPTIONS
@@ -234,12 +225,10 @@ class ZarrSource:
 
     @property
     def version(self) -> str:
-        """Version of the data."""
         return str(next(iter(self.rows.values())).attrs["version"]) if self.rows else "none"
 
     @property
     def synthetic(self) -> bool:
-        """Whether any mouse is synthetic."""
         return any(bool(entry.attrs.get("synthetic")) for entry in self.rows.values())
 
     @cached_property
@@ -268,10 +257,10 @@ class ZarrSource:
             weights={},
             published=None,
             known_issues=(),
+            source=self.location,
         )
 
     def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
-        """Return the lazy dataset of ``mouse`` with ``attrs`` in addition."""
         entry = self.rows[mouse]
         image, mask = (
             ZarrArray(self.location, f"{mouse}/{name}", entry.shape, dtype, self.options)
@@ -280,25 +269,20 @@ class ZarrSource:
         return build_from_entry(entry, image, mask if entry.has_mask else None, entry.get_sizes(), attrs)
 
     def get_path(self, mouse: str) -> Path:
-        """Return the path of the mouse's group."""
         return Path(self.location) / mouse
 
     def get_address(self, mouse: str) -> str:
-        """Return the folder or URL of the mouse's group."""
         return f"{self.location}/{mouse}"
 
     def prepare(self, mice: Iterable[str]) -> None:
         """Do nothing: a store is complete."""
 
     def summarize(self, mouse: str) -> MouseSummary:
-        """Return the summary of the mouse from the index."""
         entry = self.rows[mouse]
         return _make_summary(entry.shape, entry.labelled_frames, entry.phases)
 
     def get_phenotype(self, mouse: str) -> str:
-        """Return the stored group."""
         return str(self.rows[mouse].attrs["phenotype"])
 
     def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
-        """Return "remote store" or "local store" for each mouse."""
         return dict.fromkeys(mice, "remote store" if "://" in self.location else "local store")

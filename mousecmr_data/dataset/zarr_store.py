@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +40,10 @@ from zarr.storage import FsspecStore, LocalStore, ZipStore
 from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers, write_text
 from mousecmr_data.dataset.lazy import Key, LazyArray
 from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
+from mousecmr_data.download.sources import check_online, redact_url
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
-from mousecmr_data.schema.phases import PHASE_DTYPE
-from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK
+from mousecmr_data.schema.manifest import is_file_name
+from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK, PHASE_DTYPE
 
 _CRC_BYTES = 4
 """Bytes of the checksum after the index of a shard."""
@@ -118,6 +121,8 @@ def open_shard(array: zarr.Array[Any], path: Path) -> ShardFile | None:
 SHARD_PATH = "c/0/0/0/0"
 """Path of an array's only shard, relative to the array."""
 _DATA_MISSING = f"its data, {SHARD_PATH}, are missing"
+LOCAL_SCHEMES = {"file", "local", "memory", "zip"}
+"""URL schemes that need no network."""
 
 
 class StorageOptions(dict[str, Any]):
@@ -131,8 +136,17 @@ NO_OPTIONS = StorageOptions()
 
 
 def open_store(location: str, options: StorageOptions = NO_OPTIONS) -> Store:
-    """Return the Zarr store at a local folder, a .zip file or a URL; it is kept open for this process."""
+    """Return the Zarr store at a local folder, a .zip file or a URL; it is kept open for this process.
+
+    Raises :class:`MissingDataError` if there is none, or if it needs a network and ``MOUSECMR_OFFLINE`` is set.
+    """
+    _check_network(location)
     return _open_store(location, options, os.getpid())
+
+
+def _check_network(location: str) -> None:
+    if "://" in location and set(re.findall(r"(\w+)://", location)) - LOCAL_SCHEMES:
+        check_online(redact_url(location))
 
 
 class ZarrArray(LazyArray):
@@ -148,6 +162,7 @@ class ZarrArray(LazyArray):
 
     def read(self, key: Key) -> NDArray[Any]:
         """Return a part; axes are indexed independently of each other."""
+        _check_network(self.location)
         try:
             array, shard = _open_array(self.location, self.path, self.options, os.getpid())
             if shard is not None:
@@ -220,7 +235,12 @@ def _open_store(location: str, options: StorageOptions, pid: int) -> Store:  # n
         except ImportError as e:
             raise MissingExtraError.from_module(str(e.name or e), "remote") from e
     if not Path(location).exists():
-        raise MissingDataError(f"There is no store {location}.", "a folder, a .zip file or a URL", "mousecmr convert")
+        new = shlex.quote(str(Path(location).with_suffix(".zarr")))
+        raise MissingDataError(
+            f"There is no store {location}.",
+            "a folder, a .zip file or a URL",
+            f"check the path, or make a store: mousecmr convert -o {new}",
+        )
     return ZipStore(location, mode="r") if Path(location).is_file() else LocalStore(location, read_only=True)
 
 
@@ -367,6 +387,8 @@ def parse_index(attributes: Mapping[str, Any], location: str) -> dict[str, Mouse
     try:
         if attributes["format"] != STORE_FORMAT or attributes["format_version"] != STORE_VERSION:
             raise ValueError(f"{attributes['format']} {attributes['format_version']}")
+        if bad := [name for name in attributes["mice"] if not is_file_name(name)]:
+            raise ValueError(f"the mouse name {bad[0]!r}")
         return {name: MouseEntry.from_dict(table) for name, table in attributes["mice"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise FileLayoutError(

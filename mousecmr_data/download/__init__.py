@@ -1,1 +1,1 @@
-"""Download, cache and verify files. Only :mod:`mousecmr_data.download.http` makes network connections."""
+"""Download, cache and verify the files of a manifest. All requests are made by :mod:`mousecmr_data.download.http`."""

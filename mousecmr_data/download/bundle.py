@@ -7,15 +7,14 @@ with the manifest that this library, or the caller, already has.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
+import shlex
 import stat
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from mousecmr_data._utils.atomic import atomic_path, get_free_bytes, make_exists_error, translate_os_error
@@ -28,6 +27,8 @@ from mousecmr_data.download.cache import (
     get_dataset_folder,
     get_entry_statuses,
     get_weights_folder,
+    make_command,
+    make_fetch_command,
     make_lock_entry,
     make_weights_entry,
     select_entries,
@@ -35,7 +36,7 @@ from mousecmr_data.download.cache import (
 )
 from mousecmr_data.download.downloader import MAX_UNKNOWN_BYTES, PartialFile, PartialInfo
 from mousecmr_data.errors import CacheError, ChecksumError, ManifestError, MissingDataError, MouseCMRError
-from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, load_manifest
+from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, format_files_csv, load_manifest
 
 BUNDLE_INFO = "bundle.json"
 BUNDLE_FORMAT = 1
@@ -178,18 +179,21 @@ def create_bundle(
         raise MissingDataError(
             f"{len(missing)} of {len(members)} files are not in the cache: {join_names(missing)}.",
             "files that were fetched",
-            "mousecmr fetch, or name the mice to pack: mousecmr bundle create FILE Mouse1 Mouse2",
+            f"{make_fetch_command(manifest, cache, missing)}; or name the mice to pack: "
+            "mousecmr bundle create FILE Mouse1 Mouse2",
         )
     with atomic_path(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         info = {"format": BUNDLE_FORMAT, "name": manifest.name, "version": manifest.version}
         archive.writestr(_make_member_info(BUNDLE_INFO), json.dumps(info, indent=1))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["mouse", "path", "git_blob_sha1", "sha256", "size"])
+        rows = []
         for name, (entry, folder) in members.items():
-            sums = _pack_member(archive, name, folder / entry.path, entry)
-            writer.writerow([entry.mouse, entry.path, sums.git_blob_sha1, sums.sha256, sums.size])
-        archive.writestr(_make_member_info(FILES_CSV), text.getvalue())
+            repair = make_command(f"verify --repair {shlex.quote(entry.mouse)}", manifest, cache)
+            if name.startswith(WEIGHTS_PREFIX):
+                again = make_fetch_command(manifest, cache, [entry.mouse])
+                repair = f"rm {shlex.quote(str(folder / entry.path))}; {again}"
+            sums = _pack_member(archive, name, folder / entry.path, entry, repair)
+            rows.append(replace(entry, **asdict(sums)))
+        archive.writestr(_make_member_info(FILES_CSV), format_files_csv(rows))
     return target
 
 
@@ -296,7 +300,8 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[by
         raise _DamagedMember(str(e)) from e
 
 
-def _pack_member(archive: zipfile.ZipFile, name: str, path: Path, entry: FileEntry) -> Checksums:
+def _pack_member(archive: zipfile.ZipFile, name: str, path: Path, entry: FileEntry, repair: str) -> Checksums:
+    """Write a file to the archive and return its checksums; ``repair`` is the next step if they are wrong."""
     info = _make_member_info(name)
     info.file_size = path.stat().st_size
     running = RunningChecksums(info.file_size)
@@ -307,9 +312,7 @@ def _pack_member(archive: zipfile.ZipFile, name: str, path: Path, entry: FileEnt
     checksums = running.finish()
     if checksums is None or not checksums.matches(entry):
         damage = describe_mismatch(checksums, entry) if checksums else "it changed while it was read"
-        raise ChecksumError(
-            f"{path} is damaged ({damage}); no bundle was made.", None, f"mousecmr verify --repair {entry.mouse}"
-        )
+        raise ChecksumError(f"{path} is damaged ({damage}); no bundle was made.", None, repair)
     return checksums
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
@@ -14,15 +15,20 @@ from pooch import os_cache
 from mousecmr_data._utils.checksums import Checksums
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
+from mousecmr_data.download.sources import is_offline
+from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_name
 
 LOCKFILE = "mousecmr-lock.json"
 LOCKFILE_FORMAT = 1
+MAX_LISTED_MICE = 5
+"""Most mice that a command in an error message names; it applies to all mice where more are meant."""
 
 
 def get_cache_root(cache: str | Path | None = None) -> Path:
-    """Return the cache's root: ``cache``, else the variable ``MOUSECMR_CACHE``, else the system's cache folder."""
+    """Return the cache's root: ``cache``, else the variable ``MOUSECMR_CACHE``, else the system's cache folder.
+
+    It has one folder per dataset, and those of :data:`mousecmr_data.schema.manifest.RESERVED_NAMES`.
+    """
     root = cache or os.environ.get("MOUSECMR_CACHE") or os_cache("mousecmr")
     return Path(root).expanduser().absolute()
 
@@ -45,6 +51,23 @@ def get_weights_folder(weights: Weights, cache: str | Path | None = None) -> Pat
 def make_weights_entry(weights: Weights) -> FileEntry:
     """Return the entry of a weights file; its path is relative to :func:`get_weights_folder`."""
     return FileEntry(weights.name, PurePosixPath(weights.path).name, None, weights.sha256, weights.size)
+
+
+def make_command(words: str, manifest: Manifest, cache: str | Path | None = None) -> str:
+    """Return the command ``mousecmr words`` for this dataset and this cache, to type next."""
+    options = {"--source": manifest.source, "--cache": cache}
+    return f"mousecmr {words}" + "".join(f" {k} {shlex.quote(str(v))}" for k, v in options.items() if v)
+
+
+def make_fetch_command(manifest: Manifest, cache: str | Path | None, names: Sequence[str]) -> str:
+    """Return what to type to download ``names``, which are mice and weights of ``manifest``."""
+    mice = [name for name in names if name in manifest.files]
+    has_weights = len(mice) < len(names)
+    words = ["fetch", *(mice if len(mice) <= MAX_LISTED_MICE else [])]
+    if has_weights:
+        words.append("--weights" if mice else "--only-weights")
+    prefix = "unset MOUSECMR_OFFLINE; " if is_offline() else ""
+    return prefix + make_command(" ".join(map(shlex.quote, words)), manifest, cache)
 
 
 @dataclass(frozen=True)
@@ -105,23 +128,15 @@ def update_lockfile(folder: Path, records: Mapping[str, LockEntry], forget: Iter
     return True
 
 
-def export_lock_rows(manifest: Manifest, cache: str | Path | None = None) -> list[dict[str, str | int]]:
-    """Return the rows of ``files.csv``, with SHA-256 and size filled in for files that this cache has verified."""
+def list_verified_entries(manifest: Manifest, cache: str | Path | None = None) -> list[FileEntry]:
+    """Return the manifest's entries, with checksums and size filled in for files that this cache has verified."""
     records = read_lockfile(get_dataset_folder(manifest, cache))
-    rows: list[dict[str, str | int]] = []
-    for entry in manifest.files.values():
-        record = records.get(entry.path)
-        verified = record if record and record.checksums.matches(entry) else None
-        rows.append(
-            {
-                "mouse": entry.mouse,
-                "path": entry.path,
-                "git_blob_sha1": entry.git_blob_sha1 or (verified.git_blob_sha1 if verified else ""),
-                "sha256": verified.sha256 if verified else entry.sha256 or "",
-                "size": verified.size if verified else entry.size or "",
-            }
-        )
-    return rows
+    return [
+        replace(entry, **asdict(record.checksums))
+        if (record := records.get(entry.path)) and record.checksums.matches(entry)
+        else entry
+        for entry in manifest.files.values()
+    ]
 
 
 class FileStatus(StrEnum):
@@ -138,15 +153,8 @@ def select_entries(manifest: Manifest, mice: Iterable[str] | str | None = None) 
     """Return the entries of ``mice`` (all if None) in the given order; raises UnknownNameError for other names."""
     if mice is None:
         return dict(manifest.files)
-    names = [mice] if isinstance(mice, str) else list(dict.fromkeys(mice))
-    if unknown := [n for n in names if n not in manifest.files]:
-        known = list(manifest.files)
-        raise UnknownNameError(
-            f"{manifest.name} has no mouse {', '.join(map(repr, unknown[:5]))}{' …' if unknown[5:] else ''}.",
-            f"one of its {len(known)} mice, {known[0]!r} … {known[-1]!r}",
-            "mousecmr info",
-        )
-    return {n: manifest.files[n] for n in names}
+    names = [mice] if isinstance(mice, str) else mice
+    return {n: manifest.files[resolve_name(n, manifest.files)] for n in names}
 
 
 def get_file_statuses(

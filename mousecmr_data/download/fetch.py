@@ -28,6 +28,7 @@ from mousecmr_data.download.cache import (
     get_dataset_folder,
     get_entry_statuses,
     get_weights_folder,
+    make_fetch_command,
     make_lock_entry,
     make_weights_entry,
     select_entries,
@@ -48,7 +49,7 @@ DEFAULT_WORKERS = 4
 MAX_REASONS = 6
 """Maximum number of reasons in an error message, so that its next step stays on the screen."""
 TYPICAL_BYTES = 40_000_000
-"""Estimated bytes of a mouse of unpublished size: 5.16 GB uncompressed for 130 mice (source: repo)."""
+"""Estimated bytes of a mouse of unpublished size: the manifest's 5.16 GB (uncompressed) for 130 mice."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ class Fetcher:
     """Fetch the files of one run. ``check`` and ``fetch`` may be called from several threads."""
 
     def __init__(self, retry_policy: RetryPolicy, progress: ProgressListener, stop: threading.Event) -> None:
-        self.verified: set[str] = set()
-        self.checked: dict[str, LockEntry] = {}
+        self.verified_names: set[str] = set()
+        self.new_records: dict[str, LockEntry] = {}
+        """Records of existing files, by path."""
         self.clients: list[HttpClient] = []
         self.downloaded: list[str] = []
         self.notes: list[str] = []
@@ -106,8 +108,8 @@ class Fetcher:
             return  # removed or unreadable: fetch() reports it
         if not checksums.matches(task.entry):
             return
-        self.checked[task.entry.path] = make_lock_entry(stat, checksums)
-        self.verified.add(task.name)
+        self.new_records[task.entry.path] = make_lock_entry(stat, checksums)
+        self.verified_names.add(task.name)
         partial = PartialFile(task.path)
         if partial.folder.exists() or partial.damaged.exists():  # left by a process killed after the rename
             with suppress(OSError), hold_lock(task.folder, task.entry.path, self._check_stop):
@@ -185,7 +187,7 @@ class Fetcher:
     def _mark_verified(self, task: FetchTask, record: LockEntry | None) -> None:
         if record is not None:
             update_lockfile(task.folder, {task.entry.path: record})
-        self.verified.add(task.name)
+        self.verified_names.add(task.name)
         size = task.path.stat().st_size
         self._progress(ProgressEvent("done", task.name, size, size))
 
@@ -206,18 +208,21 @@ class Fetcher:
         raise_if_stopped(self._stop)
 
 
-def make_missing_error(title: str, tasks: list[FetchTask], offline: bool) -> MissingDataError:
-    """Return the error for missing files that have no source, or none that may be used offline."""
+def make_missing_error(title: str, tasks: list[FetchTask], offline: bool, command: str) -> MissingDataError:
+    """Return the error for missing files that have no source, or none that may be used offline.
+
+    ``command`` is the one that downloads them.
+    """
     names = [t.name for t in tasks]
     count = f"{len(names)} file{'s are' if len(names) > 1 else ' is'}"
     found = f"{title}: {count} not in {tasks[0].folder}: {join_names(names)}."
     if damaged := [t.name for t in tasks if t.path.exists()]:
         found += f" (Present, but damaged: {join_names(damaged)}.)"
     if offline:
-        found += " Network traffic is switched off (MOUSECMR_OFFLINE or offline=True)."
+        found += f" Network traffic is switched off{' (MOUSECMR_OFFLINE)' if is_offline() else ''}."
         step = (
-            "unset MOUSECMR_OFFLINE, then mousecmr fetch; or, without a network: "
-            "mousecmr bundle import FILE, with a FILE that `mousecmr bundle create` wrote on another machine"
+            f"{command}; or, without a network: mousecmr bundle import FILE, with a FILE that `mousecmr bundle create` "
+            "wrote on another machine"
         )
     else:
         found += " The manifest names no URL, and MOUSECMR_MIRROR is not set."
@@ -226,7 +231,7 @@ def make_missing_error(title: str, tasks: list[FetchTask], offline: bool) -> Mis
 
 
 def make_failure_error(
-    failures: list[FetchFailure], n_files: int, offline: bool
+    failures: list[FetchFailure], n_files: int, offline: bool, command: str
 ) -> CacheError | DownloadError | MissingDataError:
     """Return one error for all failures among ``n_files`` files; equal reasons are listed once."""
     by_reason: dict[str, list[str]] = {}
@@ -252,8 +257,8 @@ def make_failure_error(
             "try another host: export MOUSECMR_MIRROR=…; or report it, with this message",
         )
     if offline:
-        return MissingDataError(text, None, "unset MOUSECMR_OFFLINE, or mousecmr bundle import FILE")
-    return DownloadError(text, None, "mousecmr fetch  (it resumes the download)")
+        return MissingDataError(text, None, f"{command}; or mousecmr bundle import FILE")
+    return DownloadError(text, None, f"{command}  (it resumes the download)")
 
 
 def plan_download(title: str, tasks: list[FetchTask]) -> ProgressEvent:
@@ -306,22 +311,6 @@ class FetchResult:
     """Information for the user: hosts that served wrong bytes, damaged files that were replaced, …"""
 
 
-def fetch_paths(
-    manifest: Manifest,
-    mice: Iterable[str] | str | None = None,
-    *,
-    cache: str | Path | None = None,
-    workers: int = DEFAULT_WORKERS,
-    progress: ProgressOption = None,
-    offline: bool | None = None,
-    retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
-) -> dict[str, Path]:
-    """Return the paths of :func:`fetch_files` by mouse; the parameters are the same."""
-    return fetch_files(
-        manifest, mice, cache=cache, workers=workers, progress=progress, offline=offline, retry_policy=retry_policy
-    ).paths
-
-
 def fetch_files(
     manifest: Manifest,
     mice: Iterable[str] | str | None = None,
@@ -347,7 +336,7 @@ def fetch_files(
         FetchTask(folder, entry, list_sources(manifest, entry, offline))
         for entry in select_entries(manifest, mice).values()
     ]
-    return _run_tasks(tasks, f"{manifest.name} {manifest.version[:12]}", workers, progress, offline, retry_policy)
+    return _run_tasks(manifest, cache, tasks, workers, progress, offline, retry_policy)
 
 
 def fetch_weights(
@@ -371,18 +360,25 @@ def fetch_weights(
     offline = is_offline(offline)
     sources = list_sources(manifest, weights, offline)
     task = FetchTask(get_weights_folder(weights, cache), make_weights_entry(weights), sources)
-    return _run_tasks([task], f"weights {weights.name}", 1, progress, offline, retry_policy).paths[weights.name]
+    return _run_tasks(manifest, cache, [task], 1, progress, offline, retry_policy).paths[weights.name]
 
 
 def _run_tasks(
-    tasks: list[FetchTask], title: str, workers: int, progress: ProgressOption, offline: bool, retry_policy: RetryPolicy
+    manifest: Manifest,
+    cache: str | Path | None,
+    tasks: list[FetchTask],
+    workers: int,
+    progress: ProgressOption,
+    offline: bool,
+    retry_policy: RetryPolicy,
 ) -> FetchResult:
     paths = {t.name: t.path for t in tasks}
     statuses = get_entry_statuses(tasks[0].folder, {t.name: t.entry for t in tasks}) if tasks else {}
     unverified = [t for t in tasks if statuses[t.name] is not FileStatus.VERIFIED]
     if not unverified:
         return FetchResult(paths)
-    stop = threading.Event()
+    name, stop = tasks[0].name, threading.Event()
+    title = f"weights {name}" if name in manifest.weights else f"{manifest.name} {manifest.version[:12]}"
     with open_progress(progress) as report:
         fetcher = Fetcher(retry_policy, report, stop)
         if existing := [t for t in unverified if t.path.is_file()]:
@@ -390,17 +386,19 @@ def _run_tasks(
             text = f"{title}: {len(existing)} existing files are not verified yet; hashing {format_bytes(size)}."
             report(ProgressEvent("plan", total=size, text=text))
         run_in_threads(fetcher.check, existing, workers, stop)
-        if fetcher.checked:
-            update_lockfile(tasks[0].folder, fetcher.checked)  # no effect in a read-only cache
-        missing = [t for t in unverified if t.name not in fetcher.verified]
+        if fetcher.new_records:
+            update_lockfile(tasks[0].folder, fetcher.new_records)  # no effect in a read-only cache
+        missing = [t for t in unverified if t.name not in fetcher.verified_names]
         if missing:
             if all(not t.sources for t in missing):
-                raise make_missing_error(title, missing, offline)
+                command = make_fetch_command(manifest, cache, [t.name for t in missing])
+                raise make_missing_error(title, missing, offline, command)
             report(plan_download(title, missing))
             run_in_threads(fetcher.fetch, missing, workers, stop)
             for client in fetcher.clients:
                 client.close()
         report(ProgressEvent("end"))
     if fetcher.failures:
-        raise make_failure_error(fetcher.failures, len(missing), offline)
+        command = make_fetch_command(manifest, cache, [f.name for f in fetcher.failures])
+        raise make_failure_error(fetcher.failures, len(missing), offline, command)
     return FetchResult(paths, tuple(fetcher.downloaded), tuple(fetcher.notes))

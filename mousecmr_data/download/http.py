@@ -1,4 +1,4 @@
-"""Request bytes from a URL: the only module that opens network connections (or files of a mirror folder).
+"""Request bytes from a URL or from a file of a mirror folder, for all downloads of this package.
 
 Redirects are followed here, step by step, so that a token never leaves its host. Error messages are written
 here, because those of the HTTP library may contain signed URLs or tokens.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from mousecmr_data.errors import DownloadError
+from mousecmr_data.errors import DownloadError, MissingDataError, MouseCMRError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
 MIRROR_VARIABLE = "MOUSECMR_MIRROR"
@@ -53,6 +53,12 @@ def list_mirrors() -> tuple[str, ...]:
 def is_offline(offline: bool | None = None) -> bool:
     """Return whether network traffic is forbidden: ``offline``, or ``MOUSECMR_OFFLINE`` if it is None."""
     return read_flag("MOUSECMR_OFFLINE", default=False) if offline is None else offline
+
+
+def check_online(what: str, error: type[MouseCMRError] = MissingDataError) -> None:
+    """Raise ``error`` if ``MOUSECMR_OFFLINE`` forbids the network traffic that ``what`` needs."""
+    if is_offline():
+        raise error(f"{what} needs a network, which MOUSECMR_OFFLINE forbids.", None, "unset MOUSECMR_OFFLINE")
 
 
 def read_flag(variable: str, default: bool) -> bool:

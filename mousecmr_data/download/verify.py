@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from mousecmr_data._utils.atomic import PART
 from mousecmr_data._utils.checksums import compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import LOCKS
 from mousecmr_data._utils.parallel import run_in_threads
@@ -20,6 +21,7 @@ from mousecmr_data.download.cache import (
     LOCKFILE,
     LockEntry,
     get_dataset_folder,
+    make_fetch_command,
     make_lock_entry,
     read_lockfile,
     select_entries,
@@ -30,8 +32,8 @@ from mousecmr_data.download.errors import TransferError
 from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.download.http import HttpClient
 from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped, retry
-from mousecmr_data.download.sources import is_offline, redact_url
-from mousecmr_data.errors import MissingDataError, MouseCMRError
+from mousecmr_data.download.sources import check_online, redact_url
+from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, Weights, load_manifest
 
 
@@ -52,12 +54,10 @@ def check_upstream(
     mice: Iterable[str] | str | None = None,
     *,
     workers: int = 4,
-    offline: bool | None = None,
     retry_policy: RetryPolicy = DEFAULT_RETRY_POLICY,
 ) -> tuple[UpstreamStatus, ...]:
     """Send HEAD requests to the pinned URLs (not mirrors) of ``mice``; if None, of all mice and of the weights."""
-    if is_offline(offline):
-        raise MissingDataError("The upstream check needs a network.", None, "unset MOUSECMR_OFFLINE")
+    check_online("The upstream check")
     items: list[FileEntry | Weights] = list(select_entries(manifest, mice).values())
     if mice is None:
         items += manifest.weights.values()
@@ -140,7 +140,7 @@ def verify_files(
     """
     folder = get_dataset_folder(manifest, cache)
     entries = select_entries(manifest, mice)
-    results = _hash_files(manifest, folder, entries, workers, progress)
+    results = _hash_files(manifest, cache, entries, workers, progress)
     bad = [name for name, result in results.items() if result.has_problem]
     if folder.is_dir():
         records = {entries[n].path: r.record for n, r in results.items() if r.record and not r.has_problem}
@@ -158,8 +158,9 @@ def verify_files(
 
 
 def _hash_files(
-    manifest: Manifest, folder: Path, entries: dict[str, FileEntry], workers: int, progress: ProgressOption
+    manifest: Manifest, cache: str | Path | None, entries: dict[str, FileEntry], workers: int, progress: ProgressOption
 ) -> dict[str, VerifyResult]:
+    folder = get_dataset_folder(manifest, cache)
     results: dict[str, VerifyResult] = {}
     owners = _list_checksum_owners(manifest, folder)
     stop = threading.Event()
@@ -177,7 +178,8 @@ def _hash_files(
                 results[name] = _judge_file(entries[name], path, record, owners)
             except (FileNotFoundError, NotADirectoryError):
                 length = PartialFile(path).get_length()
-                detail = f"{format_bytes(length)} were received; mousecmr fetch resumes it" if length else ""
+                command = make_fetch_command(manifest, cache, [name])
+                detail = f"{format_bytes(length)} were received; {command} resumes it" if length else ""
                 results[name] = VerifyResult(name, path, Verdict.MISSING, detail)
             except OSError as e:
                 results[name] = VerifyResult(name, path, Verdict.UNREADABLE, e.strerror or type(e).__name__)
@@ -230,7 +232,8 @@ def _find_unknown_files(manifest: Manifest, folder: Path) -> list[VerifyResult]:
         parts = path.relative_to(folder).parts
         if path.is_dir() and not path.is_symlink():
             continue
-        if path in named or parts[0] in (LOCKFILE, f".{LOCKFILE}.new") or own_names & set(parts):
+        is_record = parts[0] == LOCKFILE or (parts[0].startswith(PART) and parts[0].endswith(LOCKFILE))
+        if path in named or is_record or own_names & set(parts):
             continue
         unknown.append(VerifyResult(None, path, Verdict.UNKNOWN, "not in the manifest"))
     return unknown

@@ -33,8 +33,7 @@ from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.plotting import MARGIN_MM, create_figure, find_crop
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
-from mousecmr_data.schema.phases import ED, ES, UNKNOWN
-from mousecmr_data.schema.variables import DIMS, IMAGE, MASK
+from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

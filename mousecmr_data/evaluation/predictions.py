@@ -15,14 +15,22 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.hdf5 import get_item
+from mousecmr_data.dataset.model import check_labels
 from mousecmr_data.dataset.source import ZarrSource
 from mousecmr_data.dataset.zarr_store import open_store
-from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError, PredictionError
-from mousecmr_data.schema.labels import MEANINGS, Label
-from mousecmr_data.schema.variables import DIMS, FRAMES_WITH_ROI, MASK, MASKS, MODEL_TO_FILE, PREDICTED
+from mousecmr_data.errors import FileLayoutError, MissingDataError, PredictionError
+from mousecmr_data.schema.variables import (
+    DIMS,
+    FRAMES_WITH_ROI,
+    HDF5_SUFFIXES,
+    MASK,
+    MASKS,
+    MODEL_TO_FILE,
+    NIFTI_SUFFIXES,
+    PREDICTED,
+)
 
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, HDF5_SUFFIXES + NIFTI_SUFFIXES))})", re.IGNORECASE)
 FORMATS = "HDF5 (.h5), NIfTI (.nii, .nii.gz) or a Zarr store"
 
@@ -98,7 +106,7 @@ class MappingPredictions:
             return read_dataset_prediction(value, str(key))
         if isinstance(value, xr.DataArray):
             value = value.transpose(*(d for d in DIMS if d in value.dims)).values
-        return Prediction(check_labels(np.asarray(value), str(key)))
+        return Prediction(convert_labels(np.asarray(value), str(key)))
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,7 @@ class ZarrPredictions:
             if not names:
                 raise FileLayoutError(f"{self.path}: {key} has none of {PREDICTED}, {MASK}.", "an array of labels")
             node = node[names[0]]
-        return Prediction(check_labels(np.asarray(node[...]), f"{self.path}: {key}"))  # type: ignore[index]
+        return Prediction(convert_labels(np.asarray(node[...]), f"{self.path}: {key}"))  # type: ignore[index]
 
     def _open(self) -> zarr.Group:
         try:
@@ -211,22 +219,18 @@ def read_dataset_prediction(ds: xr.Dataset, name: str) -> Prediction:
     frames = tuple(ds["frame"].values.tolist()) if "frame" in ds.coords else None
     attrs, names = ds[variable].attrs, {"segmented_by": "weights", "trained_on": "trained_on"}
     about = {key: str(attrs[attr]) for key, attr in names.items() if attr in attrs}
-    return Prediction(check_labels(ds[variable].transpose(*DIMS).values, name), frames, about)
+    return Prediction(convert_labels(ds[variable].transpose(*DIMS).values, name), frames, about)
 
 
-def check_labels(labels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def convert_labels(labels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Return ``labels`` as uint8 (frame, slice, y, x); a single stack (slice, y, x) becomes one frame.
 
-    Raises FileLayoutError where they are not numbers or have another shape, LabelError where a number is not a label.
+    Raises FileLayoutError where they are not numbers or have another shape,
+    :class:`~mousecmr_data.errors.LabelError` where a number is not a label.
     """
     if labels.dtype == object or labels.dtype.kind not in "uifb":
         raise FileLayoutError(f"{name} is an array of {labels.dtype}.", "numbers 0, 1, 2")
-    unknown = np.unique(labels[~np.isin(labels, list(Label))])
-    if unknown.size:
-        raise LabelError(
-            f"{name} holds the labels {', '.join(f'{v:g}' for v in unknown[:8])}.",
-            ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
-        )
+    check_labels(labels, name)
     if labels.ndim not in (3, 4):
         raise FileLayoutError(f"{name} has the shape {labels.shape}.", "(frame, slice, y, x), or (slice, y, x)")
     return (labels if labels.ndim == 4 else labels[None]).astype(np.uint8, copy=False)
@@ -244,10 +248,11 @@ def _read_file(path: Path) -> Prediction:
 
     try:
         with h5py.File(path, "r") as f:
-            if MASKS not in f:
+            masks, frames_with_roi = get_item(f, MASKS), get_item(f, FRAMES_WITH_ROI)
+            if not isinstance(masks, h5py.Dataset):
                 raise FileLayoutError(f"{path} has no dataset {MASKS!r}; it holds {', '.join(f) or 'nothing'}.")
-            shape = f[MASKS].shape
-            roi = f[FRAMES_WITH_ROI][()] if FRAMES_WITH_ROI in f else None
+            shape = masks.shape
+            roi = frames_with_roi[()] if isinstance(frames_with_roi, h5py.Dataset) else None
             about = {k: str(f.attrs[k]) for k in ("segmented_by", "trained_on") if k in f.attrs}
     except OSError as e:
         raise FileLayoutError(f"{path} is damaged or not HDF5.", "an HDF5 file") from e

@@ -41,8 +41,7 @@ from mousecmr_data.evaluation.tables import (
 from mousecmr_data.evaluation.timing import TIMES_NOTE, Stopwatch, tabulate_times
 from mousecmr_data.metrics.postprocessing import PostprocessingRule
 from mousecmr_data.schema.manifest import Published, PublishedMeasure, load_manifest
-from mousecmr_data.schema.phases import ED, ES
-from mousecmr_data.schema.variables import PREDICTED
+from mousecmr_data.schema.variables import ED, ES, PREDICTED
 
 if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
@@ -54,8 +53,6 @@ PHASES: tuple[PhaseRule, ...] = ("annotated", "volume-curve")
 HEADLINE = EvaluationConfig("annotated", "paper")
 """The article's own choices: the verdict is on these, the others are shown beside them."""
 INTERNAL = "internal"
-PUBLISHED_MICE = 25
-"""Test mice of the published table (source: the paper)."""
 AGREES, DIFFERS, NOT_MEASURED = "agrees", "differs", "not measured"
 
 LEAKAGE = (
@@ -229,14 +226,14 @@ class _ExistingMasks:
 def compare_with_published(evaluation: Evaluation, published: Published, cohort: str = INTERNAL) -> list[PublishedRow]:
     """Compare a cohort with the rows of ``published``: all rows for "internal", only bounds for other cohorts.
 
-    The published numbers are of 25 mice of a split that was not published, so even the same network, on other mice
+    The published numbers are of N = 25 mice of a split that was not published, so even the same network, on other mice
     of the same kind, will not repeat them digit by digit. A row agrees when the two numbers differ by no more than
     two samples of one population do in 95 of 100 cases (normal theory), plus half a unit of the last printed digit:
 
-    - mean: 1.96 · SD · √(1/25 + 1/n), with the published SD;
+    - mean: 1.96 · SD · √(1/N + 1/n), with the published SD;
     - bias: the same with the SD of the differences, (upper − lower limit) / 3.92;
     - a limit of agreement: √3 times that of the bias (Bland & Altman 1986);
-    - r: 1.96 · √(1/22 + 1/(n − 3)) on Fisher's z, given here as the distance to its farther end;
+    - r: 1.96 · √(1/(N − 3) + 1/(n − 3)) on Fisher's z, given here as the distance to its farther end;
     - p: agrees when it is on the same side of 0.05;
     - a published bound ("at least"): agrees when it is reached.
     """
@@ -245,11 +242,12 @@ def compare_with_published(evaluation: Evaluation, published: Published, cohort:
     rows: list[PublishedRow] = []
     if cohort == INTERNAL:
         for m in published.measures:
-            rows += _compare_measure(m, dict(measures.loc[m.name]))
+            rows += _compare_measure(m, dict(measures.loc[m.name]), published.n_mice)
         for d in published.dice:
             mean, n = means.get((d.structure, d.phase), (np.nan, 0))
             name = f"Dice {d.structure}, {d.phase}"
-            rows.append(_make_row(name, "mean", "", d.mean, mean, _get_mean_tolerance(d.sd, n) + 0.005))
+            tolerance = _get_mean_tolerance(d.sd, n, published.n_mice) + 0.005
+            rows.append(_make_row(name, "mean", "", d.mean, mean, tolerance))
     for bound in published.bounds:
         if bound.cohort in (cohort, "every"):
             is_dice = bound.what == "mean Dice"
@@ -260,20 +258,20 @@ def compare_with_published(evaluation: Evaluation, published: Published, cohort:
     return rows
 
 
-def _compare_measure(m: PublishedMeasure, measured: Mapping[str, Any]) -> list[PublishedRow]:
+def _compare_measure(m: PublishedMeasure, measured: Mapping[str, Any], n_published: int) -> list[PublishedRow]:
     n, p = int(measured["n"]), float(measured["p"])
     low, high = m.limits_of_agreement
-    bias = _get_mean_tolerance((high - low) / (2 * 1.96), n)
+    bias = _get_mean_tolerance((high - low) / (2 * 1.96), n, n_published)
     numbers = [
-        ("truth, mean", m.truth[0], "truth_mean", _get_mean_tolerance(m.truth[1], n)),
-        ("model, mean", m.model[0], "model_mean", _get_mean_tolerance(m.model[1], n)),
+        ("truth, mean", m.truth[0], "truth_mean", _get_mean_tolerance(m.truth[1], n, n_published)),
+        ("model, mean", m.model[0], "model_mean", _get_mean_tolerance(m.model[1], n, n_published)),
         ("bias", m.bias, "bias", bias),
         ("lower limit", low, "lower", 3**0.5 * bias),
         ("upper limit", high, "upper", 3**0.5 * bias),
     ]
     return [
         *(_make_row(m.name, what, m.unit, value, measured[key], width + 0.05) for what, value, key, width in numbers),
-        _make_row(m.name, "r", "", m.r, measured["r"], _get_r_tolerance(m.r, n) + 0.005),
+        _make_row(m.name, "r", "", m.r, measured["r"], _get_r_tolerance(m.r, n, n_published) + 0.005),
         PublishedRow(m.name, "p", "", m.p, p, np.nan, _make_verdict(p, (p < SIGNIFICANCE) == (m.p < SIGNIFICANCE))),
     ]
 
@@ -289,16 +287,16 @@ def _make_verdict(number: float, agrees: bool) -> str:
     return NOT_MEASURED if np.isnan(number) else AGREES if agrees else DIFFERS
 
 
-def _get_mean_tolerance(sd: float, n: int) -> float:
-    return 1.96 * sd * (1 / PUBLISHED_MICE + 1 / n) ** 0.5 if n else np.nan
+def _get_mean_tolerance(sd: float, n: int, n_published: int) -> float:
+    return 1.96 * sd * (1 / n_published + 1 / n) ** 0.5 if n and n_published else np.nan
 
 
-def _get_r_tolerance(r: float, n: int) -> float:
+def _get_r_tolerance(r: float, n: int, n_published: int) -> float:
     """Return how far below r the other end of the interval is: Fisher's interval is longer on that side."""
-    if n < 4:
+    if min(n, n_published) < 4:
         return np.nan
     z = np.arctanh(min(r, 0.9999))
-    return float(r - np.tanh(z - 1.96 * (1 / (PUBLISHED_MICE - 3) + 1 / (n - 3)) ** 0.5))
+    return float(r - np.tanh(z - 1.96 * (1 / (n_published - 3) + 1 / (n - 3)) ** 0.5))
 
 
 # Tables, page and files

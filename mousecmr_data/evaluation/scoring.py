@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.checksums import hash_arrays
 from mousecmr_data._utils.parallel import count_results, map_in_processes
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.dataset.model import check_not_empty, get_spacing
 from mousecmr_data.errors import (
     ArgumentError,
     LabelError,
@@ -31,8 +31,8 @@ from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy, compute_s
 from mousecmr_data.metrics.postprocessing import RULES, PostprocessingRule, postprocess
 from mousecmr_data.metrics.volumes import analyze_curve, make_phases, measure
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
-from mousecmr_data.schema.phases import ED, ES
-from mousecmr_data.schema.variables import DIMS, MASK, NOT_PUBLISHED, PREDICTED
+from mousecmr_data.schema.manifest import get_constant
+from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, NOT_PUBLISHED, PREDICTED
 
 Labels = NDArray[np.uint8]
 PhaseRule = Literal["annotated", "volume-curve"]
@@ -51,7 +51,7 @@ DEFINITIONS: dict[str, str] = {
     "assd_mm": "mean of the distances of both surfaces together, 3D, mm",
     "volume": "voxels of the blood pool × voxel volume, all slices",
     "sv_ef": "SV = EDV − ESV; EF = SV / EDV",
-    "mass": "voxels of the myocardium × voxel volume × 1.05 g/ml",
+    "mass": f"voxels of the myocardium × voxel volume × {get_constant('myocardial_density')} g/ml",
     "truth_phases": "ED = earliest labelled frame; ES = of the others, the smallest blood pool (the annotators' rule)",
 }
 
@@ -80,9 +80,12 @@ class EvaluationConfig:
 
 MAX_PROBLEMS = 12
 """Problems listed in an error message; the result file has all of them."""
-BAD_DICE, GOOD_DICE, MIN_GAIN = 0.8, 0.85, 0.15
-"""Mean Dice below which the orientation of masks is checked; mean Dice that another orientation must reach; and its
-smallest gain."""
+BAD_DICE = 0.8
+"""Mean Dice below which the orientation of masks is checked."""
+GOOD_DICE = 0.85
+"""Mean Dice that another orientation must reach to be reported."""
+MIN_GAIN = 0.15
+"""Smallest gain in mean Dice of an orientation that is reported."""
 
 
 def find_orientation_error(prediction: Labels, truth: Labels) -> str | None:
@@ -269,8 +272,7 @@ def evaluate(
     name, config = name or opened.name, config or EvaluationConfig()
     truth, about = _open_truth(mice)
     names = list(truth)
-    if not names:
-        raise UnlabelledError("There is no mouse to score.", "a cohort of at least one mouse")
+    check_not_empty(names)
     work = partial(_evaluate_mouse, truth, opened, config)
     outcomes = map_in_processes(work, names, workers, count_results(progress))
     scores = [score for m in names if (score := outcomes[m][0])]

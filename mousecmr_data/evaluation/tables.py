@@ -25,7 +25,7 @@ from mousecmr_data.metrics.agreement import (
     spearman,
 )
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS
-from mousecmr_data.schema.phases import ED, ES
+from mousecmr_data.schema.variables import ED, ES
 
 PAIR = f"{ED} and {ES}"
 BOTH = "both"

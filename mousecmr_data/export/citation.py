@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from mousecmr_data._version import __version__
-from mousecmr_data.phantom import COHORTS as PHANTOMS
+from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.manifest import Manifest
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

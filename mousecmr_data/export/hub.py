@@ -21,6 +21,7 @@ from mousecmr_data._version import __version__
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.download.cache import get_cache_root
+from mousecmr_data.download.sources import check_online
 from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError, UploadError
 from mousecmr_data.export.card import (
     make_release_bibtex,
@@ -56,8 +57,8 @@ def build_folder(
     Files that an earlier, interrupted run finished are kept if the same would be written now, and a complete release
     is not built again. ``progress`` is called with 1 for each finished Parquet file.
 
-    Raises the errors of :func:`export.release.make_release`, and CacheError where ``folder`` holds other files or
-    cannot be written.
+    Raises the errors of :func:`mousecmr_data.export.release.make_release`, and CacheError where ``folder`` holds other
+    files or cannot be written.
     """
     target = Path(folder).absolute()
     release = make_release(cohort, name)
@@ -201,18 +202,19 @@ class UploadResult:
 
 
 def upload_folder(folder: str | Path, name: str, *, private: bool = False, message: str = "") -> UploadResult:
-    """Upload a folder made by :func:`export.hub.build_folder` to the dataset ``name``; each file is hashed first.
+    """Upload a folder made by :func:`build_folder` to the dataset ``name``; each file is hashed first.
 
     The upload is one commit, so that the dataset on the hub is the old or the new one, never a mixture. The hub is
     that of ``HF_ENDPOINT``, the token that of ``HF_TOKEN`` or of ``hf auth login``. Files that the hub has are not
     sent again, so an interrupted upload continues. Files of an older release are removed in the same commit.
     ``private`` applies to a dataset that does not exist yet.
 
-    Raises ChecksumError or MissingDataError (the folder is not complete), UploadError (the hub refused, or cannot be
-    reached).
+    Raises ChecksumError or MissingDataError (the folder is not complete), UploadError (the hub refused, cannot be
+    reached, or ``MOUSECMR_OFFLINE`` is set).
     """
     root = Path(folder)
     paths = [*check_folder(root), SUMS_FILE]
+    check_online(f"The upload of {name}", UploadError)
     api = HfApi(library_name="mousecmr-data")
     try:
         api.create_repo(check_repo_id(name), repo_type="dataset", private=private, exist_ok=True)

@@ -17,8 +17,8 @@ from mousecmr_data._utils.notices import SYNTHETIC
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, MissingExtraError
+from mousecmr_data.dataset.model import check_not_empty, get_spacing
+from mousecmr_data.errors import ArgumentError, ManifestError, MissingExtraError
 from mousecmr_data.schema.manifest import Manifest
 
 try:
@@ -105,9 +105,10 @@ class Release:
 def make_release(cohort: Cohort, name: str) -> Release:
     """Make the release of ``cohort`` called ``name``; no image is read.
 
-    Raises MissingDataError (no mouse), ManifestError (a mouse is marked synthetic and the manifest is not, or the
-    reverse), ArgumentError (a synthetic cohort under a name that does not say so).
+    Raises ManifestError (a mouse is marked synthetic and the manifest is not, or the reverse), ArgumentError (no mouse,
+    or a synthetic cohort under a name that does not say so).
     """
+    check_not_empty(cohort)
     manifest = cohort.source.manifest
     claimed = cohort.synthetic or manifest.synthetic
     if claimed and not any(word in name.rpartition("/")[2].lower() for word in _SYNTHETIC_WORDS):
@@ -142,8 +143,6 @@ def make_release(cohort: Cohort, name: str) -> Release:
                 checksum,
             )
         )
-    if not mice:
-        raise MissingDataError("This cohort is empty: there is nothing to publish.", "at least one mouse")
     if contradicting:
         kinds = ("real", "SYNTHETIC") if claimed else ("SYNTHETIC", "real")
         raise ManifestError(

@@ -27,10 +27,10 @@ _UNIX_TYPE = 16
 def unpack_archive(archive: Path, into: Path) -> Path:
     """Unpack ``archive`` and the archives in it into the new folder ``into``, and return ``into``.
 
-    Refused, each by name: paths that leave the folder, links and other special files, encryption, more than
-    ``MAX_FILES`` files, ``MAX_BYTES`` bytes (counted while they are written, not as stated) or ``MAX_DEPTH``
-    levels, and files that grow more than ``MAX_RATIO`` times. Raises :class:`FileLayoutError`; the caller then
-    removes ``into`` with the files written until then.
+    These are rejected, with an error that names them: paths that leave the folder, links and other special files,
+    encryption, more than ``MAX_FILES`` files, ``MAX_BYTES`` bytes (counted while they are written, not as stated) or
+    ``MAX_DEPTH`` levels, and files that grow more than ``MAX_RATIO`` times. Raises :class:`FileLayoutError`; the caller
+    then removes ``into`` with the files written until then.
     """
     _Unpacker().unpack(archive, into, 1)
     return into

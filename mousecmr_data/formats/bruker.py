@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.notices import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, prefer_given, suppress_warnings
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes, to_rows
+from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
 
 try:
     from brukerapi.dataset import Dataset  # type: ignore[import-untyped]
@@ -23,10 +23,10 @@ except ImportError as e:
 FLOAT_BYTES = 8
 """Bytes per pixel in brukerapi's arrays."""
 SLICES = ("FG_SLICE",)
-TRIGGERED, GATED = "FG_MOVIE", ("FG_CARDIAC_MOVIE", "FG_CYCLE")
-"""Frame groups that are frames of a cine: a triggered movie, one frame per repetition time; a movie gated afterwards,
-whose frames are parts of a heart beat that the file does not state."""
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+TRIGGERED = "FG_MOVIE"
+"""Frame group of a triggered cine, which has one frame per repetition time."""
+GATED = ("FG_CARDIAC_MOVIE", "FG_CYCLE")
+"""Frame groups of a cine that was gated afterwards: its frames are parts of a beat whose length the file omits."""
 
 
 def read_bruker(

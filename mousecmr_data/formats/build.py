@@ -13,10 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
+from mousecmr_data._utils.hdf5 import MAX_ARRAY_BYTES
+from mousecmr_data.dataset.model import SPACING_HINT, PhysicalSizes, build_dataset
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid
-from mousecmr_data.schema.manifest import load_manifest
+from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 # Sizes that mouse cines can have; anything else is an error that names the option to type.
@@ -26,7 +27,6 @@ SLICE_MM = (0.1, 3.0)
 """Range of slice distances, with a margin on both sides (the dataset: 1.0 mm; common: 0.5 to 1.5 mm)."""
 FRAME_MS = (0.5, 60.0)
 """Range of times between frames, with a margin on both sides (the dataset: 5 ms; a heart beat lasts 100 to 200 ms)."""
-SPACING_HINT = "give it in mm: --spacing Z Y X, e.g. --spacing 1.0 0.1 0.1  (Python: spacing=(1.0, 0.1, 0.1))"
 USE_ORIGINALS = "Better use the images as the scanner wrote them."
 T = TypeVar("T")
 
@@ -35,15 +35,15 @@ SWAPPED_RATIO = 0.7
 the two look swapped. Measured: 1.9 to 3.8 in nine mice of the phantom cohorts, so 0.26 to 0.53 where they are."""
 BLOCK_PIXELS = 8
 """Pixels along a side of such a block."""
-THIN_MM, MANY_SLICES = 0.4, 20
-"""A stack of slices thinner than this, and of more slices than this, looks interpolated."""
+THIN_MM = 0.4
+"""A stack of slices thinner than this looks interpolated, if it has many."""
+MANY_SLICES = 20
+"""Number of thin slices above which a stack looks interpolated."""
 CORNER_SHARE = 0.06
 """Side of a corner region as a share of the image's side."""
 
 MAX_UNEVEN = 0.02
 """Share of the slice distance by which distances may differ."""
-MAX_ARRAY_BYTES = 4 * 1024**3
-"""Largest pixel array that is read (the dataset's largest mouse has 52 MB)."""
 MAX_PIXEL_VALUE = 1e15
 """A pixel above this is not a signal: sums of such values would not be finite."""
 ATTR_NOTES = "notes"
@@ -223,7 +223,7 @@ def build_scan(
     sizes = PhysicalSizes(
         (_round_six(z), _round_six(y), _round_six(x)),
         spacing_source,
-        _round_six(frame_time_ms or float(load_manifest().acquisition["frame_time"].value)),
+        _round_six(frame_time_ms or float(get_constant("frame_time"))),
         frame_time_source,
     )
     about = {

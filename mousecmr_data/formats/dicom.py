@@ -23,7 +23,7 @@ from mousecmr_data.formats.build import (
     prefer_given,
     suppress_warnings,
 )
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes, to_rows
+from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
 
 try:
     import pydicom
@@ -35,7 +35,6 @@ TOLERANCE_MM = 0.01
 """Positions that are closer than this are the same slice."""
 DIGITS = 4
 """Decimals to which directions and pixel spacings are compared."""
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def read_planes(path: Path) -> tuple[list[DicomPlane], Any]:
 
 
 def load_dicom(path: Path, pixels: bool = True) -> Any:
-    """Load a file as a pydicom Dataset. Raises :class:`FileLayoutError` if it is not a sound DICOM file."""
+    """Load a file as a pydicom Dataset. Raises :class:`FileLayoutError` if it is not a valid DICOM file."""
     try:
         with suppress_warnings("pydicom"):
             dataset = dcm.dcmread(path, stop_before_pixels=not pixels)
@@ -345,8 +344,9 @@ def _make_grid(stack: list[list[DicomPlane]], distance: float, step: float) -> F
         )
     y, x, z = (v or 1.0 for v in (*first.spacing, distance))
     affine = np.eye(4)
-    affine[:3, :3] = LPS_TO_RAS @ directions * (x, y, z)
-    affine[:3, 3] = LPS_TO_RAS @ np.asarray(first.position)
+    affine[:3, :3] = directions * (x, y, z)
+    affine[:3, 3] = first.position
+    affine = LPS_TO_RAS @ affine
     letters, flipped = orient_axes(affine, 2, oriented=True)
     shape = (first.columns, first.rows, len(stack), len(stack[0]))
     return FileGrid(shape, letters + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step, oriented=True)

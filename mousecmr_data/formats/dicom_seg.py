@@ -92,8 +92,6 @@ def _describe_segment(label: Label, by: str) -> Any:
         segmented_property_type=property_type,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=by[:64],
-            version=__version__,
-            family=hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
+            name=by[:64], version=__version__, family=hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence")
         ),
     )

@@ -1,24 +1,26 @@
-"""Find the mice in files, folders and archives, each with its files and their format."""
+"""Find the scans in files, folders and archives, each with its files and their format."""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from mousecmr_data._utils.names import make_file_name, make_unique
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
+from mousecmr_data.schema.variables import HDF5_SUFFIXES, NIFTI_SUFFIXES
 
 FormatName = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
 
 SUFFIXES: dict[FormatName, tuple[str, ...]] = {
-    "NIfTI": (".nii", ".nii.gz"),
-    "HDF5": (".h5", ".hdf5"),
+    "NIfTI": NIFTI_SUFFIXES,
+    "HDF5": HDF5_SUFFIXES,
     "FDF": (".fdf",),
     "DICOM": (".dcm", ".ima", ".dicom"),
 }
@@ -35,7 +37,7 @@ _ScanFiles = tuple[FormatName, tuple[Path, ...]]
 
 @dataclass(frozen=True)
 class FoundScan:
-    """A mouse that was found but not read yet."""
+    """A scan of a mouse that was found but not read yet."""
 
     name: str
     kind: FormatName
@@ -49,7 +51,7 @@ class FoundScan:
 
 
 def find_scans(path: Path) -> list[FoundScan]:
-    """Return the mice in ``path``: a file, or a folder with all its subfolders (links are not followed).
+    """Return the scans in ``path``: a file, or a folder with all its subfolders (links are not followed).
 
     Raises :class:`MissingDataError` (``path`` does not exist) and :class:`FileLayoutError` (no known format).
     """
@@ -129,29 +131,18 @@ def _list_files(folder: Path) -> Iterator[Path]:
 
 
 def _name_scans(scans: Sequence[_ScanFiles], base: Path) -> list[FoundScan]:
-    """Name the mice by their paths: ``base.name`` for one mouse, else the path relative to ``base``."""
+    """Name the scans by their paths: ``base.name`` for one scan, else the path relative to ``base``."""
     names = [
         base.name if len(scans) == 1 else "_".join((p[0] if len(p) == 1 else p[0].parent).relative_to(base).parts)
         for _, p in scans
     ]
-    unique = make_unique(map(clean_name, names))
+    unique = make_unique(map(make_scan_name, names))
     return [FoundScan(name, kind, paths) for name, (kind, paths) in zip(unique, scans, strict=True)]
 
 
-def clean_name(name: str) -> str:
-    """Return ``name`` as a folder name: without endings of image files, with characters valid in any file system."""
-    name = re.sub(r"(\.nii)?\.gz$|\.(nii|h5|hdf5|dcm|ima|fdf|img|zip)$", "", name, flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:80] or "mouse"
-
-
-def make_unique(names: Iterable[str]) -> list[str]:
-    """Append a number to each name that occurred before."""
-    counts: dict[str, int] = {}
-    unique = []
-    for name in names:
-        n = counts[name.lower()] = counts.get(name.lower(), 0) + 1
-        unique.append(name if n == 1 else f"{name}_{n}")
-    return unique
+def make_scan_name(name: str) -> str:
+    """Return the name of a file or folder as the name of a scan: without endings of image files, plain."""
+    return make_file_name(re.sub(r"(\.nii)?\.gz$|\.(nii|h5|hdf5?|dcm|ima|fdf|img|zip)$", "", name, flags=re.IGNORECASE))
 
 
 @dataclass(frozen=True)
@@ -167,7 +158,7 @@ class RefusedInput:
 def collect_inputs(
     inputs: Sequence[Path], scratch: Path | None = None
 ) -> Iterator[tuple[list[FoundScan], list[RefusedInput]]]:
-    """Yield the mice in ``inputs`` (files, folders, zip archives; archives in folders too), and the refused inputs.
+    """Yield the scans in ``inputs`` (files, folders, zip archives; archives in folders too), and the refused inputs.
 
     Archives are unpacked into a folder below ``scratch`` (default: the system's temporary folder), which is removed
     at the end of the block.
@@ -208,12 +199,12 @@ def _find_in_path(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInpu
 
 
 def _try_find(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInput]:
-    """Yield the mice in a file, in a folder outside its archives, or in an archive.
+    """Yield the scans in a file, in a folder outside its archives, or in an archive.
 
-    An archive is unpacked under its own name, since a mouse alone in it gets that name.
+    An archive is unpacked under its own name, since a scan alone in it gets that name.
     """
     try:
         packed = path.suffix.lower() == ".zip" and not path.is_dir()
         yield from find_scans(unpack_archive(path, scratch / path.name) if packed else path)
     except MouseCMRError as e:
-        yield RefusedInput(clean_name(path.name), e, path)
+        yield RefusedInput(make_scan_name(path.name), e, path)

@@ -162,7 +162,7 @@ def read_fdf_header(path: Path) -> FdfImage:
         raise
     except (KeyError, ValueError, IndexError, OverflowError) as e:
         raise FileLayoutError(
-            f"{path.name}: its header lacks or garbles {e}.", "matrix, span, roi, location, storage, bits"
+            f"{path.name}: its header has no valid {e}.", "matrix, span, roi, location, storage, bits"
         ) from e
 
 

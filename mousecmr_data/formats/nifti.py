@@ -18,15 +18,8 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data._utils.notices import SYNTHETIC, is_marked_synthetic
-from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import (
-    ArgumentError,
-    FileLayoutError,
-    LabelError,
-    MissingDataError,
-    MissingExtraError,
-    MouseCMRError,
-)
+from mousecmr_data.dataset.model import check_labels, get_spacing
+from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.build import (
     ATTR_FRAME_TIME_KNOWN,
     ATTR_NOTES,
@@ -37,8 +30,7 @@ from mousecmr_data.formats.build import (
     suppress_warnings,
 )
 from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes, to_rows
-from mousecmr_data.schema.labels import MEANINGS, Label
-from mousecmr_data.schema.variables import DIMS, IMAGE
+from mousecmr_data.schema.variables import DIMS, IMAGE, NIFTI_SUFFIXES
 
 try:
     import nibabel
@@ -46,7 +38,6 @@ except ImportError as e:
     raise MissingExtraError.from_module("nibabel", "formats") from e
 
 nib: Any = nibabel
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
 MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
 ORIENTED_CODES = (1, 3, 4)
@@ -73,8 +64,8 @@ def read_nifti(
     and columns are turned according to the affine. The attribute ``notes`` lists what was assumed, ``grid`` keeps
     the file's own grid for :func:`write_nifti_labels`.
 
-    Raises :class:`MissingDataError`, :class:`FileLayoutError`, :class:`UnitsError` (no or impossible sizes),
-    :class:`ArgumentError` (``axes`` does not fit).
+    Raises :class:`MissingDataError`, :class:`FileLayoutError`, :class:`~mousecmr_data.errors.UnitsError` (no or
+    impossible sizes), :class:`ArgumentError` (``axes`` does not fit).
     """
     path = Path(path)
     array, header, affine = _load_nifti(path)
@@ -100,16 +91,12 @@ def read_nifti(
 def read_nifti_labels(path: str | PathLike[str]) -> NDArray[np.uint8]:
     """Read labels (frame, slice, y, x) in the model's order (as :func:`read_nifti` orders the images).
 
-    Raises :class:`LabelError` if a value is not a label.
+    Raises :class:`~mousecmr_data.errors.LabelError` if a value is not a label.
     """
     path = Path(path)
     array, header, affine = _load_nifti(path)
     grid, _, _ = _make_grid(path, array.shape, header, affine, None)
-    if unknown := [v for v in np.unique(array).tolist() if v not in list(Label)]:
-        raise LabelError(
-            f"{path} holds {', '.join(f'{v:g}' for v in unknown[:8])}.",
-            ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
-        )
+    check_labels(array, str(path))
     return np.ascontiguousarray(grid.to_model(array).astype(np.uint8))
 
 

@@ -18,6 +18,8 @@ AXIS_LETTERS = "xyzt"
 """Column, row, slice, frame: what an axis of a file can be."""
 MODEL_AXES = "tzyx"
 """The same in the order of the cine model."""
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Turns an affine to patient coordinates (left, posterior, superior) into one to RAS+."""
 
 
 @dataclass(frozen=True)

@@ -35,20 +35,20 @@ from mousecmr_data.errors import (
     UnknownNameError,
 )
 from mousecmr_data.inference.engines import Engine, make_engine
-from mousecmr_data.inference.grid import argmax_labels, make_training_grid
-from mousecmr_data.inference.preprocessing import normalize_min_max
+from mousecmr_data.inference.grid import argmax_labels, make_training_grid, normalize_min_max
 from mousecmr_data.inference.roi import RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
 from mousecmr_data.models.keras import read_keras_weights
 from mousecmr_data.models.safetensors import hash_tensors, read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.schema import SMALL_WEIGHTS
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
-from mousecmr_data.schema.variables import DIMS, IMAGE, PREDICTED, UNPROCESSED
+from mousecmr_data.schema.variables import DIMS, HDF5_SUFFIXES, IMAGE, PREDICTED, UNPROCESSED
 
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
-KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+KERAS_SUFFIXES = (*HDF5_SUFFIXES, ".keras")
 
 
 @dataclass(frozen=True)
@@ -290,10 +290,10 @@ def _load_fetched(
         source = fetch_weights(manifest or load_manifest(), entry.name, cache=cache, progress=None, offline=offline)
     except (MissingDataError, DownloadError) as e:
         raise MissingDataError(
-            f"The weights {entry.name!r} are neither in the cache nor reachable: {getattr(e, 'found', e)}",
+            f"The weights {entry.name!r} are neither in the cache nor reachable: {e.found}",
             f"{Path(entry.path).name} ({entry.size:,} bytes), SHA-256 {entry.sha256}",
-            f"bring the file to {folder / Path(entry.path).name}, or choose other weights by name: "
-            "--weights phantom-small (trained on synthetic mice only)",
+            f"{e.next_step}; or bring the file to {folder / Path(entry.path).name}; or choose other weights by name: "
+            f"--weights {SMALL_WEIGHTS} (trained on synthetic mice only)",
         ) from e
     network = read_keras_weights(source)
     if network.channels != entry.channels or network.classes != len(entry.classes):

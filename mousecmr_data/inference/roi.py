@@ -1,11 +1,11 @@
-"""Segment a cine by its region of interest: two key frames whole, the others in a window around the heart.
+"""Segment a cine by its region of interest: most frames are computed in a window around the heart.
 
-1. The first frame is computed whole; the heart's box in it gives the windows to try.
-2. The frame that differs most from it in the window (end-systole, as a rule) is computed whole as well.
+1. The first frame is computed over the whole field; the heart's box in it gives the windows to try.
+2. The frame that differs most from it in the window (usually end-systole) is computed over the whole field, too.
 3. With the context of the first frame alone, the window must agree with the whole field for the second:
    the hardest case, since other frames lie between the two. If it does not, the next larger window is tried.
 4. The others are computed in the window, with the contexts of the two key frames mixed by similarity; slices
-   in which neither key frame has a trace of ventricle are background.
+   in which neither key frame may contain ventricle are background.
 
 If no window agrees, no heart is found, the heart reaches the border of the field, or there are few frames, the whole
 field is computed, and the reason is returned.
@@ -25,15 +25,14 @@ from torch import Tensor
 
 from mousecmr_data.inference.engines import Engine
 from mousecmr_data.inference.engines.roi_network import ContextNetwork, FieldNetwork, RoiNetwork, WindowNetwork
-from mousecmr_data.inference.grid import PixelGrid, argmax_labels, make_training_grid
-from mousecmr_data.inference.preprocessing import normalize_min_max
+from mousecmr_data.inference.grid import PixelGrid, argmax_labels, make_training_grid, normalize_min_max
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.schema.labels import Label
 
 RegionMode = Literal["full", "auto"]
-"""Every frame whole; or most in a window around the heart, if that is safe."""
+"""The whole field of every frame; or, of most frames, a window around the heart, if that is safe."""
 DEFAULT_REGION: RegionMode = "auto"
 RoiModule = Callable[..., Any]
 StackRule = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -190,7 +189,7 @@ class RoiPredictor:
     """
 
     def __init__(self, network: UNet3Plus, engine: Engine) -> None:
-        engine = getattr(engine, "chosen", engine)  # of "auto"
+        engine = getattr(engine, "chosen", engine)  # AutoEngine holds the engine that it chose
 
         @lru_cache(maxsize=CACHED_NETWORKS)
         def get_module(kind: type[RoiNetwork], shape_yx: tuple[int, int]) -> RoiModule:
@@ -250,7 +249,7 @@ class RoiPredictor:
         if not self.on_cpu:
             return RoiOutcome(reason="windows are for the CPU; this engine computes on another device"), []
         first = self._compute_key_frame(x, 0)
-        heart = find_heart(_keep_largest(first.labels))
+        heart = find_heart(_postprocess_labels(first.labels))
         if isinstance(heart, str):
             return RoiOutcome(reason=f"{heart} (frame 0)"), [first]
         windows = list_windows(heart, _get_shape(x), self.step)
@@ -259,7 +258,7 @@ class RoiPredictor:
         far = 1 + int(_compute_differences(x, windows[0], 0)[1:].argmax())  # another frame, even if all are equal
         first = first.cut(windows[-1])
         second = self._compute_key_frame(x, far).cut(windows[-1])
-        heart = find_heart(_keep_largest(second.labels))
+        heart = find_heart(_postprocess_labels(second.labels))
         if isinstance(heart, str):
             return RoiOutcome(reason=f"{heart} (frame {far})"), [first, second]
         agreement: tuple[float, ...] = ()
@@ -289,7 +288,7 @@ class RoiPredictor:
                 logits = keys[0].logits.new_zeros((x.shape[1], *maps[-1].shape[1:]))
                 logits[:, Label.BACKGROUND] = BACKGROUND_LOGIT
                 logits[slices] = self._compute_window(x[k][slices], window, maps)
-                if touches_edge(_keep_largest(_to_labels(logits)), window, _get_shape(x)):
+                if touches_edge(_postprocess_labels(_to_labels(logits)), window, _get_shape(x)):
                     yield int(k), self._compute_whole(x[k])[-1], None
                 else:
                     yield int(k), logits, window
@@ -335,7 +334,7 @@ def _find_ventricle_slices(logits: Tensor) -> NDArray[np.bool_]:
     return np.asarray((ventricle.amax((-2, -1)) >= EMPTY_PROBABILITY).numpy())
 
 
-_keep_largest = partial(postprocess, rule="paper")
+_postprocess_labels = partial(postprocess, rule="paper")
 
 
 def _to_labels(logits: Tensor) -> NDArray[np.uint8]:

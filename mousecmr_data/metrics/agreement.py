@@ -19,7 +19,7 @@ from scipy import stats
 
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 
-FORMS: dict[str, str] = {
+ICC_FORMS: dict[str, str] = {
     "ICC(1,1)": "one-way random effects, single rater",
     "ICC(2,1)": "two-way random effects, absolute agreement, single rater",
     "ICC(3,1)": "two-way mixed effects, consistency, single rater",
@@ -43,7 +43,7 @@ def icc(ratings: ArrayLike) -> pd.DataFrame:
         raise ArgumentError(f"The ratings have the shape {table.shape}.", "(target, rater) with two raters or more")
     table = table[np.isfinite(table).all(axis=1)]
     columns = ["icc", "ci_low", "ci_high", "f", "df1", "df2", "p"]
-    rows: dict[str, list[float]] = {form: [np.nan] * len(columns) for form in FORMS}
+    rows: dict[str, list[float]] = {form: [np.nan] * len(columns) for form in ICC_FORMS}
     if len(table) >= 5 and np.ptp(table) > 0:
         target, rater = (index.ravel() for index in np.indices(table.shape))
         long = pd.DataFrame({"target": target, "rater": rater, "rating": table.ravel()})
@@ -53,7 +53,7 @@ def icc(ratings: ArrayLike) -> pd.DataFrame:
             low, high = row["CI95"]
             form = _PINGOUIN.get(row["Type"], row["Type"])
             rows[form] = [float(v) for v in (row["ICC"], low, high, row["F"], row["df1"], row["df2"], row["pval"])]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).assign(meaning=pd.Series(FORMS))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).assign(meaning=pd.Series(ICC_FORMS))
 
 
 def anova(data: pd.DataFrame, value: str, within: tuple[str, str], subject: str) -> pd.DataFrame:

@@ -22,12 +22,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import FileLayoutError, LabelError, UnlabelledError
-from mousecmr_data.schema.labels import MEANINGS, Label
-from mousecmr_data.schema.manifest import load_manifest
-from mousecmr_data.schema.phases import ED, ES, PHASE_DTYPE, UNLABELLED
-from mousecmr_data.schema.variables import DIMS, MASK
+from mousecmr_data.dataset.model import check_labels, get_spacing
+from mousecmr_data.errors import FileLayoutError, UnlabelledError
+from mousecmr_data.schema.labels import Label
+from mousecmr_data.schema.manifest import get_constant
+from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, PHASE_DTYPE, UNLABELLED
 
 FITTED_FRAMES = 5
 ED_TIE = 0.02
@@ -142,7 +141,7 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     labelled frames are read. The voxel size is taken from the coordinates. Without an ED/ES pair, EDV, ESV, SV, EF and
     the two masses are missing (NaN).
 
-    Raises :class:`UnlabelledError` (no labelled frame, or no mask), :class:`LabelError`,
+    Raises :class:`UnlabelledError` (no labelled frame, or no mask), :class:`~mousecmr_data.errors.LabelError`,
     :class:`~mousecmr_data.errors.UnitsError` (no usable voxel size).
     """
     mouse = str(ds.attrs.get("mouse", "this dataset"))
@@ -165,13 +164,8 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     size = get_spacing(ds)
     voxel_ul = float(np.prod(size))  # 1 mm³ = 1 µL
     array = labels.isel(frame=labelled).transpose(*DIMS).values
-    unknown = np.unique(array[~np.isin(array, list(Label))])
-    if unknown.size:
-        raise LabelError(
-            f"{mouse}: {mask} holds {', '.join(map(str, unknown[:8]))}.",
-            ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
-        )
-    density = float(load_manifest().acquisition["myocardial_density"].value)  # g/ml = mg/µL
+    check_labels(array, f"{mouse}: {mask}")
+    density = float(get_constant("myocardial_density"))  # g/ml = mg/µL
     counts = {label: np.count_nonzero(array == label, axis=(1, 2, 3)) for label in Label}
     frames = pd.DataFrame(
         {

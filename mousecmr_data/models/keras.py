@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mousecmr_data._utils.hdf5 import check_dataset, get_item
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
+from mousecmr_data.schema import PUBLISHED_WEIGHTS
 
 _ROOT = "model_weights"
 _CONV = {"kernel:0": "weight", "bias:0": "bias"}
@@ -49,7 +51,7 @@ def read_keras_weights(path: str | Path) -> UNet3Plus:
         raise FileLayoutError(
             f"{path} is a Git LFS pointer ({path.stat().st_size} bytes of text), not the weights.",
             "the HDF5 file it points to",
-            "mousecmr predict --weights mousecmr-9.4T-unet3plus downloads it from the media host",
+            f"mousecmr fetch --only-weights, then the name {PUBLISHED_WEIGHTS} instead of the path",
         )
     try:
         with h5py.File(path, "r") as f:
@@ -65,16 +67,18 @@ def read_keras_weights(path: str | Path) -> UNet3Plus:
 
 def _read_arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
     """Read the arrays of each layer, by the last part of their names."""
-    if _ROOT not in f:
+    root = get_item(f, _ROOT)
+    if not isinstance(root, h5py.Group):
         raise FileLayoutError(f"{path} has no group {_ROOT!r}; it has {list(f)[:8]}.", "a whole model saved by Keras")
     arrays: dict[str, dict[str, np.ndarray]] = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
+            check_dataset(item)
             layer, _, rest = name.partition("/")
             arrays.setdefault(layer, {})[rest.removeprefix(f"{layer}/")] = item[()]
 
-    f[_ROOT].visititems(visit)
+    root.visititems(visit)
     return arrays
 
 

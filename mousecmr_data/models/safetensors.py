@@ -28,7 +28,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the JSON of a file that :func:`write_tensors` wrote."""
     if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "a .safetensors file of this library")
+        found = f"There is no file {path}."
+        raise MissingDataError(found, "a .safetensors file, as mousecmr train writes it", "check the path")
     try:
         with safe_open(path, framework="pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a mapping)

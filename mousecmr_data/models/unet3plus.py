@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.errors import ArgumentError
 from mousecmr_data.schema.labels import Label
 
 LOW_RESOLUTION_FROM = 4
@@ -70,16 +70,16 @@ class ConvBlock(nn.Module):
         # Keras' defaults: epsilon 1e-3; its momentum 0.99 is 0.01 in PyTorch's convention.
         self.bn = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)
 
-    def forward(self, x: Tensor, upsample: int = 1, low_resolution: bool = True) -> Tensor:
-        """Apply the block to ``x`` after bilinear upsampling (half-pixel centres) by ``upsample``.
+    def forward(self, x: Tensor, factor: int = 1, low_resolution: bool = True) -> Tensor:
+        """Apply the block to ``x`` after bilinear upsampling (half-pixel centres) by ``factor``.
 
         ``low_resolution`` allows :func:`convolve_upsampled`, which does not make the upsampled map; the numbers are
         equal up to rounding.
         """
-        if low_resolution and upsample >= LOW_RESOLUTION_FROM:
-            x = convolve_upsampled(x, self.conv.weight, self.conv.bias, upsample)
+        if low_resolution and factor >= LOW_RESOLUTION_FROM:
+            x = convolve_upsampled(x, self.conv.weight, self.conv.bias, factor)
         else:
-            x = self.conv(_upsample(x, upsample))
+            x = self.conv(upsample(x, factor))
         return F.relu(self.bn(x))
 
 
@@ -93,7 +93,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, factor: int) -> Tensor:
         """Return the logits at ``factor`` times the size of ``x``."""
-        return cast(Tensor, self.second(_upsample(self.first(x), factor)))
+        return cast(Tensor, self.second(upsample(self.first(x), factor)))
 
 
 class UNet3Plus(nn.Module):
@@ -114,7 +114,7 @@ class UNet3Plus(nn.Module):
     ) -> None:
         super().__init__()
         if len(channels) != LEVELS or min(channels) < 1:
-            raise UnknownNameError(f"The channels are {tuple(channels)}.", f"{LEVELS} numbers, such as {CHANNELS}")
+            raise ArgumentError(f"The channels are {tuple(channels)}.", f"{LEVELS} numbers, such as {CHANNELS}")
         self.channels, self.classes, self.reduce = tuple(channels), classes, reduce
         self.deep_supervision, self.low_resolution = deep_supervision, True
         levels = range(1, LEVELS + 1)
@@ -160,7 +160,8 @@ class UNet3Plus(nn.Module):
         return cast(Tensor, block(source, 2 ** (u - d), self.low_resolution))
 
 
-def _upsample(x: Tensor, factor: int) -> Tensor:
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """Upsample maps bilinearly by ``factor``."""
     if factor == 1:
         return x
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

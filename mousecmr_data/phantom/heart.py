@@ -132,7 +132,7 @@ def solve_ventricle(plan: Plan, blood: Doubles, muscle: Doubles) -> Ventricle:
     )
     shrinks = np.linspace(0.05, 1.15, 45)
     relative = np.array([(shape * compute_contraction(plan, level, t) ** 2).mean(1).sum() for t in shrinks.tolist()])
-    # Each step stands for (length - base) / steps mm of depth, which differs between frames.
+    # A step is (length - base) / steps mm deep, which differs between frames.
     shrink = np.interp(target / (np.pi * radius**2 * ((length - base) / steps)), relative, shrinks)
 
     at_ed = radius * np.sqrt(shape)

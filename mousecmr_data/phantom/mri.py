@@ -39,7 +39,7 @@ def compute_blood_signal(
     dx, dy = (heart.polar.x - x + bend_x) * stretch, (heart.polar.y - y + bend_y) / stretch
     jet = np.exp(-(dx**2 + dy**2) / (2 * width**2))
     eddies = 0.75 + 0.6 * make_smooth_noise(rng, (plan.n_frames, *size), (max(plan.n_frames / 2.0, 1), 16, 16))
-    # The jet flickers from frame to frame, and the rest of the pool loses a little signal with it.
+    # The jet's strength varies from frame to frame; the rest of the blood pool loses a little signal with it.
     loss = local_void[:, None, None] * np.clip(jet * np.clip(eddies, 0.0, 1.3) + 0.15, 0.0, 1.0)
     swirl = 1.0 + np.float32(0.05) * make_smooth_noise(rng, (plan.n_frames, *size), (max(plan.n_frames / 3.0, 1), 9, 9))
     tone = pulse.astype(np.float32)[:, None, None] * (1.0 - loss.astype(np.float32)) * swirl
@@ -128,7 +128,7 @@ def acquire_images(plan: Plan, signal: Complexes, rng: np.random.Generator) -> N
     along = (ny, nx)[scan.phase_axis]
     # Beat-to-beat differences between phase-encoding steps smear ghosts along that axis.
     steps = 1.0 + scan.ghosting * (rng.standard_normal((frames, along)) + 1j * rng.standard_normal((frames, along)))
-    # Breathing that the gate let through repeats: a faint coherent ghost.
+    # Breathing motion that respiratory gating left over is periodic: it gives a faint periodic ghost.
     turns = np.arange(along) * rng.uniform(0.08, 0.42) + rng.uniform(size=(frames, 1))
     steps = steps + scan.breathing * np.cos(2.0 * np.pi * turns)
     k *= (steps[:, :, None] if scan.phase_axis == 0 else steps[:, None, :]).astype(np.complex64)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mousecmr_data.schema.manifest import get_constant
+
 VERSION = "1"
 """Version of the generator: changes whenever the same name gives other arrays."""
 
-DENSITY_MG_PER_UL = 1.05
-"""Density of myocardium (source: the paper)."""
+DENSITY_MG_PER_UL = float(get_constant("myocardial_density"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from mousecmr_data.phantom.plan import (
     compute_fullness,
     draw_function,
 )
+from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.manifest import load_manifest
 
 
@@ -134,7 +135,7 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
     )
 
 
-COHORTS: tuple[str, ...] = tuple(PROTOCOLS)
+COHORTS: tuple[str, ...] = PHANTOMS
 
 INFLOW_MICE = ("Mouse17", "Mouse48", "Mouse91", "Mouse125")
 """Mice with labelled inflow frames (source: the dataset's ``Frames_with_ROI``); 44 frames in all."""
@@ -164,7 +165,7 @@ def _make_plans(cohort: str) -> dict[str, Plan]:
             "mousecmr_data.load(source='phantom')",
         )
     protocol = PROTOCOLS[cohort]
-    published = [(group.name, group.n_mice) for group in load_manifest("mousecmr-130").groups]
+    published = [(group.name, group.n_mice) for group in load_manifest().groups]
     phenotypes = [name for name, count in _EXTERNAL_GROUPS.get(cohort, published) for _ in range(count)]
     # Groups are mixed over the numbers, so that no split holds one group only.
     order = np.random.default_rng(_make_seed(cohort, "order")).permutation(len(phenotypes))

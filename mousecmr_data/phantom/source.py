@@ -59,6 +59,7 @@ def make_manifest(cohort: str) -> Manifest:
         paper={},
         released="",
         arrive=(),
+        source=cohort,
     )
 
 
@@ -84,7 +85,7 @@ def _make_acquisition(plan: Plan) -> dict[str, Constant]:
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """A synthetic cohort below ``cache_root`` (None: the default folder)."""
+    """A synthetic cohort below ``cache_root`` (None: the default folder), a ``mousecmr_data.dataset.source.Source``."""
 
     name: str
     cache_root: Path | None = None
@@ -95,15 +96,12 @@ class PhantomSource:
 
     @property
     def manifest(self) -> Manifest:
-        """The cohort's manifest."""
         return make_manifest(self.name)
 
     def get_path(self, mouse: str) -> Path:
-        """Return the path of the mouse's file, whether or not it exists yet."""
         return get_file_path(self.manifest, self.manifest.files[mouse], self.cache_root)
 
     def get_address(self, mouse: str) -> str:
-        """Return the path as a readable string."""
         return str(self.get_path(mouse))
 
     def prepare(self, mice: Iterable[str]) -> None:
@@ -115,7 +113,6 @@ class PhantomSource:
         return make_plans(self.name)[mouse]
 
     def get_phenotype(self, mouse: str) -> str:
-        """Return the group of the mouse's plan."""
         return make_plans(self.name)[mouse].phenotype
 
     def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
@@ -128,7 +125,8 @@ def make_files(
 ) -> None:
     """Make the missing files of ``mice`` in ``workers`` processes, calling ``progress`` with 1 after each mouse.
 
-    More than one process needs a main module that can be imported: see :func:`_utils.parallel.map_in_processes`.
+    More than one process needs a main module that can be imported: see
+    :func:`mousecmr_data._utils.parallel.map_in_processes`.
     """
     missing = [m for m in mice if not source.get_path(m).exists()]
     if missing:

@@ -1,4 +1,4 @@
-"""Segment scans of one or many mice and write masks, tables, quality flags and pictures. See docs/segment.md."""
+"""Segment scans and write masks, tables, quality flags and pictures. See docs/segment.md."""
 
 from __future__ import annotations
 

@@ -12,14 +12,14 @@ import pandas as pd
 import xarray as xr
 
 from mousecmr_data._utils.notices import list_notices
+from mousecmr_data.dataset.model import SPACING_HINT
 from mousecmr_data.errors import FileLayoutError, UnitsError
-from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES, SPACING_HINT
+from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES
 from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure, smooth_curve
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.pipeline.quality import IMPOSSIBLE_UL, Flag, check_curve, check_function, check_images, check_masks
 from mousecmr_data.schema.labels import Label
-from mousecmr_data.schema.phases import ED, ES, UNKNOWN
-from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, PREDICTED, UNPROCESSED
+from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED, UNKNOWN, UNPROCESSED
 
 if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
@@ -30,8 +30,9 @@ TABLE_DIGITS = 4
 ATTR_HEART_RATE = "heart_rate_bpm"
 """Attribute, and column, of the heart rate."""
 VOLUMES_AND_MASSES = ("edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "mass_es_mg")
+"""Columns of the table of mice, with the names of the fields of Measures."""
 PEAK_RATES = tuple(f"peak_{phase}_rate_{unit}" for unit in ("ul_s", "edv_s") for phase in ("ejection", "filling"))
-"""Columns of the table of mice, with the names of the fields of Measures and VolumeCurve."""
+"""Columns of the table of mice, with the names of the fields of VolumeCurve."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import h5py
 import pandas as pd
@@ -29,10 +29,19 @@ from mousecmr_data._utils.checksums import compute_sha256, hash_files
 from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.names import make_file_name
 from mousecmr_data._utils.notices import RESEARCH_ONLY
+from mousecmr_data._utils.outputs import (
+    check_apart,
+    check_replaceable,
+    make_foreign_error,
+    read_listed_files,
+    write_folder,
+)
 from mousecmr_data._utils.parallel import map_in_processes
 from mousecmr_data._version import __version__
-from mousecmr_data.dataset.hdf5 import open_mouse_file
+from mousecmr_data.dataset.hdf5 import open_mouse_file, read_header
+from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
@@ -41,14 +50,17 @@ from mousecmr_data.metrics.overlap import score_frames
 from mousecmr_data.pipeline import writers
 from mousecmr_data.pipeline.analysis import AnalysisResult, analyze
 from mousecmr_data.pipeline.config import PredictConfig, SegmentConfig
-from mousecmr_data.schema.variables import DIMS, MASK, PREDICTED
+from mousecmr_data.schema.variables import ATTR_MOUSE, DIMS, MASK, PREDICTED
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from mousecmr_data.inference.predictor import Predictor
+    from mousecmr_data.inference.roi import RegionMode
+    from mousecmr_data.metrics.postprocessing import PostprocessingRule
 
 MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE = "mice.csv", "frames.csv", "slices.csv", "flags.csv"
+TABLE_FILES = (MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE)
 MANIFEST_FILE = "manifest.json"
 ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_input", "prediction_region"
 PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
@@ -187,8 +199,7 @@ def _run_exclusively(run: Callable[[str], Result], name: str) -> Result:
 
 
 @lru_cache(maxsize=1)
-def get_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  # noqa: ARG001 (part of the cache key)
-    """Return the predictor for ``config``, loaded once per process for weights of this checksum."""
+def _load_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  # noqa: ARG001 (part of the cache key)
     from mousecmr_data.inference.predictor import load_model
 
     return load_model(config.weights, device=config.device, engine=config.engine, cache=config.cache)
@@ -198,7 +209,7 @@ def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
     """Return the predictor for ``config`` and the SHA-256 of its weights; the last predictor is cached."""
     sha256 = config.compute_weights_sha256()
     key = PredictConfig(weights=config.weights, engine=config.engine, device=config.device, cache=config.cache)
-    return get_predictor(key, sha256), sha256
+    return _load_predictor(key, sha256), sha256
 
 
 @contextmanager
@@ -227,6 +238,8 @@ class MiceProtocol(Protocol):
 
     @property
     def mice(self) -> tuple[str, ...]: ...
+    @property
+    def source(self) -> Any: ...
     def __getitem__(self, name: str, /) -> xr.Dataset: ...
 
 
@@ -236,6 +249,7 @@ class HDF5Files:
 
     mice: tuple[str, ...]
     spacing: tuple[float, float, float] | None = None
+    source: ClassVar[None] = None
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
         return open_mouse_file(name, spacing=self.spacing).assign_attrs(sha256=compute_sha256(name))
@@ -267,17 +281,32 @@ def predict_cohort(
     Raises :class:`~mousecmr_data.errors.FileLayoutError` if ``folder`` holds masks of other settings (nothing is
     written then), and :class:`~mousecmr_data.errors.CacheError` if another run is writing to it.
     """
-    if not mice.mice:
-        raise ArgumentError("There is no mouse to segment.", "at least one")
+    check_not_empty(mice.mice)
     folder = Path(folder).resolve()
     settings = describe_settings(config, *load_predictor(config))
     with _lock_folder(folder, folder, PREDICT_LOCK):
         if not overwrite:
             _check_existing_settings(folder, settings)
-        work = partial(_predict_one, mice, config, settings, folder, overwrite)
+        inputs = {name: _find_input(mice, name) for name in mice.mice}
+        owners: dict[str, str] = {}
+        for name in mice.mice:
+            owners.setdefault(f"{make_file_name(_read_mouse_name(mice, name))}.h5", name)
+        work = partial(_predict_one, mice, config, settings, folder, overwrite, inputs, owners)
         return tuple(
             run_batch(mice.mice, work, _make_failed_prediction, progress=progress, workers=workers, client=client)
         )
+
+
+def _find_input(mice: MiceProtocol, name: str) -> Path:
+    return Path(name) if isinstance(mice, HDF5Files) else mice.source.get_path(name)
+
+
+def _read_mouse_name(mice: MiceProtocol, name: str) -> str:
+    """Return the name inside a file, which is that of its output; a file that cannot be read fails later."""
+    if isinstance(mice, HDF5Files):
+        with suppress(MouseCMRError):
+            return str(read_header(name).attrs.get(ATTR_MOUSE, Path(name).stem))
+    return name
 
 
 def describe_settings(config: PredictConfig, predictor: Predictor, weights_sha256: str) -> dict[str, str]:
@@ -298,13 +327,20 @@ def _predict_one(
     settings: dict[str, str],
     folder: Path,
     overwrite: bool,
+    inputs: dict[str, Path],
+    owners: dict[str, str],
     name: str,
     progress: EventListener,
 ) -> PredictResult:
     start = time.perf_counter()
     ds = mice[name]
     mouse, synthetic = str(ds.attrs["mouse"]), bool(ds.attrs["synthetic"])
-    path = folder / f"{mouse}.h5"
+    path = folder / f"{make_file_name(mouse)}.h5"
+    check_apart([path], inputs.values())
+    if (first := owners.get(path.name, name)) != name:
+        raise ArgumentError(f"{first} and {name} are both called {mouse}.", "one mouse of each name in a folder")
+    if path.exists() and ATTR_SETTINGS not in read_prediction_attrs(path):
+        raise make_foreign_error(folder, [path.name])
     source = {"mouse": mouse, **{k: str(ds.attrs[k]) for k in ("source", "version", "sha256") if k in ds.attrs}}
     input_json = json.dumps(source)
     if path.exists() and not overwrite:
@@ -384,30 +420,44 @@ def _check_existing_settings(folder: Path, settings: dict[str, str]) -> None:
             raise FileLayoutError(text, str(expected), OVERWRITE_HINT)
 
 
-# Segment: one folder per scan, and tables of all mice
+# Segment: one folder per scan, and tables of all of them
 
 
 def segment(
     inputs: str | PathLike[str] | Iterable[str | PathLike[str]],
     output: str | PathLike[str],
     *,
+    weights: str = SegmentConfig.weights,
+    spacing: tuple[float, float, float] | None = None,
+    axes: str | None = None,
+    frame_time_ms: float | None = None,
+    postprocessing: PostprocessingRule = SegmentConfig.postprocessing,
+    engine: str = SegmentConfig.engine,
+    region: RegionMode = SegmentConfig.region,
+    device: str = SegmentConfig.device,
+    batch_size: int = SegmentConfig.batch_size,
+    pictures: bool = SegmentConfig.pictures,
+    dicom_seg: bool = SegmentConfig.dicom_seg,
+    cache: str | Path | None = None,
+    overwrite: bool = False,
     workers: int = 1,
     progress: EventListener | None = None,
-    **options: Any,
 ) -> BatchResult:
     """Segment scans like ``mousecmr segment``: write masks, volumes, flags and pictures to the folder ``output``.
 
-    ``inputs`` is a file, folder or zip archive, or several. ``options`` are fields of
-    :class:`~mousecmr_data.pipeline.config.SegmentConfig`, such as ``weights="phantom-small"``,
-    ``spacing=(1.0, 0.1, 0.1)`` or ``region="full"``. For ``workers``, ``progress``, the result and errors see
-    :func:`segment_batch`.
+    ``inputs`` is a file, folder or zip archive, or several. The parameters from ``weights`` to ``cache`` are the fields
+    of :class:`~mousecmr_data.pipeline.config.SegmentConfig`, which explains them. For the others, the result and errors
+    see :func:`segment_batch`.
     """
-    known = [f.name for f in fields(SegmentConfig)]
-    if unknown := sorted(options.keys() - set(known)):
-        raise ArgumentError(f"There is no option {unknown[0]!r}.", f"one of {', '.join(known)}")
+    config = SegmentConfig(
+        weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
+        engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
+        cache=cache,
+    )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
-    config = SegmentConfig(**options)
-    return segment_batch([Path(p) for p in paths], Path(output), config, workers=workers, progress=progress)
+    return segment_batch(
+        [Path(p) for p in paths], Path(output), config, overwrite=overwrite, workers=workers, progress=progress
+    )
 
 
 @dataclass
@@ -425,6 +475,7 @@ def segment_batch(
     folder: Path,
     config: SegmentConfig | None = None,
     *,
+    overwrite: bool = False,
     workers: int = 1,
     progress: EventListener | None = None,
     scratch: Path | None = None,
@@ -433,17 +484,20 @@ def segment_batch(
     """Segment the mice in ``inputs`` (files, folders, zip archives) and write the results to ``folder``.
 
     Writes one folder per mouse, and four tables and a manifest of all mice. A mouse is skipped if its folder was made
-    from the same bytes with the same settings and weights. Archives are unpacked in ``scratch`` (default: the system's
+    from the same bytes with the same settings and weights. Only unedited files of earlier results are replaced; with
+    ``overwrite`` edited ones, too; files of others stay. Archives are unpacked in ``scratch`` (default: the system's
     folder for temporary files). ``predictor`` must have the weights that ``config`` names; None loads them. ``workers``
     is the number of processes, which share the cores. ``progress`` is called with each :class:`BatchEvent`.
 
-    Raises :class:`~mousecmr_data.errors.MissingDataError` if the weights are neither in the cache nor reachable (before
-    anything is read or written), or if there is no mouse in ``inputs``. Errors of single mice are in
-    :attr:`BatchResult.errors` and in the tables.
+    Raises :class:`~mousecmr_data.errors.OutputError` if the results would be, hold or lie in an input, or replace files
+    that may not be replaced, and :class:`~mousecmr_data.errors.MissingDataError` if the weights are neither in the
+    cache nor reachable (before anything is read or written), or if there is no mouse in ``inputs``. Errors of single
+    mice are in :attr:`BatchResult.errors` and in the tables.
     """
     config, progress = config or SegmentConfig(), progress or ignore_event
     if not inputs:
         raise ArgumentError("There is nothing to segment.", "files, folders or zip archives")
+    check_apart([folder / name for name in TABLE_FILES], inputs)
     started = datetime.now(UTC)
     progress(BatchEvent("loading"))
     sha256 = config.compute_weights_sha256()
@@ -458,17 +512,19 @@ def segment_batch(
             first = refused[0]
             text = f"None of {len(refused)} inputs can be read. {first.name}: {first.error.found}"
             raise MissingDataError(text, first.error.expected)
+        outputs = [folder / name for name in [s.name for s in found] + [r.name for r in refused]]
+        check_apart(outputs, [*inputs, *(path for scan in found for path in scan.paths)])
+        check_replaceable(folder, TABLE_FILES, _list_tables(folder), overwrite=overwrite)
         progress(BatchEvent("found", total=len(found) + len(refused)))
         with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.absolute())):
             results = [_make_failed_result(folder, r.name, r.error, "", [r.path]) for r in refused]
             for result in results:
                 progress(_make_end_event(result))
             scans = {scan.name: scan for scan in found}
-            work = partial(_segment_one, scans, folder, config, weights, None if workers > 1 else predictor)
+            work = partial(_segment_one, scans, folder, config, weights, overwrite, None if workers > 1 else predictor)
             make_failed = partial(_make_failed_scan, scans, folder, scratch)
             results += run_batch(list(scans), work, make_failed, progress=progress, workers=workers)
             rows = [_make_row(result) for result in results]
-            mice = _write_tables(folder, rows)
             columns = ("mouse", "status", "error", "input", "seconds", "marks")
             manifest = {
                 "started": started.isoformat(timespec="seconds"),
@@ -479,7 +535,11 @@ def segment_batch(
                 "settings": config.to_dict(),
                 "mice": [{k: row.get(k) for k in columns} for row in rows],
             }
-            write_json(folder / MANIFEST_FILE, manifest)
+            with write_folder(
+                folder, record=MANIFEST_FILE, listed=_list_tables(folder), overwrite=overwrite, inside=True
+            ) as tables:
+                mice = _write_tables(folder, tables, rows)
+                write_json(tables / MANIFEST_FILE, manifest)
     return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error})
 
 
@@ -509,6 +569,7 @@ def _segment_one(
     folder: Path,
     config: SegmentConfig,
     weights: dict[str, Any],
+    overwrite: bool,
     predictor: Predictor | None,
     name: str,
     progress: EventListener,
@@ -522,19 +583,35 @@ def _segment_one(
         (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
         row = {"input": source, **record["mouse"]}
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
+    writers.check_result_folder(target, overwrite)
     progress(BatchEvent("reading", name))
     ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
-    writers.write_result(result, target, config, scan, key)
+    writers.write_result(result, target, config, scan, key, overwrite)
     row = {"input": source, **result.mouse}
     seconds = round(result.seconds, 3)
     return SegmentResult(name, "done", target, None, seconds, row, result if in_this_process else None)
 
 
-def _write_tables(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Write the tables of all mice and return the one with a row per mouse."""
+def _list_tables(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the tables that an earlier run wrote to ``folder``, by name."""
+    listed = read_listed_files(folder / MANIFEST_FILE)
+    if listed or not (folder / MANIFEST_FILE).is_file():
+        return listed
+    try:  # a manifest from before files were listed
+        about = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        earlier = {"settings", "weights", "mice"} <= about.keys()
+    except (OSError, ValueError, AttributeError):
+        earlier = False
+    if not earlier:
+        raise make_foreign_error(folder, [MANIFEST_FILE])
+    return {name: compute_sha256(folder / name) for name in TABLE_FILES if (folder / name).is_file()}
+
+
+def _write_tables(results: Path, folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Write the tables of all mice in ``results`` to ``folder``; return the one with a row per mouse."""
     first = ["mouse", "status", "error"]
     mice = pd.DataFrame(rows)
     mice = mice.reindex(columns=[*first, *(c for c in mice.columns if c not in (*first, "input"))])
@@ -543,15 +620,15 @@ def _write_tables(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
     frames, slices, flags = [], [], []
     for row in rows:
         if row["status"] != "failed":
-            mouse_frames, mouse_slices = writers.read_tables(folder / row["mouse"])
+            mouse_frames, mouse_slices = writers.read_tables(results / row["mouse"])
             frames.append(mouse_frames)
             slices.append(mouse_slices)
-            record = writers.read_record(folder / row["mouse"]) or {"flags": []}
+            record = writers.read_record(results / row["mouse"]) or {"flags": []}
             flags += [{"mouse": row["mouse"], **flag, "marks": row["marks"]} for flag in record["flags"]]
     columns = ["mouse", "level", "frame", "slice", "flag", "message", "marks"]
     tables = [mice, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (frames, slices))]
     tables.append(pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"}))
-    for name, table in zip((MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE), tables, strict=True):
+    for name, table in zip(TABLE_FILES, tables, strict=True):
         write_text(folder / name, table.to_csv(index=False))
     return mice
 

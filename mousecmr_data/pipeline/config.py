@@ -9,9 +9,7 @@ from typing import Any
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data.inference.roi import DEFAULT_REGION, RegionMode
 from mousecmr_data.metrics.postprocessing import PostprocessingRule
-
-PUBLISHED_WEIGHTS = "mousecmr-9.4T-unet3plus"
-"""The authors' published weights, the default. They are never replaced by other weights."""
+from mousecmr_data.schema import PUBLISHED_WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +19,7 @@ class PredictConfig:
     weights: str = PUBLISHED_WEIGHTS
     """A name in :func:`~mousecmr_data.inference.list_models`, or the path of a weights file."""
     engine: str = "auto"
-    """One of :data:`mousecmr_data.inference.engines.ENGINE_NAMES`, or "auto"."""
+    """One of :data:`mousecmr_data.inference.engines.ENGINE_NAMES`."""
     region: RegionMode = DEFAULT_REGION
     """"auto" computes most frames in a window around the heart where that is safe; marks outside the window are then
     found, and flagged, in two frames only. "full" computes the whole field of every frame."""

@@ -13,23 +13,30 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.atomic import atomic_folder, atomic_path, write_text
+from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.outputs import (
+    add_file,
+    check_replaceable,
+    make_foreign_error,
+    read_listed_files,
+    write_folder,
+)
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.formats.nifti import write_nifti_labels
 from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.config import SegmentConfig
-from mousecmr_data.plotting import make_title, plot_montage, save_figure, write_movie
+from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
-from mousecmr_data.schema.labels import COLOURS, Label
-from mousecmr_data.schema.phases import ED, ES
-from mousecmr_data.schema.variables import DIMS, IMAGE, MASK, PREDICTED
+from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
 
 MONTAGE_FILE, CURVE_FILE, MOVIE_FILE = "montage.png", "curve.png", "movie.webp"
 MASKS_FILE, SEG_FOLDER, FRAMES_FILE, SLICES_FILE = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv"
 RECORD_FILE, OUTDATED_FILE = "result.json", "OUTDATED.txt"
+RESULT_FILES = (MASKS_FILE, FRAMES_FILE, SLICES_FILE, MONTAGE_FILE, CURVE_FILE, MOVIE_FILE, OUTDATED_FILE)
 ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
 
@@ -42,41 +49,8 @@ def draw_pictures(result: AnalysisResult, folder: Path) -> None:
     figure = plot_montage(result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown)))
     figure.text(0.3, 0.025, f"masks: {result.mouse['weights']}. {note}", color="0.75", fontsize=7)
     save_figure(figure, folder / MONTAGE_FILE)
-    _draw_curve(result, folder / CURVE_FILE, note)
+    save_figure(plot_volume_curve(result.ds, PREDICTED, note), folder / CURVE_FILE)
     write_movie(result.ds, folder / MOVIE_FILE, PREDICTED, note)
-
-
-def _draw_curve(result: AnalysisResult, path: Path, note: str) -> None:
-    from matplotlib.figure import Figure
-
-    table, row = result.frames, result.mouse
-    timed = bool(table["time_ms"].notna().all())
-    x = table["time_ms"] if timed else table["frame"]
-    figure = Figure(figsize=(6.4, 4.6))
-    volume, mass = figure.subplots(
-        2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw={"left": 0.12, "right": 0.97, "top": 0.85, "bottom": 0.16}
-    )
-    blood, myocardium = COLOURS[Label.BLOOD_POOL], COLOURS[Label.MYOCARDIUM]
-    volume.plot(x, table["blood_pool_smoothed_ul"], color=blood, lw=1.2)
-    volume.plot(x, table["blood_pool_ul"], "o", color=blood, ms=4)
-    mass.plot(x, table["mass_mg"], "o-", color=myocardium, ms=4, lw=1)
-    volume.set_ylabel("blood pool (µL)")
-    mass.set_ylabel("mass (mg)")
-    for ax, column in ((volume, "blood_pool_ul"), (mass, "mass_mg")):
-        ax.set_ylim(0, max(1.0, 1.25 * float(table[column].max())))
-        ax.spines[["top", "right"]].set_visible(False)
-    for phase in (ED, ES):
-        for at, value in zip(x[table["phase"] == phase], table["blood_pool_ul"][table["phase"] == phase], strict=True):
-            volume.annotate(
-                f"{phase} {value:.1f} µL", (at, value), (0, 9 if phase == ED else -15), textcoords="offset points",
-                fontsize=8, ha="left" if at == x.iloc[0] else "center",
-            )  # fmt: skip
-    mass.set_xlabel("time after the trigger (ms)" if timed else "frame (the time between frames is unknown)")
-    has_pair = np.isfinite(row["ef_percent"])
-    numbers = f"SV {row['sv_ul']:.1f} µL, EF {row['ef_percent']:.1f} %" if has_pair else "EF: no ED/ES pair"
-    figure.text(0.02, 0.97, f"{make_title(result.ds)}\n{numbers}; masks: {row['weights']}", fontsize=9, va="top")
-    figure.text(0.02, 0.015, note.replace(". ", ".\n", 1), fontsize=6.5, color="0.35", va="bottom")
-    save_figure(figure, path)
 
 
 def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] | None = None) -> Path:
@@ -109,9 +83,16 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
 
 
 def write_result(
-    result: AnalysisResult, folder: Path, config: SegmentConfig, scan: FoundScan | None = None, key: str = ""
+    result: AnalysisResult,
+    folder: Path,
+    config: SegmentConfig,
+    scan: FoundScan | None = None,
+    key: str = "",
+    overwrite: bool = False,
 ) -> None:
     """Write masks, tables and pictures of ``result`` to ``folder``, replacing an earlier result.
+
+    Other files in ``folder`` stay. Raises OutputError if the result there was edited and ``overwrite`` is not given.
 
     Masks are NIfTI on the grid of the input; for DICOM input (``scan``) there is also one DICOM SEG object per frame.
     ``key`` is stored in the record, so that a later run can check what the folder was made from.
@@ -120,7 +101,7 @@ def write_result(
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     description = f"{masks.attrs['weights']}{trained}; research only"
     notes = []
-    with atomic_folder(folder, overwrite=True) as partial:
+    with write_folder(folder, record=RECORD_FILE, listed=list_result_files(folder), overwrite=overwrite) as partial:
         write_nifti_labels(masks.values, partial / MASKS_FILE, result.ds, description)
         if config.dicom_seg and scan is not None and scan.kind == "DICOM":
             try:
@@ -148,8 +129,31 @@ def mark_outdated(folder: Path, error: MouseCMRError) -> None:
     """Write a notice that a later run failed, if ``folder`` holds an earlier result; the result stays."""
     if (folder / RECORD_FILE).is_file():
         text = f"These files are from an earlier run. A later one, with other files or settings, failed:\n{error}\n"
-        with suppress(OSError):  # the tables also report the failure
-            write_text(folder / OUTDATED_FILE, text)
+        with suppress(OSError, ValueError):  # the tables also report the failure
+            add_file(folder, OUTDATED_FILE, text, RECORD_FILE, list_result_files(folder))
+
+
+def list_result_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files that :func:`write_result` wrote to ``folder``, by name."""
+    listed = read_listed_files(folder / RECORD_FILE)
+    if listed or read_record(folder) is None:
+        return listed
+    # A result from before files were listed: what is clearly newer than its record was edited.
+    latest = (folder / RECORD_FILE).stat().st_mtime + 2
+    files = [folder / name for name in RESULT_FILES if (folder / name).is_file()]
+    files += sorted((folder / SEG_FOLDER).glob("*.dcm"))
+    return {
+        path.relative_to(folder).as_posix(): compute_sha256(path) if path.stat().st_mtime <= latest else "edited"
+        for path in files
+    }
+
+
+def check_result_folder(folder: Path, overwrite: bool) -> None:
+    """Raise OutputError if a result could not be written to ``folder``: files of others, or edited ones."""
+    if (folder / RECORD_FILE).exists() and not list_result_files(folder):
+        raise make_foreign_error(folder, [RECORD_FILE])
+    listed = list_result_files(folder)
+    check_replaceable(folder, {*RESULT_FILES, *listed}, listed, overwrite=overwrite)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

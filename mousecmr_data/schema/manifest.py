@@ -8,15 +8,18 @@ write your own and pass its folder as ``load(source=folder)``.
 from __future__ import annotations
 
 import csv
+import difflib
+import io
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import astuple, dataclass, field, fields
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mousecmr_data.errors import ManifestError, UnknownNameError
+from mousecmr_data.schema import DEFAULT_DATASET
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,17 @@ class FileEntry:
     sha256: str | None = None
     size: int | None = None
     """Bytes."""
+
+
+FILES_CSV_COLUMNS = tuple(f.name for f in fields(FileEntry))
+_FILES_CSV = f"columns {','.join(FILES_CSV_COLUMNS)}"
+
+
+def format_files_csv(entries: Iterable[FileEntry]) -> str:
+    """Return the text of ``files.csv``; what is not known is left empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([FILES_CSV_COLUMNS, *map(astuple, entries)])
+    return text.getvalue()
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,8 @@ class Published:
     dice: tuple[PublishedDice, ...]
     times: tuple[PublishedTime, ...]
     bounds: tuple[PublishedBound, ...] = ()
+    n_mice: int = 0
+    """Number of mice that the results are of; 0 if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +189,8 @@ _IN_PACKAGE, _IN_CHECKOUT = (Path(__file__).parents[n] / "manifests" for n in (1
 MANIFESTS_FOLDER = _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT
 """Folder of the embedded manifests: in the installed package (added by the build), or in the checkout."""
 
-DEFAULT_DATASET = "mousecmr-130"
-
-FILES_CSV_COLUMNS = "columns mouse,path,git_blob_sha1,sha256,size"
-
-RESERVED_NAMES = ("weights", "layouts", "phantom")
-"""Dataset names that are not allowed: the cache uses them for other folders."""
+RESERVED_NAMES = ("weights", "layouts", "engines", "publish", "segment")
+"""Dataset names that are not allowed: the cache has other folders of these names, beside those of the phantoms."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +220,8 @@ class Manifest:
     """Date of this version, as YYYY-MM-DD; empty if unknown."""
     arrive: tuple[ArriveItem, ...] = ()
     """What was published about the animals and the study, by the ARRIVE 2.0 guidelines."""
+    source: str = field(default="", compare=False)
+    """What ``load(source=...)`` and ``--source`` call it: usually its folder; empty for the default dataset."""
 
     def file_url(self, entry: FileEntry | Weights) -> str:
         """Return the pinned URL of a file."""
@@ -233,9 +247,33 @@ class Manifest:
         return scheme
 
 
+def is_file_name(text: str) -> bool:
+    """Return whether ``text`` is a plain name, which cannot lead to another folder, device or hidden file."""
+    plain = text.isprintable() and not set(text) & set("/\\:") and not text.startswith(".") and text == text.strip()
+    return plain and bool(text) and len(text.encode()) <= 250
+
+
+def resolve_name(name: str, names: Collection[str]) -> str:
+    """Return ``name`` if it is one of the mice ``names``; else raise UnknownNameError with a suggestion."""
+    if name in names:
+        return name
+    valid = list(names)
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    raise UnknownNameError(
+        f"There is no mouse {name!r} here.",
+        f"one of {len(valid)}: {valid[0]} ... {valid[-1]}" if valid else "a cohort that is not empty",
+        f"did you mean {close[0]!r}?" if close else "mousecmr lock export  lists all names (Python: cohort.mice)",
+    )
+
+
 def load_manifest(name: str = DEFAULT_DATASET) -> Manifest:
     """Return the manifest ``name`` that ships with the package (read once per process)."""
     return _read_cached(MANIFESTS_FOLDER / name)
+
+
+def get_constant(name: str) -> Any:
+    """Return the value of an ``acquisition`` constant of the default dataset."""
+    return load_manifest().acquisition[name].value
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -245,10 +283,10 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise ManifestError(
             f"There is no dataset.toml in {folder}.",
             "a manifest folder: dataset.toml and files.csv",
-            "mousecmr info  (shows the embedded manifest's folder and content)",
+            "mousecmr manifest create FOLDER_OF_MICE  (makes one)",
         )
     dataset = _read_toml(folder / "dataset.toml")
-    name, version = _read_folder_name(dataset, "name", folder), _read_folder_name(dataset, "version", folder)
+    name, version = _get_folder_name(dataset, "name", folder), _get_folder_name(dataset, "version", folder)
     if folder.parent != MANIFESTS_FOLDER and (name in RESERVED_NAMES or name.startswith("phantom")):
         raise ManifestError(f"{folder}: the name {name!r} is reserved by this library.", "another name")
     url = dataset.get("url", "")
@@ -286,6 +324,7 @@ def read_manifest(folder: str | Path) -> Manifest:
                 ArriveItem(**{**i, "constants": tuple(i.get("constants", ()))})
                 for i in _read_toml(folder / "arrive.toml").get("items", [])
             ),
+            source="" if folder == MANIFESTS_FOLDER / DEFAULT_DATASET else str(folder),
         )
     except (TypeError, KeyError, AttributeError) as e:  # a table with missing or unknown keys
         raise ManifestError(
@@ -306,7 +345,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ManifestError(f"{path} is not valid TOML: {e}.") from e
 
 
-def _read_folder_name(table: Mapping[str, Any], key: str, folder: Path) -> str:
+def _get_folder_name(table: Mapping[str, Any], key: str, folder: Path) -> str:
     """Return the text ``table[key]``, which the cache uses as the name of a folder."""
     value = table.get(key)
     if not isinstance(value, str) or not value:
@@ -318,20 +357,20 @@ def _read_folder_name(table: Mapping[str, Any], key: str, folder: Path) -> str:
 
 def _parse_files(path: Path) -> dict[str, FileEntry]:
     if not path.is_file():
-        raise ManifestError(f"There is no {path.name} in {path.parent}.", FILES_CSV_COLUMNS)
+        raise ManifestError(f"There is no {path.name} in {path.parent}.", _FILES_CSV)
     entries: dict[str, FileEntry] = {}
     paths: set[str] = set()
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").removeprefix("\ufeff").splitlines()))
     except (UnicodeDecodeError, csv.Error) as e:
-        raise ManifestError(f"{path} is not a CSV file in UTF-8: {e}.", FILES_CSV_COLUMNS) from e
+        raise ManifestError(f"{path} is not a CSV file in UTF-8: {e}.", _FILES_CSV) from e
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
         mouse, relative = row.get("mouse") or "", row.get("path") or ""
         sha1, sha256, size = (row.get(k) or None for k in ("git_blob_sha1", "sha256", "size"))
         parts = PurePosixPath(relative).parts
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.+-]*", mouse) or mouse.endswith((".json", ".zarr")):
-            raise ManifestError(f"{where}: mouse {mouse!r}.", "a name of letters, digits and . _ - +")
+        if not is_file_name(mouse) or mouse.endswith((".json", ".zarr")):
+            raise ManifestError(f"{where}: mouse {mouse!r}.", "a name that can be a file's, such as Mouse1")
         if not relative or mouse in entries or relative in paths:
             raise ManifestError(f"{where}: mouse {mouse!r}, path {relative!r}.", "unique names and paths")
         paths.add(relative)
@@ -387,4 +426,5 @@ def _parse_published(tables: dict[str, Any]) -> Published | None:
         tuple(PublishedDice(**d) for d in tables.get("dice", [])),
         tuple(PublishedTime(**t) for t in tables.get("times", [])),
         tuple(PublishedBound(**b) for b in tables.get("bounds", [])),
+        int(tables.get("n_mice", 0)),
     )

@@ -1,6 +1,8 @@
-"""Names and axis orders of the dataset's HDF5 files and of the cine model made from them."""
+"""Names and axis orders of the dataset's HDF5 files and of the cine model made from them, phases, endings of files."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 # The HDF5 file of one mouse (source: the authors' repository).
 IMAGES = "Images"
@@ -28,5 +30,19 @@ ATTR_VOXEL_SIZE = "voxel_size_mm"
 """(slice, row, column) = (z, y, x) in mm."""
 ATTR_FRAME_TIME = "frame_time_ms"
 
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
 NOT_PUBLISHED = "not published"
 """The phenotype of a mouse whose group was not published."""
+
+Phase = Literal["ED", "ES", "inflow", "unlabelled", "unknown"]
+PHASE_DTYPE = "<U10"
+ED: Phase = "ED"
+ES: Phase = "ES"
+INFLOW: Phase = "inflow"
+"""Labelled, but neither ED nor ES: a frame with an inflow artefact."""
+UNLABELLED: Phase = "unlabelled"
+"""Not segmented; the all-zero mask of this frame has no meaning."""
+UNKNOWN: Phase = "unknown"
+"""The only labelled frame of a mouse, so there is no ED/ES pair."""

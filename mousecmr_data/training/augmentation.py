@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mousecmr_data.errors import MissingExtraError
-from mousecmr_data.inference.grid import make_training_grid
-from mousecmr_data.inference.preprocessing import normalize_min_max
+from mousecmr_data.inference.grid import make_training_grid, normalize_min_max
 
 try:
     from monai import transforms

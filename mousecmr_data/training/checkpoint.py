@@ -39,15 +39,20 @@ def save_checkpoint(
     write_tensors(folder / LAST_FILE, tensors, {"progress": vars(progress), "config": config.to_json()})
 
 
+def check_config(folder: Path, stored: TrainConfig, config: TrainConfig) -> None:
+    """Raise :class:`FileLayoutError` if the run in ``folder`` has another configuration than ``config``."""
+    if stored != config:
+        text = f"{folder} holds a run with another configuration."
+        raise FileLayoutError(text, "the same configuration (see config.json)", "train in a new folder")
+
+
 def restore_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, config: TrainConfig) -> TrainingProgress:
     """Load the saved state into ``model`` and ``optimizer`` and return the progress of the run.
 
     Raises :class:`FileLayoutError` if the run has another configuration.
     """
     tensors, header = read_tensors(folder / LAST_FILE)
-    if TrainConfig.from_json(header["config"]) != config:
-        text = f"{folder} was begun with another configuration."
-        raise FileLayoutError(text, "the same configuration (see config.json)", "train in a new folder")
+    check_config(folder, TrainConfig.from_json(header["config"]), config)
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

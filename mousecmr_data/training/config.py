@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.errors import ArgumentError, UnknownNameError
 from mousecmr_data.models.unet3plus import CHANNELS
 
 Augmentation = Literal["paper", "notebook", "randomised", "none"]
@@ -59,10 +59,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "replicas", "epochs", "patience", "reduce"):
             if getattr(self, name) < 1:
-                raise UnknownNameError(f"{name} is {getattr(self, name)}.", "1 or more")
+                raise ArgumentError(f"{name} is {getattr(self, name)}.", "1 or more")
         if self.batch_size % self.replicas:
             text = f"A batch of {self.batch_size} cannot be split among {self.replicas} replicas."
-            raise UnknownNameError(text, "a multiple")
+            raise ArgumentError(text, "a multiple")
 
     def to_json(self) -> str:
         """Return the configuration as JSON text, which :meth:`from_json` reads."""

@@ -22,8 +22,7 @@ from mousecmr_data._utils.checksums import hash_arrays
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.adapters.torch import dataset
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.inference.grid import make_training_grid
-from mousecmr_data.inference.preprocessing import normalize_min_max, normalize_to_uint8
+from mousecmr_data.inference.grid import make_training_grid, normalize_min_max, normalize_to_uint8
 from mousecmr_data.phantom import VERSION, Plan, render
 from mousecmr_data.phantom.plan import Acquisition
 from mousecmr_data.schema.labels import Label

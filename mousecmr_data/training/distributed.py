@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ProcessGroup:
             return cls(0, 1, 0, list(range(replicas)))
         if replicas != count:
             text = f"torchrun started {count} processes, but the batch is split among {replicas} replicas."
-            raise UnknownNameError(text, "the same number", f"mousecmr train --replicas {count}")
+            raise ArgumentError(text, "the same number", f"mousecmr train --replicas {count}")
         if not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         rank = dist.get_rank()

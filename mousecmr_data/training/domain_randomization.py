@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from mousecmr_data.inference.preprocessing import normalize_min_max
+from mousecmr_data.inference.grid import normalize_min_max
 from mousecmr_data.schema.labels import Label
 
 

@@ -20,18 +20,20 @@ from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.errors import FileLayoutError, MissingDataError, UnknownNameError
+from mousecmr_data.dataset.cohort import Cohort, check_no_leakage
+from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
 from mousecmr_data.models.device import select_device
 from mousecmr_data.models.safetensors import read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
-from mousecmr_data.phantom import COHORTS, make_plans
+from mousecmr_data.phantom import make_plans
+from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.training.checkpoint import (
     BEST_FILE,
     LAST_FILE,
     TrainingProgress,
+    check_config,
     restore_checkpoint,
     save_checkpoint,
 )
@@ -207,12 +209,11 @@ def train(
     with the same configuration and data, that run continues after its last whole epoch. ``on_epoch`` is called with the
     numbers of each epoch, ``progress`` with 1 for each synthetic mouse that was rendered.
 
-    Raises :class:`UnknownNameError` if a mouse is in both cohorts, and :class:`FileLayoutError` if the folder holds a
+    Raises :class:`ArgumentError` if a mouse is in both cohorts, and :class:`FileLayoutError` if the folder holds a
     run with another configuration or other data.
     """
     config, folder = config or TrainConfig(), Path(folder)
-    if overlap := sorted(set(training.mice) & set(validation.mice)):
-        raise UnknownNameError(f"{overlap[0]} is in both cohorts.", "different mice for training and validation")
+    check_no_leakage(training, validation)
     slices = (
         _load_slices(training, config, config.pool_mice, progress),
         _load_slices(validation, config, config.validation_mice, progress),
@@ -267,8 +268,8 @@ def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, progress: Progr
     if not config.pool_mice:
         return collect_slices(cohort)
     name = cohort.source.name
-    if name not in COHORTS:
-        raise UnknownNameError(f"No synthetic mice can be made from {name!r}.", f"a phantom: {', '.join(COHORTS)}")
+    if name not in PHANTOMS:
+        raise ArgumentError(f"No synthetic mice can be made from {name!r}.", f"a phantom: {', '.join(PHANTOMS)}")
     all_plans = make_plans(name)
     cache = cohort.source.get_path(cohort.mice[0]).parent / "pools"
     # Validation mice come from other plans, so the same seed does not give the same mice.
@@ -301,9 +302,7 @@ def _prepare_folder(folder: Path, config: TrainConfig, about: dict[str, Any]) ->
     """Make the folder and return False, or True if it holds a run to resume."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / LAST_FILE).exists():
-        if update_config(TrainConfig(), read_run(folder, CONFIG_FILE)) != config:
-            text = f"{folder} holds a run with another configuration."
-            raise FileLayoutError(text, "a new folder, or the same configuration")
+        check_config(folder, update_config(TrainConfig(), read_run(folder, CONFIG_FILE)), config)
         if read_run(folder)["data"] != about["data"]:
             raise FileLayoutError(f"{folder} holds a run on other data.", "the same mice and the same files")
         return True

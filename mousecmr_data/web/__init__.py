@@ -1,5 +1,5 @@
 """Serve the web page of ``mousecmr serve``: upload mice, get masks, numbers and pictures.
 
-:func:`.app.create_app` returns the ASGI app, :func:`.app.launch` serves it. Mice are segmented by
-:mod:`mousecmr_data.pipeline`, as on the command line. See docs/web.md.
+:func:`mousecmr_data.web.app.create_app` returns the ASGI app, :func:`mousecmr_data.web.app.launch` serves it. Mice are
+segmented by :mod:`mousecmr_data.pipeline`, as on the command line. See docs/web.md.
 """

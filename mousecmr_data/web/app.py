@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error
 from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
-from mousecmr_data.web.config import PORT, ServerConfig
+from mousecmr_data.schema import PORT
+from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.middleware import NOT_FOUND_TEXT, read_owner
 from mousecmr_data.web.sessions import Session, SessionStore
 
@@ -102,7 +103,7 @@ async def _receive_upload(request: Request, session: Session, target: Path, limi
         session.release_bytes(written)
         raise
     finally:
-        if session.closed:  # the page was closed meanwhile: leave no file
+        if session.closed:  # while the file arrived: it must not stay behind
             session.remove_folder()
 
 

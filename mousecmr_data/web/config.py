@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS
+from mousecmr_data.schema import HOST, PUBLISHED_WEIGHTS
 
-HOST, PORT = "127.0.0.1", 7860
-SMALL_WEIGHTS = "phantom-small"
 MB = 1024**2
 
 

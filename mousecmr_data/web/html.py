@@ -11,6 +11,7 @@ from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.quality import FLAGS
+from mousecmr_data.schema import SMALL_WEIGHTS
 from mousecmr_data.web.job import JobOutcome, format_duration
 from mousecmr_data.web.sessions import InspectedScan
 
@@ -65,15 +66,15 @@ def render_refusal(found: str, next_step: str = "") -> str:
 def make_hint(e: MouseCMRError, weights: str) -> str:
     """Return what to do on the page if the error names an option of the command line; else an empty text."""
     text = str(e)
-    if "--weights" in text and weights != "phantom-small":
-        return "choose phantom-small under Weights; its results are marked in every table, file and picture."
+    if "--weights" in text and weights != SMALL_WEIGHTS:
+        return f"choose {SMALL_WEIGHTS} under Weights; its results are marked in every table, file and picture."
     options = (("--spacing", "Voxel size"), ("--axes", "Axes"), ("--frame-time", "Frame time"))
     fields = " or ".join(field for option, field in options if option in text)
     return f"fill in {fields} under “{OVERRIDES_LABEL}”." if fields else ""
 
 
-def render_inspected(mice: Sequence[InspectedScan], seconds: float, learnt: bool, weights: str) -> str:
-    """Return the table of uploaded mice, the expected time, and the errors. ``learnt``: it is not a first guess."""
+def render_inspected(mice: Sequence[InspectedScan], seconds: float, is_measured: bool, weights: str) -> str:
+    """Return the table of uploaded mice, the expected time, and the errors. ``is_measured``: not a first guess."""
     if not mice:
         return ""
     good = [m for m in mice if m.error is None]
@@ -95,7 +96,7 @@ def render_inspected(mice: Sequence[InspectedScan], seconds: float, learnt: bool
         parts.append(render_table(heads, rows))
         count = "1 mouse" if len(good) == 1 else f"{len(good)} mice"
         size = format_bytes(sum(m.bytes for m in good))
-        guess = "" if learnt else " (a guess, until the first job is done)"
+        guess = "" if is_measured else " (a guess, until the first job is done)"
         parts.append(
             f'<p class="m-expected"><b>{count}, {sum(m.images for m in good):,} slices, {size}: '
             f"about {format_duration(seconds)}</b> with {escape(weights)}{guess}.</p>"

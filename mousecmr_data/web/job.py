@@ -16,16 +16,17 @@ from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.batch import FLAGS_FILE, LOADING_TEXT, BatchEvent, SegmentResult, segment_batch
 from mousecmr_data.pipeline.config import SegmentConfig
+from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.web.sessions import Session
 from mousecmr_data.web.viewer import write_viewer
 
 if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
 
-FIRST_GUESS = {"mousecmr-9.4T-unet3plus": 0.08, "phantom-small": 0.02}
+FIRST_GUESS = {PUBLISHED_WEIGHTS: 0.08, SMALL_WEIGHTS: 0.02}
 """Seconds per 2D slice on two processor cores, most of them in a window; measured on a shared machine, rounded up."""
 DEFAULT_GUESS = 0.08
-LOADING_SECONDS = {"mousecmr-9.4T-unet3plus": 12.0, "phantom-small": 5.0}
+LOADING_SECONDS = {PUBLISHED_WEIGHTS: 12.0, SMALL_WEIGHTS: 5.0}
 """Seconds until the weights are loaded and the first slice is done, once after the start of the server."""
 WRITING_SECONDS = 0.01
 """Seconds per slice for pictures and files."""
@@ -37,21 +38,21 @@ class TimeEstimator:
     """Estimates how long a job takes: from a first guess, then from the seconds per slice of earlier jobs."""
 
     def __init__(self) -> None:
-        self._learnt: dict[str, float] = {}
+        self._measured: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def learn(self, weights: str, slices: int, seconds: float) -> None:
         """Add a job of ``slices`` 2D slices that took ``seconds``, without the loading of weights."""
         if slices > 0:
             with self._lock:
-                old = self._learnt.get(weights, seconds / slices)
-                self._learnt[weights] = (1 - NEWEST_SHARE) * old + NEWEST_SHARE * seconds / slices
+                old = self._measured.get(weights, seconds / slices)
+                self._measured[weights] = (1 - NEWEST_SHARE) * old + NEWEST_SHARE * seconds / slices
 
     def estimate(self, weights: str, slices: int) -> tuple[float, bool]:
         """Return the seconds for ``slices``, and whether they are based on earlier jobs."""
-        if weights in self._learnt:
-            return self._learnt[weights] * slices, True
-        loading = LOADING_SECONDS.get(weights, LOADING_SECONDS["phantom-small"])
+        if weights in self._measured:
+            return self._measured[weights] * slices, True
+        loading = LOADING_SECONDS.get(weights, LOADING_SECONDS[SMALL_WEIGHTS])
         return (FIRST_GUESS.get(weights, DEFAULT_GUESS) + WRITING_SECONDS) * slices + loading, False
 
 
@@ -98,8 +99,9 @@ def run_job(
 ) -> JobOutcome:
     """Segment the uploads of ``session`` with the predictor that ``load`` returns, and make pictures and a zip.
 
-    Results of an earlier job are removed first. Raises :class:`MissingDataError` if the weights are not available, and
-    :class:`SessionClosed` as soon as the page is closed; the folder of the session is then removed.
+    Results of an earlier job are removed first. Raises :class:`~mousecmr_data.errors.MissingDataError` if the weights
+    are not available, and :class:`SessionClosed` as soon as the page is closed; the folder of the session is then
+    removed.
     """
     with session.lock:
         try:

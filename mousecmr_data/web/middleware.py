@@ -1,7 +1,7 @@
 """Restrict access: allow only the paths that the page itself requests, and give each browser its own cookie.
 
 Gradio can also accept uploads, serve files, act as a proxy and edit itself. The page uses none of this (see
-:func:`.app.make_routes`), so it is blocked here.
+:func:`mousecmr_data.web.app.make_routes`), so it is blocked here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALLOWED_PATHS = (
 )
 """The paths of Gradio that the page needs."""
 ALLOWED_PREFIXES = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/mice/")
-"""Prefixes of allowed paths; the last one is that of :func:`.app.make_routes`."""
+"""Prefixes of allowed paths; the last one is that of :func:`mousecmr_data.web.app.make_routes`."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "

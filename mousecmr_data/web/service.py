@@ -18,8 +18,9 @@ from functools import partial
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.discover import hide_temporary_paths
 from mousecmr_data.inference.predictor import Predictor, load_model
-from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS, SegmentConfig
-from mousecmr_data.web.config import SMALL_WEIGHTS, ServerConfig
+from mousecmr_data.pipeline.config import SegmentConfig
+from mousecmr_data.schema import PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
+from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.html import make_hint, render_error, render_finished, render_inspected, render_refusal
 from mousecmr_data.web.job import JobOutcome, ProgressReport, SessionClosed, TimeEstimator, run_job
 from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
@@ -73,7 +74,10 @@ class PageService:
     _loading: threading.Lock = field(default_factory=threading.Lock)
 
     def get_predictor(self, config: SegmentConfig) -> Predictor:
-        """Return the predictor for ``config``; raises :class:`MissingDataError` if the weights are not available."""
+        """Return the predictor for ``config``.
+
+        Raises :class:`~mousecmr_data.errors.MissingDataError` if the weights are not available.
+        """
         with self._loading:
             if config.weights not in self.predictors:
                 self.predictors[config.weights] = load_model(
@@ -105,7 +109,7 @@ class PageService:
         def copy_example() -> str:
             from mousecmr_data.phantom.source import PhantomSource
 
-            source, mouse = PhantomSource("phantom", self.config.cache), self.config.example_mouse
+            source, mouse = PhantomSource(PHANTOMS[0], self.config.cache), self.config.example_mouse
             source.prepare([mouse])
             with session.lock:
                 session.remove_files()

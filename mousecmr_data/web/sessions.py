@@ -71,8 +71,8 @@ MAX_DEPTH, MAX_NAME = 20, 200
 """Limits of an uploaded path: number of nested folders, and bytes of a name."""
 FILES_PREFIX, ARCHIVES_PREFIX = "upload", "archives"
 """Prefixes of the folders with the files and the zip archives of one drop."""
-FOLDER_PREFIX, ALIVE_LOCK = "mousecmr-page-", "alive"
-"""Prefix of a server's folder, and the lock in it, which the system releases when the server dies."""
+FOLDER_PREFIX, SERVER_LOCK = "mousecmr-page-", "alive"
+"""Prefix of a server's folder, and the lock in it, which the system releases when the server ends."""
 MIN_AGE_SECONDS = 60
 
 
@@ -176,7 +176,7 @@ class SessionStore:
     def __init__(self, kept_seconds: float = 12 * 3600) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
         self.kept_seconds = kept_seconds
-        self._alive = FileLock(self.folder / ALIVE_LOCK, thread_local=False)  # visitors come in different threads
+        self._alive = FileLock(self.folder / SERVER_LOCK, thread_local=False)  # visitors come in different threads
         self._by_id: dict[str, Session] = {}
         self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -243,7 +243,7 @@ def remove_abandoned() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         try:
             if time.time() - folder.stat().st_mtime > MIN_AGE_SECONDS:
-                with FileLock(folder / ALIVE_LOCK, timeout=0):
+                with FileLock(folder / SERVER_LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
         except (Timeout, OSError):
             continue

@@ -9,8 +9,8 @@ import gradio as gr
 
 from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.text import format_bytes
-from mousecmr_data.pipeline.config import PUBLISHED_WEIGHTS
-from mousecmr_data.web.config import SMALL_WEIGHTS
+from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
+from mousecmr_data.schema.manifest import load_manifest
 from mousecmr_data.web.html import OVERRIDES_LABEL, render_head, render_refusal, render_results
 from mousecmr_data.web.middleware import COOKIE_NAME
 from mousecmr_data.web.service import PageService
@@ -18,7 +18,9 @@ from mousecmr_data.web.sessions import Session
 
 EMPTY_RESULTS: tuple[Any, ...] = ({}, "", "")
 """Values of an empty viewer, empty tables and no download."""
-LOST = render_refusal("The connection was lost and the files were deleted.", "reload the page and drop the files again")
+SESSION_CLOSED = render_refusal(
+    "The connection was lost and the files were deleted.", "reload the page and drop the files again"
+)
 """Shown if the session of the page was closed."""
 
 
@@ -44,25 +46,25 @@ class Callbacks:
     def on_upload(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> str:
         """Return a description of the uploads, after an upload or a change of a field."""
         session = self._find_session(request)
-        return self.service.inspect(session, weights, spacing, axes, time) if session else LOST
+        return self.service.inspect(session, weights, spacing, axes, time) if session else SESSION_CLOSED
 
     def on_example(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> tuple[Any, ...]:
         """Load the example; return its description, and an empty status and results."""
         session = self._find_session(request)
-        text = self.service.load_example(session, weights, spacing, axes, time) if session else LOST
+        text = self.service.load_example(session, weights, spacing, axes, time) if session else SESSION_CLOSED
         return text, "", *EMPTY_RESULTS
 
     def on_weights(self, weights: str, request: gr.Request) -> str:
         """Return the description of the uploads for other weights."""
         session = self._find_session(request)
-        return self.service.describe_inspected(session, weights) if session else LOST
+        return self.service.describe_inspected(session, weights) if session else SESSION_CLOSED
 
     def on_remove(self, request: gr.Request) -> tuple[Any, ...]:
         """Remove all files; return an empty description, the status, and empty results."""
         session = self._find_session(request)
         if session:
             self.service.remove_files(session)
-        return "", "" if session else LOST, *EMPTY_RESULTS
+        return "", "" if session else SESSION_CLOSED, *EMPTY_RESULTS
 
     def on_segment(
         self,
@@ -76,7 +78,7 @@ class Callbacks:
         """Segment the uploads; return status, viewer, tables and download link."""
         session = self._find_session(request)
         if session is None:
-            return LOST, *EMPTY_RESULTS
+            return SESSION_CLOSED, *EMPTY_RESULTS
 
         def report(share: float, text: str) -> None:
             progress(share, desc=text)
@@ -107,10 +109,15 @@ def _get_owner(request: gr.Request) -> str:
 
 FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
-WEIGHT_CHOICES = [
-    (f"{PUBLISHED_WEIGHTS}: the authors' weights, trained on 90 real mice (156 MB download)", PUBLISHED_WEIGHTS),
-    (f"{SMALL_WEIGHTS}: in this package, trained on SYNTHETIC mice only; every result says so", SMALL_WEIGHTS),
-]
+
+
+def make_weight_choices() -> list[tuple[str, str]]:
+    """Return a text about each of the weights that the page offers, and its name."""
+    published = load_manifest().weights[PUBLISHED_WEIGHTS]
+    about = f"the authors' weights, trained on {published.trained_on.partition(' (')[0]}"
+    small = f"{SMALL_WEIGHTS}: in this package, trained on SYNTHETIC mice only; every result says so"
+    size = format_bytes(published.size)
+    return [(f"{published.name}: {about} ({size} download)", published.name), (small, SMALL_WEIGHTS)]
 
 
 def make_theme() -> gr.themes.Base:
@@ -137,7 +144,7 @@ def build_page(service: PageService) -> gr.Blocks:
             example = gr.Button("Load an example mouse (SYNTHETIC)", size="sm", elem_id="example", interactive=False)
             remove = gr.Button("Remove my files", size="sm", elem_id="remove", interactive=False)
         description = gr.HTML(elem_id="seen", **html)
-        weights = gr.Radio(WEIGHT_CHOICES, value=service.config.weights, label="Weights", elem_id="weights")
+        weights = gr.Radio(make_weight_choices(), value=service.config.weights, label="Weights", elem_id="weights")
         with gr.Accordion(OVERRIDES_LABEL, open=False), gr.Row():
             spacing = gr.Textbox(label="Voxel size z y x, in mm", placeholder="1.0 0.1 0.1", elem_id="spacing")
             axes = gr.Textbox(label="Axes, in the file's order (NIfTI)", placeholder="xyzt", elem_id="axes")

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers.cohort import VERSION, bodies, everything, leftovers, manifest
+from servers.cohort import VERSION, bodies, everything, fetch_paths, leftovers, manifest
 from servers.host import Host
 
 from mousecmr_data.download.bundle import create_bundle, import_bundle
 from mousecmr_data.download.cache import get_file_statuses
-from mousecmr_data.download.fetch import fetch_paths, fetch_weights
+from mousecmr_data.download.fetch import fetch_weights
 from mousecmr_data.errors import CacheError, ChecksumError, ManifestError, MissingDataError, MouseCMRError
 from mousecmr_data.schema.manifest import Manifest, Weights
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from servers import faults
-from servers.cohort import QUICK, bodies, git_blob_sha1, manifest, write_manifest
+from servers.cohort import QUICK, bodies, fetch_paths, git_blob_sha1, manifest, write_manifest
 from servers.host import Host
 
 from mousecmr_data.cli.main import main
-from mousecmr_data.download.fetch import fetch_paths, fetch_weights
+from mousecmr_data.download.fetch import fetch_weights
 from mousecmr_data.download.verify import check_upstream
 from mousecmr_data.errors import ChecksumError, MissingDataError, UnknownNameError
 from mousecmr_data.schema.manifest import Weights

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers.cohort import VERSION, bodies, everything, leftovers, manifest, write_manifest
+from servers.cohort import VERSION, bodies, everything, fetch_paths, leftovers, manifest, write_manifest
 from servers.host import Host
 
 from mousecmr_data.download import downloader
 from mousecmr_data.download.downloader import _write_all
-from mousecmr_data.download.fetch import fetch_files, fetch_paths
+from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.errors import CacheError
 
 FILES = bodies(4, 300_000)
@@ -116,7 +116,7 @@ import json, os, sys
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.manifest import read_manifest
 from mousecmr_data.download import fetch
-from mousecmr_data.download.fetch import fetch_paths
+from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.download.cache import get_file_statuses
 from mousecmr_data.download.verify import verify_files
 if os.geteuid() == 0:  # root may write anywhere: become nobody
@@ -128,7 +128,7 @@ fetch.compute_checksums = lambda *a: hashed.append(1) or real(*a)
 m, cache, mice = read_manifest(sys.argv[1]), sys.argv[2], sys.argv[3].split()
 out = {"present": list(get_file_statuses(m, mice, cache).values())}
 try:
-    out["paths"] = len(fetch_paths(m, mice, cache=cache, progress=False))
+    out["paths"] = len(fetch_files(m, mice, cache=cache, progress=False).paths)
 except MouseCMRError as e:
     out["error"], out["kind"] = str(e), type(e).__name__
 out["hashed"] = len(hashed)

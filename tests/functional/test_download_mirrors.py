@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from servers import faults
-from servers.cohort import QUICK, VERSION, bodies, manifest
+from servers.cohort import QUICK, VERSION, bodies, fetch_paths, manifest
 from servers.host import Host
 
-from mousecmr_data.download.fetch import fetch_files, fetch_paths, log
+from mousecmr_data.download.fetch import fetch_files, log
 from mousecmr_data.errors import ChecksumError, DownloadError, MissingDataError
 
 FILES = bodies(2, 5000)

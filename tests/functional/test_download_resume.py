@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from servers import faults
-from servers.cohort import QUICK, VERSION, bodies, leftovers, manifest, write_manifest
+from servers.cohort import QUICK, VERSION, bodies, fetch_paths, leftovers, manifest, write_manifest
 from servers.host import Host
 from servers.process import start
 
-from mousecmr_data.download.fetch import fetch_files, fetch_paths
+from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.download.retry import RetryPolicy
 from mousecmr_data.errors import DownloadError
 

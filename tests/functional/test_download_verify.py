@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from servers import faults
-from servers.cohort import QUICK, bodies, leftovers, manifest
+from servers.cohort import QUICK, bodies, fetch_paths, leftovers, manifest
 from servers.host import Host
 
 from mousecmr_data.download.cache import get_file_statuses
-from mousecmr_data.download.fetch import fetch_files, fetch_paths
+from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.download.verify import Verdict, verify_files
 from mousecmr_data.errors import DownloadError
 from mousecmr_data.schema.manifest import Manifest
@@ -67,6 +67,15 @@ def test_verdicts(tiny: Manifest, host: Host, tmp_path: Path) -> None:
     assert [r.has_problem for r in results] == [True, True, True, False, True, False, False, False]
     assert get_file_statuses(tiny, ["Mouse1"], tmp_path)["Mouse1"] == "unverified", "verify found it"
     assert host.requests == []
+
+
+def test_records_that_a_killed_write_left_belong_to_the_cache(host: Host, tmp_path: Path) -> None:
+    tiny = manifest(FILES, host.template)
+    folder = fetch_paths(tiny, cache=tmp_path, progress=False)["Mouse1"].parents[1]
+    (folder / ".part-0123abcd-mousecmr-lock.json").write_text("{")
+    (folder / ".part-0123abcd-other.json").write_text("{")
+    unknown = [r.path.name for r in verify_files(tiny, cache=tmp_path, progress=False) if r.verdict == Verdict.UNKNOWN]
+    assert unknown == [".part-0123abcd-other.json"]
 
 
 def test_repair_fetches_bad_files_and_no_others(tiny: Manifest, host: Host, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from servers.host import Fault, Host
 
 import mousecmr_data as md
 from mousecmr_data.phantom import make_plans, write_phantom
+from mousecmr_data.schema import DEFAULT_DATASET
 from mousecmr_data.schema import manifest as manifests
-from mousecmr_data.schema.manifest import DEFAULT_DATASET, MANIFESTS_FOLDER
+from mousecmr_data.schema.manifest import MANIFESTS_FOLDER
 
 MICE = ("Mouse1", "Mouse2", "Mouse5")
 """Two of the split "train", one of "validation"."""

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.cli.main import main
+from mousecmr_data.errors import ArgumentError
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -62,7 +63,7 @@ def test_the_published_recipe_trains_on_the_labelled_slices_of_a_cohort(tmp_path
     config = update_config(get_recipe("published"), values)
     predictor = train(mice.select(["Mouse4"]), mice.select(["Mouse5"]), tmp_path, config)
     assert "predicted" in predictor.segment(mice["Mouse5"].isel(frame=[0]))
-    with pytest.raises(KeyError, match="both cohorts"):
+    with pytest.raises(ArgumentError, match="on both sides"):
         train(mice.select(["Mouse4"]), mice.select(["Mouse4"]), tmp_path / "b", config)
 
 

@@ -47,8 +47,10 @@ def test_without_files_and_weights_the_next_commands_are_shown(tmp_path: Path) -
     result = CliRunner().invoke(main, ["reproduce", "-o", str(tmp_path / "r"), "--cache", str(tmp_path / "c")])
     assert result.exit_code == 3, result.output
     assert "25 of 25 files are missing" in result.output
-    for words in ("mousecmr fetch  ", "mousecmr fetch --weights", "--source phantom --weights phantom-small"):
+    cache = f"--cache {tmp_path / 'c'}"
+    for words in (f"mousecmr fetch {cache}", f"mousecmr fetch --only-weights {cache}", "With --download"):
         assert words in result.output
+    assert "--source phantom --weights phantom-small" in result.output
     assert not (tmp_path / "r").exists()
 
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -69,6 +71,19 @@ def test_an_option_means_the_same_in_all_commands() -> None:
     assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--force", "--batch"}, (
         "old names of --workers, --spacing, --overwrite and --batch-size"
     )
+
+
+def test_help_imports_no_heavy_package() -> None:
+    modules = [f"mousecmr_data.cli.{name}" for names in SECTIONS.values() for name in names]
+    code = f"""
+import sys
+from importlib import import_module
+for module in {modules}:
+    import_module(module)
+print(sorted({{"torch", "numpy", "pandas", "xarray", "zarr", "h5py", "matplotlib", "pooch"}} & set(sys.modules)))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
 
 
 def test_an_unknown_command_is_named() -> None:

@@ -7,7 +7,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.download.retry import RetryPolicy
 from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
@@ -51,6 +53,11 @@ def write_manifest(folder: Path, files: Mapping[str, bytes], url: str, sizes: bo
         rows.append(f"{e.mouse},{e.path},{e.git_blob_sha1},{e.sha256 or ''},{e.size or ''}")
     (folder / "files.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+def fetch_paths(*args: Any, **kwargs: Any) -> dict[str, Path]:
+    """Fetch files and return their paths by mouse."""
+    return fetch_files(*args, **kwargs).paths
 
 
 def everything(folder: Path) -> dict[str, bytes]:

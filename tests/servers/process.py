@@ -10,8 +10,8 @@ from pathlib import Path
 SCRIPT = """
 import sys
 from mousecmr_data.schema.manifest import read_manifest
-from mousecmr_data.download.fetch import fetch_paths
-fetch_paths(read_manifest(sys.argv[1]), cache=sys.argv[2], progress=False)
+from mousecmr_data.download.fetch import fetch_files
+fetch_files(read_manifest(sys.argv[1]), cache=sys.argv[2], progress=False)
 """
 
 TIMEOUT = 120.0

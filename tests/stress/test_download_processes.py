@@ -5,12 +5,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from servers.cohort import bodies, leftovers, manifest, write_manifest
+from servers.cohort import bodies, fetch_paths, leftovers, manifest, write_manifest
 from servers.host import Host
 from servers.process import finish, start
 
 from mousecmr_data.download.cache import get_file_statuses
-from mousecmr_data.download.fetch import fetch_paths
 from mousecmr_data.schema.manifest import read_manifest
 
 ROUNDS = 10 if os.environ.get("MOUSECMR_STRESS") == "1" else 1

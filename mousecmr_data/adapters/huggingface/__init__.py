@@ -1,9 +1,11 @@
 """Hugging Face ``datasets``: a cohort as a Dataset or a stream, and samples as arrays or tensors.
 
-from mousecmr_data.adapters import huggingface
+For example::
 
-data = huggingface.dataset(cohort, "labelled")
-loader = torch.utils.data.DataLoader(huggingface.torch_samples(data), batch_size=16, shuffle=True)
+    from mousecmr_data.adapters import huggingface
+
+    data = huggingface.dataset(cohort, "labelled")
+    loader = torch.utils.data.DataLoader(huggingface.torch_samples(data), batch_size=16, shuffle=True)
 """
 
 from __future__ import annotations

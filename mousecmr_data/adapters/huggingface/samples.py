@@ -73,7 +73,7 @@ class NumpyStream:
 
 
 def numpy_samples(data: datasets.Dataset | datasets.IterableDataset) -> NumpySamples | NumpyStream:
-    """Return the samples of a table made by :func:`dataset`, or of a published table opened with ``load_dataset``.
+    """Return the samples of a table of :func:`mousecmr_data.adapters.huggingface.dataset`, or of ``load_dataset``.
 
     A sample is a dictionary: ``image`` uint16, ``mask`` uint8 and the other columns unchanged. Slices have
     (y, x), with a mask of 255 in frames that were not segmented; cines have ``image`` (frame, slice, y, x) and

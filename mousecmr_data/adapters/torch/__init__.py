@@ -1,9 +1,11 @@
 """PyTorch: a cohort as a map-style dataset, with collation and sampling.
 
-from mousecmr_data.adapters import torch as mouse_torch
+For example::
 
-data = mouse_torch.dataset(cohort)
-loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, collate_fn=mouse_torch.collate)
+    from mousecmr_data.adapters import torch as mouse_torch
+
+    data = mouse_torch.dataset(cohort)
+    loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, collate_fn=mouse_torch.collate)
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from mousecmr_data.adapters.torch.batch import Batch, MouseInfo, SampleIndex
 from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.dataset.model import check_not_empty, get_spacing
 from mousecmr_data.dataset.samples import Frames, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
@@ -69,8 +69,7 @@ def dataset(
             f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "dataset(..., dtype=torch.float32)"
         )
     frames = frames if isinstance(frames, str) else list(frames)  # an iterator is used once per mouse
-    if len(cohort) == 0:
-        raise UnlabelledError("The cohort is empty.", "at least one mouse")
+    check_not_empty(cohort)
     parts: list[SampleIndex] = []
     selected: list[NDArray[np.intp]] = []
     spacing: list[tuple[float, ...]] = []

@@ -22,7 +22,7 @@ from mousecmr_data._utils.environment import list_versions
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.inference.engines.base import Engine
 from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
-from mousecmr_data.inference.preprocessing import normalize_min_max
+from mousecmr_data.inference.grid import normalize_min_max
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.device import select_device

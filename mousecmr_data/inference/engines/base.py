@@ -139,7 +139,8 @@ class _CudaGraph:
 class CudaEngine:
     """The restructured network on an NVIDIA GPU: float16, channels last, one CUDA graph for each shape of batch.
 
-    The 11 bits of float16's mantissa are enough for the gate, and BatchNorm keeps the maps far from its limit.
+    The 11 bits of float16's mantissa are precise enough for the accuracy check, and BatchNorm keeps the maps far below
+    its largest number.
     Untested: see docs/inference.md.
     """
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousecmr_data.models.unet3plus import LEVELS, ConvBlock, UNet3Plus, make_upsampling_matrix
+from mousecmr_data.models.unet3plus import LEVELS, ConvBlock, UNet3Plus, make_upsampling_matrix, upsample
 
 TILE_PIXELS = 32
 """Fine pixels per tile: fewer mean less arithmetic and more copying. 32 and 64 hardly differ."""
@@ -205,10 +205,10 @@ class FusedNetwork(nn.Module):
             for u in range(1, LEVELS + 1):
                 source = encoded[u, d] if u <= d else decoded[u] if u == d + 1 else encoded[u, u]
                 if (u, d) in DIRECT_BRANCHES:
-                    source = self._quantize(_upsample(source, 2 ** (u - d)))
+                    source = self._quantize(upsample(source, 2 ** (u - d)))
                 branches.append(self._quantize(self.skip[f"{u}_{d}"](source)))
             decoded[d] = self._quantize(self._point(self.decoder[str(d)](torch.cat(branches, 1))))
-        return self._point(self.head[1](_upsample(self.head[0](decoded[1]), self.reduce)))
+        return self._point(self.head[1](upsample(self.head[0](decoded[1]), self.reduce)))
 
     def _prepare_input(self, x: Tensor) -> Tensor:
         """Return the input of the first convolution."""
@@ -220,9 +220,3 @@ class FusedNetwork(nn.Module):
 
     def _quantize(self, x: Tensor) -> Tensor:
         return quantize_map(x) if self.quantized else x
-
-
-def _upsample(x: Tensor, factor: int) -> Tensor:
-    if factor == 1:
-        return x
-    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

@@ -115,9 +115,9 @@ class OpenVinoEngine:
 
     def _load_queue(self, shape_yx: tuple[int, int]) -> _SliceQueue:
         kind = SplitInputNetwork if self._split else FusedNetwork
-        return _SliceQueue(self.load_model(kind, shape_yx, split=self._split))
+        return _SliceQueue(self.load_compiled(kind, shape_yx, split=self._split))
 
-    def load_model(self, kind: type[FusedNetwork], shape_yx: tuple[int, int], **key_parts: object) -> Any:
+    def load_compiled(self, kind: type[FusedNetwork], shape_yx: tuple[int, int], **key_parts: object) -> Any:
         """Load a compiled model from the cache, else build and compile it; ``key_parts`` tells kinds apart there."""
         key_parts |= {"content": self._content, "openvino": openvino.__version__, "precision": self.precision}
         path = get_cache_path(key_parts | {"shape": shape_yx} | self.config, "openvino", self.cache)
@@ -160,7 +160,7 @@ class CompiledRoiNetwork:
     """
 
     def __init__(self, engine: OpenVinoEngine, kind: type[RoiNetwork], shape_yx: tuple[int, int]) -> None:
-        self._queue = _SliceQueue(engine.load_model(kind, shape_yx, part=kind.__name__))
+        self._queue = _SliceQueue(engine.load_compiled(kind, shape_yx, part=kind.__name__))
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the outputs of ``kind``; tensors of any number N of slices, float32."""

@@ -5,10 +5,10 @@ for each channel. So each channel of each map is divided by its own scale, in th
 it, and the convolutions that read it multiply: the same network, but all its maps lie in [0, 1], and one
 8-bit code fits them all. Kernels get a scale for each output channel.
 
-Kernels are rounded by error diffusion over their taps. Maps are smooth: the nine taps of a kernel see nearly the same
-value. Rounding each tap to the nearest number lets the errors add up; carrying each error to the next tap keeps the
-kernel's sum, and the network's answer is about three times as near to the unrounded one (measured;
-docs/inference.md). It costs nothing at inference.
+Kernels are rounded by error diffusion over their taps. Maps are smooth: the nine taps of a kernel are multiplied by
+nearly equal values. If each tap is rounded to the nearest number, the errors add up. If each error is carried to the
+next tap, the kernel's sum is kept, and the error of the logits is about a third (measured; docs/inference.md). This
+costs nothing at inference.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SMOOTHING = 0.5
 """How far the channels of a map are evened out: 0 leaves them as they are, 1 gives each the full range of the
 code. In between, as in SmoothQuant (Xiao et al., 2023), the map gains precision and the next kernel loses it."""
 MIN_CHANNEL_SHARE = 1e-3
-"""Share of a map's largest value below which a channel counts as silent."""
+"""Share of a map's largest value; a channel whose values are all smaller gets the scale of this share."""
 
 
 @torch.inference_mode()

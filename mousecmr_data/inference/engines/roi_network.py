@@ -1,14 +1,15 @@
 """The network in a window of the image, computed as if the rest of the image were present.
 
-A network this deep sees far beyond a window, and the zeros that pad a plain crop differ from what surrounds
-a heart: on phantoms a crop of 13 mm moved single Dice values below 0.95. What surrounds the heart hardly
-changes during a beat, though. So the whole field is computed for a **key frame**; in the window, the end of
-every level then differs from that reference by a map, the *context*: what the missing surroundings would have
-contributed. Added at the same points for any other frame, the maps replace the surroundings. For the
-key frame itself the result is that of the whole field, up to rounding.
+A **key frame** is a frame that is computed over the whole field. A **point** is one of ten maps of the network before
+their activation: the ends of encoder levels 1–5 and of decoder levels 4–1, and the logits. The **context** of a window
+is, at each point, the difference between the key frame's map in the whole field and its map in the window alone.
+
+The context is needed because the network's receptive field is much larger than a window, and the zeros that pad a plain
+crop differ from the surroundings of a heart: on phantoms a crop of 13 mm moved single Dice values below 0.95. The
+surroundings hardly change during a beat. Therefore the key frame's context is added at the same points of every other
+frame. For the key frame itself the result is that of the whole field, up to rounding.
 
 Three modules, each the restructured network of one size of image, so that an engine can compile them.
-Points are ten maps before their activation: encoder levels 1–5, decoder levels 4–1, and the logits.
 """
 
 from __future__ import annotations

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from servers.cohort import bodies, manifest
+from servers.cohort import bodies, fetch_paths, manifest
 from servers.host import Host
 
 from mousecmr_data._utils import progress
 from mousecmr_data._utils.progress import DownloadBars, ProgressEvent, open_progress
 from mousecmr_data._utils.text import format_bytes
-from mousecmr_data.download.fetch import fetch_paths
 
 FILES = bodies(2, 400_000)
 

@@ -10,7 +10,7 @@ from layout_files import lab
 
 import mousecmr_data as md
 from mousecmr_data.download.cache import get_file_path
-from mousecmr_data.errors import CacheError, ManifestError, MissingDataError, UnknownNameError
+from mousecmr_data.errors import ArgumentError, CacheError, ManifestError, MissingDataError, UnknownNameError
 from mousecmr_data.schema.manifest import read_manifest
 
 
@@ -64,7 +64,7 @@ def test_splits(source: Path) -> None:
     assert md.load("train", mice=["B"], source=source).mice == ("B",)
     with pytest.raises(UnknownNameError, match="'train', 'test'"):
         md.load("dev", source=source)
-    with pytest.raises(UnknownNameError, match="in the split 'test'"):
+    with pytest.raises(ArgumentError, match="in the split 'test'"):
         md.load("train", mice=["C"], source=source)
     with pytest.raises(UnknownNameError, match="did you mean"):
         md.load(mice=["Mouse13O"], source="phantom")
@@ -210,5 +210,5 @@ def test_selection(source: Path) -> None:
     cohort = md.load(source=source)
     assert cohort.select("B").mice == ("B",)
     assert cohort.select(["C", "A", "C"]).mice == ("C", "A")
-    with pytest.raises(MissingDataError, match="empty"):
+    with pytest.raises(ArgumentError, match="empty"):
         _ = md.load(mice=[], source=source).to_dataframe()

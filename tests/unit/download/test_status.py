@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers.cohort import bodies, manifest
+from servers.cohort import bodies, fetch_paths, manifest
 
 from mousecmr_data._utils.checksums import hashlib
 from mousecmr_data.download.cache import FileStatus, get_file_statuses, select_entries
-from mousecmr_data.download.fetch import fetch_paths
 from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.schema.manifest import Manifest
 

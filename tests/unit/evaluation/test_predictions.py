@@ -9,7 +9,7 @@ import pytest
 import zarr
 from evaluated import beating, cohort, mouse, shifted
 
-from mousecmr_data.errors import MissingDataError, PredictionError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, MissingDataError, PredictionError
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
 from mousecmr_data.formats.nifti import write_nifti_labels
 
@@ -152,7 +152,7 @@ def test_no_predictions_and_no_truth(tmp_path: Path) -> None:
         evaluate(tmp_path / "nowhere", cohort(1).values())
     with pytest.raises(MissingDataError, match="holds no predictions"):
         evaluate(tmp_path, cohort(1).values())
-    with pytest.raises(UnlabelledError, match="no mouse"):
+    with pytest.raises(ArgumentError, match="no mouse"):
         evaluate({}, [])
     with pytest.raises(PredictionError, match="M0 \\(unlabelled\\)"):
         bare = beating("M0").drop_vars("mask")

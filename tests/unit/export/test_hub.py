@@ -14,7 +14,7 @@ datasets = pytest.importorskip("datasets", reason="the extra 'huggingface' is no
 import yaml  # noqa: E402
 
 from mousecmr_data.adapters import huggingface  # noqa: E402
-from mousecmr_data.export.hub import build_folder, check_folder, make_release  # noqa: E402
+from mousecmr_data.export.hub import build_folder, check_folder, make_release, upload_folder  # noqa: E402
 from mousecmr_data.export.release import plan_shards, write_shard  # noqa: E402
 
 DOCUMENTS = {
@@ -160,6 +160,13 @@ def test_changes_in_a_folder_are_detected(cohort: Cohort, tmp_path: Path) -> Non
     (target / "LICENSE").unlink()
     with pytest.raises(md.errors.MissingDataError, match="LICENSE is missing"):
         check_folder(target)
+
+
+def test_nothing_is_uploaded_offline(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
+    monkeypatch.setattr("mousecmr_data.export.hub.HfApi", lambda **_: pytest.fail("a connection"))
+    with pytest.raises(md.errors.UploadError, match=r"MOUSECMR_OFFLINE[\s\S]*Next: unset MOUSECMR_OFFLINE"):
+        upload_folder(built, "lab/ragged")
 
 
 @pytest.fixture(autouse=True)

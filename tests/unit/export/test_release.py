@@ -45,7 +45,7 @@ def test_a_release_holds_the_facts_of_its_mice(cohort: Cohort) -> None:
     assert release.mice[1].checksum.startswith("sha256:")
     assert release.whole
     assert not make_release(cohort.select(["Pair"]), "lab/ragged").whole
-    with pytest.raises(md.errors.MissingDataError, match="empty"):
+    with pytest.raises(md.errors.ArgumentError, match="empty"):
         make_release(cohort.select([]), "lab/ragged")
 
 

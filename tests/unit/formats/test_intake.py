@@ -15,7 +15,7 @@ from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats import archive
 from mousecmr_data.formats.archive import MAX_DEPTH, unpack_archive
 from mousecmr_data.formats.build import check_order, find_oddities
-from mousecmr_data.formats.discover import clean_name, collect_inputs, find_scans, make_unique
+from mousecmr_data.formats.discover import collect_inputs, find_scans, make_scan_name
 from mousecmr_data.formats.read import read_scan
 
 Images = NDArray[np.uint16]
@@ -123,9 +123,8 @@ def test_mice_are_found_in_nested_folders_and_archives(tmp_path: Path, images: I
 
 
 def test_names_are_safe_and_unique() -> None:
-    assert clean_name("../../My mouse (1).nii.gz") == "My_mouse_1"
-    assert clean_name("...") == "mouse"
-    assert make_unique(["a", "A", "b"]) == ["a", "A_2", "b"]
+    assert make_scan_name("../../My mouse (1).nii.gz") == "My_mouse_1"
+    assert make_scan_name("...") == "mouse"
 
 
 def test_swapped_slices_and_frames_are_detected(tmp_path: Path, phantom_cache: Path) -> None:

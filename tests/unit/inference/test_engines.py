@@ -25,8 +25,8 @@ from mousecmr_data.inference.engines.auto import (  # noqa: E402
     make_gate_stacks,
     run_engine,
 )
+from mousecmr_data.inference.grid import normalize_min_max  # noqa: E402
 from mousecmr_data.inference.predictor import load_model  # noqa: E402
-from mousecmr_data.inference.preprocessing import normalize_min_max  # noqa: E402
 from mousecmr_data.models.unet3plus import CHANNELS, UNet3Plus  # noqa: E402
 
 TINY = (2, 3, 4, 5, 6)

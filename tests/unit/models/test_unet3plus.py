@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from mousecmr_data.errors import UnknownNameError  # noqa: E402
+from mousecmr_data.errors import ArgumentError  # noqa: E402
 from mousecmr_data.models.unet3plus import UNet3Plus, convolve_upsampled  # noqa: E402
 
 TINY = (2, 3, 4, 5, 6)
@@ -52,5 +52,5 @@ def test_invalid_shapes_are_rejected(shape: tuple[int, ...]) -> None:
 
 
 def test_invalid_channels_are_rejected() -> None:
-    with pytest.raises(UnknownNameError, match="channels"):
+    with pytest.raises(ArgumentError, match="channels"):
         UNet3Plus((4, 8))

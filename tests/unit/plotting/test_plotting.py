@@ -7,6 +7,7 @@ from layout_files import write
 
 import mousecmr_data as md
 from mousecmr_data.errors import MissingExtraError, UnlabelledError
+from mousecmr_data.metrics.volumes import smooth_curve
 
 plotting = pytest.importorskip("mousecmr_data.plotting", reason="the extra 'evaluation' is not installed")
 pytest.importorskip("matplotlib", reason="the extra 'evaluation' is not installed")
@@ -59,6 +60,21 @@ def test_the_curve_marks_unlabelled_frames(tmp_path: Path) -> None:
     measured, blank = volume.lines[0], volume.lines[-1]
     np.testing.assert_allclose(measured.get_ydata(), md.measure(ds).frames["blood_pool_ul"])
     assert blank.get_xdata().tolist() == [5.0, 15.0, 20.0]
+
+
+def test_predicted_masks_have_a_smoothed_curve_of_all_frames(tmp_path: Path) -> None:
+    ds = md.open_mouse(write(tmp_path / "m.h5", range(5)))
+    phase = np.array(["ED", "unlabelled", "ES", "unlabelled", "unlabelled"])
+    ds = ds.assign(predicted=ds["mask"].assign_attrs(weights="net")).assign_coords(phase=("frame", phase))
+    figure = plotting.plot_volume_curve(ds, "predicted", "SYNTHETIC masks. More.")
+    line, dots, *_ = (x.get_ydata() for x in figure.axes[0].lines)
+    volumes = md.measure(ds, mask="predicted").frames["blood_pool_ul"]
+    np.testing.assert_allclose(dots, volumes)
+    np.testing.assert_allclose(line, smooth_curve(volumes))
+    assert [t.get_text()[:2] for t in figure.axes[0].texts] == ["ED", "ES"]
+    assert "masks: net" in collect_texts(figure) and "SYNTHETIC masks" in collect_texts(figure)
+    unknown = plotting.plot_volume_curve(ds.assign_attrs(frame_time_known=False), "predicted")
+    assert "time between frames is unknown" in unknown.axes[1].get_xlabel()
 
 
 def test_without_matplotlib_the_error_names_the_install_command(

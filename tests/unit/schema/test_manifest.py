@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from mousecmr_data.errors import ManifestError, UnknownNameError
-from mousecmr_data.schema.manifest import DEFAULT_DATASET, MANIFESTS_FOLDER, load_manifest, read_manifest
+from mousecmr_data.phantom.plan import PROTOCOLS
+from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, PUBLISHED_WEIGHTS, SPLIT_SCHEME
+from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, format_files_csv, load_manifest, read_manifest
 
 # Copied from the description of the dataset, not from the script that makes the manifest.
 VALIDATION = "5 19 25 33 34 35 39 61 63 64 80 82 92 93 128"
@@ -92,13 +94,14 @@ def replace(path: Path, old: str, new: str) -> None:
         ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "822ea7", "hex digits"),
         ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "", "at least one"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,Data/Mouse1.h5", "unique names and paths"),
-        ("files.csv", "Mouse2,Data/Mouse2.h5", "zarr.json,Data/Mouse2.h5", "letters, digits"),
-        ("files.csv", "Mouse2,Data/Mouse2.h5", "..,Data/Mouse2.h5", "letters, digits"),
+        ("files.csv", "Mouse2,Data/Mouse2.h5", "zarr.json,Data/Mouse2.h5", "can be a file's"),
+        ("files.csv", "Mouse2,Data/Mouse2.h5", "..,Data/Mouse2.h5", "can be a file's"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,.", "leaves the dataset"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,mousecmr-lock.json", "leaves the dataset"),
         ("dataset.toml", "{version}/{path}", "{version}/{paht}", "not a template"),
         ("dataset.toml", 'name = "mousecmr-130"', 'name = "phantom"', "reserved by this library"),
         ("dataset.toml", 'name = "mousecmr-130"', 'name = "layouts"', "reserved by this library"),
+        ("dataset.toml", 'name = "mousecmr-130"', 'name = "segment"', "reserved by this library"),
         ("splits.toml", "validation = [", 'oops = "Mouse1"\nvalidation = [', "is not a list"),
         ("dataset.toml", 'name = "mousecmr-130"', 'name = "../x"', "folder name"),
         ("dataset.toml", 'version = "972', 'nothing = "972', "version"),
@@ -121,6 +124,25 @@ def test_only_two_files_are_required(folder: Path) -> None:
     (folder / "files.csv").unlink()
     with pytest.raises(ManifestError, match=r"no files\.csv"):
         read_manifest(folder)
+
+
+def test_the_text_of_files_csv_is_read_back(folder: Path) -> None:
+    entries = [FileEntry("Mouse1", "a/b.h5", None, "0" * 64, 7), FileEntry("Mouse2", "c.h5", "1" * 40)]
+    (folder / "splits.toml").unlink()
+    (folder / "files.csv").write_text(format_files_csv(entries))
+    assert list(read_manifest(folder).files.values()) == entries
+    text = (MANIFESTS_FOLDER / DEFAULT_DATASET / "files.csv").read_text()
+    assert format_files_csv(load_manifest().files.values()) == text
+
+
+def test_defaults_exist() -> None:
+    manifest = load_manifest()
+    assert manifest.name == DEFAULT_DATASET
+    assert PUBLISHED_WEIGHTS in manifest.weights
+    assert manifest.split_scheme(SPLIT_SCHEME).mice
+    assert tuple(PROTOCOLS) == PHANTOMS
+    assert manifest.published is not None
+    assert f"{manifest.published.n_mice} test mice" in manifest.published.source
 
 
 def test_encodings(folder: Path) -> None:

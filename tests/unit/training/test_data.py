@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from mousecmr_data.inference.preprocessing import normalize_to_uint8
+from mousecmr_data.inference.grid import normalize_to_uint8
 from mousecmr_data.phantom import make_plans
 from mousecmr_data.training.data import POOL_FRAMES, SliceData, make_random_plan, render_slices
 

@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from mousecmr_data.inference.preprocessing import normalize_min_max  # noqa: E402
+from mousecmr_data.inference.grid import normalize_min_max  # noqa: E402
 from mousecmr_data.training.domain_randomization import randomize  # noqa: E402
 
 

@@ -1,0 +1,73 @@
+"""Items of HDF5 files from others: only what lies in the file itself is read, and only up to a size.
+
+HDF5 can point out of a file: external links, virtual datasets, external storage. Such a file could show any file that
+this process may read (a server's password file, say), and a virtual dataset of itself crashes the HDF5 library.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import h5py
+
+from mousecmr_data._utils.text import format_bytes
+from mousecmr_data.errors import FileLayoutError
+
+MAX_ARRAY_BYTES = 2 * 1024**3
+"""Largest array that is read: a cine of 256 × 256 × 30 × 200 float32 pixels has 1.6 GB."""
+RATIO_FROM, MAX_RATIO = 64 * 1024**2, 1000
+"""An array above the first size may be at most so many times as large as its file: an almost empty mask compressed with
+gzip reaches about 700."""
+MAX_LINKS = 16
+
+Item: TypeAlias = h5py.Group | h5py.Dataset
+
+
+def get_item(group: h5py.Group, name: str) -> Item | None:
+    """Return the item ``name`` (a path with /) of ``group``; None if there is none.
+
+    Raises :class:`FileLayoutError` if it lies outside the file or is too large.
+    """
+    item = _follow(group, name, 0)
+    if isinstance(item, h5py.Dataset):
+        check_dataset(item)
+    return item
+
+
+def check_dataset(data: h5py.Dataset) -> None:
+    """Raise :class:`FileLayoutError` if the values of ``data`` lie outside its file, or are too many to read."""
+    if data.is_virtual or data.external:
+        kind = "a virtual dataset" if data.is_virtual else "stored in other files"
+        raise FileLayoutError(
+            f"{data.file.filename}: {data.name} is {kind}.",
+            "values in the file itself",
+            "copy the values into a plain file, in Python: new['Images'] = old['Images'][()]",
+        )
+    size, stored = data.nbytes or 0, data.file.id.get_filesize()
+    if size > MAX_ARRAY_BYTES or (size > RATIO_FROM and size > MAX_RATIO * stored):
+        raise FileLayoutError(
+            f"{data.file.filename} ({format_bytes(stored)}): {data.name} states {format_bytes(size)} of values.",
+            f"at most {format_bytes(MAX_ARRAY_BYTES)}, and at most {MAX_RATIO} times the size of the file",
+        )
+
+
+def _follow(group: h5py.Group, name: str, links: int) -> Item | None:
+    if links > MAX_LINKS:
+        raise FileLayoutError(f"{group.file.filename}: the links of {name} do not end.", "a plain item")
+    item: Item = group.file["/"] if name.startswith("/") else group
+    for part in filter(None, name.split("/")):
+        if not isinstance(item, h5py.Group) or not item.id.links.exists(part.encode()):  # `in` would follow links
+            return None
+        link = item.get(part, getlink=True)
+        if isinstance(link, h5py.SoftLink):
+            target = _follow(item, link.path, links + 1)
+            if target is None:
+                return None
+            item = target
+        elif isinstance(link, h5py.HardLink):
+            item = item[part]
+        else:
+            raise FileLayoutError(
+                f"{group.file.filename}: {part} is a link to another file.", "values in the file itself"
+            )
+    return item
