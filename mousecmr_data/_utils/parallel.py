@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeAlias, TypeVar
 
+from mousecmr_data._utils.network import enforce_offline
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -42,9 +44,8 @@ def map_in_processes(
             if on_result:
                 on_result(item, results[item])
         return results
-    # Workers ignore Ctrl-C: this process drops the waiting items, and workers end after their current item.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(items)), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(min(workers, len(items)), spawn, start_worker) as pool:
         try:
             futures = {pool.submit(work, item): item for item in items}
             for future in as_completed(futures):
@@ -55,6 +56,13 @@ def map_in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return results
+
+
+def start_worker() -> None:
+    """Prepare a new worker process."""
+    # Workers ignore Ctrl-C: their parent drops the waiting items, and they end after their current item.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    enforce_offline()
 
 
 def count_results(progress: ProgressCallback | None) -> Callable[[str, object], None] | None:
