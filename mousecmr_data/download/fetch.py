@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, translate_os_error
 from mousecmr_data._utils.checksums import compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.network import is_offline
 from mousecmr_data._utils.parallel import run_in_threads
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, ProgressOption, open_progress
 from mousecmr_data._utils.text import format_bytes, join_names
@@ -38,7 +39,7 @@ from mousecmr_data.download.downloader import PartialFile, VerifiedDownload, dow
 from mousecmr_data.download.errors import ChecksumMismatch, NotFoundError, PermanentError
 from mousecmr_data.download.http import HttpClient
 from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped
-from mousecmr_data.download.sources import Source, is_offline, list_sources, redact_url
+from mousecmr_data.download.sources import MIRROR_VARIABLE, Source, list_sources, redact_url
 from mousecmr_data.errors import CacheError, ChecksumError, DownloadError, MissingDataError, UnknownNameError
 from mousecmr_data.schema.manifest import FileEntry, Manifest
 
