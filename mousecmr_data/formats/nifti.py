@@ -43,6 +43,8 @@ MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
 ORIENTED_CODES = (1, 3, 4)
 """Codes of an sform or qform that states the animal's orientation: scanner, Talairach, MNI. 0 (none) and 2 (aligned;
 what nibabel writes for an array with an affine) do not."""
+NIFTI2_HEADER_BYTES, MAX_EXTENSION_BYTES = 540, 16 * 10**6
+"""Size of the longer kind of header, and the largest size of header and extensions (comments, usually of some kB)."""
 MAX_SHEAR = 0.02
 """Cosine between axes above which a grid is not rectangular."""
 TOLERANCE_MM = 1e-3
@@ -127,11 +129,9 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     if not path.is_file():
         raise MissingDataError(f"There is no file {path}.", "a NIfTI file (.nii, .nii.gz)")
     try:
-        with suppress_warnings("nibabel.global"):
-            image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Pair):
-            raise FileLayoutError(f"{path.name} is {type(image).__name__}.", "a NIfTI file (.nii, .nii.gz)")
-        check_array_size(path.name, image.shape, 8)
+        image = _open_nifti(path)
+        check_array_size(path.name, image.shape, 4)  # as float32
+        check_array_size(path.name, image.shape, image.get_data_dtype().itemsize, path.stat().st_size)
         scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
         array = np.asarray(image.dataobj, np.float32 if scaled else None)
         affine = np.asarray(image.affine, float)
@@ -148,6 +148,28 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     if array.ndim not in (3, 4):
         raise FileLayoutError(f"{path.name} has the shape {array.shape}.", "3 axes (one frame) or 4 (a cine)")
     return array, image.header, affine
+
+
+def _open_nifti(path: Path) -> Any:
+    """Return the image with its header, no pixels.
+
+    nibabel takes as much memory for extensions as the offset of the pixels leaves, so that is checked first.
+    """
+    with nib.openers.ImageOpener(path) as f:
+        start = f.read(NIFTI2_HEADER_BYTES)
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        header = kind.header_class
+        if header.may_contain_header(start):
+            offset = float(header(start[: header.sizeof_hdr], check=False)["vox_offset"])
+            if not offset <= MAX_EXTENSION_BYTES:
+                raise FileLayoutError(
+                    f"{path.name}: its pixels begin at byte {offset:g}.", f"at most {MAX_EXTENSION_BYTES:,}"
+                )
+            with suppress_warnings("nibabel.global"):
+                return kind.from_filename(path)
+    raise FileLayoutError(
+        f"{path.name} ({path.stat().st_size} bytes) is damaged or not a NIfTI file.", "a NIfTI file (.nii, .nii.gz)"
+    )
 
 
 def _make_grid(
@@ -247,8 +269,7 @@ def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
     together: dict[object, list[Path]] = {}
     for path in sorted(paths, key=make_natural_key):
         try:
-            with suppress_warnings("nibabel.global"):
-                image = nib.load(path)
+            image = _open_nifti(path)
             shape, affine = tuple(image.shape), np.asarray(image.affine)
         except Exception:  # reading it raises the error
             alone.append((path,))
@@ -275,7 +296,7 @@ def read_nifti_files(
     """
     if len(paths) == 1:
         return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
-    if axes is None and nib.load(paths[0]).ndim == 4:
+    if axes is None and _open_nifti(paths[0]).ndim == 4:
         return _read_slice_files(paths, spacing, frame_time_ms)
     parts = [read_nifti(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms) for p in paths]
     sizes = {tuple(p.sizes[d] for d in DIMS) for p in parts}
@@ -294,7 +315,7 @@ def read_nifti_files(
 def _read_slice_files(
     paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None
 ) -> xr.Dataset:
-    affines = [np.asarray(nib.load(p).affine, float) for p in paths]
+    affines = [np.asarray(_open_nifti(p).affine, float) for p in paths]
     normal = np.cross(affines[0][:3, 0], affines[0][:3, 1])
     normal /= max(float(np.linalg.norm(normal)), 1e-12)
     positions = np.array([float(a[:3, 3] @ normal) for a in affines])
@@ -305,7 +326,7 @@ def _read_slice_files(
             f"The slices in {paths[0].parent.name} lie at {', '.join(f'{p:g}' for p in positions[order])}.",
             "each slice once, evenly spaced",
         )
-    unit = MM_PER_UNIT.get(nib.load(paths[0]).header.get_xyzt_units()[0], 1.0)
+    unit = MM_PER_UNIT.get(_open_nifti(paths[0]).header.get_xyzt_units()[0], 1.0)
     thickness = float(steps.mean()) * unit
     parts = []
     for k in order:
