@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 @options.frame_time
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Keep patient names, identifiers and birth dates in DICOM SEG files; by default a pseudonym replaces them.",
+)
 @options.overwrite
 @options.processes(1)
 @options.cache
@@ -39,6 +44,7 @@ def command(
     axes: str | None,
     frame_time: float | None,
     pictures: bool,
+    keep_names: bool,
     overwrite: bool,
     workers: int,
     cache: Path | None,
@@ -55,7 +61,13 @@ def command(
     from mousecmr_data.pipeline.config import SegmentConfig
 
     config = SegmentConfig(
-        spacing=spacing, axes=axes, frame_time_ms=frame_time, pictures=pictures, cache=cache, **network
+        spacing=spacing,
+        axes=axes,
+        frame_time_ms=frame_time,
+        pictures=pictures,
+        keep_names=keep_names,
+        cache=cache,
+        **network,
     )
     with _show_progress() as progress:
         result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)
