@@ -38,12 +38,20 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
-from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data._utils.parallel import map_in_processes, read_in_child
+from mousecmr_data._utils.text import format_csv
 from mousecmr_data._version import __version__
-from mousecmr_data.dataset.hdf5 import open_mouse_file, read_header
+from mousecmr_data.dataset.hdf5 import load_mouse_file, open_mouse_file, read_header
 from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.download.cache import get_cache_root
-from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.errors import (
+    ArgumentError,
+    CacheError,
+    FileLayoutError,
+    MissingDataError,
+    MouseCMRError,
+    ProcessError,
+)
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
@@ -152,13 +160,18 @@ def run_batch(
         progress(_make_end_event(result))
 
     if client is None:
-        map_in_processes(run, names, workers, collect)
+        map_in_processes(run, names, workers, collect, make_failed)
     else:
         from distributed import as_completed
 
         futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}"): n for n in names}
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
-            collect(futures[future], future.result())
+            name, error = futures[future], future.exception()
+            if isinstance(error, Exception):  # its worker ended
+                text = f"{name}: the worker that segmented it ended: {error}"
+                collect(name, make_failed(name, ProcessError(text, "enough memory", "use fewer workers")))
+            else:
+                collect(name, future.result())
     return [results[name] for name in names]
 
 
@@ -252,7 +265,8 @@ class HDF5Files:
     source: ClassVar[None] = None
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
-        return open_mouse_file(name, spacing=self.spacing).assign_attrs(sha256=compute_sha256(name))
+        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing)
+        return ds.assign_attrs(sha256=compute_sha256(name))
 
 
 def predict_cohort(
@@ -305,7 +319,7 @@ def _read_mouse_name(mice: MiceProtocol, name: str) -> str:
     """Return the name inside a file, which is that of its output; a file that cannot be read fails later."""
     if isinstance(mice, HDF5Files):
         with suppress(MouseCMRError):
-            return str(read_header(name).attrs.get(ATTR_MOUSE, Path(name).stem))
+            return str(read_in_child(read_header, name, name).attrs.get(ATTR_MOUSE, Path(name).stem))
     return name
 
 
@@ -517,7 +531,7 @@ def segment_batch(
         check_apart(outputs, [*inputs, *(path for scan in found for path in scan.paths)])
         check_replaceable(folder, TABLE_FILES, _list_tables(folder), overwrite=overwrite)
         progress(BatchEvent("found", total=len(found) + len(refused)))
-        with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.absolute())):
+        with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.resolve())):
             results = [_make_failed_result(folder, r.name, r.error, "", [r.path]) for r in refused]
             for result in results:
                 progress(_make_end_event(result))
@@ -586,7 +600,9 @@ def _segment_one(
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     writers.check_result_folder(target, overwrite)
     progress(BatchEvent("reading", name))
-    ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
+    ds = read_in_child(
+        read_scan, name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
+    )
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
@@ -630,7 +646,7 @@ def _write_tables(results: Path, folder: Path, rows: list[dict[str, Any]]) -> pd
     tables = [mice, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (frames, slices))]
     tables.append(pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"}))
     for name, table in zip(TABLE_FILES, tables, strict=True):
-        write_text(folder / name, table.to_csv(index=False))
+        write_text(folder / name, format_csv(table))
     return mice
 
 
