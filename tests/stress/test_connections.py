@@ -105,7 +105,7 @@ CONNECTING = {
     "fetch --only-weights": ["fetch", "--only-weights"],
     "verify --repair": ["verify", "Mouse1", "--repair"],
     "publish": ["publish", "M1", "--source", "{lab}/manifest", "--cache", "{lab}/cache", "--repo-id", "lab/mice"],
-    "a store at a URL": ["measure", "Mouse1", "--source", "https://zarr.example.org/mice.zarr"],
+    "a store at a URL": ["measure", "Mouse1", "--source", "https://mice.invalid/mice.zarr"],
 }
 """Commands that say that they connect: they try, through the proxy or past it, unless MOUSECMR_OFFLINE is set."""
 SMALL = {"info", "bundle import", "openvino"}
