@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from pooch import os_cache
 
-from mousecmr_data._utils.checksums import Checksums
+from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, add_checksum, has_checksum
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.network import is_offline
@@ -103,7 +103,7 @@ def read_lockfile(folder: Path) -> dict[str, LockEntry]:
     """Return the records of a folder by path; none if the lockfile is absent or damaged: files are then hashed."""
     try:
         table = json.loads((folder / LOCKFILE).read_text(encoding="utf-8"))
-        if table["format"] != LOCKFILE_FORMAT:
+        if table["format"] != LOCKFILE_FORMAT or (CHECKSUM_KEY in table and not has_checksum(table)):
             return {}
         return {str(path): LockEntry(**row) for path, row in table["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -122,7 +122,7 @@ def update_lockfile(folder: Path, records: Mapping[str, LockEntry], forget: Iter
             for path in forget:
                 merged.pop(path, None)
             table = {"format": LOCKFILE_FORMAT, "files": {p: asdict(merged[p]) for p in sorted(merged)}}
-            write_json(folder / LOCKFILE, table)
+            write_json(folder / LOCKFILE, add_checksum(table))
     except OSError:
         return False
     return True
