@@ -501,8 +501,9 @@ def segment_batch(
     Writes one folder per mouse, and four tables and a manifest of all mice. A mouse is skipped if its folder was made
     from the same bytes with the same settings and weights. Only unedited files of earlier results are replaced; with
     ``overwrite`` edited ones, too; files of others stay. Archives are unpacked in ``scratch`` (default: the system's
-    folder for temporary files). ``predictor`` must have the weights that ``config`` names; None loads them. ``workers``
-    is the number of processes, which share the cores. ``progress`` is called with each :class:`BatchEvent`.
+    folder for temporary files; a given one also holds the lock of ``folder``). ``predictor`` must have the weights that
+    ``config`` names; None loads them. ``workers`` is the number of processes, which share the cores. ``progress`` is
+    called with each :class:`BatchEvent`.
 
     Raises :class:`~mousecmr_data.errors.OutputError` if the results would be, hold or lie in an input, or replace files
     that may not be replaced, and :class:`~mousecmr_data.errors.MissingDataError` if the weights are neither in the
@@ -531,7 +532,7 @@ def segment_batch(
         check_apart(outputs, [*inputs, *(path for scan in found for path in scan.paths)])
         check_replaceable(folder, TABLE_FILES, _list_tables(folder), overwrite=overwrite)
         progress(BatchEvent("found", total=len(found) + len(refused)))
-        with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.resolve())):
+        with _lock_folder(folder, scratch or get_cache_root(config.cache) / "segment", str(folder.resolve())):
             results = [_make_failed_result(folder, r.name, r.error, "", [r.path]) for r in refused]
             for result in results:
                 progress(_make_end_event(result))

@@ -69,7 +69,7 @@ def test_a_job_from_inspection_to_zip(service: PageService, session: Session, ph
         assert {f"mousecmr-results/{n}" for n in ("mice.csv", "frames.csv", "flags.csv", "manifest.json")} <= names
         everything = b"".join(z.read(n) for n in names)
     assert str(session.folder).encode() not in everything
-    assert sorted(p.name for p in session.folder.iterdir()) == ["in", "out", "results.zip", "view"]
+    assert sorted(p.name for p in session.folder.iterdir()) == [".locks", "in", "out", "results.zip", "view"]
     service.remove_files(session)
     assert list(session.folder.iterdir()) == []
 
