@@ -33,7 +33,7 @@ COMMANDS = {
     "measure": f"Mouse6 {PHANTOM}",
     "convert": f"Mouse6 {PHANTOM} -o store.zarr --workers 2",
     "phantom": "Mouse6 --cache {phantoms}",
-    "manifest create": "{lab}/files -o lab-manifest --spacing 1 0.1 0.1",
+    "manifest create": "{lab}/files -o lab-manifest --spacing 1 0.1 0.1 --frame-time 5",
     "lock export": "",
     "demo": "--per-group 1 --segment 1 -o out --cache {phantoms}",
     "segment": "{scan} -o out --weights phantom-small",
@@ -88,7 +88,7 @@ print(sum(1 for _ in DataLoader(dataset(cohort), batch_size=None, num_workers=2)
     "monai": """
 import torch
 from mousecmr_data.training.augmentation import augment
-print(augment(torch.zeros(64, 64), torch.zeros(64, 64, dtype=torch.uint8), 1)[0].shape)
+print(augment(torch.zeros(1, 64, 64), torch.zeros(1, 64, 64, dtype=torch.uint8), 1)[0].shape)
 """,
     "pingouin": """
 from mousecmr_data.metrics.agreement import icc
