@@ -131,8 +131,6 @@ def make_files(
     """Make the missing and damaged files of ``mice`` in ``workers`` processes.
 
     ``progress`` is called with 1 after each mouse.
-    More than one process needs a main module that can be imported: see
-    :func:`mousecmr_data._utils.parallel.map_in_processes`.
     """
     missing = []
     for mouse in mice:

@@ -247,7 +247,8 @@ def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
 
 
 class MiceProtocol(Protocol):
-    """Named mice that are opened one at a time: a cohort, or :class:`HDF5Files`. Implementations must pickle."""
+    """Named mice that are opened one at a time: a cohort, or :class:`HDF5Files`. Implementations must pickle, and
+    for more than one worker be defined in a module, not in the main script."""
 
     @property
     def mice(self) -> tuple[str, ...]: ...
@@ -287,8 +288,8 @@ def predict_cohort(
     not stop the rest. Masks do not depend on how the work is distributed.
 
     With ``overwrite``, mice that were segmented with other settings or from another file are segmented again instead of
-    refused. ``workers`` is the number of processes on this machine, which share the cores; more than one needs a main
-    module that can be imported (``if __name__ == "__main__"``). With a ``client`` (``distributed.Client``), each mouse
+    refused. ``workers`` is the number of processes on this machine, which share the cores; one that
+    ends fails its mouse only. With a ``client`` (``distributed.Client``), each mouse
     is a task instead; its workers must reach ``folder`` and the source's files under the same paths. ``progress`` is
     called with each :class:`BatchEvent`; for mice in other processes only with the end of each mouse.
 
