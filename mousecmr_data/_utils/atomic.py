@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from os import PathLike
 from pathlib import Path
 
 from mousecmr_data._utils.text import format_bytes
-from mousecmr_data.errors import CacheError, OutputError
+from mousecmr_data.errors import CacheError, MouseCMRError, OutputError
 
 PART = ".part-"
 """Prefix of temporary names."""
@@ -136,8 +137,9 @@ def get_free_bytes(folder: Path) -> int:
 def make_disk_full_error(target: Path, needed: int | None = None) -> CacheError:
     """Return the error for a disk that is too full for ``target``."""
     needed_text = f"{format_bytes(needed)} needed, " if needed else ""
+    place = re.sub(rf"{re.escape(PART)}\w{{{2 * TOKEN_BYTES}}}-", "", str(target.parent))
     error = CacheError(
-        f"The disk is full: {target.name} does not fit into {target.parent}.",
+        f"The disk is full: {target.name} does not fit into {place}.",
         f"{needed_text}{format_bytes(get_free_bytes(target.parent))} free",
         "free some space, or choose a folder on another disk (for the cache: export MOUSECMR_CACHE=/path/with/space)",
     )
@@ -152,9 +154,10 @@ def make_exists_error(target: Path) -> OutputError:
 
 def translate_os_error(error: OSError, target: Path) -> OSError:
     """Return the error to raise for an OSError while writing ``target``: a CacheError if the disk is the cause."""
-    if isinstance(error, CacheError):
+    if isinstance(error, MouseCMRError):
         return error
-    if error.errno in DISK_FULL:
+    lost = error.errno is None and not get_free_bytes(target.parent)  # NumPy gives no number
+    if error.errno in DISK_FULL or lost:
         return make_disk_full_error(target)
     if error.errno in NOT_WRITABLE:
         return CacheError(

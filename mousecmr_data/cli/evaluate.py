@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("--observer", type=options.PATH, help="Masks of a second observer, scored for comparison.")
 @options.output_file("Write the result to this file.")
 @click.option("--report", type=options.FOLDER, help="Write the HTML report to this folder.")
+@options.overwrite_file
 @options.processes(1)
 @options.as_json
 def command(
@@ -65,6 +66,7 @@ def command(
     observer: Path | None,
     path: Path | None,
     report: Path | None,
+    overwrite: bool,
     workers: int,
     as_json: bool,
     **policies: Any,
@@ -76,10 +78,16 @@ def command(
     results.
     """
     from mousecmr_data import api
-    from mousecmr_data.evaluation.report import write_report
+    from mousecmr_data._utils.outputs import check_file, check_folder
+    from mousecmr_data.evaluation.report import REPORT_FILE, write_report
     from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
     from mousecmr_data.schema.variables import HDF5_SUFFIXES
 
+    inputs = options.find_inputs(source, cache, predictions, truth, observer, phenotypes)
+    if path:
+        check_file(path, overwrite=overwrite, inputs=inputs)
+    if report:
+        check_folder(report, [REPORT_FILE], overwrite=overwrite, inputs=inputs)
     mice: Any
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
@@ -95,9 +103,11 @@ def command(
     result = score(predictions, EvaluationConfig(**policies))
     # The observer's masks are a person's: they are not post-processed.
     second = score(observer, EvaluationConfig(empty=policies["empty"])) if observer else None
-    written = [result.write(path)] if path else []
+    written = [result.write(path, overwrite=overwrite)] if path else []
     if report:
-        written += write_report(result, report, observer=second, mice=mice, predictions=predictions)[:1]
+        written += write_report(
+            result, report, observer=second, mice=mice, predictions=predictions, overwrite=overwrite
+        )[:1]
     if as_json:
         output.print_json(
             {**_summarize(result), "observer": _summarize(second) if second else None, "written": written}

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.outputs import check_apart, find_paths
+from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.dataset.samples import Frames, build_slices
 from mousecmr_data.dataset.source import FileOpener, Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
+from mousecmr_data.download.cache import list_input_folders
 from mousecmr_data.errors import (
     ArgumentError,
     CacheError,
@@ -49,8 +50,8 @@ def write_store(
 
 
 def list_inputs(cohort: Cohort) -> list[Path]:
-    """Return the files of ``cohort``, and the folder of its manifest or store: no output may meet them."""
-    return [*map(cohort.source.get_path, cohort.mice), *find_paths(cohort.source.manifest.source)]
+    """Return the files of ``cohort``, and the folders that they come from: no output may meet them."""
+    return [*map(cohort.source.get_path, cohort.mice), *list_input_folders(cohort.source.manifest)]
 
 
 def _write_mouse(cohort: Cohort, folder: Path, mouse: str) -> MouseEntry:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pooch import os_cache
 
@@ -16,6 +18,8 @@ from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, add_checksum
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.network import is_offline
+from mousecmr_data._utils.outputs import find_paths
+from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_name
 
 LOCKFILE = "mousecmr-lock.json"
@@ -36,6 +40,16 @@ def get_cache_root(cache: str | Path | None = None) -> Path:
 def get_dataset_folder(manifest: Manifest, cache: str | Path | None = None) -> Path:
     """Return the folder of this dataset version; it has the manifest's layout, so it can serve as a mirror."""
     return get_cache_root(cache) / manifest.name / manifest.version[:12]
+
+
+def list_input_folders(manifest: Manifest, cache: str | Path | None = None) -> list[Path]:
+    """Return the folders that hold the mice of ``manifest``, or describe them: no output may lie there."""
+    folders = [get_dataset_folder(manifest, cache)]
+    if manifest.source and manifest.source not in PHANTOMS:
+        folders += find_paths(Path(manifest.source))
+    if manifest.url.startswith("file:"):
+        folders.append(Path(url2pathname(urlsplit(manifest.url.partition("{path}")[0]).path)))
+    return folders
 
 
 def get_file_path(manifest: Manifest, entry: FileEntry, cache: str | Path | None = None) -> Path:

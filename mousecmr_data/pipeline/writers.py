@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.atomic import atomic_path, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.outputs import (
@@ -23,13 +23,14 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
+from mousecmr_data._utils.text import format_csv
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.formats.nifti import write_nifti_labels
 from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.config import SegmentConfig
-from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
+from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
 
@@ -47,7 +48,7 @@ def draw_pictures(result: AnalysisResult, folder: Path) -> None:
     if not shown.any():
         shown[0] = True
     figure = plot_montage(result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown)))
-    figure.text(0.3, 0.025, f"masks: {result.mouse['weights']}. {note}", color="0.75", fontsize=7)
+    figure.text(0.3, 0.025, escape_math(f"masks: {result.mouse['weights']}. {note}"), color="0.75", fontsize=7)
     save_figure(figure, folder / MONTAGE_FILE)
     save_figure(plot_volume_curve(result.ds, PREDICTED, note), folder / CURVE_FILE)
     write_movie(result.ds, folder / MOVIE_FILE, PREDICTED, note)
@@ -112,8 +113,8 @@ def write_result(
                 )
             except MissingExtraError as e:
                 notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
-        result.frames.to_csv(partial / FRAMES_FILE, index=False)
-        result.slices.to_csv(partial / SLICES_FILE, index=False)
+        write_text(partial / FRAMES_FILE, format_csv(result.frames))
+        write_text(partial / SLICES_FILE, format_csv(result.slices))
         if config.pictures:
             draw_pictures(result, partial)
         record = {
