@@ -597,7 +597,8 @@ def _segment_one(
     key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     record = writers.read_record(target)
     if record and record["key"] == key:
-        (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
+        if writers.OUTDATED_FILE in read_listed_files(target / writers.RECORD_FILE):
+            (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
         row = {"input": source, **record["mouse"]}
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     writers.check_result_folder(target, overwrite)

@@ -130,10 +130,10 @@ def write_result(
 
 def mark_outdated(folder: Path, error: MouseCMRError) -> None:
     """Write a notice that a later run failed, if ``folder`` holds an earlier result; the result stays."""
-    if (folder / RECORD_FILE).is_file():
+    if listed := list_result_files(folder):
         text = f"These files are from an earlier run. A later one, with other files or settings, failed:\n{error}\n"
         with suppress(OSError, ValueError):  # the tables also report the failure
-            add_file(folder, OUTDATED_FILE, text, RECORD_FILE, list_result_files(folder))
+            add_file(folder, OUTDATED_FILE, text, RECORD_FILE, listed)
 
 
 def list_result_files(folder: Path) -> dict[str, str]:

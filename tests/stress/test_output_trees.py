@@ -26,7 +26,7 @@ from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 from mousecmr_data.evaluation.scoring import evaluate
 from mousecmr_data.inference.predictor import SHIPPED_FOLDER
 
-TREES = 200 if os.environ.get("MOUSECMR_STRESS") else 6
+TREES = 200 if os.environ.get("MOUSECMR_STRESS") else 4
 SEED = int(os.environ.get("MOUSECMR_SEED", "1"))
 pytestmark = pytest.mark.stress
 
