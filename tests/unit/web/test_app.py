@@ -124,6 +124,13 @@ def test_upload_limits_leave_nothing_behind(client: Client, session: Session) ->
     assert client.post(f"/mice/{session.token}/upload", content=b"x").status_code == 400
 
 
+def test_only_a_full_disk_is_called_full(client: Client, session: Session) -> None:
+    assert send(client, session, "a", b"x") == 204
+    params = {"drop": 0, "path": "a/b"}  # below a file
+    response = client.post(f"/mice/{session.token}/upload", params=params, content=b"x")
+    assert (response.status_code, response.text) == (507, "This file cannot be stored.")
+
+
 def test_a_path_in_a_field_is_not_opened(client: Client, session: Session, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
