@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mousecmr_data._utils.atomic import write_bytes, write_text
-from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_DATA
-from mousecmr_data._utils.text import format_csv
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA, format_csv
 from mousecmr_data.errors import MissingExtraError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.notices import mark_title
+from mousecmr_data._utils.text import mark_title
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluation.html import format_bias
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions

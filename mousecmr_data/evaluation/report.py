@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from mousecmr_data._utils.notices import mark_title
 from mousecmr_data._utils.outputs import check_folder, write_folder
+from mousecmr_data._utils.text import mark_title
 from mousecmr_data.evaluation.html import (
     ReportPage,
     ReportSection,

@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.notices import SYNTHETIC, is_marked_synthetic
 from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic
 from mousecmr_data.dataset.model import check_labels, get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.build import (

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error, write_text
-from mousecmr_data._utils.environment import list_versions
+from mousecmr_data._utils.environment import list_versions, select_device
 from mousecmr_data._utils.json import write_json
-from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.outputs import (
     BEING_WRITTEN,
     RECORD_FILE,
@@ -29,11 +28,10 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
 )
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data._utils.text import format_csv
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_csv
 from mousecmr_data.dataset.cohort import Cohort, check_no_leakage, list_inputs
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
-from mousecmr_data.models.device import select_device
 from mousecmr_data.models.safetensors import read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans

@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mousecmr_data._utils.environment import list_versions
+from mousecmr_data._utils.environment import list_versions, select_device
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.inference.engines.base import Engine
 from mousecmr_data.inference.engines.cache import get_cache_path, read_cache_file, write_cache_file
 from mousecmr_data.inference.grid import normalize_min_max
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
-from mousecmr_data.models.device import select_device
 from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import VERSION as PHANTOM_VERSION
