@@ -34,8 +34,8 @@ def read_scan(
     image = ds[IMAGE].values
     if axes is None:
         check_order(scan.name, image)
-    notes = [*ds.attrs[ATTR_NOTES], *find_oddities(image, get_spacing(ds))]
-    return ds.assign_attrs({"mouse": scan.name, ATTR_NOTES: notes})
+    notes = [*ds.attrs[ATTR_NOTES].splitlines(), *find_oddities(image, get_spacing(ds))]
+    return ds.assign_attrs({"mouse": scan.name, ATTR_NOTES: "\n".join(notes)})
 
 
 def _read_files(
@@ -72,5 +72,5 @@ def _read_hdf5(path: Path, spacing: Sequence[float] | None, frame_time_ms: float
         if str(ds.attrs[attr]).startswith("not in the file")
     ]
     return ds.drop_vars(MASK, errors="ignore").assign_attrs(
-        {"format": "HDF5", ATTR_NOTES: assumed, ATTR_FRAME_TIME_KNOWN: True}
+        {"format": "HDF5", ATTR_NOTES: "\n".join(assumed), ATTR_FRAME_TIME_KNOWN: 1}
     )
