@@ -438,6 +438,7 @@ def segment(
     batch_size: int = SegmentConfig.batch_size,
     pictures: bool = SegmentConfig.pictures,
     dicom_seg: bool = SegmentConfig.dicom_seg,
+    matlab: bool = SegmentConfig.matlab,
     cache: str | Path | None = None,
     overwrite: bool = False,
     workers: int = 1,
@@ -452,7 +453,7 @@ def segment(
     config = SegmentConfig(
         weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
         engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
-        cache=cache,
+        matlab=matlab, cache=cache,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(
