@@ -9,7 +9,6 @@ from collections.abc import Iterable
 MAX_CHARACTERS, MAX_BYTES = 80, 150
 """Longest name; file systems allow 255 bytes, and endings are added."""
 RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(10))}
-"""Names that Windows keeps for devices, whatever their ending."""
 
 
 def make_file_name(text: str, default: str = "mouse") -> str:
@@ -24,7 +23,12 @@ def make_file_name(text: str, default: str = "mouse") -> str:
     while len(name.encode()) > MAX_BYTES:
         name = name[:-1]
     name = name.rstrip("._")
-    return f"{name}_" if name.partition(".")[0].lower() in RESERVED_NAMES else name or default
+    return re.sub(r"^[^.]+", r"\g<0>_", name) if is_reserved(name) else name or default
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether Windows keeps ``name`` for a device, whatever its ending."""
+    return name.partition(".")[0].strip().lower() in RESERVED_NAMES
 
 
 def make_unique(names: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 
+from mousecmr_data._utils.network import disable_telemetry, enforce_offline
 from mousecmr_data._version import __version__
 from mousecmr_data.errors import MouseCMRError
 
@@ -82,6 +83,8 @@ def main() -> None:
     Start with `mousecmr info`, or with `mousecmr demo`, which needs no download. `mousecmr COMMAND --help` explains a
     command. For research, not for clinical use.
     """
+    disable_telemetry()
+    enforce_offline()
 
 
 if __name__ == "__main__":

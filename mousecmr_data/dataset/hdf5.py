@@ -283,3 +283,10 @@ def open_mouse_file(
     synthetic, slice_order, voxel_size_source, frame_time_source.
     """
     return read_parts(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=labels).to_dataset()
+
+
+def load_mouse_file(
+    path: str | Path, *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
+) -> xr.Dataset:
+    """Return the dataset of :func:`open_mouse_file` with all pixels in memory."""
+    return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms).load()

@@ -38,9 +38,10 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers, write_text
+from mousecmr_data._utils.network import check_online
 from mousecmr_data.dataset.lazy import Key, LazyArray
 from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
-from mousecmr_data.download.sources import check_online, redact_url
+from mousecmr_data.download.sources import redact_url
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.schema.manifest import is_file_name
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK, PHASE_DTYPE

@@ -270,7 +270,7 @@ def _unpack_member(
         partial.start(PartialInfo("bundle", None, info.file_size))
         running = RunningChecksums(info.file_size)
         try:
-            with partial.content.open("wb") as file:
+            with partial.open_content() as file:
                 for data in _read_member(archive, info):
                     file.write(data)
                     running.update(data)

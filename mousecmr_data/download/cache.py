@@ -15,7 +15,7 @@ from pooch import os_cache
 from mousecmr_data._utils.checksums import Checksums
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data.download.sources import is_offline
+from mousecmr_data._utils.network import is_offline
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_name
 
 LOCKFILE = "mousecmr-lock.json"

@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 
@@ -16,12 +17,12 @@ from mousecmr_data._utils.atomic import replace_folder, translate_os_error, writ
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import dump_json, write_json
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.network import bypass_proxy, check_online
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._version import __version__
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.download.cache import get_cache_root
-from mousecmr_data.download.sources import check_online
 from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError, UploadError
 from mousecmr_data.export.card import (
     make_release_bibtex,
@@ -216,6 +217,7 @@ def upload_folder(folder: str | Path, name: str, *, private: bool = False, messa
     paths = [*check_folder(root), SUMS_FILE]
     check_online(f"The upload of {name}", UploadError)
     api = HfApi(library_name="mousecmr-data")
+    bypass_proxy(urlsplit(api.endpoint).hostname or "")
     try:
         api.create_repo(check_repo_id(name), repo_type="dataset", private=private, exist_ok=True)
         prefixes = tuple(f"{config}/" for config in huggingface.CONFIGS)

@@ -22,6 +22,8 @@ except ImportError as e:
 
 FLOAT_BYTES = 8
 """Bytes per pixel in brukerapi's arrays."""
+MAX_PARAMETER_BYTES = 16 * 1024**2
+"""A parameter file has some 100 kB."""
 SLICES = ("FG_SLICE",)
 TRIGGERED = "FG_MOVIE"
 """Frame group of a triggered cine, which has one frame per repetition time."""
@@ -71,6 +73,11 @@ def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], flo
     if not (path.parent / "visu_pars").is_file():
         raise MissingDataError(f"There is no visu_pars beside {path.name}.", "both, as ParaVision wrote them")
     check_array_size(path.name, (path.stat().st_size,), FLOAT_BYTES // 2)
+    scan = path.parents[2] if len(path.parents) > 2 else path.parent
+    for parameters in (path.parent / "visu_pars", path.parent / "reco", scan / "method", scan / "acqp"):
+        if parameters.is_file() and parameters.stat().st_size > MAX_PARAMETER_BYTES:
+            size = f"{parameters.stat().st_size:,} bytes"
+            raise FileLayoutError(f"{parameters.name} has {size}.", f"at most {MAX_PARAMETER_BYTES:,}")
     try:
         with suppress_warnings("brukerapi"):
             data: Any = Dataset(path)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.hdf5 import MAX_ARRAY_BYTES
+from mousecmr_data._utils.limits import check_size
 from mousecmr_data.dataset.model import SPACING_HINT, PhysicalSizes, build_dataset
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid
@@ -164,14 +164,11 @@ def find_oddities(image: NDArray[Any], spacing: Sequence[float]) -> list[str]:
     return oddities
 
 
-def check_array_size(name: str, shape: Sequence[int], itemsize: int) -> None:
-    """Raise :class:`FileLayoutError` for an array that is empty or too large to read."""
-    n = itemsize * math.prod(int(length) for length in shape)
-    if any(int(length) < 1 for length in shape) or n > MAX_ARRAY_BYTES:
-        raise FileLayoutError(
-            f"{name} states that its array is {' × '.join(map(str, shape))} ({n / 1e6:,.0f} MB).",
-            f"a cine of at most {MAX_ARRAY_BYTES // 1024**3} GiB",
-        )
+def check_array_size(name: str, shape: Sequence[int], itemsize: int, stored: int | None = None) -> None:
+    """Raise :class:`FileLayoutError` for an array that is empty, or too large to read from ``stored`` bytes."""
+    if any(int(length) < 1 for length in shape):
+        raise FileLayoutError(f"{name} states that its array is {' × '.join(map(str, shape))}.", "a cine")
+    check_size(name, itemsize * math.prod(int(length) for length in shape), stored)
 
 
 def convert_pixels(name: str, array: NDArray[Any]) -> NDArray[Any]:

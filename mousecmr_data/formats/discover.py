@@ -11,7 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
+
+from mousecmr_data._utils.locks import ALIVE, remove_abandoned
 from mousecmr_data._utils.names import make_file_name, make_unique
+from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
 from mousecmr_data.schema.variables import (
@@ -44,6 +48,7 @@ MASK_NAMES = re.compile(
     r"([_-](masks?|seg|segmentation|labels?)|\.seg)\.(nii|nii\.gz|nrrd|nhdr|mha|mhd|hdr)$", re.IGNORECASE
 )
 """Names of files that hold masks: left out when a folder is searched."""
+SCRATCH_PREFIX = "mousecmr-unpacked-"
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
 _ScanFiles = tuple[FormatName, tuple[Path, ...]]
@@ -190,7 +195,12 @@ def collect_inputs(
     Archives are unpacked into a folder below ``scratch`` (default: the system's temporary folder), which is removed
     at the end of the block.
     """
-    with tempfile.TemporaryDirectory(prefix="mousecmr-", dir=scratch) as temporary:
+    parent = Path(scratch or tempfile.gettempdir())
+    remove_abandoned(parent, SCRATCH_PREFIX)
+    with (
+        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=parent) as temporary,
+        FileLock(Path(temporary) / ALIVE, thread_local=False),
+    ):
         items = [item for k, path in enumerate(inputs) for item in _find_in_path(path, Path(temporary) / str(k))]
         unique = make_unique(item.name for item in items)
         named = [replace(item, name=name) for item, name in zip(items, unique, strict=True)]
@@ -203,7 +213,7 @@ def hide_temporary_paths(text: str, folder: Path | None = None) -> str:
 
     The user's own names remain. ``folder`` defaults to the system's temporary folder.
     """
-    inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
+    inner = r"[\\/](?:in[\\/]\w+|mousecmr-unpacked-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
     return re.sub(re.escape(str(folder or tempfile.gettempdir())) + inner, "", text)
 
 
@@ -218,20 +228,34 @@ def _find_in_path(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInpu
         yield from _try_find(path, scratch)
         return
     archives = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
-    outside = list(_try_find(path, scratch))
+    outside = _try_find(path, scratch)
     if not archives or isinstance(outside[0], FoundScan):
         yield from outside
     for k, archive in enumerate(archives):
         yield from _try_find(archive, scratch / str(k))
 
 
-def _try_find(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInput]:
-    """Yield the scans in a file, in a folder outside its archives, or in an archive.
-
-    An archive is unpacked under its own name, since a scan alone in it gets that name.
-    """
+def _try_find(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
+    """Return the scans in a file, in a folder outside its archives, or in an archive, read in a child process."""
     try:
-        packed = path.suffix.lower() == ".zip" and not path.is_dir()
-        yield from find_scans(unpack_archive(path, scratch / path.name) if packed else path)
+        return read_in_child(_find_or_unpack, path.name, path, scratch)
     except MouseCMRError as e:
-        yield RefusedInput(make_scan_name(path.name), e, path)
+        error = e
+    except Exception as e:  # no error of one input may stop the rest
+        error = MouseCMRError(f"{path.name}: {type(e).__name__}: {e}", READABLE_FORMATS)
+    return [RefusedInput(make_scan_name(path.name), error, path)]
+
+
+def _find_or_unpack(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
+    """Find the scans; an archive is unpacked under its own name, since a scan alone in it gets that name."""
+    if path.suffix.lower() != ".zip" or path.is_dir():
+        return list(find_scans(path))
+    failed: dict[Path, MouseCMRError] = {}
+    folder = unpack_archive(path, scratch / path.name, failed)
+    refused = [RefusedInput(make_scan_name(inner.name), error, path) for inner, error in failed.items()]
+    try:
+        return [*find_scans(folder), *refused]
+    except FileLayoutError:
+        if not refused:
+            raise
+        return [*refused]

@@ -66,6 +66,8 @@ except ImportError as e:
 
 nib: Any = nibabel
 READABLE = "a NIfTI, NRRD, MetaImage or Analyze file"
+NIFTI2_HEADER_BYTES, MAX_EXTENSION_BYTES = 540, 16 * 10**6
+"""Size of the longer kind of header, and the largest size of header and extensions (comments, usually of some kB)."""
 MAX_SHEAR = 0.02
 """Cosine between axes above which a grid is not rectangular."""
 TOLERANCE_MM = 1e-3
@@ -203,17 +205,24 @@ def _open_image(path: Path) -> Any:
         from mousecmr_data.formats.nrrd import load_image
 
         return load_image(path)
-    with suppress_warnings("nibabel.global"):
-        image = nib.load(path)
-    if not isinstance(image, nib.AnalyzeImage):  # NIfTI is one, too
+    if _name_format(path) == "NIfTI":
+        image = _open_nifti(path)
+    else:
+        with suppress_warnings("nibabel.global"):
+            image = nib.load(path)
+    is_nifti = isinstance(image, nib.Nifti1Pair)
+    if not is_nifti and not isinstance(image, nib.AnalyzeImage):
         raise FileLayoutError(f"{path.name} is {type(image).__name__}.", READABLE)
-    if isinstance(image, nib.Nifti1Pair):
+    if is_nifti:
         placed = image.header["sform_code"] or image.header["qform_code"]
     else:
         placed = "mat" in image.file_map and Path(image.file_map["mat"].filename).is_file()
+    if is_nifti and placed:
+        return image
     # Without a place in space: an array with sizes. nibabel would assume that its first axis runs to the left.
     affine = image.affine if placed else np.diag([*np.abs(image.header["pixdim"][1:4]), 1.0])
-    converted = nib.Nifti1Image(image.dataobj, affine, nib.Nifti1Header.from_header(image.header))
+    header = image.header if is_nifti else nib.Nifti1Header.from_header(image.header)
+    converted = (type(image) if is_nifti else nib.Nifti1Image)(image.dataobj, affine, header)
     converted.header["descrip"] = image.header["descrip"]
     if not placed:
         converted.header["sform_code"] = converted.header["qform_code"] = 0
@@ -225,7 +234,9 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
         raise MissingDataError(f"There is no file {path}.", READABLE)
     try:
         image = _open_image(path)
-        check_array_size(path.name, image.shape, 8)
+        check_array_size(path.name, image.shape, 4)  # as float32
+        pixels = path.with_suffix(".img") if path.suffix == ".hdr" else path
+        check_array_size(path.name, image.shape, image.get_data_dtype().itemsize, pixels.stat().st_size)
         data = image.dataobj
         scaled = not isinstance(data, np.ndarray) and (data.slope != 1 or data.inter != 0)
         array = np.asarray(data, np.float32 if scaled else None)
@@ -243,6 +254,28 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     if array.ndim not in (3, 4):
         raise FileLayoutError(f"{path.name} has the shape {array.shape}.", "3 axes (one frame) or 4 (a cine)")
     return array, image.header, affine
+
+
+def _open_nifti(path: Path) -> Any:
+    """Return the image with its header, no pixels.
+
+    nibabel takes as much memory for extensions as the offset of the pixels leaves, so that is checked first.
+    """
+    with nib.openers.ImageOpener(path) as f:
+        start = f.read(NIFTI2_HEADER_BYTES)
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        header = kind.header_class
+        if header.may_contain_header(start):
+            offset = float(header(start[: header.sizeof_hdr], check=False)["vox_offset"])
+            if not offset <= MAX_EXTENSION_BYTES:
+                raise FileLayoutError(
+                    f"{path.name}: its pixels begin at byte {offset:g}.", f"at most {MAX_EXTENSION_BYTES:,}"
+                )
+            with suppress_warnings("nibabel.global"):
+                return kind.from_filename(path)
+    raise FileLayoutError(
+        f"{path.name} ({path.stat().st_size} bytes) is damaged or not a NIfTI file.", "a NIfTI file (.nii, .nii.gz)"
+    )
 
 
 def _make_grid(

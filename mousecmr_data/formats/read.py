@@ -63,9 +63,9 @@ def _read_files(
 
 
 def _read_hdf5(path: Path, spacing: Sequence[float] | None, frame_time_ms: float | None) -> xr.Dataset:
-    from mousecmr_data.dataset.hdf5 import open_mouse_file
+    from mousecmr_data.dataset.hdf5 import load_mouse_file
 
-    ds = open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms).load()
+    ds = load_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
     check_spacing(path.name, get_spacing(ds))
     assumed = [
         f"The {what} is {ds.attrs[attr]}."

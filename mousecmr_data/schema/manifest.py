@@ -224,9 +224,12 @@ class Manifest:
     """What ``load(source=...)`` and ``--source`` call it: usually its folder; empty for the default dataset."""
 
     def file_url(self, entry: FileEntry | Weights) -> str:
-        """Return the pinned URL of a file."""
+        """Return the pinned URL of a file; raises ManifestError if the template is not valid."""
         template = entry.url if isinstance(entry, Weights) else self.url
-        return template.format(version=self.version, path=entry.path)
+        try:
+            return template.format(version=self.version, path=entry.path)
+        except (LookupError, ValueError, AttributeError) as e:
+            raise ManifestError(f"{self.name} has the url {template!r}.", "no fields but {version} and {path}") from e
 
     def split_scheme(self, name: str) -> SplitScheme:
         """Return the split scheme ``name``; raises UnknownNameError if it or its lists do not exist."""

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error
+from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
 from mousecmr_data.schema import PORT
 from mousecmr_data.web.config import ServerConfig
@@ -114,9 +115,7 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     that the page does not offer.
     """
     options = options or ServerConfig()
-    # Set before gradio is imported: no usage statistics, and no files outside the server's folder.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    disable_telemetry()
     try:
         import gradio as gr
         from fastapi import FastAPI

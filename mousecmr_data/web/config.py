@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
+from mousecmr_data._utils.network import is_local
 from mousecmr_data.schema import HOST, PUBLISHED_WEIGHTS
 
 MB = 1024**2
@@ -32,10 +32,7 @@ class ServerConfig:
     @property
     def local(self) -> bool:
         """Return whether only this computer can reach the page, because the host is a loopback address."""
-        try:
-            return self.host == "localhost" or ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return False
+        return is_local(self.host)
 
     @property
     def upload_bytes(self) -> int:

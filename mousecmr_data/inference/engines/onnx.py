@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from mousecmr_data._utils.atomic import write_bytes
+from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
 from mousecmr_data.inference.engines.auto import EXACT
 from mousecmr_data.inference.engines.base import CACHED_SIZES, EagerEngine
@@ -24,11 +25,13 @@ from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 
 try:
+    disable_telemetry()
     import onnx
     import onnxruntime
     import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
 except ImportError as e:
     raise MissingExtraError.from_module(e.name or "onnxruntime", "onnx") from e
+onnxruntime.disable_telemetry_events()  # for programs that imported it before
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 

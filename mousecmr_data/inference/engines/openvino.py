@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from mousecmr_data._utils.network import import_openvino
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibration_slices
 from mousecmr_data.inference.engines.base import CACHED_SIZES
@@ -25,7 +26,7 @@ from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 try:
-    import openvino
+    openvino = import_openvino()
 except ImportError as e:
     raise MissingExtraError.from_module("openvino", "openvino") from e
 
