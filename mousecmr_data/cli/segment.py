@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
 @click.option("--matlab", is_flag=True, help="Also write masks and tables of each mouse as a MATLAB file.")
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Keep patient names, identifiers and birth dates in DICOM SEG files; by default a pseudonym replaces them.",
+)
 @options.overwrite
 @options.processes(1)
 @options.cache
@@ -42,6 +47,7 @@ def command(
     frame_time: float | None,
     pictures: bool,
     matlab: bool,
+    keep_names: bool,
     overwrite: bool,
     workers: int,
     cache: Path | None,
@@ -58,7 +64,14 @@ def command(
     from mousecmr_data.pipeline.config import SegmentConfig
 
     config = SegmentConfig(
-        spacing=spacing, axes=axes, frame_time_ms=frame_time, pictures=pictures, matlab=matlab, cache=cache, **network
+        spacing=spacing,
+        axes=axes,
+        frame_time_ms=frame_time,
+        pictures=pictures,
+        keep_names=keep_names,
+        matlab=matlab,
+        cache=cache,
+        **network,
     )
     with _show_progress() as progress:
         result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,34 @@ CODES = {
 """Category and type of each class (SNOMED CT; the blood is that in the left ventricle)."""
 
 
+KEPT_TEXTS = ("StudyDate", "StudyTime", "Manufacturer", "ManufacturerModelName")
+"""The only texts and dates of the images that a pseudonymised object keeps."""
+KEPT_SEQUENCES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+TEXTS = ("AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT", "OB", "UN")
+"""Value representations that can hold names, or when somebody was born."""
+
+
 def write_dicom_seg(
-    labels: NDArray[np.uint8], folder: Path, sources: Sequence[Path], like: xr.Dataset, by: str
+    labels: NDArray[np.uint8],
+    folder: Path,
+    sources: Sequence[Path],
+    like: xr.Dataset,
+    by: str,
+    keep_names: bool = False,
 ) -> list[Path]:
     """Write labels (frame, slice, y, x) on the grid of ``like``, which was read from the DICOM files ``sources``.
 
     Returns one file per frame of the cine (``frame_000.dcm``, ...), since an object cannot hold two masks of one
     slice; frames without a ventricle have no file. Each has two binary segments, which refer to the images. ``by``
-    names the algorithm that made the labels.
+    names the algorithm that made the labels. Names, identifiers and birth dates in the images are replaced by a
+    pseudonym, unless ``keep_names``; the UIDs stay, by which a viewer finds the images.
     """
     stack, _ = sort_planes(sources)
     on_file_grid = FileGrid.from_dataset(like).to_file(labels)  # (column, row, slice, frame)
     headers = {path: load_dicom(path, pixels=False) for path in dict.fromkeys(p.path for s in stack for p in s)}
+    if not keep_names:
+        for header in headers.values():
+            _pseudonymise(header)
     written = []
     for t in range(on_file_grid.shape[3]):
         masks = np.ascontiguousarray(on_file_grid[..., t].transpose(2, 1, 0))
@@ -53,6 +70,26 @@ def write_dicom_seg(
                 _make_segmentation(masks, [frames[t] for frames in stack], headers, by, t).save_as(partial)
             written.append(target)
     return written
+
+
+def _pseudonymise(header: Any) -> None:
+    """Remove everything from ``header`` that can hold a name; the pseudonym is one of the study."""
+    for element in list(header):
+        if element.VR == "SQ" and element.keyword not in KEPT_SEQUENCES:
+            del header[element.tag]
+    _remove_texts(header)
+    code = hashlib.sha256(str(header.StudyInstanceUID).encode()).hexdigest()[:8]
+    header.PatientName, header.PatientID = f"Mouse^{code}", f"mouse-{code}"
+    header.PatientBirthDate = header.AccessionNumber = header.StudyID = header.ReferringPhysicianName = ""
+
+
+def _remove_texts(dataset: Any) -> None:
+    for element in list(dataset):
+        if element.tag.is_private or (element.VR in TEXTS and element.keyword not in KEPT_TEXTS):
+            del dataset[element.tag]
+        elif element.VR == "SQ":
+            for item in element.value:
+                _remove_texts(item)
 
 
 def _make_segmentation(

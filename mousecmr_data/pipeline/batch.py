@@ -439,6 +439,7 @@ def segment(
     pictures: bool = SegmentConfig.pictures,
     dicom_seg: bool = SegmentConfig.dicom_seg,
     matlab: bool = SegmentConfig.matlab,
+    keep_names: bool = SegmentConfig.keep_names,
     cache: str | Path | None = None,
     overwrite: bool = False,
     workers: int = 1,
@@ -453,7 +454,7 @@ def segment(
     config = SegmentConfig(
         weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
         engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
-        matlab=matlab, cache=cache,
+        keep_names=keep_names, matlab=matlab, cache=cache,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(

@@ -127,7 +127,9 @@ def write_result(
             try:
                 from mousecmr_data.formats.dicom_seg import write_dicom_seg
 
-                write_dicom_seg(masks.values, partial / SEG_FOLDER, scan.paths, result.ds, description)
+                write_dicom_seg(
+                    masks.values, partial / SEG_FOLDER, scan.paths, result.ds, description, config.keep_names
+                )
             except MissingExtraError as e:
                 notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
         result.frames.to_csv(partial / FRAMES_FILE, index=False)

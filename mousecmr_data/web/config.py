@@ -18,6 +18,11 @@ class ServerConfig:
     host: str = HOST
     weights: str = PUBLISHED_WEIGHTS
     """The weights that are selected when the page opens; the page offers both."""
+    token: str | None = None
+    """Secret in the page's link, without which nothing is served; empty: none is needed. None: a random one if other
+    computers can reach the page, else none."""
+    framed_by: str = ""
+    """Address of a site that may show the page in a frame, e.g. https://huggingface.co; empty: none may."""
     upload_mb: int = 2000
     """Limit of the total size of one visitor's files."""
     max_queue: int = 10

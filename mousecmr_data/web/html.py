@@ -50,6 +50,23 @@ def render_head(local: bool) -> str:
     )
 
 
+TOKEN_NEEDED = "This page opens only with the link that “mousecmr serve” printed when it was started."
+
+
+def render_token_page() -> str:
+    """Return the whole page for visitors without the token."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Mouse hearts, segmented</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        "<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto 0;padding:0 1.2rem}"
+        "h1{font-size:1.6rem;font-weight:600}code{overflow-wrap:anywhere}</style>"
+        f"<h1>A link is needed</h1><p>{TOKEN_NEEDED} It is in the window in which the program runs, and looks like "
+        "this:</p><p><code>http://computer:7860/?token=…</code></p><p>Copy the whole link, or ask the person who "
+        "started the program for it. Links of earlier starts do not work any more.</p></html>"
+    )
+
+
 def render_error(e: MouseCMRError, name: str = "", hint: str = "") -> str:
     """Return a box with what was found, what was expected, what to do next, and a hint for this page."""
     label = f"<b>{escape(name)}</b>: " if name and not e.found.startswith(name) else ""

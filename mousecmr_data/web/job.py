@@ -103,14 +103,10 @@ def run_job(
     are not available, and :class:`SessionClosed` as soon as the page is closed; the folder of the session is then
     removed.
     """
-    with session.lock:
-        try:
-            if session.closed:
-                raise SessionClosed
-            return _run_locked(session, config, load, estimator, report)
-        finally:
-            if session.closed:
-                session.remove_folder()
+    with session.hold_folder():
+        if session.closed:
+            raise SessionClosed
+        return _run_locked(session, config, load, estimator, report)
 
 
 def _run_locked(

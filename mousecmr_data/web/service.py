@@ -90,7 +90,7 @@ class PageService:
 
         def inspect_uploads() -> str:
             config = parse_form(*fields)
-            with session.lock:
+            with session.hold_folder():
                 if session.closed:
                     return ""
                 session.inspected = inspect_inputs(session.list_inputs(), config, session.folder)
@@ -111,7 +111,7 @@ class PageService:
 
             source, mouse = PhantomSource(PHANTOMS[0], self.config.cache), self.config.example_mouse
             source.prepare([mouse])
-            with session.lock:
+            with session.hold_folder():
                 session.remove_files()
                 target = session.get_upload_path(0, f"SYNTHETIC_{mouse}.h5")
                 target.parent.mkdir(parents=True)
@@ -123,7 +123,7 @@ class PageService:
 
     def remove_files(self, session: Session) -> None:
         """Remove all files of the session."""
-        with session.lock:
+        with session.hold_folder():
             session.remove_files()
 
     def segment(self, session: Session, report: ProgressReport, *fields: object) -> tuple[str, JobOutcome | None]:

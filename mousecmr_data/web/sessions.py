@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class Session:
     """The uploads as they were last inspected."""
     last_used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while files are written to the folder, which is not removed meanwhile."""
+    """Held by :meth:`hold_folder`."""
     closed: bool = False
     """The page was closed: a running job should end."""
     _written: int = 0
@@ -100,6 +101,10 @@ class Session:
     def uploads(self) -> Path:
         """Return the upload folder, which has one subfolder per drop."""
         return self.folder / "in"
+
+    def belongs_to(self, owner: str) -> bool:
+        """Return whether the browser of this name opened the page."""
+        return secrets.compare_digest(self.owner.encode(), owner.encode())
 
     def list_inputs(self) -> list[Path]:
         """Return the inputs of a job: each zip archive, and for each drop its only entry or else its folder."""
@@ -155,8 +160,18 @@ class Session:
             shutil.rmtree(self.uploads)
         self.inspected, self._written, self._files = [], 0, 0
 
+    @contextmanager
+    def hold_folder(self) -> Iterator[None]:
+        """Keep the folder while files are written to it; if the page is closed meanwhile, remove it at the end."""
+        try:
+            with self.lock:
+                yield
+        finally:
+            if self.closed:
+                self.close()
+
     def close(self) -> None:
-        """Mark the page as closed and remove the folder, unless a job holds the lock and removes it at its end."""
+        """Mark the page as closed and remove the folder, unless :meth:`hold_folder` does this at its end."""
         self.closed = True
         if self.lock.acquire(blocking=False):
             try:
@@ -185,8 +200,13 @@ class SessionStore:
         return len(self._by_token)
 
     def open(self, session_id: str, owner: str) -> Session:
-        """Return a new session for a page; an older session of this id is closed."""
-        self.close_session(session_id)
+        """Return a new session for a page; an older session of this id, of the same browser, is closed.
+
+        Raises :class:`ArgumentError` if the id is that of another browser's page.
+        """
+        if self.is_of_another(session_id, owner):
+            raise ArgumentError("This page is already open in another browser.", next_step="reload the page")
+        self.close_session(session_id, owner)
         with self._lock:
             if not self._alive.is_locked:
                 remove_abandoned()
@@ -207,32 +227,37 @@ class SessionStore:
         """Return the session that a link names; None if it is closed or belongs to another browser."""
         return self._check_owner(self._by_token.get(token), owner)
 
-    def close_session(self, session_id: str) -> None:
-        """Close the session of a page, if there is one."""
+    def is_of_another(self, session_id: str, owner: str) -> bool:
+        """Return whether ``session_id`` is the page of another browser. Ids are no secrets; the browser's name is."""
+        session = self._by_id.get(session_id)
+        return session is not None and not session.belongs_to(owner)
+
+    def close_session(self, session_id: str, owner: str) -> None:
+        """Close the session of a page, if this browser has it open."""
         with self._lock:
-            session = self._by_id.pop(session_id, None)
-            if session:
-                self._by_token.pop(session.token, None)
-        if session:
-            session.close()
+            session = self._by_id.get(session_id)
+            if session is None or not session.belongs_to(owner):
+                return
+            del self._by_id[session_id], self._by_token[session.token]
+        session.close()
 
     def sweep(self) -> None:
         """Close the sessions that were not used for ``kept_seconds``."""
         now = time.monotonic()
         for session_id, session in list(self._by_id.items()):
             if now - session.last_used > self.kept_seconds and not session.lock.locked():
-                self.close_session(session_id)
+                self.close_session(session_id, session.owner)
 
     def close(self) -> None:
         """Close all sessions and remove the folder."""
-        for session_id in list(self._by_id):
-            self.close_session(session_id)
+        for session_id, session in list(self._by_id.items()):
+            self.close_session(session_id, session.owner)
         self._alive.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
     def _check_owner(session: Session | None, owner: str) -> Session | None:
-        if session is None or session.closed or not secrets.compare_digest(session.owner, owner):
+        if session is None or session.closed or not session.belongs_to(owner):
             return None
         session.last_used = time.monotonic()
         return session

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanner_files as scanner
+from click.testing import CliRunner
 from layout_files import write as write_hdf5
 from numpy.typing import NDArray
 
 import mousecmr_data
+from mousecmr_data.cli.main import main
 from mousecmr_data.formats.nifti import read_nifti_labels
 from mousecmr_data.pipeline.batch import BatchResult, segment_batch
 from mousecmr_data.pipeline.config import SegmentConfig
@@ -103,6 +105,19 @@ def test_dicom_inputs_also_get_dicom_masks(segmented: BatchResult) -> None:
             volume = hd.seg.segread(path).get_volume(combine_segments=True).array
             assert (volume == expected[frame]).all() or (volume == expected[frame][::-1]).all()
     assert not (segmented.folder / "mm" / "dicom-seg").exists()
+
+
+def test_names_of_patients_are_kept_only_if_that_is_asked_for(
+    inputs: dict[str, Path], segmented: BatchResult, tmp_path: Path
+) -> None:
+    dcm = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    masks = next((segmented.folder / "classic" / "dicom-seg").iterdir())
+    assert b"Mouse^Test" not in masks.read_bytes()
+    words = ["segment", str(inputs["classic"]), "-o", str(tmp_path / "out"), "--weights", "phantom-small"]
+    result = CliRunner().invoke(main, [*words, "--engine", "eager", "--no-pictures", "--keep-names"])
+    assert result.exit_code == 0, result.output
+    assert dcm.dcmread(tmp_path / "out" / "classic" / "dicom-seg" / masks.name).PatientName == "Mouse^Test"
 
 
 def test_tables_over_all_mice(inputs: dict[str, Path], segmented: BatchResult) -> None:

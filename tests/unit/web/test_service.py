@@ -4,6 +4,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.html import render_results, render_table
 from mousecmr_data.web.service import PageService
-from mousecmr_data.web.sessions import Session, SessionStore
+from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 SMALL = ("phantom-small", "", "", "")
 
@@ -82,10 +83,27 @@ def test_closing_the_page_ends_its_job_and_removes_everything(
     def report(_: float, text: str) -> None:
         texts.append(text)
         if "reading" in text:
-            service.sessions.close_session("session")
+            service.sessions.close_session("session", "browser")
 
     assert service.segment(session, report, *SMALL) == ("", None)
     assert not any("slices" in text for text in texts)
+    assert not session.folder.exists()
+
+
+def test_closing_the_page_during_an_inspection_removes_everything(
+    service: PageService, session: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
+
+    def close_and_inspect(*args: Any) -> Any:
+        service.sessions.close_session("session", "browser")
+        assert session.folder.exists()
+        return inspect_inputs(*args)
+
+    monkeypatch.setattr("mousecmr_data.web.service.inspect_inputs", close_and_inspect)
+    service.inspect(session, *SMALL)
+    assert not session.folder.exists()
+    service.load_example(session, *SMALL)  # requested just before
     assert not session.folder.exists()
 
 
