@@ -14,7 +14,7 @@ from mousecmr_data.errors import ArgumentError, MissingDataError, UnknownNameErr
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, SPLIT_SCHEME
 from mousecmr_data.schema.labels import LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import Manifest, load_manifest, read_manifest, resolve_name
-from mousecmr_data.schema.variables import IMAGE_SUFFIXES
+from mousecmr_data.schema.variables import MASK_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,14 +219,14 @@ def open_mouse(
     file's masks mean, if not 1 myocardium and 2 blood pool: ``{"lv": 3, "myo": 2}``, ``"lv=3,myo=2"``, or a preset,
     "acdc", "mms" or "ukbb"; other numbers are background.
 
-    A file of masks alone (NIfTI, NRRD, MetaImage, Analyze) becomes a dataset without ``image``; see
+    A file of masks alone (NIfTI, NRRD, MetaImage, Analyze, DICOM SEG) becomes a dataset without ``image``; see
     :func:`mousecmr_data.formats.nifti.read_nifti_masks`.
     """
     from mousecmr_data.dataset.hdf5 import open_mouse_file
 
     path = Path(path_or_name)
     label_map = parse_label_map(labels) if isinstance(labels, str) else labels
-    if path.name.lower().endswith(IMAGE_SUFFIXES):
+    if path.name.lower().endswith(MASK_SUFFIXES):
         from mousecmr_data.formats.nifti import read_nifti_masks
 
         return read_nifti_masks(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map)

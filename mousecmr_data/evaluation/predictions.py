@@ -25,16 +25,16 @@ from mousecmr_data.schema.variables import (
     DIMS,
     FRAMES_WITH_ROI,
     HDF5_SUFFIXES,
-    IMAGE_SUFFIXES,
     MASK,
+    MASK_SUFFIXES,
     MASKS,
     MODEL_TO_FILE,
     PREDICTED,
 )
 
-_SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in IMAGE_SUFFIXES if s != ".img"))  # an .img belongs to its .hdr
+_SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in MASK_SUFFIXES if s != ".img"))  # an .img belongs to its .hdr
 _FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, _SUFFIXES))})", re.IGNORECASE)
-FORMATS = "HDF5 (.h5), NIfTI, NRRD, MetaImage or a Zarr store"
+FORMATS = "HDF5 (.h5), NIfTI, NRRD, MetaImage, DICOM SEG or a Zarr store"
 RESULT_STEM = "masks"
 """Name, without its ending, of the masks in a folder of ``mousecmr segment``."""
 
@@ -281,7 +281,7 @@ def _read_path(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Predict
 
 def _read_file(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Prediction:
     """Read an image file, or ``Masks`` (row, column, slice, frame) of an HDF5 file; it needs no images."""
-    if path.name.lower().endswith(IMAGE_SUFFIXES):
+    if path.name.lower().endswith(MASK_SUFFIXES):
         from mousecmr_data.formats.nifti import read_nifti_labels
 
         return Prediction(read_nifti_labels(path, like, labels))

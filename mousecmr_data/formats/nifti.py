@@ -51,6 +51,7 @@ from mousecmr_data.metrics.volumes import make_phases
 from mousecmr_data.schema.labels import Label, LabelMap
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import (
+    DICOM_SEG_SUFFIX,
     DIMS,
     IMAGE,
     IMAGE_SUFFIXES,
@@ -141,8 +142,9 @@ def read_nifti_masks(
     frame_time_ms: float | None = None,
     labels: LabelMap | None = None,
 ) -> xr.Dataset:
-    """Read a file of masks as a dataset of the cine model without images; parameters as for :func:`read_nifti`.
+    """Read a file of masks (``MASK_SUFFIXES``: also DICOM SEG) as a dataset of the cine model without images.
 
+    Parameters as for :func:`read_nifti`; ``labels`` says what the numbers mean.
     Frames without any label count as not segmented. If all of a cine are labelled, ED and ES are those of the volume
     curve, as in ``mousecmr segment``; of fewer, those of the annotators' rule. Raises also
     :class:`~mousecmr_data.errors.UnlabelledError` where no voxel is labelled.
@@ -196,6 +198,7 @@ def strip_suffix(path: Path) -> str:
 
 def _name_format(path: Path) -> str:
     endings = {"NIfTI": NIFTI_SUFFIXES, "NRRD": NRRD_SUFFIXES, "MetaImage": METAIMAGE_SUFFIXES}
+    endings["DICOM SEG"] = (DICOM_SEG_SUFFIX,)
     return next((name for name, suffixes in endings.items() if path.name.lower().endswith(suffixes)), "Analyze")
 
 
@@ -205,6 +208,10 @@ def _open_image(path: Path) -> Any:
         from mousecmr_data.formats.nrrd import load_image
 
         return load_image(path)
+    if path.name.lower().endswith(DICOM_SEG_SUFFIX):
+        from mousecmr_data.formats.dicom_seg import load_dicom_seg
+
+        return load_dicom_seg(path)
     if _name_format(path) == "NIfTI":
         image = _open_nifti(path)
     else:

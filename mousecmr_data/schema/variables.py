@@ -37,6 +37,8 @@ NRRD_SUFFIXES = (".nrrd", ".nhdr")
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ANALYZE_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES)
 """Files of an array with a place in space, which ``formats.nifti`` reads."""
+DICOM_SEG_SUFFIX = ".dcm"
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, DICOM_SEG_SUFFIX)
 
 NOT_PUBLISHED = "not published"
 """The phenotype of a mouse whose group was not published."""

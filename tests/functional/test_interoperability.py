@@ -14,6 +14,7 @@ import xarray as xr
 
 import mousecmr_data
 from mousecmr_data.dataset.model import build_dataset, get_spacing, resolve_sizes
+from mousecmr_data.formats.discover import find_scans
 from mousecmr_data.formats.nifti import read_nifti, read_nifti_labels, write_nifti_images, write_nifti_labels
 
 nib = pytest.importorskip("nibabel", reason="the extra formats is not installed")
@@ -34,7 +35,14 @@ def mouse() -> Mouse:
     masks = np.zeros(SHAPE, np.uint8)
     masks[:, :3, 5:20, 8:30], masks[:, :2, 7:14, 10:24] = 1, 2
     image = rng.integers(1, 4000, SHAPE).astype(np.uint16)
-    about = {"mouse": "M1", "source": "test", "version": "1", "synthetic": True, "phenotype": "control", "split": "test"}
+    about = {
+        "mouse": "M1",
+        "source": "test",
+        "version": "1",
+        "synthetic": True,
+        "phenotype": "control",
+        "split": "test",
+    }
     return build_dataset(image, masks, [0, 2], resolve_sizes({}, ZYX, FRAME_MS), about)
 
 
@@ -93,13 +101,7 @@ def test_analyze_is_read(mouse: Mouse, tmp_path: Path, kind: Any) -> None:
     nib.save(image, tmp_path / "a.img")
     check_cine(tmp_path / "a.hdr", mouse)
     check_cine(tmp_path / "a.img", mouse)
-    assert [s.name for s in mousecmr_data_scans(tmp_path)] == [tmp_path.name], "a pair is one scan"
-
-
-def mousecmr_data_scans(folder: Path) -> list[Any]:
-    from mousecmr_data.formats.discover import find_scans
-
-    return find_scans(folder)
+    assert [s.name for s in find_scans(tmp_path)] == [tmp_path.name], "a pair is one scan"
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".mhd", ".nrrd"])
@@ -163,13 +165,17 @@ def test_nnunet_writes(mouse: Mouse, tmp_path: Path, name: str) -> None:
     check_perfect(write_frames(tmp_path, mouse, write, ".nii.gz"), mouse)
 
 
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
 def test_monai_reads(mouse: Mouse, tmp_path: Path) -> None:
     transforms = pytest.importorskip("monai.transforms", reason="the extra training is not installed")
-    image = transforms.LoadImage()(str(write_nifti_images(mouse.isel(frame=[0]), tmp_path / "a.nii.gz")))
+    image = transforms.LoadImage(reader="NibabelReader")(
+        str(write_nifti_images(mouse.isel(frame=[0]), tmp_path / "a.nii.gz"))
+    )
     np.testing.assert_array_equal(get_zyx(image), mouse["image"].values[0])
     np.testing.assert_allclose(image.pixdim[:3], (0.12, 0.1, 1.0), rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:NvImgCodec")
 def test_monai_writes(mouse: Mouse, tmp_path: Path) -> None:
     """As a bundle writes: a folder for each image, the image's name and a postfix, float32."""
     transforms = pytest.importorskip("monai.transforms", reason="the extra training is not installed")
@@ -177,7 +183,7 @@ def test_monai_writes(mouse: Mouse, tmp_path: Path) -> None:
     save = transforms.SaveImage(out, output_postfix="trans", print_log=False)
 
     def write(image: Path, labels: Any, path: Path) -> None:  # noqa: ARG001 (SaveImage names the file)
-        loaded = transforms.LoadImage(ensure_channel_first=True)(str(image))
+        loaded = transforms.LoadImage(reader="NibabelReader", ensure_channel_first=True)(str(image))
         loaded.copy_(loaded.new_tensor(get_zyx(labels).astype(np.float32)))
         save(transforms.Orientation("LPI")(loaded))
 
@@ -261,7 +267,8 @@ def test_totalsegmentator_like_folders_are_read(mouse: Mouse, tmp_path: Path) ->
     check_perfect(write_frames(tmp_path, mouse, write, ""), mouse)
 
 
-def test_highdicom_reads(tmp_path: Path) -> None:
+def test_highdicom_reads_and_writes(tmp_path: Path) -> None:
+    """We make the segmentation with highdicom, which reads it; and we read what it wrote."""
     hd = pytest.importorskip("highdicom", reason="the extra dicom-seg is not installed")
     from scanner_files import dicom_classic
 
@@ -269,17 +276,18 @@ def test_highdicom_reads(tmp_path: Path) -> None:
     from mousecmr_data.formats.dicom_seg import write_dicom_seg
 
     images = np.random.default_rng(0).integers(1, 4000, (2, 3, 24, 20)).astype(np.uint16)
-    (tmp_path / "in").mkdir()
-    dicom_classic(images, tmp_path / "in")
-    files = sorted((tmp_path / "in").rglob("*.dcm"))
+    files = dicom_classic(images, tmp_path / "in")
     ds = read_dicom(files)
     labels = np.zeros(ds["image"].shape, np.uint8)
     labels[:, 1, 5:9, 6:12], labels[:, 2, 3:8, 4:9] = 1, 2
     for number, path in enumerate(write_dicom_seg(labels, tmp_path / "seg", files, ds, "a test")):
         volume = hd.seg.segread(path).get_volume(combine_segments=True)
         np.testing.assert_allclose(volume.spacing, get_spacing(ds), rtol=1e-5)
-        inside = volume.array[np.any(volume.array, axis=(1, 2))]
+        inside = volume.array[np.any(volume.array, axis=(1, 2))][::-1]  # highdicom's own order of slices
         np.testing.assert_array_equal(inside, labels[number][labels[number].any(axis=(1, 2))])
+        np.testing.assert_array_equal(read_nifti_labels(path, ds)[0], labels[number])
+        frame = mousecmr_data.measure(mousecmr_data.open_mouse(path)).frames.iloc[0]
+        np.testing.assert_allclose(frame["blood_pool_ul"], 25 * np.prod(get_spacing(ds)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
