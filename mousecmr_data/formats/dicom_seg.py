@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
+import nibabel
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ except ImportError as e:
     raise MissingExtraError.from_module("highdicom", "dicom-seg") from e
 
 hd: Any = highdicom
+nib: Any = nibabel
 SERIES_NUMBER = 1000
 CODES = {
     Label.MYOCARDIUM: (("85756007", "SCT", "Tissue"), ("74281007", "SCT", "Myocardium")),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ from mousecmr_data.formats.orientation import LPS_TO_RAS, MM_PER_UNIT, MS_PER_UN
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
 from mousecmr_data.schema.variables import NRRD_SUFFIXES
 
+nib: Any = nibabel
 MM_PER_NAME = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1e3, "meter": 1e3}
 TIME_UNITS = {"s": "sec", "sec": "sec", "second": "sec", "ms": "msec", "msec": "msec", "us": "usec", "µs": "usec"}
 """Units of time in NRRD, and their names in NIfTI."""

@@ -142,7 +142,7 @@ def place_on_grid(array: NDArray[Any], affine: NDArray[np.float64], grid: FileGr
     source = turn.argmax(1)  # the array's axis that lies along each axis of the grid
     array = np.transpose(array, [*source, *range(3, array.ndim)])
     backwards = exact[np.arange(3), source] < 0
-    array = np.flip(array, np.flatnonzero(backwards).tolist())
+    array = np.flip(array, tuple(np.flatnonzero(backwards).tolist()))
     lengths = np.array(array.shape[:3])
     start = exact[:, 3].astype(int) - np.where(backwards, lengths - 1, 0)
     first, stop = np.maximum(start, 0), np.minimum(start + lengths, grid.shape[:3])

@@ -1,7 +1,9 @@
 """Each cell of the table in docs/interoperability.md: one program writes, the other reads the same voxels and mm."""
 
 import inspect
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from click.testing import CliRunner
+from layout_files import write as write_hdf5
 
 import mousecmr_data
+from mousecmr_data.cli.main import main
 from mousecmr_data.dataset.model import build_dataset, get_spacing, resolve_sizes
 from mousecmr_data.formats.discover import find_scans
 from mousecmr_data.formats.nifti import read_nifti, read_nifti_labels, write_nifti_images, write_nifti_labels
@@ -185,7 +190,7 @@ def test_monai_writes(mouse: Mouse, tmp_path: Path) -> None:
     def write(image: Path, labels: Any, path: Path) -> None:  # noqa: ARG001 (SaveImage names the file)
         loaded = transforms.LoadImage(reader="NibabelReader", ensure_channel_first=True)(str(image))
         loaded.copy_(loaded.new_tensor(get_zyx(labels).astype(np.float32)))
-        save(transforms.Orientation("LPI")(loaded))
+        save(transforms.Orientation("LPI", labels=None)(loaded))
 
     write_frames(tmp_path, mouse, write, "")
     assert (out / "M1_frame00_0000" / "M1_frame00_0000_trans.nii.gz").is_file()
@@ -290,6 +295,34 @@ def test_highdicom_reads_and_writes(tmp_path: Path) -> None:
         np.testing.assert_allclose(frame["blood_pool_ul"], 25 * np.prod(get_spacing(ds)), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("labels", "numbers"), [("acdc", [0, 2, 3]), ("ukbb", [0, 2, 1]), ("lv=50,myo=9", [0, 9, 50])])
+def test_masks_with_other_numbers_are_measured_and_scored(
+    mouse: Mouse, tmp_path: Path, labels: str, numbers: list[int]
+) -> None:
+    def write(image: Path, mask: Any, path: Path) -> None:
+        foreign = np.array(numbers, np.uint8)[get_zyx(mask)]
+        foreign[0, 0] = 1 if 1 not in numbers else 3  # the right ventricle
+        nib.save(nib.Nifti1Image(foreign, nib.load(image).affine), path)
+
+    folder = write_frames(tmp_path, mouse, write, ".nii.gz")
+    check_perfect(folder, mouse, labels)
+    with pytest.raises(mousecmr_data.MouseCMRError, match="--labels"):
+        check_perfect(folder, mouse)
+    words = ["measure", str(folder / "M1_frame00.nii.gz"), "--labels", labels, "--json"]
+    output = CliRunner().invoke(main, words).output
+    frame = mousecmr_data.measure(mouse).frames.iloc[0]
+    assert json.loads(output)[0]["frames"][0]["blood_pool_ul"] == pytest.approx(frame["blood_pool_ul"])
+    assert json.loads(output)[0]["frames"][0]["myocardium_ul"] == pytest.approx(frame["myocardium_ul"])
+
+
+def test_other_numbers_in_hdf5(mouse: Mouse, tmp_path: Path) -> None:
+    masks = np.array([0, 2, 3], np.uint8)[mouse["mask"].values].transpose(2, 3, 1, 0)
+    write_hdf5(tmp_path / "M1.h5", (0, 2), mouse["image"].values.transpose(2, 3, 1, 0), masks)
+    ds = mousecmr_data.open_mouse(tmp_path / "M1.h5", spacing=ZYX, labels="acdc")
+    assert mousecmr_data.measure(ds).edv_ul == mousecmr_data.measure(mouse).edv_ul
+    check_perfect(tmp_path, mouse, "acdc")
+
+
 @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
 def test_xarray_reads_netcdf(mouse: Mouse, tmp_path: Path, engine: str) -> None:
     pytest.importorskip({"h5netcdf": "h5netcdf", "netcdf4": "netCDF4"}[engine], reason=f"{engine} is not installed")
@@ -336,6 +369,21 @@ def test_pandas_writes(tmp_path: Path, phantom_cache: Path) -> None:
     for phenotypes in (table, tmp_path / "groups.csv"):
         cohort = mousecmr_data.load(mice=["Mouse6"], source="phantom", phenotypes=phenotypes, cache=phantom_cache)
         assert cohort.phenotypes == {"Mouse6": "treated"}
+
+
+def test_several_workers_in_a_script_without_a_main_guard(mouse: Mouse, tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        write_nifti_labels(mouse["mask"].values, tmp_path / f"{name}.nii.gz", mouse)
+        arrays = [mouse[v].values.transpose(2, 3, 1, 0) for v in ("image", "mask")]
+        write_hdf5(tmp_path / "truth" / f"{name}.h5", (0, 2), *arrays)
+    script = tmp_path / "score.py"
+    script.write_text(
+        "import mousecmr_data as m\n"
+        "mice = [m.open_mouse(f'truth/{n}.h5').assign_attrs(mouse=n) for n in 'AB']\n"
+        "print(m.evaluate('.', mice, workers=2).mice[1].frames[0].dice)\n"
+    )
+    out = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert out.stdout.split() == ["1.0"], out.stderr
 
 
 def test_every_cell_of_the_table_has_its_test() -> None:
