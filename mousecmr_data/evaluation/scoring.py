@@ -203,7 +203,7 @@ def match_frames(prediction: Prediction, ds: xr.Dataset) -> list[int]:
             return list(prediction.frames)
         if shape[0] in (len(numbers), len(labelled)):
             return numbers if shape[0] == len(numbers) else labelled
-    hint = None
+    hint = "resample them onto the images of the mouse, in the program that made them"
     if sorted(shape) == sorted(expected):
         left, order = list(zip(DIMS, expected, strict=True)), []
         for n in shape:  # y and x of the same length are named in that order

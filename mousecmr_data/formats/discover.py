@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import tempfile
@@ -61,12 +62,19 @@ class FoundScan:
     name: str
     kind: FormatName
     paths: tuple[Path, ...]
-    """Its files; for Bruker, only the ``2dseq``."""
+    """Its files; for Bruker, only the ``2dseq``; of a header beside its pixels, only the header."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files, with the pixels beside headers."""
+        beside = [p for p in self.paths if p.suffix.lower() in (".hdr", ".mhd", ".nhdr")]
+        pixels = {p for header in beside for p in header.parent.glob(f"{glob.escape(header.stem)}.*")}
+        return (*self.paths, *sorted(pixels.difference(self.paths)))
 
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        return sum(p.stat().st_size for p in self.paths)
+        return sum(p.stat().st_size for p in self.files)
 
 
 def find_scans(path: Path) -> list[FoundScan]:

@@ -197,8 +197,12 @@ def strip_suffix(path: Path) -> str:
 
 
 def _name_format(path: Path) -> str:
-    endings = {"NIfTI": NIFTI_SUFFIXES, "NRRD": NRRD_SUFFIXES, "MetaImage": METAIMAGE_SUFFIXES}
-    endings["DICOM SEG"] = (DICOM_SEG_SUFFIX,)
+    endings: dict[str, tuple[str, ...]] = {
+        "NIfTI": NIFTI_SUFFIXES,
+        "NRRD": NRRD_SUFFIXES,
+        "MetaImage": METAIMAGE_SUFFIXES,
+    }
+    endings |= {"DICOM SEG": (DICOM_SEG_SUFFIX,)}
     return next((name for name, suffixes in endings.items() if path.name.lower().endswith(suffixes)), "Analyze")
 
 
@@ -242,8 +246,8 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     try:
         image = _open_image(path)
         check_array_size(path.name, image.shape, 4)  # as float32
-        pixels = path.with_suffix(".img") if path.suffix == ".hdr" else path
-        check_array_size(path.name, image.shape, image.get_data_dtype().itemsize, pixels.stat().st_size)
+        stored = path.stat().st_size if _name_format(path) == "NIfTI" else None  # others may be headers alone
+        check_array_size(path.name, image.shape, image.get_data_dtype().itemsize, stored)
         data = image.dataobj
         scaled = not isinstance(data, np.ndarray) and (data.slope != 1 or data.inter != 0)
         array = np.asarray(data, np.float32 if scaled else None)

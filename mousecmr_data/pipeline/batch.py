@@ -515,7 +515,7 @@ def segment_batch(
             text = f"None of {len(refused)} inputs can be read. {first.name}: {first.error.found}"
             raise MissingDataError(text, first.error.expected)
         outputs = [folder / name for name in [s.name for s in found] + [r.name for r in refused]]
-        check_apart(outputs, [*inputs, *(path for scan in found for path in scan.paths)])
+        check_apart(outputs, [*inputs, *(path for scan in found for path in scan.files)])
         check_replaceable(folder, TABLE_FILES, _list_tables(folder), overwrite=overwrite)
         progress(BatchEvent("found", total=len(found) + len(refused)))
         with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.absolute())):
@@ -548,7 +548,7 @@ def segment_batch(
 def _make_failed_scan(
     scans: dict[str, FoundScan], folder: Path, scratch: Path | None, name: str, error: MouseCMRError
 ) -> SegmentResult:
-    return _make_failed_result(folder, name, rename_in_error(error, scratch), scans[name].kind, scans[name].paths)
+    return _make_failed_result(folder, name, rename_in_error(error, scratch), scans[name].kind, scans[name].files)
 
 
 def _make_failed_result(
@@ -577,7 +577,7 @@ def _segment_one(
     progress: EventListener,
 ) -> SegmentResult:
     scan, target = scans[name], folder / name
-    source = _describe_input(scan.kind, scan.paths)
+    source = _describe_input(scan.kind, scan.files)
     made_from = [source["sha256"], config.to_dict(), weights["sha256"], __version__]
     key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     record = writers.read_record(target)

@@ -19,6 +19,7 @@ from layout_files import write as write_hdf5
 import mousecmr_data
 from mousecmr_data.cli.main import main
 from mousecmr_data.dataset.model import build_dataset, get_spacing, resolve_sizes
+from mousecmr_data.errors import FileLayoutError, PredictionError
 from mousecmr_data.formats.discover import find_scans
 from mousecmr_data.formats.nifti import read_nifti, read_nifti_labels, write_nifti_images, write_nifti_labels
 
@@ -306,7 +307,7 @@ def test_masks_with_other_numbers_are_measured_and_scored(
 
     folder = write_frames(tmp_path, mouse, write, ".nii.gz")
     check_perfect(folder, mouse, labels)
-    with pytest.raises(mousecmr_data.MouseCMRError, match="--labels"):
+    with pytest.raises(PredictionError, match="--labels"):
         check_perfect(folder, mouse)
     words = ["measure", str(folder / "M1_frame00.nii.gz"), "--labels", labels, "--json"]
     output = CliRunner().invoke(main, words).output
@@ -355,6 +356,22 @@ def test_cohorts_are_written_as_netcdf(tmp_path: Path, phantom_cache: Path) -> N
     tree.to_netcdf(tmp_path / "tree.nc", engine="h5netcdf")
     with xr.open_datatree(tmp_path / "tree.nc", engine="h5netcdf") as back_tree:
         xr.testing.assert_identical(back_tree.load(), tree.load())
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
+@pytest.mark.parametrize("other", ["/etc/passwd", "../a.raw", "LIST", "missing.raw"])
+def test_headers_take_pixels_from_a_file_beside_them_only(
+    mouse: Mouse, tmp_path: Path, ending: str, other: str
+) -> None:
+    path = write_nifti_images(mouse, tmp_path / f"a{ending}")
+    scan = find_scans(tmp_path)[0]
+    assert scan.paths == (path,)
+    assert len(scan.files) == 2, "a change of the pixels alone is seen"
+    check_cine(path, mouse)
+    text = re.sub(r"((?:ElementDataFile =|data file:) ).*", lambda m: m[1] + other, path.read_text())
+    path.write_text(text)
+    with pytest.raises(FileLayoutError, match="pixels"):
+        read_nifti(path)
 
 
 def test_pandas_reads(mouse: Mouse, tmp_path: Path) -> None:
