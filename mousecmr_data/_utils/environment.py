@@ -1,4 +1,4 @@
-"""This machine and what is installed on it: versions, processor, cores."""
+"""This machine and what is installed on it: versions, processor, cores, device to compute on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import platform
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mousecmr_data._version import __version__
+from mousecmr_data.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 """Processor features that decide what is fast, in Linux' names."""
@@ -49,3 +54,18 @@ def describe_machine() -> str:
     """Return processor, cores, system and Python version in one line."""
     name = _read_cpu_info().get("model name") or platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def select_device(name: str = "auto", index: int = 0) -> torch.device:
+    """Return the device called ``name``; "auto" is CUDA, else MPS, else the CPU. ``index`` counts GPUs."""
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_available in available.items() if is_available)
+    if not available.get(name.split(":")[0], False):
+        names = ", ".join(kind for kind, is_available in available.items() if is_available)
+        raise UnknownNameError(f"This machine has no device {name!r}.", f"auto, or one of {names}")
+    if name == "cuda":
+        return torch.device("cuda", index % torch.cuda.device_count())
+    return torch.device(name)

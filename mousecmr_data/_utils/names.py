@@ -15,11 +15,12 @@ def make_file_name(text: str, default: str = "mouse") -> str:
     """Return ``text`` as the name of a file or folder on any system; ``default`` if nothing usable is left.
 
     Letters and digits of every script and ``. + - _`` stay, in Unicode normal form C; all others (separators, control
-    characters, spaces) become ``_``. Leading and trailing dots, underscores and hyphens go; the length is limited.
+    characters, spaces) become ``_``. ``. + - _`` at the start and ``. _`` at
+    the end go; the length is limited.
     """
     normal = unicodedata.normalize("NFC", text)
     kept = "".join(c if c.isalnum() or c in ".+-" or unicodedata.category(c).startswith("M") else "_" for c in normal)
-    name = re.sub("_+", "_", kept).lstrip("._-").rstrip("._")[:MAX_CHARACTERS]
+    name = re.sub("_+", "_", kept).lstrip("._+-").rstrip("._")[:MAX_CHARACTERS]
     while len(name.encode()) > MAX_BYTES:
         name = name[:-1]
     name = name.rstrip("._")

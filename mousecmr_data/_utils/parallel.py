@@ -207,6 +207,7 @@ def _prepare_error(error: Exception) -> Exception:
         if isinstance(cause, MemoryError):
             return MemoryError()
         cause = cause.__cause__
+    error.__cause__ = error.__context__ = error.__traceback__ = None  # tblib, where it is loaded, would pickle them
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--observer", type=options.PATH, help="Masks of a second observer, scored for comparison.")
 @options.output_file("Write the result to this file.")
 @click.option("--report", type=options.FOLDER, help="Write the HTML report to this folder.")
+@options.overwrite_file
 @options.processes(1)
 @options.as_json
 def command(
@@ -67,6 +68,7 @@ def command(
     observer: Path | None,
     path: Path | None,
     report: Path | None,
+    overwrite: bool,
     workers: int,
     as_json: bool,
     **policies: Any,
@@ -79,13 +81,19 @@ def command(
     results.
     """
     from mousecmr_data import api
+    from mousecmr_data._utils.outputs import check_file, check_folder
     from mousecmr_data.evaluation.predictions import open_predictions
-    from mousecmr_data.evaluation.report import write_report
+    from mousecmr_data.evaluation.report import REPORT_FILE, write_report
     from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
     from mousecmr_data.schema.labels import parse_label_map
     from mousecmr_data.schema.variables import HDF5_SUFFIXES
 
     label_map = parse_label_map(labels) if labels else None
+    inputs = options.find_inputs(source, cache, predictions, truth, observer, phenotypes)
+    if path:
+        check_file(path, overwrite=overwrite, inputs=inputs)
+    if report:
+        check_folder(report, [REPORT_FILE], overwrite=overwrite, inputs=inputs)
     mice: Any
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
@@ -101,10 +109,10 @@ def command(
     result = score(predictions, EvaluationConfig(**policies))
     # The observer's masks are a person's: they are not post-processed.
     second = score(observer, EvaluationConfig(empty=policies["empty"])) if observer else None
-    written = [result.write(path)] if path else []
+    written = [result.write(path, overwrite=overwrite)] if path else []
     if report:
         opened = open_predictions(predictions, labels=label_map)
-        written += write_report(result, report, observer=second, mice=mice, predictions=opened)[:1]
+        written += write_report(result, report, observer=second, mice=mice, predictions=opened, overwrite=overwrite)[:1]
     if as_json:
         output.print_json(
             {**_summarize(result), "observer": _summarize(second) if second else None, "written": written}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from importlib import import_module
 
 import click
@@ -45,6 +48,10 @@ SECTIONS = {
 """All commands, each with one line of help, in the order of ``mousecmr --help``."""
 
 
+SIGTERM_CODE = 128 + signal.SIGTERM
+"""Exit code, as of other programs."""
+
+
 class SectionedGroup(click.Group):
     """A group that lists its commands in sections."""
 
@@ -64,12 +71,18 @@ class SectionedGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        # SIGTERM ends the process like Ctrl-C, so that temporary files are removed.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE)) if in_main_thread else None
         try:
             return super().invoke(ctx)
         except MouseCMRError as e:
             raise click.ClickException(str(e)) from e
         except OSError as e:
             raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
 
 
 @click.command(

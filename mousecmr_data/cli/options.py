@@ -87,6 +87,17 @@ def network(command: Any) -> Any:
 overwrite = click.option(
     "--overwrite", is_flag=True, help="Replace results that were edited, or made with other settings or inputs."
 )
+overwrite_file = click.option("--overwrite", is_flag=True, help="Replace an output file that exists, whoever wrote it.")
+overwrite_edited = click.option("--overwrite", is_flag=True, help="Replace results that were edited.")
+
+
+def find_inputs(source: str, cache: Path | None, *words: str | Path | None) -> list[Path]:
+    """Return what a command reads: those of ``words`` that are paths, and the folders of its source."""
+    from mousecmr_data import api
+    from mousecmr_data._utils.outputs import find_paths
+    from mousecmr_data.download.cache import list_input_folders
+
+    return [*find_paths(*words), *list_input_folders(api.resolve_manifest(source), cache)]
 
 
 def labels(of: str) -> Decorator:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME
@@ -52,6 +52,7 @@ PHANTOM, *EXTERNAL_PHANTOMS = PHANTOMS
 @options.engine
 @click.option("--download", is_flag=True, help="Download missing files and weights (about 1 GB for the test mice).")
 @options.output_folder("Folder for the page, tables, figures and result files.", Path("reproduction"))
+@options.overwrite_edited
 @options.as_json
 @click.pass_context
 def command(
@@ -70,6 +71,7 @@ def command(
     engine: str,
     download: bool,
     folder: Path,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compare a network with the published table, row by row, under both ED/ES and both post-processing rules.
@@ -77,8 +79,17 @@ def command(
     Exit status 0: every row agrees, or the mice are synthetic; 1: rows differ; 3: files or weights are missing, and the
     message says what to run. The verdict is for the article's own rules.
     """
-    from mousecmr_data.evaluation.reproduction import make_document, reproduce, write_reproduction
+    from mousecmr_data._utils.outputs import check_folder
+    from mousecmr_data.evaluation.reproduction import (
+        DOCUMENT_FILE,
+        PAGE_FILE,
+        make_document,
+        reproduce,
+        write_reproduction,
+    )
 
+    inputs = options.find_inputs(source, cache, predictions, weights, *(Path(a) for a in also if a not in PHANTOMS))
+    check_folder(folder, [PAGE_FILE, DOCUMENT_FILE], overwrite=overwrite, inputs=inputs)
     missing: list[str] = []
     cohorts = _load_cohorts(source, split, schemes, also, limit, cache, download, missing)
     network: Any = predictions
@@ -100,7 +111,7 @@ def command(
     rules, phases = postprocessing or ("paper", "upstream-code"), phases or ("annotated", "volume-curve")
     with output.progress("segmenting and scoring", sum(map(len, cohorts.values()))) as advance:
         result = reproduce(network, cohorts, rules=rules, phases=phases, progress=advance)
-    written = write_reproduction(result, folder)
+    written = write_reproduction(result, folder, overwrite=overwrite)
     if as_json:
         output.print_json({**make_document(result), "limit": limit, "written": written[:1]})
     else:

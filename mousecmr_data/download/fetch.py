@@ -72,7 +72,7 @@ class FetchTask:
         return self.folder / self.entry.path
 
 
-FailureKind = Literal["host", "wrong bytes", "disk", "address"]
+FailureKind = Literal["host", "wrong bytes", "disk", "folder", "address"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Fetcher:
         self.failures: list[FetchFailure] = []
         self._retry_policy, self._progress, self._stop = retry_policy, progress, stop
         self._hosts = HostLimiter()
-        self._disk_is_full = False
+        self._disk_kind: FailureKind | None = None
+        """Why nothing more can be written: "disk" (full) or "folder"."""
         self._thread = threading.local()
 
     def check(self, task: FetchTask) -> None:
@@ -121,8 +122,9 @@ class Fetcher:
 
     def fetch(self, task: FetchTask) -> None:
         """Download and verify the file if needed, or note why it failed."""
-        if self._disk_is_full:
-            self._add_failure(task, "not tried: the disk is full", "disk")
+        if self._disk_kind:
+            reason = "the disk is full" if self._disk_kind == "disk" else "the folder cannot be written"
+            self._add_failure(task, f"not tried: {reason}", self._disk_kind)
             return
         self._progress(ProgressEvent("start", task.name, total=task.entry.size))
         try:
@@ -130,11 +132,12 @@ class Fetcher:
                 self._fetch_locked(task)
         except OSError as e:
             error = translate_os_error(e, task.path)
-            if e.errno in DISK_FULL or isinstance(e, CacheError):
-                PartialFile(task.path).discard()  # to free the space that it used
-                self._disk_is_full = True
             if isinstance(error, CacheError):
-                self._add_failure(task, error.found, "disk")
+                kind: FailureKind = "disk" if error.errno in DISK_FULL else "folder"
+                if kind == "disk" or isinstance(e, CacheError):
+                    PartialFile(task.path).discard()  # to free the space that it used
+                    self._disk_kind = kind
+                self._add_failure(task, error.found, kind)
             else:
                 self._add_failure(task, f"{e.strerror or e} ({task.path})", "host")
 
@@ -261,6 +264,8 @@ def make_failure_error(
     kinds = {f.kind for f in failures}
     if kinds == {"disk"}:
         return CacheError(text, None, "free some space, or export MOUSECMR_CACHE=/path/with/space; then fetch again")
+    if kinds <= {"disk", "folder"}:
+        return CacheError(text, "a writable folder", "export MOUSECMR_CACHE=/path/to/your/folder; then fetch again")
     if kinds == {"wrong bytes"}:
         return ChecksumError(
             text,

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
-from mousecmr_data._utils.notices import is_marked_synthetic
+from mousecmr_data._utils.text import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.build import (
     MAX_UNEVEN,

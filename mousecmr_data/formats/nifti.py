@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import atomic_path
-from mousecmr_data._utils.notices import SYNTHETIC, is_marked_synthetic
+from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, get_spacing
 from mousecmr_data.errors import (
     ArgumentError,
@@ -171,24 +171,28 @@ def read_nifti_masks(
     return build_dataset(masks, masks, labelled, sizes, about, phase).drop_vars(IMAGE)
 
 
-def write_nifti_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
+def write_nifti_images(ds: xr.Dataset, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
     """Write the images of ``ds`` on its file's own grid, whole or not at all.
 
     The ending of ``path`` is the format: NIfTI, NRRD or MetaImage. A dataset without a grid (a mouse of the dataset's
     HDF5) becomes (x, y, slice, frame), 3D if it has one frame, with the affine diag(x, y, z) in mm. The header's
     description marks synthetic images.
+
+    Raises OutputError if ``path`` exists, unless this library wrote it and nobody edited it, or with ``overwrite``.
     """
-    return _write_nifti(ds[IMAGE].transpose(*DIMS).values, path, ds, "mousecmr-data")
+    return _write_nifti(ds[IMAGE].transpose(*DIMS).values, path, ds, "mousecmr-data", overwrite)
 
 
-def write_nifti_labels(labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "") -> Path:
+def write_nifti_labels(
+    labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "", *, overwrite: bool = False
+) -> Path:
     """Write labels uint8 (frame, slice, y, x) on the grid of ``like``, whole or not at all.
 
     The ending of ``path`` is the format: NIfTI, NRRD (``.seg.nrrd``: a segmentation of 3D Slicer) or MetaImage.
     ``like`` is a dataset of :func:`read_nifti` or of the cine model's own reader; ``labels`` may have fewer or more
-    frames. ``by``: what made the labels, in a few words.
+    frames. ``by``: what made the labels, in a few words. Raises OutputError as :func:`write_nifti_images` does.
     """
-    return _write_nifti(np.asarray(labels, np.uint8), path, like, f"mousecmr-data {by}".strip())
+    return _write_nifti(np.asarray(labels, np.uint8), path, like, f"mousecmr-data {by}".strip(), overwrite)
 
 
 def strip_suffix(path: Path) -> str:
@@ -339,7 +343,9 @@ def _make_grid(
     return grid, (by_letter.get("z", 0.0), by_letter["y"], by_letter["x"]), notes
 
 
-def _write_nifti(array: NDArray[Any], path: str | PathLike[str], like: xr.Dataset, description: str) -> Path:
+def _write_nifti(
+    array: NDArray[Any], path: str | PathLike[str], like: xr.Dataset, description: str, overwrite: bool
+) -> Path:
     path, grid = Path(path), FileGrid.from_dataset(like)
     kind = _name_format(path)
     if not path.name.endswith(IMAGE_SUFFIXES) or kind == "Analyze":
@@ -367,13 +373,13 @@ def _write_nifti(array: NDArray[Any], path: str | PathLike[str], like: xr.Datase
     if like.attrs.get("synthetic"):
         description += f" {SYNTHETIC}"
     image.header["descrip"] = description[:79].encode("latin-1", "replace")
-    if kind == "NIfTI":
-        with atomic_path(path) as partial:
+    with write_file(path, overwrite=overwrite) as partial:
+        if kind == "NIfTI":
             nib.save(image, partial)
-    else:
-        from mousecmr_data.formats.nrrd import save_image
+        else:
+            from mousecmr_data.formats.nrrd import save_image
 
-        save_image(image, path)
+            save_image(image, partial)
     return path
 
 

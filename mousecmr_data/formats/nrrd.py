@@ -15,7 +15,6 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import temporary_folder
 from mousecmr_data.errors import FileLayoutError, MissingExtraError
 from mousecmr_data.formats.build import check_array_size
 from mousecmr_data.formats.orientation import LPS_TO_RAS, MM_PER_UNIT, MS_PER_UNIT
@@ -43,19 +42,14 @@ def load_image(path: Path) -> Any:
 
 
 def save_image(image: Any, path: Path) -> None:
-    """Write a ``Nifti1Image`` (3D, or 4D with frames last) as NRRD or MetaImage, compressed, whole or not at all.
+    """Write a ``Nifti1Image`` (3D, or 4D with frames last) as NRRD or MetaImage, compressed.
 
     The space is left-posterior-superior in mm. In NRRD, frames are a first axis of the kind ``list``, as in 3D Slicer's
-    sequences; MetaImage has them last, with the time between frames in seconds.
+    sequences; MetaImage has them last, with the time between frames in seconds. ``.nhdr`` and ``.mhd`` are headers: the
+    pixels lie in a second file beside them.
     """
-    with temporary_folder(path) as folder:
-        if path.name.lower().endswith(NRRD_SUFFIXES):
-            _save_nrrd(image, folder / path.name)
-        else:
-            _save_metaimage(image, folder / path.name)
-        for file in sorted(folder.iterdir(), key=lambda p: p.name == path.name):  # a header after its pixels
-            file.chmod(0o644)
-            file.replace(path.with_name(file.name))
+    save = _save_nrrd if path.name.lower().endswith(NRRD_SUFFIXES) else _save_metaimage
+    save(image, path)
 
 
 def _get_affine(image: Any) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.notices import list_notices
+from mousecmr_data._utils.text import list_notices
 from mousecmr_data.dataset.model import SPACING_HINT
 from mousecmr_data.errors import FileLayoutError, UnitsError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES

@@ -30,7 +30,6 @@ from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.names import make_file_name
-from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.outputs import (
     check_apart,
     check_replaceable,
@@ -38,12 +37,20 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
-from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data._utils.parallel import map_in_processes, read_in_child
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_csv
 from mousecmr_data._version import __version__
-from mousecmr_data.dataset.hdf5 import open_mouse_file, read_header
+from mousecmr_data.dataset.hdf5 import load_mouse_file, open_mouse_file, read_header
 from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.download.cache import get_cache_root
-from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.errors import (
+    ArgumentError,
+    CacheError,
+    FileLayoutError,
+    MissingDataError,
+    MouseCMRError,
+    ProcessError,
+)
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
@@ -152,13 +159,18 @@ def run_batch(
         progress(_make_end_event(result))
 
     if client is None:
-        map_in_processes(run, names, workers, collect)
+        map_in_processes(run, names, workers, collect, make_failed)
     else:
         from distributed import as_completed
 
         futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}"): n for n in names}
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
-            collect(futures[future], future.result())
+            name, error = futures[future], future.exception()
+            if isinstance(error, Exception):  # its worker ended
+                text = f"{name}: the worker that segmented it ended: {error}"
+                collect(name, make_failed(name, ProcessError(text, "enough memory", "use fewer workers")))
+            else:
+                collect(name, future.result())
     return [results[name] for name in names]
 
 
@@ -234,7 +246,8 @@ def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
 
 
 class MiceProtocol(Protocol):
-    """Named mice that are opened one at a time: a cohort, or :class:`HDF5Files`. Implementations must pickle."""
+    """Named mice that are opened one at a time: a cohort, or :class:`HDF5Files`. Implementations must pickle, and
+    for more than one worker be defined in a module, not in the main script."""
 
     @property
     def mice(self) -> tuple[str, ...]: ...
@@ -252,7 +265,8 @@ class HDF5Files:
     source: ClassVar[None] = None
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
-        return open_mouse_file(name, spacing=self.spacing).assign_attrs(sha256=compute_sha256(name))
+        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing)
+        return ds.assign_attrs(sha256=compute_sha256(name))
 
 
 def predict_cohort(
@@ -273,8 +287,8 @@ def predict_cohort(
     not stop the rest. Masks do not depend on how the work is distributed.
 
     With ``overwrite``, mice that were segmented with other settings or from another file are segmented again instead of
-    refused. ``workers`` is the number of processes on this machine, which share the cores; more than one needs a main
-    module that can be imported (``if __name__ == "__main__"``). With a ``client`` (``distributed.Client``), each mouse
+    refused. ``workers`` is the number of processes on this machine, which share the cores; one that
+    ends fails its mouse only. With a ``client`` (``distributed.Client``), each mouse
     is a task instead; its workers must reach ``folder`` and the source's files under the same paths. ``progress`` is
     called with each :class:`BatchEvent`; for mice in other processes only with the end of each mouse.
 
@@ -305,7 +319,7 @@ def _read_mouse_name(mice: MiceProtocol, name: str) -> str:
     """Return the name inside a file, which is that of its output; a file that cannot be read fails later."""
     if isinstance(mice, HDF5Files):
         with suppress(MouseCMRError):
-            return str(read_header(name).attrs.get(ATTR_MOUSE, Path(name).stem))
+            return str(read_in_child(read_header, name, name).attrs.get(ATTR_MOUSE, Path(name).stem))
     return name
 
 
@@ -488,8 +502,9 @@ def segment_batch(
     Writes one folder per mouse, and four tables and a manifest of all mice. A mouse is skipped if its folder was made
     from the same bytes with the same settings and weights. Only unedited files of earlier results are replaced; with
     ``overwrite`` edited ones, too; files of others stay. Archives are unpacked in ``scratch`` (default: the system's
-    folder for temporary files). ``predictor`` must have the weights that ``config`` names; None loads them. ``workers``
-    is the number of processes, which share the cores. ``progress`` is called with each :class:`BatchEvent`.
+    folder for temporary files; a given one also holds the lock of ``folder``). ``predictor`` must have the weights that
+    ``config`` names; None loads them. ``workers`` is the number of processes, which share the cores. ``progress`` is
+    called with each :class:`BatchEvent`.
 
     Raises :class:`~mousecmr_data.errors.OutputError` if the results would be, hold or lie in an input, or replace files
     that may not be replaced, and :class:`~mousecmr_data.errors.MissingDataError` if the weights are neither in the
@@ -518,7 +533,7 @@ def segment_batch(
         check_apart(outputs, [*inputs, *(path for scan in found for path in scan.files)])
         check_replaceable(folder, TABLE_FILES, _list_tables(folder), overwrite=overwrite)
         progress(BatchEvent("found", total=len(found) + len(refused)))
-        with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.absolute())):
+        with _lock_folder(folder, scratch or get_cache_root(config.cache) / "segment", str(folder.resolve())):
             results = [_make_failed_result(folder, r.name, r.error, "", [r.path]) for r in refused]
             for result in results:
                 progress(_make_end_event(result))
@@ -582,12 +597,15 @@ def _segment_one(
     key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     record = writers.read_record(target)
     if record and record["key"] == key:
-        (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
+        if writers.OUTDATED_FILE in read_listed_files(target / writers.RECORD_FILE):
+            (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
         row = {"input": source, **record["mouse"]}
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     writers.check_result_folder(target, overwrite)
     progress(BatchEvent("reading", name))
-    ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
+    ds = read_in_child(
+        read_scan, name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
+    )
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
@@ -631,7 +649,7 @@ def _write_tables(results: Path, folder: Path, rows: list[dict[str, Any]]) -> pd
     tables = [mice, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (frames, slices))]
     tables.append(pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"}))
     for name, table in zip(TABLE_FILES, tables, strict=True):
-        write_text(folder / name, table.to_csv(index=False))
+        write_text(folder / name, format_csv(table))
     return mice
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from scipy.io import savemat
 
-from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.atomic import atomic_path, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.outputs import (
@@ -24,13 +24,14 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
+from mousecmr_data._utils.text import format_csv
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.formats.nifti import write_nifti_labels
 from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.config import SegmentConfig
-from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
+from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
@@ -60,7 +61,7 @@ def draw_pictures(result: AnalysisResult, folder: Path) -> None:
     if not shown.any():
         shown[0] = True
     figure = plot_montage(result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown)))
-    figure.text(0.3, 0.025, f"masks: {result.mouse['weights']}. {note}", color="0.75", fontsize=7)
+    figure.text(0.3, 0.025, escape_math(f"masks: {result.mouse['weights']}. {note}"), color="0.75", fontsize=7)
     save_figure(figure, folder / MONTAGE_FILE)
     save_figure(plot_volume_curve(result.ds, PREDICTED, note), folder / CURVE_FILE)
     write_movie(result.ds, folder / MOVIE_FILE, PREDICTED, note)
@@ -132,8 +133,8 @@ def write_result(
                 )
             except MissingExtraError as e:
                 notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
-        result.frames.to_csv(partial / FRAMES_FILE, index=False)
-        result.slices.to_csv(partial / SLICES_FILE, index=False)
+        write_text(partial / FRAMES_FILE, format_csv(result.frames))
+        write_text(partial / SLICES_FILE, format_csv(result.slices))
         if config.pictures:
             draw_pictures(result, partial)
         record = {
@@ -174,10 +175,10 @@ def _write_matlab(result: AnalysisResult, path: Path) -> None:
 
 def mark_outdated(folder: Path, error: MouseCMRError) -> None:
     """Write a notice that a later run failed, if ``folder`` holds an earlier result; the result stays."""
-    if (folder / RECORD_FILE).is_file():
+    if listed := list_result_files(folder):
         text = f"These files are from an earlier run. A later one, with other files or settings, failed:\n{error}\n"
         with suppress(OSError, ValueError):  # the tables also report the failure
-            add_file(folder, OUTDATED_FILE, text, RECORD_FILE, list_result_files(folder))
+            add_file(folder, OUTDATED_FILE, text, RECORD_FILE, listed)
 
 
 def list_result_files(folder: Path) -> dict[str, str]:

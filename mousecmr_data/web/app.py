@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from mousecmr_data._utils.atomic import atomic_path, translate_os_error
+from mousecmr_data._utils.atomic import DISK_FULL, atomic_path
 from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
 from mousecmr_data.schema import PORT
@@ -61,8 +61,8 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
         except ClientDisconnect:
             return PlainTextResponse("The upload was interrupted.", 400)
         except OSError as e:
-            full = isinstance(translate_os_error(e, session.uploads), MouseCMRError)
-            return PlainTextResponse("The disk is full." if full else "This file cannot be stored.", 507)
+            text = "The disk is full." if e.errno in DISK_FULL else "This file cannot be stored."
+            return PlainTextResponse(text, 507)
         return Response(status_code=204)
 
     async def view(request: Request) -> Response:

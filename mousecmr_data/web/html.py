@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from mousecmr_data._utils.notices import RESEARCH_ONLY
-from mousecmr_data._utils.text import format_bytes
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.schema import SMALL_WEIGHTS

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from mousecmr_data._utils.locks import ALIVE, remove_abandoned
+from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
@@ -58,7 +60,9 @@ def inspect_inputs(inputs: Sequence[Path], config: SegmentConfig, scratch: Path)
 
 def _inspect_scan(scan: FoundScan, config: SegmentConfig) -> InspectedScan:
     try:
-        ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
+        ds = read_in_child(
+            read_scan, scan.name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
+        )
     except MouseCMRError as e:
         return InspectedScan(scan.name, scan.kind, scan.size, error=e)
     frames, slices, y, x = (ds.sizes[dim] for dim in DIMS)
@@ -72,9 +76,8 @@ MAX_DEPTH, MAX_NAME = 20, 200
 """Limits of an uploaded path: number of nested folders, and bytes of a name."""
 FILES_PREFIX, ARCHIVES_PREFIX = "upload", "archives"
 """Prefixes of the folders with the files and the zip archives of one drop."""
-FOLDER_PREFIX, SERVER_LOCK = "mousecmr-page-", "alive"
-"""Prefix of a server's folder, and the lock in it, which the system releases when the server ends."""
-MIN_AGE_SECONDS = 60
+FOLDER_PREFIX = "mousecmr-page-"
+"""Prefix of a server's folder."""
 
 
 @dataclass
@@ -191,7 +194,7 @@ class SessionStore:
     def __init__(self, kept_seconds: float = 12 * 3600) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
         self.kept_seconds = kept_seconds
-        self._alive = FileLock(self.folder / SERVER_LOCK, thread_local=False)  # visitors come in different threads
+        self._alive = FileLock(self.folder / ALIVE, thread_local=False)  # visitors come in different threads
         self._by_id: dict[str, Session] = {}
         self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -209,7 +212,7 @@ class SessionStore:
         self.close_session(session_id, owner)
         with self._lock:
             if not self._alive.is_locked:
-                remove_abandoned()
+                remove_abandoned(self.folder.parent, FOLDER_PREFIX)
                 self.folder.mkdir(exist_ok=True)  # gradio, which also keeps files here, may have made it
                 self.folder.chmod(0o700)  # readable by its owner only
                 self._alive.acquire()
@@ -261,14 +264,3 @@ class SessionStore:
             return None
         session.last_used = time.monotonic()
         return session
-
-
-def remove_abandoned() -> None:
-    """Remove the folders of servers that were killed: nobody holds their locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        try:
-            if time.time() - folder.stat().st_mtime > MIN_AGE_SECONDS:
-                with FileLock(folder / SERVER_LOCK, timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):
-            continue

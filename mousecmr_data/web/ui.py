@@ -7,8 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from mousecmr_data._utils.notices import RESEARCH_ONLY
-from mousecmr_data._utils.text import format_bytes
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes
 from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.schema.manifest import load_manifest
 from mousecmr_data.web.html import OVERRIDES_LABEL, render_head, render_refusal, render_results

@@ -94,7 +94,7 @@ def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
         status, outcome = service.segment(session, lambda *_: None, *SMALL)
         assert not FORBIDDEN.search(status), (seed, status)
         results += bool(outcome and outcome.views)
-        assert {p.name for p in session.folder.iterdir()} <= {"in", "out", "view", "results.zip"}, seed
+        assert {p.name for p in session.folder.iterdir()} <= {".locks", "in", "out", "view", "results.zip"}, seed
         service.sessions.close_session("session", owner)
         assert not session.folder.exists(), seed
     assert {p.name for p in service.sessions.folder.iterdir()} <= {"alive", "gradio"}

@@ -1,13 +1,16 @@
 """Which requests the app accepts. Needs gradio, but no browser."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from page_app import page_app
 
+from mousecmr_data.cli.main import main
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.web.app import create_app, launch
 from mousecmr_data.web.config import MB, ServerConfig
@@ -121,6 +124,13 @@ def test_upload_limits_leave_nothing_behind(client: Client, session: Session) ->
     assert client.post(f"/mice/{session.token}/upload", content=b"x").status_code == 400
 
 
+def test_only_a_full_disk_is_called_full(client: Client, session: Session) -> None:
+    assert send(client, session, "a", b"x") == 204
+    params = {"drop": 0, "path": "a/b"}  # below a file
+    response = client.post(f"/mice/{session.token}/upload", params=params, content=b"x")
+    assert (response.status_code, response.text) == (507, "This file cannot be stored.")
+
+
 def test_a_path_in_a_field_is_not_opened(client: Client, session: Session, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
@@ -209,6 +219,27 @@ def test_malformed_bodies_are_refused(client: Client, body: bytes) -> None:
 def test_other_weights_are_not_offered() -> None:
     with pytest.raises(ArgumentError, match="no weights"):
         create_app(ServerConfig(weights="/etc/passwd"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--no-browser"], r"at http://127\.0\.0\.1:\d+/  "),
+        (["--no-browser", "--token"], r"at http://127\.0\.0\.1:\d+/\?token=[\w-]{43}  "),
+        (["--host", "0.0.0.0"], r"at http://[\w.-]+:\d+/\?token=[\w-]{43}  .*\n.*with this link only.*not encrypted"),
+        (["--host", "0.0.0.0", "--no-token"], r"at http://[\w.-]+:\d+/  .*\n.*without a password.*not encrypted"),
+    ],
+)
+def test_the_link_is_printed_with_its_token(words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(options: ServerConfig) -> Any:
+        with page_app(options) as app:
+            return app
+
+    monkeypatch.setattr("mousecmr_data.web.app.create_app", create)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    result = CliRunner().invoke(main, ["serve", "--port", "0", *words])
+    assert result.exit_code == 0, result.output
+    assert re.search(expected, result.output), result.output
 
 
 def test_a_port_in_use_is_named_in_the_error() -> None:

@@ -41,12 +41,19 @@ def put(session: Session, name: str, content: bytes = b"") -> Path:
     return target
 
 
+def mouse(cache: Path, folder: Path, name: str) -> bytes:
+    """Return the small mouse as a file of this name."""
+    return write_small_mouse(cache, folder / name).read_bytes()
+
+
 def ignore_progress(_: float, __: str) -> None:
     pass
 
 
-def test_a_job_from_inspection_to_zip(service: PageService, session: Session, phantom_cache: Path) -> None:
-    write_small_mouse(phantom_cache, put(session, "lab <b>mouse.nii.gz"))
+def test_a_job_from_inspection_to_zip(
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path
+) -> None:
+    put(session, "lab <b>mouse.nii.gz", mouse(phantom_cache, tmp_path, "lab <b>mouse.nii.gz"))
     text = service.inspect(session, *SMALL)
     assert f"{4 * SLICES} slices" in text
     assert "a guess" in text
@@ -69,15 +76,15 @@ def test_a_job_from_inspection_to_zip(service: PageService, session: Session, ph
         assert {f"mousecmr-results/{n}" for n in ("mice.csv", "frames.csv", "flags.csv", "manifest.json")} <= names
         everything = b"".join(z.read(n) for n in names)
     assert str(session.folder).encode() not in everything
-    assert sorted(p.name for p in session.folder.iterdir()) == ["in", "out", "results.zip", "view"]
+    assert sorted(p.name for p in session.folder.iterdir()) == [".locks", "in", "out", "results.zip", "view"]
     service.remove_files(session)
     assert list(session.folder.iterdir()) == []
 
 
 def test_closing_the_page_ends_its_job_and_removes_everything(
-    service: PageService, session: Session, phantom_cache: Path
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path
 ) -> None:
-    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
+    put(session, "mouse.nii", mouse(phantom_cache, tmp_path, "mouse.nii"))
     texts: list[str] = []
 
     def report(_: float, text: str) -> None:
@@ -91,9 +98,9 @@ def test_closing_the_page_ends_its_job_and_removes_everything(
 
 
 def test_closing_the_page_during_an_inspection_removes_everything(
-    service: PageService, session: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
+    put(session, "mouse.nii", mouse(phantom_cache, tmp_path, "mouse.nii"))
 
     def close_and_inspect(*args: Any) -> Any:
         service.sessions.close_session("session", "browser")
@@ -108,10 +115,10 @@ def test_closing_the_page_during_an_inspection_removes_everything(
 
 
 def test_missing_weights_stop_the_job_with_both_next_steps(
-    service: PageService, session: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
-    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
+    put(session, "mouse.nii", mouse(phantom_cache, tmp_path, "mouse.nii"))
     text, outcome = service.segment(session, ignore_progress, "mousecmr-9.4T-unet3plus", "", "", "")
     assert outcome is None
     assert "neither in the cache nor reachable" in text
