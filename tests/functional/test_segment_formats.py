@@ -62,7 +62,7 @@ def inputs(images: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory)
     scanner.dicom_enhanced(images, folder / "enhanced" / "e.dcm")
     scanner.fdf(images, folder / "fdf.img")
     scanner.bruker(images, folder / "bruker" / "5" / "pdata" / "1")
-    return {p.name.split(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix != ".zraw"}
+    return {p.name.split(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix != ".zraw" and p.name[0] != "."}
 
 
 @pytest.fixture(scope="module")
