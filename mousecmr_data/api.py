@@ -13,7 +13,9 @@ from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, UnknownNameError
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, SPLIT_SCHEME
+from mousecmr_data.schema.labels import LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import Manifest, load_manifest, read_manifest, resolve_name
+from mousecmr_data.schema.variables import MASK_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -246,23 +248,34 @@ def open_mouse(
     cache: PathLike | None = None,
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
+    labels: str | LabelMap | None = None,
 ) -> xr.Dataset:
     """Open one mouse as a lazy dataset: a file in the dataset's layout, or a mouse of ``source`` by name.
 
     The dataset has ``image`` uint16 and ``mask`` uint8 (frame, slice, y, x), ``time`` in ms, ``z``, ``y``, ``x`` in mm,
     ``labelled`` and ``phase``; no pixel is read before it is used. For a file, ``spacing`` (z, y, x) and
     ``frame_time_ms`` take precedence over the file's own attributes and over the article's constants; the attributes
-    ``voxel_size_source`` and ``frame_time_source`` name the origin of the values.
+    ``voxel_size_source`` and ``frame_time_source`` name the origin of the values. ``labels`` says what the numbers in a
+    file's masks mean, if not 1 myocardium and 2 blood pool: ``{"lv": 3, "myo": 2}``, ``"lv=3,myo=2"``, or a preset,
+    "acdc", "mms" or "ukbb"; other numbers are background.
+
+    A file of masks alone (NIfTI, NRRD, MetaImage, Analyze, DICOM SEG) becomes a dataset without ``image``; see
+    :func:`mousecmr_data.formats.nifti.read_nifti_masks`.
     """
     from mousecmr_data.dataset.hdf5 import open_mouse_file
 
     path = Path(path_or_name)
+    label_map = parse_label_map(labels) if isinstance(labels, str) else labels
+    if path.name.lower().endswith(MASK_SUFFIXES):
+        from mousecmr_data.formats.nifti import read_nifti_masks
+
+        return read_nifti_masks(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map)
     if path.suffix or path.is_file() or len(path.parts) > 1:
-        return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
-    if spacing is not None or frame_time_ms is not None:
+        return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map)
+    if spacing is not None or frame_time_ms is not None or labels is not None:
         raise ArgumentError(
-            f"A voxel size or frame time was given for {str(path)!r}, which is not a file.",
-            "voxel size and frame time only with the path of a file",
+            f"A voxel size, frame time or label map was given for {str(path)!r}, which is not a file.",
+            "these only with the path of a file",
             f"leave them out for {str(path)!r}",
         )
     return load(mice=[str(path)], source=source, cache=cache)[str(path)]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mousecmr_data._utils.atomic import PART, atomic_path, fsync_file, fsync_folder, temporary_folder, write_text
+from mousecmr_data._utils.atomic import PART, fsync_file, fsync_folder, temporary_folder, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import lock_folder
@@ -133,22 +133,24 @@ def _is_as_listed(path: Path, sha256: str) -> bool:
 def write_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path; when the block ends without an error, move the file there to ``path``.
 
-    It is listed in the record of its folder, so that it can be written again while nobody has edited it. In a
-    temporary folder of this library nothing is listed: whoever publishes that folder lists its files.
+    Files that the block writes beside it (the pixels of a header) are moved too. All are listed in the record of their
+    folder, so that they can be written again while nobody has edited them. In a temporary folder of this library
+    nothing is listed: whoever publishes that folder lists its files.
 
     Raises :class:`OutputError` before the block if ``path`` exists and may not be replaced.
     """
     target = Path(path)
     if any(parent.name.startswith(PART) for parent in target.absolute().parents):
-        with atomic_path(target, durable=False) as partial:
-            yield partial
+        yield target
         return
     check_file(target, overwrite=overwrite)
     with temporary_folder(target) as folder:
         yield folder / target.name
         with lock_folder(target.parent):
-            check_file(target, overwrite=overwrite)
-            _move_files(folder, target.parent, [target.name], RECORD_FILE)
+            names = sorted((p.name for p in folder.iterdir()), key=target.name.__eq__)  # a header after its pixels
+            for name in names:
+                check_file(target.with_name(name), overwrite=overwrite)
+            _move_files(folder, target.parent, names, RECORD_FILE)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @options.spacing
+@options.labels("the masks of files")
 @click.option("--csv", type=options.FILE, help="Also write the rows of the frames here.")
 @options.overwrite_file
 @options.as_json
@@ -24,11 +25,14 @@ def command(
     source: str,
     cache: Path | None,
     spacing: options.Spacing | None,
+    labels: str | None,
     csv: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), or HDF5 files of the dataset's layout."""
+    """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), HDF5 files of the dataset's layout, or files of
+    masks (NIfTI, NRRD, MetaImage).
+    """
     import pandas as pd
 
     from mousecmr_data import api
@@ -39,7 +43,8 @@ def command(
 
     if csv:
         check_file(csv, overwrite=overwrite, inputs=options.find_inputs(source, cache, *mice))
-    results = [measure(api.open_mouse(m, source=source, cache=cache, spacing=spacing)) for m in mice]
+    opened = (api.open_mouse(m, source=source, cache=cache, spacing=spacing, labels=labels) for m in mice)
+    results = [measure(ds) for ds in opened]
     frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
     if csv:
         with write_file(csv, overwrite=overwrite) as partial:

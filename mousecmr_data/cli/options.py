@@ -100,6 +100,12 @@ def find_inputs(source: str, cache: Path | None, *words: str | Path | None) -> l
     return [*find_paths(*words), *list_input_folders(api.resolve_manifest(source), cache)]
 
 
+def labels(of: str) -> Decorator:
+    """Make the option --labels of commands that read masks of other programs."""
+    text = f"What the numbers in {of} mean, where they are not 1 myocardium, 2 blood pool: e.g. lv=3,myo=2, or acdc, "
+    return click.option("--labels", metavar="MAP", help=text + "mms, ukbb. Their other numbers are background.")
+
+
 def processes(default: int | None) -> Decorator:
     """Make the option --workers of commands that work in processes; None is one per processor core."""
     text = "Processes, one mouse each." if default else "Processes, one mouse each. Default: one per processor core."

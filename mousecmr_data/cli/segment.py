@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 )
 @options.spacing
 @click.option(
-    "--axes", help="NIfTI: one letter per axis, in the file's order (x column, y row, z slice, t frame), e.g. xyzt."
+    "--axes",
+    help="NIfTI, NRRD, MetaImage: one letter per axis, in order (x column, y row, z slice, t frame), e.g. xyzt.",
 )
 @options.frame_time
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
+@click.option("--matlab", is_flag=True, help="Also write masks and tables of each mouse as a MATLAB file.")
 @click.option(
     "--keep-names",
     is_flag=True,
@@ -44,6 +46,7 @@ def command(
     axes: str | None,
     frame_time: float | None,
     pictures: bool,
+    matlab: bool,
     keep_names: bool,
     overwrite: bool,
     workers: int,
@@ -53,9 +56,9 @@ def command(
 ) -> None:
     """Segment your own scans: masks on the grid of the images, volumes, EF, mass, quality flags, pictures.
 
-    INPUTS are files, folders or zip archives of NIfTI, DICOM, Bruker 2dseq, Agilent FDF, or HDF5 in the dataset's
-    layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be read does not stop the
-    others. For research, not for clinical use.
+    INPUTS are files, folders or zip archives of NIfTI, NRRD, MetaImage, Analyze, DICOM, Bruker 2dseq, Agilent FDF, or
+    HDF5 in the dataset's layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be
+    read does not stop the others. For research, not for clinical use.
     """
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig
@@ -66,6 +69,7 @@ def command(
         frame_time_ms=frame_time,
         pictures=pictures,
         keep_names=keep_names,
+        matlab=matlab,
         cache=cache,
         **network,
     )

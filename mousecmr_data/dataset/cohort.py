@@ -184,7 +184,7 @@ class Cohort(Mapping[str, xr.Dataset]):
         """Return all mice as one tree, one node per mouse; pixels stay on disk."""
         self.source.prepare(self._members)
         tree = xr.DataTree.from_dict({name: self[name] for name in self._members})
-        tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=self.synthetic)
+        tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=int(self.synthetic))
         return tree
 
     def slices(self, frames: Frames = "labelled") -> xr.Dataset:

@@ -74,7 +74,7 @@ def plot_overlays(evaluation: Evaluation, mice: Mapping[str, Any] | Any, predict
     opened = open_predictions(predictions)
     rows = []
     for rank, mouse in rank_mice(evaluation).items():
-        prediction = opened.read(opened.find(mouse, len(evaluation.mice) == 1))
+        prediction = opened.read(opened.find(mouse, len(evaluation.mice) == 1), mice[mouse])
         rows += _make_overlay_rows(rank, mice[mouse], prediction, evaluation.policies["postprocessing"])
     columns = max(len(row[1]) for row in rows)
     height = 1.35

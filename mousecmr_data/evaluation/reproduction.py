@@ -210,7 +210,7 @@ class _ExistingMasks:
         self.name, self.trained_on = self.predictions.name, "not stated"
         self.limits = "Existing masks: this library does not know how they were made."
 
-    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:  # noqa: ARG002 (like the network's)
+    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:
         key = self.predictions.find(mouse, False)
         if key is None:
             raise PredictionError(
@@ -218,7 +218,7 @@ class _ExistingMasks:
                 "a prediction for every mouse, without post-processing",
                 f"mousecmr predict {mouse} --postprocessing none -o FOLDER --weights NAME",
             )
-        prediction = self.predictions.read(key)
+        prediction = self.predictions.read(key, ds)
         self.trained_on = prediction.about.get("trained_on", self.trained_on)
         return prediction
 

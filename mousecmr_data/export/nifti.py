@@ -1,4 +1,4 @@
-"""Write a cohort as NIfTI files, or as an nnU-Net dataset.
+"""Write a cohort as NIfTI, NRRD or MetaImage files, or as an nnU-Net dataset.
 
 A frame that nobody segmented has no mask file: zeros would mean "background".
 """
@@ -24,13 +24,18 @@ from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import MASK
 
-FILE_ENDING = ".nii.gz"
+FILE_ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
+FILE_ENDING = FILE_ENDINGS["nifti"]
 TEST, VALIDATION = "test", "validation"
 _DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 
 
-def write_nifti_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
+def write_nifti_dataset(
+    cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None, ending: str = FILE_ENDING
+) -> Path:
     """Write ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse.
+
+    ``ending`` is the format: ".nii.gz", ".nrrd" or ".mha".
 
     One folder per mouse: the cine in 4D, and a mask in 3D for each labelled frame. OutputError if ``path`` exists, or
     lies in or holds a file of the cohort.
@@ -44,11 +49,11 @@ def write_nifti_dataset(cohort: Cohort, path: str | Path, progress: ProgressCall
         for mouse in cohort.mice:
             ds = read_without_converting(cohort, mouse)
             about = describe_mouse(ds)
-            cine, masks = f"{mouse}_cine{FILE_ENDING}", {}
+            cine, masks = f"{mouse}_cine{ending}", {}
             (folder / mouse).mkdir()
             write_nifti_images(ds, folder / mouse / cine)
             for frame in about["labelled_frames"]:
-                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask{FILE_ENDING}"
+                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask{ending}"
                 masks[str(frame)] = name
                 write_nifti_labels(ds[MASK].isel(frame=[frame]).values, folder / mouse / name, ds)
             write_json(folder / mouse / f"{mouse}.json", {**about, "cine": cine, "masks": masks})

@@ -42,17 +42,15 @@ def read_bruker(
     """
     array, letters, affine, repetition_ms, synthetic = _load_2dseq(path)
     scan = path.parents[2].name if len(path.parents) > 2 else path.parent.name
-    axes, flipped = orient_axes(affine, 2, oriented=True)
     array = array.transpose([letters.index(c) for c in AXIS_LETTERS])
+    axes, flipped = orient_axes(affine, 2, array.shape)
     lengths = dict(zip(axes, np.linalg.norm(affine[:3, :3], axis=0).tolist(), strict=True))
     zyx, spacing_source = prefer_given(spacing, [lengths[c] for c in "zyx"], "visu_pars")
     step, time_source = prefer_given(frame_time_ms, repetition_ms, "visu_pars (repetition time)")
     notes = []
     if frame_time_ms is None and repetition_ms:
         notes.append("The repetition time is used as the time between frames, as in a triggered cine.")
-    grid = FileGrid(
-        array.shape, axes + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step or 0.0, oriented=True
-    )
+    grid = FileGrid(array.shape, axes + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step or 0.0, code=1)
     return build_scan(
         convert_pixels(scan, grid.to_model(array)),
         zyx,

@@ -47,7 +47,7 @@ MAX_UNEVEN = 0.02
 MAX_PIXEL_VALUE = 1e15
 """A pixel above this is not a signal: sums of such values would not be finite."""
 ATTR_NOTES = "notes"
-"""Attribute that lists, one sentence each, what was assumed or looks odd."""
+"""Attribute of what was assumed or looks odd: text, one line each, since netCDF cannot tell one text from a list."""
 ATTR_FRAME_TIME_KNOWN = "frame_time_known"
 """Attribute that states whether ``time`` is a time or only counts frames."""
 
@@ -230,7 +230,7 @@ def build_scan(
         "synthetic": False,
         **attrs,
         ATTR_FRAME_TIME_KNOWN: frame_time_ms is not None,
-        ATTR_NOTES: notes,
+        ATTR_NOTES: "\n".join(notes),
         ATTR_GRID: grid.to_json(),
     }
     return build_dataset(image, None, (), sizes, about)

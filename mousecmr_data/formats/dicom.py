@@ -371,9 +371,9 @@ def _make_grid(stack: list[list[DicomPlane]], distance: float, step: float) -> F
     affine[:3, :3] = directions * (x, y, z)
     affine[:3, 3] = first.position
     affine = LPS_TO_RAS @ affine
-    letters, flipped = orient_axes(affine, 2, oriented=True)
     shape = (first.columns, first.rows, len(stack), len(stack[0]))
-    return FileGrid(shape, letters + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step, oriented=True)
+    letters, flipped = orient_axes(affine, 2, shape)
+    return FileGrid(shape, letters + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step, code=1)
 
 
 def _read_pixels(stack: list[list[DicomPlane]]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Write masks as DICOM segmentation objects (SEG) that refer to the images they were made on."""
+"""Write masks as DICOM segmentation objects (SEG) that refer to the images they were made on, and read such objects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from mousecmr_data._version import __version__
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.formats.build import suppress_warnings
 from mousecmr_data.formats.dicom import DicomPlane, load_dicom, sort_planes
-from mousecmr_data.formats.orientation import FileGrid
+from mousecmr_data.formats.orientation import LPS_TO_RAS, FileGrid
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 
 try:
@@ -25,6 +26,7 @@ except ImportError as e:
     raise MissingExtraError.from_module("highdicom", "dicom-seg") from e
 
 hd: Any = highdicom
+nib: Any = nibabel
 SERIES_NUMBER = 1000
 CODES = {
     Label.MYOCARDIUM: (("85756007", "SCT", "Tissue"), ("74281007", "SCT", "Myocardium")),
@@ -70,6 +72,18 @@ def write_dicom_seg(
                 _make_segmentation(masks, [frames[t] for frames in stack], headers, by, t).save_as(partial)
             written.append(target)
     return written
+
+
+def load_dicom_seg(path: Path) -> Any:
+    """Return the segmentation ``path`` as a ``Nifti1Image`` (slice, row, column) of segment numbers, in mm.
+
+    Slices without a segment may be missing at both ends, since the object need not have them.
+    """
+    with suppress_warnings("highdicom"):
+        volume = hd.seg.segread(path).get_volume(combine_segments=True)
+    image: Any = nib.Nifti1Image(volume.array.astype(np.uint8), LPS_TO_RAS @ volume.affine)
+    image.header.set_xyzt_units("mm", "sec")
+    return image
 
 
 def _pseudonymise(header: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import tempfile
@@ -18,21 +19,35 @@ from mousecmr_data._utils.names import make_file_name, make_unique
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
-from mousecmr_data.schema.variables import HDF5_SUFFIXES, NIFTI_SUFFIXES
+from mousecmr_data.schema.variables import (
+    ANALYZE_SUFFIXES,
+    HDF5_SUFFIXES,
+    METAIMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    NRRD_SUFFIXES,
+)
 
-FormatName = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
+FormatName = Literal["NIfTI", "NRRD", "MetaImage", "Analyze", "HDF5", "DICOM", "FDF", "Bruker"]
+IMAGE_FORMATS: tuple[FormatName, ...] = ("NIfTI", "NRRD", "MetaImage", "Analyze")
+"""Formats of an array with a place in space, which ``formats.nifti`` reads."""
 
 SUFFIXES: dict[FormatName, tuple[str, ...]] = {
     "NIfTI": NIFTI_SUFFIXES,
+    "NRRD": NRRD_SUFFIXES,
+    "MetaImage": METAIMAGE_SUFFIXES,
+    "Analyze": ANALYZE_SUFFIXES,
     "HDF5": HDF5_SUFFIXES,
     "FDF": (".fdf",),
     "DICOM": (".dcm", ".ima", ".dicom"),
 }
 BRUKER_NAME = "2dseq"
 READABLE_FORMATS = (
-    "NIfTI (.nii, .nii.gz), DICOM, Bruker (2dseq with visu_pars), Agilent FDF (.fdf), or HDF5 of the dataset's layout"
+    "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), Analyze (.hdr and .img), DICOM, Bruker (2dseq "
+    "with visu_pars), Agilent FDF (.fdf), or HDF5 of the dataset's layout"
 )
-MASK_NAMES = re.compile(r"[_-](masks?|seg|segmentation|labels?)\.nii(\.gz)?$", re.IGNORECASE)
+MASK_NAMES = re.compile(
+    r"([_-](masks?|seg|segmentation|labels?)|\.seg)\.(nii|nii\.gz|nrrd|nhdr|mha|mhd|hdr)$", re.IGNORECASE
+)
 """Names of files that hold masks: left out when a folder is searched."""
 SCRATCH_PREFIX = "mousecmr-unpacked-"
 _MAGIC_AT, _MAGIC = 128, b"DICM"
@@ -47,12 +62,19 @@ class FoundScan:
     name: str
     kind: FormatName
     paths: tuple[Path, ...]
-    """Its files; for Bruker, only the ``2dseq``."""
+    """Its files; for Bruker, only the ``2dseq``; of a header beside its pixels, only the header."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files, with the pixels beside headers."""
+        beside = [p for p in self.paths if p.suffix.lower() in (".hdr", ".mhd", ".nhdr")]
+        pixels = {p for header in beside for p in header.parent.glob(f"{glob.escape(header.stem)}.*")}
+        return (*self.paths, *sorted(pixels.difference(self.paths)))
 
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        return sum(p.stat().st_size for p in self.paths)
+        return sum(p.stat().st_size for p in self.files)
 
 
 def find_scans(path: Path) -> list[FoundScan]:
@@ -100,15 +122,21 @@ def _find_in_folder(folder: Path) -> Iterator[_ScanFiles]:
             yield "FDF", tuple(fdf)
         for path in files.get("HDF5", ()):
             yield "HDF5", (path,)
-        if nifti := [path for path in files.get("NIfTI", ()) if not MASK_NAMES.search(path.name)]:
-            from mousecmr_data.formats.nifti import group_nifti_files
+        for kind in IMAGE_FORMATS:
+            if images := [p for p in files.get(kind, ()) if not MASK_NAMES.search(p.name) and not _is_half(p)]:
+                from mousecmr_data.formats.nifti import group_nifti_files
 
-            yield from (("NIfTI", group) for group in group_nifti_files(nifti))
+                yield from ((kind, group) for group in group_nifti_files(images))
         dicom += files.get("DICOM", [])
     if dicom:
         from mousecmr_data.formats.dicom import group_dicom_files
 
         yield from (("DICOM", group) for group in group_dicom_files(dicom))
+
+
+def _is_half(path: Path) -> bool:
+    """Return whether ``path`` holds the pixels of a header beside it."""
+    return path.suffix.lower() == ".img" and any(path.with_suffix(s).exists() for s in (".hdr", ".HDR"))
 
 
 def is_dicom(path: Path) -> bool:
@@ -147,7 +175,14 @@ def _name_scans(scans: Sequence[_ScanFiles], base: Path) -> list[FoundScan]:
 
 def make_scan_name(name: str) -> str:
     """Return the name of a file or folder as the name of a scan: without endings of image files, plain."""
-    return make_file_name(re.sub(r"(\.nii)?\.gz$|\.(nii|h5|hdf5?|dcm|ima|fdf|img|zip)$", "", name, flags=re.IGNORECASE))
+    return make_file_name(
+        re.sub(
+            r"(\.nii)?\.gz$|\.(nii|seq\.nrrd|nrrd|nhdr|mha|mhd|hdr|h5|hdf5?|dcm|ima|fdf|img|zip)$",
+            "",
+            name,
+            flags=re.IGNORECASE,
+        )
+    )
 
 
 @dataclass(frozen=True)

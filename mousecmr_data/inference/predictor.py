@@ -147,7 +147,7 @@ class Predictor:
             "weights": self.origin.name,
             "engine": self.engine.name,
             "trained_on": self.origin.trained_on,
-            "synthetic_training": self.origin.synthetic_training,
+            "synthetic_training": int(self.origin.synthetic_training),
             "limits": self.origin.limits,
             "postprocessing": rule,
         }

@@ -452,6 +452,7 @@ def segment(
     batch_size: int = SegmentConfig.batch_size,
     pictures: bool = SegmentConfig.pictures,
     dicom_seg: bool = SegmentConfig.dicom_seg,
+    matlab: bool = SegmentConfig.matlab,
     keep_names: bool = SegmentConfig.keep_names,
     cache: str | Path | None = None,
     overwrite: bool = False,
@@ -467,7 +468,7 @@ def segment(
     config = SegmentConfig(
         weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
         engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
-        keep_names=keep_names, cache=cache,
+        keep_names=keep_names, matlab=matlab, cache=cache,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(
@@ -529,7 +530,7 @@ def segment_batch(
             text = f"None of {len(refused)} inputs can be read. {first.name}: {first.error.found}"
             raise MissingDataError(text, first.error.expected)
         outputs = [folder / name for name in [s.name for s in found] + [r.name for r in refused]]
-        check_apart(outputs, [*inputs, *(path for scan in found for path in scan.paths)])
+        check_apart(outputs, [*inputs, *(path for scan in found for path in scan.files)])
         check_replaceable(folder, TABLE_FILES, _list_tables(folder), overwrite=overwrite)
         progress(BatchEvent("found", total=len(found) + len(refused)))
         with _lock_folder(folder, scratch or get_cache_root(config.cache) / "segment", str(folder.resolve())):
@@ -562,7 +563,7 @@ def segment_batch(
 def _make_failed_scan(
     scans: dict[str, FoundScan], folder: Path, scratch: Path | None, name: str, error: MouseCMRError
 ) -> SegmentResult:
-    return _make_failed_result(folder, name, rename_in_error(error, scratch), scans[name].kind, scans[name].paths)
+    return _make_failed_result(folder, name, rename_in_error(error, scratch), scans[name].kind, scans[name].files)
 
 
 def _make_failed_result(
@@ -591,7 +592,7 @@ def _segment_one(
     progress: EventListener,
 ) -> SegmentResult:
     scan, target = scans[name], folder / name
-    source = _describe_input(scan.kind, scan.paths)
+    source = _describe_input(scan.kind, scan.files)
     made_from = [source["sha256"], config.to_dict(), weights["sha256"], __version__]
     key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     record = writers.read_record(target)

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.io import savemat
 
 from mousecmr_data._utils.atomic import atomic_path, write_text
 from mousecmr_data._utils.checksums import compute_sha256
@@ -32,12 +33,24 @@ from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
+from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
 
 MONTAGE_FILE, CURVE_FILE, MOVIE_FILE = "montage.png", "curve.png", "movie.webp"
 MASKS_FILE, SEG_FOLDER, FRAMES_FILE, SLICES_FILE = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv"
-RECORD_FILE, OUTDATED_FILE = "result.json", "OUTDATED.txt"
-RESULT_FILES = (MASKS_FILE, FRAMES_FILE, SLICES_FILE, MONTAGE_FILE, CURVE_FILE, MOVIE_FILE, OUTDATED_FILE)
+RECORD_FILE, OUTDATED_FILE, MATLAB_FILE = "result.json", "OUTDATED.txt", "result.mat"
+PHASE_FILES = {f"{phase}_mask{ending}": phase for phase in (ED, ES) for ending in (".nii.gz", ".seg.nrrd", ".mha")}
+RESULT_FILES = (
+    MASKS_FILE,
+    *PHASE_FILES,
+    MATLAB_FILE,
+    FRAMES_FILE,
+    SLICES_FILE,
+    MONTAGE_FILE,
+    CURVE_FILE,
+    MOVIE_FILE,
+    OUTDATED_FILE,
+)
 ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
 
@@ -95,7 +108,8 @@ def write_result(
 
     Other files in ``folder`` stay. Raises OutputError if the result there was edited and ``overwrite`` is not given.
 
-    Masks are NIfTI on the grid of the input; for DICOM input (``scan``) there is also one DICOM SEG object per frame.
+    Masks are NIfTI on the grid of the input. Those of ED and ES are also written alone in 3D, in the input's format if
+    it is NRRD or MetaImage. For DICOM input (``scan``) there is also one DICOM SEG object per frame.
     ``key`` is stored in the record, so that a later run can check what the folder was made from.
     """
     masks = result.ds[PREDICTED]
@@ -104,6 +118,12 @@ def write_result(
     notes = []
     with write_folder(folder, record=RECORD_FILE, listed=list_result_files(folder), overwrite=overwrite) as partial:
         write_nifti_labels(masks.values, partial / MASKS_FILE, result.ds, description)
+        ending = {"NRRD": ".seg.nrrd", "MetaImage": ".mha"}.get(result.ds.attrs.get("format", ""), ".nii.gz")
+        for name, phase in PHASE_FILES.items():
+            if name.endswith(ending) and len(stack := masks.values[result.ds["phase"].values == phase]) == 1:
+                write_nifti_labels(stack, partial / name, result.ds, f"{phase} {description}")
+        if config.matlab:
+            _write_matlab(result, partial / MATLAB_FILE)
         if config.dicom_seg and scan is not None and scan.kind == "DICOM":
             try:
                 from mousecmr_data.formats.dicom_seg import write_dicom_seg
@@ -126,6 +146,31 @@ def write_result(
             "seconds": round(result.seconds, 3),
         }
         write_json(partial / RECORD_FILE, record)
+
+
+def _write_matlab(result: AnalysisResult, path: Path) -> None:
+    """Write masks (row, column, slice, frame) and tables as a MATLAB file (version 5, compressed).
+
+    ``frames`` and ``slices`` are structs of columns (``struct2table``); frame and slice numbers start at 0, as in the
+    tables. ``mouse`` is a struct of the numbers of the mouse; ``spacing_mm`` is (row, column, slice).
+    """
+    z, y, x = get_spacing(result.ds)
+
+    def convert_columns(table: pd.DataFrame) -> dict[str, Any]:
+        columns = {str(name): column.to_numpy() for name, column in table.items()}
+        return {n: c.astype(object if c.dtype.kind not in "biuf" else c.dtype)[:, None] for n, c in columns.items()}
+
+    content = {
+        "masks": result.ds[PREDICTED].transpose("y", "x", "slice", "frame").values,
+        "label_names": np.array(list(MEANINGS.values())[1:], object),
+        "spacing_mm": np.array([y, x, z]),
+        "mouse": {name: np.nan if value is None else value for name, value in result.mouse.items()},
+        "frames": convert_columns(result.frames),
+        "slices": convert_columns(result.slices),
+        "marks": " ".join(result.marks),
+    }
+    with atomic_path(path) as partial:
+        savemat(partial, content, do_compression=True, oned_as="column")
 
 
 def mark_outdated(folder: Path, error: MouseCMRError) -> None:

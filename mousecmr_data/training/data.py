@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data._utils.checksums import append_checksum, hash_arrays, is_intact, report_damage
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data.adapters.torch import dataset
+from mousecmr_data.adapters.torch import collate, dataset
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.inference.grid import make_training_grid, normalize_min_max, normalize_to_uint8
 from mousecmr_data.phantom import VERSION, Plan, render
@@ -51,9 +51,9 @@ def collect_slices(cohort: Cohort) -> SliceData:
     grid = make_training_grid()
     images, labels = [], []
     for number in range(len(samples)):
-        sample = samples[number]
-        dy, dx = (float(v) for v in sample["spacing"][-2:])
-        image, label = sample["image"][None].float(), sample["label"][0].long()
+        batch = collate(samples.__getitems__([number]))  # plain tensors, also where MONAI is used
+        dy, dx = batch["spacing"][0].tolist()
+        image, label = batch["image"].float(), batch["label"][0, 0].long()
         if not grid.is_native(image.shape[-2:], (dy, dx)):
             shares = F.one_hot(label, len(Label)).movedim(-1, 0)[None].float()
             image, label = grid.from_native(image, (dy, dx)), grid.from_native(shares, (dy, dx)).argmax(1)[0]

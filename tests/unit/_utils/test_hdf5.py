@@ -76,7 +76,7 @@ def test_masks_of_predictions_that_lead_out_of_their_file_are_refused(
         way(f, "Masks", secret)
     predictions = open_predictions(tmp_path / "predictions")
     with pytest.raises(FileLayoutError, match=r"link to another file|in other files|virtual dataset"):
-        predictions.read(predictions.find("Mouse1", alone=True))
+        predictions.read(predictions.find("Mouse1", alone=True), load_mouse_file(layout_files.write(tmp_path / "M.h5")))
 
 
 @pytest.mark.parametrize("way", WAYS)

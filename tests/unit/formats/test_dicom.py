@@ -27,7 +27,7 @@ def test_images_in_any_order_become_slices_and_frames(tmp_path: Path, images: Im
     assert get_spacing(ds) == (1.0, 0.1, 0.1)
     assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
     assert ds.attrs["frame_time_known"]
-    assert ds.attrs["notes"] == []
+    assert ds.attrs["notes"] == ""
     assert ds.attrs.get("heart_rate_bpm") == (480.0 if kind == "classic" else None)
 
 
@@ -151,7 +151,7 @@ def test_scaled_values_and_gaps_between_slices(tmp_path: Path, images: Images) -
     ds = read_dicom(paths)
     np.testing.assert_allclose(ds["image"].values, images * 0.5 - 3)
     assert get_spacing(ds)[0] == 1.0
-    assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"][0]
+    assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"].splitlines()[0]
 
 
 def test_series_are_separated_or_joined(tmp_path: Path, images: Images) -> None:
