@@ -165,12 +165,13 @@ def run_batch(
 
         futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}"): n for n in names}
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
-            name, error = futures[future], future.exception()
-            if isinstance(error, Exception):  # its worker ended
-                text = f"{name}: the worker that segmented it ended: {error}"
-                collect(name, make_failed(name, ProcessError(text, "enough memory", "use fewer workers")))
-            else:
-                collect(name, future.result())
+            name = futures.pop(future)  # finished: the scheduler need not keep it, or compute it again
+            try:
+                result = future.result()
+            except Exception as e:  # its worker ended
+                text = f"{name}: the worker that segmented it ended: {e}"
+                result = make_failed(name, ProcessError(text, "enough memory", "use fewer workers, then run it again"))
+            collect(name, result)
     return [results[name] for name in names]
 
 
