@@ -16,8 +16,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mousecmr_data._utils.environment import import_matplotlib
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import MissingExtraError, UnlabelledError
+from mousecmr_data.errors import UnlabelledError
 from mousecmr_data.metrics.volumes import measure, smooth_curve
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, INFLOW, MASK, NOT_PUBLISHED, UNKNOWN, UNLABELLED
@@ -140,11 +141,13 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
 
 
 def create_figure(**options: Any) -> Figure:
-    """Create an empty matplotlib figure without pyplot; the error for a missing matplotlib names the extra."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise MissingExtraError.from_module("matplotlib", "evaluation") from e
+    """Create an empty matplotlib figure without pyplot and its backends.
+
+    The error for a missing matplotlib names the extra.
+    """
+    import_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(**options)
 
 
@@ -187,10 +190,7 @@ def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, not
     labelled frames are drawn and counted; any other variable is assumed to have masks in all frames. The text shows
     the time and the blood pool's volume. Raises :class:`UnlabelledError` if the variable does not exist.
     """
-    try:
-        import matplotlib  # noqa: F401 (brings Pillow and a font with it)
-    except ImportError as e:
-        raise MissingExtraError.from_module("matplotlib", "evaluation") from e
+    import_matplotlib()  # brings Pillow and a font with it
     if mask not in ds:
         raise UnlabelledError(f"{ds.attrs.get('mouse', 'This mouse')} has no variable {mask!r}.", "masks to draw")
     images = ds[IMAGE].transpose(*DIMS).values

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @options.cache
 def command(folder: Path, per_group: int, segment: int, cache: Path | None) -> None:
     """Try everything without a download: make synthetic mice, then load, measure, segment and draw them."""
+    require_extra(*(("segment", "matplotlib", "torch", "safetensors") if segment else ("evaluation", "matplotlib")))
     from mousecmr_data import api
     from mousecmr_data.phantom.source import PhantomSource, make_files
     from mousecmr_data.schema.manifest import load_manifest

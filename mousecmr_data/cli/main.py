@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -46,6 +49,12 @@ SECTIONS = {
 
 class SectionedGroup(click.Group):
     """A group that lists its commands in sections."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; characters that the output's encoding lacks (cp1252, gbk) become question marks."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return [name for names in SECTIONS.values() for name in names]

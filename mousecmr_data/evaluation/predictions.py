@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.hdf5 import get_item
 from mousecmr_data.dataset.model import check_labels
 from mousecmr_data.dataset.source import ZarrSource
@@ -130,6 +131,8 @@ class FilePredictions:
             if match := _FILE_NAME.fullmatch(file.name):
                 if match[1] in index:
                     raise PredictionError(f"{index[match[1]].name} and {file.name} both exist.", "one file per mouse")
+                if match[2].lower() in NIFTI_SUFFIXES:
+                    require_extra("formats", "nibabel")
                 index[match[1]] = file
         if not index:
             raise MissingDataError(f"{self.path} holds no predictions.", f"files in {FORMATS}, named for their mice")

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
-
 from mousecmr_data._utils.atomic import replace_folder, translate_os_error, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import dump_json, write_json
@@ -22,7 +20,7 @@ from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.download.sources import check_online
-from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError, UploadError
+from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError, MissingExtraError, UploadError
 from mousecmr_data.export.card import (
     make_release_bibtex,
     render_card,
@@ -41,6 +39,11 @@ from mousecmr_data.export.release import (
     plan_shards,
     write_shard,
 )
+
+try:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
+except ImportError as e:
+    raise MissingExtraError.from_module("huggingface_hub", "huggingface") from e
 
 FOLDER_FORMAT = 1
 PROVENANCE_FILE = "provenance.json"

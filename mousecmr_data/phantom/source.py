@@ -8,6 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar
 
+from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data.download.cache import get_file_path
 from mousecmr_data.phantom.plan import VERSION, Plan
@@ -130,7 +131,11 @@ def make_files(
     """
     missing = [m for m in mice if not source.get_path(m).exists()]
     if missing:
-        source.get_path(missing[0]).parent.mkdir(parents=True, exist_ok=True)
+        path = source.get_path(missing[0])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise translate_os_error(e, path) from e
     map_in_processes(partial(_make_file, source), missing, workers, count_results(progress))
 
 

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error
-from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
+from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.schema import PORT
 from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.middleware import NOT_FOUND_TEXT, read_owner
@@ -110,18 +110,14 @@ async def _receive_upload(request: Request, session: Session, target: Path, limi
 def create_app(options: ServerConfig | None = None) -> FastAPI:
     """Return the page as an ASGI app, which removes all its files when it is shut down.
 
-    Raises :class:`~mousecmr_data.errors.MissingExtraError` without gradio, and :class:`ArgumentError` for weights
-    that the page does not offer.
+    Raises :class:`ArgumentError` for weights that the page does not offer.
     """
     options = options or ServerConfig()
     # Set before gradio is imported: no usage statistics, and no files outside the server's folder.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    try:
-        import gradio as gr
-        from fastapi import FastAPI
-    except ImportError as e:
-        raise MissingExtraError.from_module("gradio", "web") from e
+    import gradio as gr
+    from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from mousecmr_data.web.middleware import AccessMiddleware
