@@ -17,17 +17,19 @@ from mousecmr_data.errors import MissingExtraError
 _NETWORK = ("torch", "safetensors")
 _PICTURES = ("matplotlib", "PIL")
 _FORMATS = ("nibabel", "pydicom")
+_EVALUATION = (*_PICTURES, "jinja2", "pingouin", "xlsxwriter")
+_SEGMENT = (*_NETWORK, "openvino", *_FORMATS, "highdicom", "brukerapi", *_EVALUATION)
 EXTRAS = {
-    "segment": (*_NETWORK, "openvino", *_FORMATS, "highdicom", "brukerapi", *_PICTURES, "jinja2", "pingouin"),
+    "segment": _SEGMENT,
     "torch": _NETWORK,
     "openvino": (*_NETWORK, "openvino"),
     "onnx": (*_NETWORK, "onnx", "onnxruntime", "onnxscript"),
-    "training": (*_NETWORK, "monai", *_PICTURES, "jinja2", "pingouin"),
-    "evaluation": (*_PICTURES, "jinja2", "pingouin"),
+    "training": (*_NETWORK, "monai", *_EVALUATION),
+    "evaluation": _EVALUATION,
     "formats": _FORMATS,
     "dicom-seg": (*_FORMATS, "highdicom"),
     "bruker": (*_FORMATS, "brukerapi"),
-    "web": ("gradio", *_NETWORK, *_FORMATS, *_PICTURES),
+    "web": ("gradio", *_SEGMENT),
     "huggingface": ("datasets", "huggingface_hub", "nibabel", "PIL", "pyarrow", "yaml"),
     "dask": ("dask", "distributed"),
     "remote": ("aiohttp", "fsspec", "s3fs"),

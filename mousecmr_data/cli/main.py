@@ -24,6 +24,7 @@ SECTIONS = {
         "manifest": "Describe a folder of your own mice, to load it by name.",
         "lock": "List the verified files with their checksums.",
         "demo": "Try everything on synthetic mice, without a download.",
+        "doctor": "Report versions, cache, engines, network, for a bug report.",
     },
     "Segment": {
         "segment": "Segment your own scans: masks, volumes, flags, pictures.",

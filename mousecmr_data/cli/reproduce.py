@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.environment import EXTRAS, require_extra
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.notices import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
@@ -78,7 +78,8 @@ def command(
     Exit status 0: every row agrees, or the mice are synthetic; 1: rows differ; 3: files or weights are missing, and the
     message says what to run. The verdict is for the article's own rules.
     """
-    require_extra(*(("evaluation",) if predictions else ("segment", "torch", "safetensors", *EXTRAS["evaluation"])))
+    network_modules = () if predictions else ("torch", "safetensors")
+    require_extra("evaluation" if predictions else "segment", "jinja2", "matplotlib", "pingouin", *network_modules)
     from mousecmr_data.evaluation.reproduction import make_document, reproduce, write_reproduction
 
     missing: list[str] = []

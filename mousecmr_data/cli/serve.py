@@ -34,7 +34,7 @@ def command(host: str, port: int, weights: str, upload_limit: int, browser: bool
 
     Nothing leaves the computer. Files are deleted when the page is closed. For research, not for clinical use.
     """
-    require_extra("web")
+    require_extra("web", "gradio", "torch", "safetensors", "nibabel", "matplotlib")
     from mousecmr_data.web.app import launch
     from mousecmr_data.web.config import ServerConfig
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from mousecmr_data._utils.atomic import write_bytes, write_text
 from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_DATA
+from mousecmr_data._utils.tables import write_workbook
 from mousecmr_data.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class ReportPage:
     sections: Sequence[ReportSection]
 
     def write(self, folder: str | Path, name: str = "report.html") -> list[Path]:
-        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv`` and ``.tex``; return the paths."""
+        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv``, ``.tex``, ``.xlsx``; return the paths."""
         folder = Path(folder)
         template = _load_template()
         images = {
@@ -134,11 +135,16 @@ def _load_template() -> Template:
 
 def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
     full = table.shown if table.full is None else table.full
-    csv = (full.assign(synthetic=True) if synthetic else full).to_csv(index=not isinstance(full.index, pd.RangeIndex))
+    full = full.assign(synthetic=True) if synthetic else full
+    csv = full.to_csv(index=not isinstance(full.index, pd.RangeIndex))
     caption = _escape_latex(f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}")
     escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
     tex = escaped.to_latex(index=False, caption=caption, label=f"tab:{table.name}")
-    return [write_text(folder / f"{table.name}.csv", csv), write_text(folder / f"{table.name}.tex", tex)]
+    return [
+        write_text(folder / f"{table.name}.csv", csv),
+        write_text(folder / f"{table.name}.tex", tex),
+        *write_workbook(folder / f"{table.name}.xlsx", {table.name: full}),
+    ]
 
 
 _LATEX = str.maketrans(
