@@ -44,7 +44,7 @@ split_scheme = click.option("--split-scheme", default=SPLIT_SCHEME, help="Which 
 phenotypes = click.option(
     "--phenotypes",
     type=FILE,
-    help="CSV file with the columns mouse and phenotype. Without it, phenotypes read 'not published'.",
+    help="CSV file, also of Excel, with the columns mouse and phenotype. Without it, phenotypes read 'not published'.",
 )
 postprocessing = click.option(
     "--postprocessing",
