@@ -71,6 +71,8 @@ def test_no_bound_allows_a_withdrawn_or_vulnerable_version() -> None:
             found.add(requirement.name)
             assert not requirement.specifier.contains(version), f"{requirement} allows {version}"
     assert found == {*WITHDRAWN, *VULNERABLE}
+
+
 def list_distributions(extra: str) -> set[str]:
     """Return the distributions that an extra installs, its other extras included."""
     names = set()
