@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
@@ -67,6 +68,15 @@ def require_extra(extra: str, *modules: str) -> None:
     for module in find_missing_modules(extra):
         if not modules or module in modules:
             raise MissingExtraError.from_module(module, extra)
+
+
+def ensure_temporary_folder(folder: Path) -> None:
+    """Let temporary files go to ``folder`` where the system has no place for them: on a read-only root, for example."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = str(folder.absolute())  # also in processes that this one starts
 
 
 def import_matplotlib() -> None:

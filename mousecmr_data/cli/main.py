@@ -88,6 +88,8 @@ class SectionedGroup(click.Group):
         except MouseCMRError as e:
             raise click.ClickException(str(e)) from e
         except OSError as e:
+            if "No usable temporary directory" in str(e):
+                raise click.ClickException(f"{e.strerror}\nNext: export TMPDIR=/path/to/a/writable/folder") from e
             raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
         finally:
             if before is not None:

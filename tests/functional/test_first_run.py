@@ -77,7 +77,9 @@ class TestNamelessUser:
             pytest.skip("/root is open to all")
         return home
 
-    def run(self, folder: Path, home: str | None, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, folder: Path, home: str | None, *words: str, prefix: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         variables = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
         if home:
             variables["HOME"] = home
@@ -85,8 +87,8 @@ class TestNamelessUser:
         python = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/bin:/usr/local/bin")
         if python is None:
             pytest.skip("no interpreter that every user may start")
-        prefix = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--"]
-        command = [*prefix, python, "-B", "-m", "mousecmr_data.cli.main", *words]
+        user = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--"]
+        command = [*prefix, *user, python, "-B", "-m", "mousecmr_data.cli.main", *words]
         return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
     @pytest.fixture
@@ -96,6 +98,24 @@ class TestNamelessUser:
         folder.chmod(0o777)
         yield folder
         shutil.rmtree(folder)
+
+    def test_segment_on_a_read_only_root_with_one_writable_folder(self, folder: Path, phantom_cache: Path) -> None:
+        """The main job of the README, in a name space without network, as another user without HOME."""
+        pytest.importorskip("nibabel", reason="the extra segment is not installed")
+        pytest.importorskip("torch", reason="the extra segment is not installed")
+        from mousecmr_data.formats.nifti import write_nifti_images
+
+        lock = "mount --make-rprivate / && mount --bind $0 $0 && mount -o remount,ro,bind /"
+        if subprocess.run(["unshare", "-m", "-n", "sh", "-c", lock, folder], capture_output=True).returncode:
+            pytest.skip("no permission for name spaces")
+        ds = mousecmr_data.load(mice=["Mouse5"], source="phantom", cache=phantom_cache)["Mouse5"]
+        write_nifti_images(ds.isel(frame=[0, 7], slice=slice(3, 5)), folder / "scan.nii.gz")
+        words = ("segment", str(folder / "scan.nii.gz"), "-o", str(folder / "results"), "--weights", "phantom-small")
+        prefix = ("unshare", "-m", "-n", "sh", "-c", f'{lock} && exec "$@"', str(folder))
+        out = self.run(Path("/"), None, *words, "--engine", "eager", prefix=prefix)
+        assert out.returncode == 0, out.stderr
+        assert {"masks.nii.gz", "movie.webp", "montage.png"} <= {p.name for p in (folder / "results/scan").iterdir()}
+        assert "ef_percent" in (folder / "results" / "mice.csv").read_text(encoding="utf-8")
 
     def test_what_needs_no_cache_works_and_the_rest_names_the_variable(self, home: str | None, folder: Path) -> None:
         for words in (("info",), ("phantom", "--list"), ("cite",), ("lock", "export")):
