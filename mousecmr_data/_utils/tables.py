@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data._utils.environment import find_missing_modules
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import ManifestError, MissingDataError
@@ -29,6 +30,8 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+MAX_SHEET_ROWS = 2**20 - 1
+"""Rows of a sheet in Excel, less the header."""
 WORKBOOK_DATE = datetime(2000, 1, 1, tzinfo=UTC)
 """Stated in every workbook instead of the present time, so that equal tables give equal files."""
 
@@ -126,19 +129,18 @@ def format_csv(table: pd.DataFrame, *, index: bool = False, missing: str = "") -
 
 
 def write_workbook(path: Path, sheets: Mapping[str, pd.DataFrame]) -> list[Path]:
-    """Write an Excel workbook with one sheet per table, and return its path; an empty list without xlsxwriter.
+    """Write an Excel workbook with one sheet per table, and return its path.
 
-    Texts are as harmless as in :func:`format_csv`; none is a formula or a link.
+    Return an empty list, and write nothing, without xlsxwriter, and for a table with more rows than Excel has. Texts
+    are as harmless as in :func:`format_csv`; none is a formula or a link.
     """
-    if "xlsxwriter" in find_missing_modules("evaluation"):
+    if "xlsxwriter" in find_missing_modules("evaluation") or max(map(len, sheets.values())) > MAX_SHEET_ROWS:
         return []
-    options = {"strings_to_formulas": False, "strings_to_urls": False, "remove_timezone": True}
-    with (
-        atomic_path(path) as partial,
-        pd.ExcelWriter(partial, engine="xlsxwriter", engine_kwargs={"options": options}) as writer,
-    ):
+    options = {"strings_to_formulas": False, "strings_to_urls": False, "remove_timezone": True, "in_memory": True}
+    buffer = io.BytesIO()  # a full disk is then an OSError of write_bytes, not one of xlsxwriter
+    with pd.ExcelWriter(buffer, engine="xlsxwriter", engine_kwargs={"options": options}) as writer:
         writer.book.set_properties({"created": WORKBOOK_DATE})
         for name, table in sheets.items():
             safe = _disarm_table(table, index=not isinstance(table.index, pd.RangeIndex))
             safe.to_excel(writer, sheet_name=name[:31], index=False, freeze_panes=(1, 0))
-    return [path]
+    return [write_bytes(path, buffer.getvalue())]

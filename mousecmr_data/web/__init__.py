@@ -5,5 +5,7 @@ segmented by :mod:`mousecmr_data.pipeline`, as on the command line. See docs/web
 """
 
 from mousecmr_data._utils.environment import require_extra as _require_extra
+from mousecmr_data._utils.network import disable_telemetry as _disable_telemetry
 
+_disable_telemetry()
 _require_extra("web", "gradio")

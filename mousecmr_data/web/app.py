@@ -17,7 +17,6 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mousecmr_data._utils.atomic import DISK_FULL, atomic_path
-from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.schema import PORT
 from mousecmr_data.web.config import ServerConfig
@@ -118,7 +117,6 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     Raises :class:`ArgumentError` for weights that the page does not offer.
     """
     options = options or ServerConfig()
-    disable_telemetry()
     import gradio as gr
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware

@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mousecmr_data._utils import tables
 from mousecmr_data._utils.tables import read_table, write_workbook
 from mousecmr_data.errors import ManifestError, MissingDataError
 
@@ -72,3 +73,9 @@ def test_a_workbook_keeps_numbers_and_text_and_is_the_same_each_time(tmp_path: P
     assert "<f>" not in sheet and "hyperlink" not in sheet
     assert "56.9" in sheet
     assert "小鼠" in strings and ">'=1+1<" in strings
+
+
+def test_a_table_with_more_rows_than_a_sheet_gives_no_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MAX_SHEET_ROWS", 1)
+    assert write_workbook(tmp_path / "a.xlsx", {"mice": pd.DataFrame({"frame": [0, 1]})}) == []
+    assert not list(tmp_path.iterdir())
