@@ -6,20 +6,23 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from mousecmr_data._utils.checksums import is_intact
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._utils.text import join_names
-from mousecmr_data.errors import ArgumentError, MissingDataError, UnknownNameError
+from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, UnknownNameError
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, SPLIT_SCHEME
+from mousecmr_data.schema.labels import LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import Manifest, load_manifest, read_manifest, resolve_name
+from mousecmr_data.schema.variables import MASK_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
     from mousecmr_data.dataset.cohort import Cohort
-    from mousecmr_data.dataset.source import Source
+    from mousecmr_data.dataset.source import Source, ZarrSource
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -126,7 +129,8 @@ def fetch(
     if source in PHANTOMS:
         known = resolved.manifest.files
         names = list(known) if names is None else [resolve_name(n, known) for n in names]
-        resolved.prepare(names)
+        for name in names:
+            resolved.check_file(name)
         return {name: resolved.get_path(name) for name in names}
     from mousecmr_data.download.fetch import fetch_files
 
@@ -137,21 +141,23 @@ def fetch(
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """The result of :func:`verify` for one file."""
+    """The result of :func:`verify` for one file, one mouse of a store, or one derived file or folder."""
 
     mouse: str | None
-    """None for a file that the manifest does not name."""
+    """None for a file that the manifest does not name, and for derived files."""
     path: Path
     bytes: str
-    """"ok", "missing", "corrupt", ...; for a phantom, which has no checksums, "made here"."""
+    """"ok", "missing", "corrupt", ...; for a phantom, which was not downloaded, "made here"."""
     detail: str
     problems: tuple[str, ...]
     """Problems of the content, one sentence each."""
+    kind: Literal["file", "store", "derived"] = "file"
 
     @property
     def has_problem(self) -> bool:
-        """Return whether the file needs a repair. A file that the manifest does not name has no problem."""
-        return bool(self.problems) or self.bytes not in ("ok", "made here", "unknown")
+        """Return whether the file needs a repair. Files that the manifest does not name, and outdated derived files,
+        have no problem."""
+        return bool(self.problems) or self.bytes not in ("ok", "made here", "unknown", "outdated")
 
 
 def verify(
@@ -166,34 +172,70 @@ def verify(
 ) -> tuple[VerifiedFile, ...]:
     """Hash the files of ``mice`` (None: all) again and validate their content, regardless of earlier checks.
 
-    ``repair`` fetches missing and damaged files, and no others. ``content`` also reads each file completely: shapes,
-    types, labels, frame numbers, the ED/ES rule. ``progress`` is called with 1 after each file.
+    Also checks the files that were derived from them (layout cache, frame files; without ``mice``, also compiled
+    networks, converted weights and tables). ``source`` may be a store: all of its arrays are then read, which checks
+    their checksums.
+
+    ``repair`` fetches missing and damaged files, and no others, and removes damaged derived files: they are made again
+    when they are needed. ``content`` also reads each file completely: shapes, types, labels, frame numbers, the ED/ES
+    rule. ``progress`` is called with 1 after each file, derived ones excepted.
     """
-    from mousecmr_data.dataset.validation import validate_file
+    from mousecmr_data.dataset.source import ZarrSource
+    from mousecmr_data.dataset.validation import OUTDATED, check_derived_files, remove_derived_file, validate_file
+    from mousecmr_data.download.cache import get_cache_root, get_dataset_folder
 
     resolved = resolve_source(source, cache)
+    names = None if mice is None else [mice] if isinstance(mice, str) else list(mice)
+    if isinstance(resolved, ZarrSource):
+        return _verify_store(resolved, names, progress)
     if source in PHANTOMS:
         from mousecmr_data.download.cache import select_entries
 
-        entries = select_entries(resolved.manifest, mice)
+        entries = select_entries(resolved.manifest, names)
         paths = {n: path for n in entries if (path := resolved.get_path(n)).exists()}
-        if repair:  # phantoms have no checksums: only the content can be checked
+        if repair:
             for path in paths.values():
-                if validate_file(path, resolved.manifest.stack):
+                if not is_intact(path) or validate_file(path, resolved.manifest.stack):
                     path.unlink()
             resolved.prepare(paths)
-        statuses = resolved.get_statuses(paths)
+        statuses = {n: "made here" if is_intact(path) else "corrupt" for n, path in paths.items()}
         files = [VerifiedFile(n, path, statuses[n], "", ()) for n, path in paths.items()]
     else:
         from mousecmr_data.download.verify import verify_files
 
-        _require_files(resolved, source)
         root = None if cache is None else Path(cache)
-        results = verify_files(resolved.manifest, mice, cache=root, repair=repair, workers=workers)
+        results = verify_files(resolved.manifest, names, cache=root, repair=repair, workers=workers)
         files = [VerifiedFile(r.mouse, r.path, str(r.verdict), r.detail, ()) for r in results]
     for number, file in enumerate(files):
         if content and file.mouse and not file.has_problem:
             files[number] = replace(file, problems=validate_file(file.path, resolved.manifest.stack))
+        if progress:
+            progress(1)
+    root = get_cache_root(None if cache is None else Path(cache))
+    for path, damage in check_derived_files(root, get_dataset_folder(resolved.manifest, root), names):
+        if damage and repair:
+            remove_derived_file(path)
+            files.append(VerifiedFile(None, path, "ok", f"removed, as it can be made again: {damage}", (), "derived"))
+        else:
+            verdict = "outdated" if damage == OUTDATED else "corrupt" if damage else "ok"
+            files.append(VerifiedFile(None, path, verdict, damage, (), "derived"))
+    return tuple(files)
+
+
+def _verify_store(
+    store: ZarrSource, mice: Iterable[str] | None, progress: ProgressCallback | None
+) -> tuple[VerifiedFile, ...]:
+    """Read every array of ``mice`` (None: all): a damaged one is an error when it is read."""
+    from mousecmr_data.download.cache import select_entries
+
+    files = []
+    for mouse in select_entries(store.manifest, mice):
+        verdict, detail = "ok", ""
+        try:
+            store.open_mouse(mouse, {}).load()
+        except MouseCMRError as e:
+            verdict, detail = "corrupt", f"{e.found} Next: {e.next_step}"
+        files.append(VerifiedFile(mouse, store.get_path(mouse), verdict, detail, (), "store"))
         if progress:
             progress(1)
     return tuple(files)
@@ -206,23 +248,34 @@ def open_mouse(
     cache: PathLike | None = None,
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
+    labels: str | LabelMap | None = None,
 ) -> xr.Dataset:
     """Open one mouse as a lazy dataset: a file in the dataset's layout, or a mouse of ``source`` by name.
 
     The dataset has ``image`` uint16 and ``mask`` uint8 (frame, slice, y, x), ``time`` in ms, ``z``, ``y``, ``x`` in mm,
     ``labelled`` and ``phase``; no pixel is read before it is used. For a file, ``spacing`` (z, y, x) and
     ``frame_time_ms`` take precedence over the file's own attributes and over the article's constants; the attributes
-    ``voxel_size_source`` and ``frame_time_source`` name the origin of the values.
+    ``voxel_size_source`` and ``frame_time_source`` name the origin of the values. ``labels`` says what the numbers in a
+    file's masks mean, if not 1 myocardium and 2 blood pool: ``{"lv": 3, "myo": 2}``, ``"lv=3,myo=2"``, or a preset,
+    "acdc", "mms" or "ukbb"; other numbers are background.
+
+    A file of masks alone (NIfTI, NRRD, MetaImage, Analyze, DICOM SEG) becomes a dataset without ``image``; see
+    :func:`mousecmr_data.formats.nifti.read_nifti_masks`.
     """
     from mousecmr_data.dataset.hdf5 import open_mouse_file
 
     path = Path(path_or_name)
+    label_map = parse_label_map(labels) if isinstance(labels, str) else labels
+    if path.name.lower().endswith(MASK_SUFFIXES):
+        from mousecmr_data.formats.nifti import read_nifti_masks
+
+        return read_nifti_masks(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map)
     if path.suffix or path.is_file() or len(path.parts) > 1:
-        return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
-    if spacing is not None or frame_time_ms is not None:
+        return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map)
+    if spacing is not None or frame_time_ms is not None or labels is not None:
         raise ArgumentError(
-            f"A voxel size or frame time was given for {str(path)!r}, which is not a file.",
-            "voxel size and frame time only with the path of a file",
+            f"A voxel size, frame time or label map was given for {str(path)!r}, which is not a file.",
+            "these only with the path of a file",
             f"leave them out for {str(path)!r}",
         )
     return load(mice=[str(path)], source=source, cache=cache)[str(path)]
@@ -278,7 +331,7 @@ def _require_files(resolved: Source, source: PathLike) -> None:
 
     if isinstance(resolved, ZarrSource):
         raise ArgumentError(
-            f"{source!s} is a Zarr store: it has no files to fetch or verify.",
+            f"{source!s} is a Zarr store: it has no files to fetch.",
             "a dataset of files",
             f"load(source={str(source)!r})",
         )

@@ -73,6 +73,10 @@ class FileLayoutError(MouseCMRError, ValueError):
     """A file is not HDF5, is damaged, or does not have the dataset's layout."""
 
 
+class ProcessError(MouseCMRError, RuntimeError):
+    """The process that read or segmented a file crashed, took too long or needed too much memory."""
+
+
 class LabelError(MouseCMRError, ValueError):
     """A mask has labels other than 0 (background), 1 (LV myocardium) and 2 (LV blood pool)."""
 

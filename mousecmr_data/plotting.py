@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mousecmr_data._utils.environment import import_matplotlib
+from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import UnlabelledError
 from mousecmr_data.metrics.volumes import measure, smooth_curve
@@ -65,10 +66,10 @@ def plot_montage(ds: xr.Dataset) -> Figure:
         phase, time = str(selected["phase"].values[row]), float(selected["time"].values[row])
         name = "frame" if phase in (UNLABELLED, UNKNOWN) else phase
         number = int(selected["frame"].values[row])
-        axes[row, 0].set_ylabel(f"{name} {number}\n{time:.0f} ms", color="white", fontsize=8)
+        axes[row, 0].set_ylabel(escape_math(f"{name} {number}\n{time:.0f} ms"), color="white", fontsize=8)
     axes[-1, -1].plot([4, 4 + 2.0 / dx], [images.shape[2] - 5] * 2, color="white", lw=2)
     axes[-1, -1].text(4, images.shape[2] - 8, "2 mm", color="white", fontsize=7)
-    figure.text(0.006, 0.975, make_title(ds), color="white", fontsize=10, va="top")
+    figure.text(0.006, 0.975, escape_math(make_title(ds)), color="white", fontsize=10, va="top")
     if has_mask:
         for i, label in enumerate(COLOURS):
             figure.text(0.006 + i * 0.14, 0.025, f"— {MEANINGS[label]}", color=COLOURS[label], fontsize=9)
@@ -127,17 +128,28 @@ def plot_volume_curve(ds: xr.Dataset, mask: str = MASK, note: str = "") -> Figur
         numbers = "EF: no ED/ES pair"
     if not by_experts:
         numbers += f"; masks: {ds[mask].attrs.get('weights', mask)}"
-    figure.text(0.02, 0.97, f"{make_title(ds)}\n{numbers}", fontsize=9, va="top")
-    figure.text(0.02, 0.015, note.replace(". ", ".\n", 1), fontsize=6.5, color="0.35", va="bottom")
+    figure.text(0.02, 0.97, escape_math(f"{make_title(ds)}\n{numbers}"), fontsize=9, va="top")
+    figure.text(0.02, 0.015, escape_math(note.replace(". ", ".\n", 1)), fontsize=6.5, color="0.35", va="bottom")
     return figure
 
 
-def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
-    """Write ``figure`` as PNG at 150 dots per inch; missing folders are created."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=150, facecolor=figure.get_facecolor())
-    return target
+def save_figure(figure: Figure, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write ``figure`` as PNG at 150 dots per inch; missing folders are created.
+
+    Raises OutputError if ``path`` exists, unless this library wrote it and nobody edited it, or with ``overwrite``.
+    """
+    with write_file(path, overwrite=overwrite) as partial:
+        figure.savefig(partial, dpi=150, facecolor=figure.get_facecolor())
+    return Path(path)
+
+
+def escape_math(text: str) -> str:
+    """Return ``text`` for a figure so that matplotlib draws each ``$`` and takes nothing for a formula.
+
+    Every text with foreign words (names, groups, weights) goes through this function. Control characters, which no font
+    has, become spaces.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text).replace("$", r"\$")
 
 
 def create_figure(**options: Any) -> Figure:
@@ -183,12 +195,15 @@ SLOW_DOWN = 20
 """Factor by which a heart beat of a tenth of a second is slowed down."""
 
 
-def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, note: str = "") -> Path:
+def write_movie(
+    ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, note: str = "", *, overwrite: bool = False
+) -> Path:
     """Write all frames of ``ds`` with the outlines of the variable ``mask`` to ``path``, and ``note`` below the images.
 
     The suffix of ``path`` selects an animated GIF or WebP (a sixth of the size). Of the experts' ``mask``, only
     labelled frames are drawn and counted; any other variable is assumed to have masks in all frames. The text shows
-    the time and the blood pool's volume. Raises :class:`UnlabelledError` if the variable does not exist.
+    the time and the blood pool's volume. Raises :class:`UnlabelledError` if the variable does not exist, OutputError as
+    :func:`save_figure` does.
     """
     import_matplotlib()  # brings Pillow and a font with it
     if mask not in ds:
@@ -210,10 +225,10 @@ def write_movie(ds: xr.Dataset, path: str | PathLike[str], mask: str = MASK, not
         page = _tile_slices(grey[frame], labels[frame] if has_mask[frame] else np.zeros_like(labels[frame]))
         pages.append(_add_text(page, f"{heading}\n{time_text}   {volume}", note))
     step = float(np.diff(ds["time"].values).mean()) if len(pages) > 1 else 5.0
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    pages[0].save(target, save_all=True, append_images=pages[1:], duration=max(20, round(step * SLOW_DOWN)), loop=0)
-    return target
+    duration = max(20, round(step * SLOW_DOWN))
+    with write_file(path, overwrite=overwrite) as partial:
+        pages[0].save(partial, save_all=True, append_images=pages[1:], duration=duration, loop=0)
+    return Path(path)
 
 
 def _tile_slices(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

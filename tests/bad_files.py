@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import struct
 import zipfile
 import zlib
@@ -34,3 +36,13 @@ def png(side: int = 4) -> bytes:
         + chunk(b"IDAT", zlib.compress(bytes(side * (side + 1))))
         + chunk(b"IEND", b"")
     )
+
+
+def flip_bit(path: Path, rng: random.Random) -> int:
+    """Flip a random bit of a file, which keeps its modification time, as on a failing disk; return its number."""
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    bit = rng.randrange(8 * len(data))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return bit

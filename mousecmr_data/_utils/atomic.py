@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from os import PathLike
 from pathlib import Path
 
 from mousecmr_data._utils.text import format_bytes
-from mousecmr_data.errors import CacheError
+from mousecmr_data.errors import CacheError, MouseCMRError, OutputError
 
 PART = ".part-"
 """Prefix of temporary names."""
@@ -40,7 +41,7 @@ def atomic_path(path: str | PathLike[str], *, durable: bool = True) -> Iterator[
         yield partial
         partial.chmod(0o644)
         if durable:
-            _fsync_file(partial)
+            fsync_file(partial)
         partial.replace(target)
         if durable:
             fsync_folder(target.parent)
@@ -75,6 +76,8 @@ def atomic_folder(path: str | PathLike[str], *, overwrite: bool = False) -> Iter
         raise make_exists_error(target)
     with temporary_folder(target) as partial:
         yield partial
+        if target.exists() and not overwrite:  # somebody else made it meanwhile
+            raise make_exists_error(target)
         replace_folder(partial, target)
 
 
@@ -97,7 +100,7 @@ def replace_folder(partial: Path, target: Path) -> None:
     """Sync the folder ``partial`` to disk and rename it to ``target``; move an older folder aside first."""
     for file in partial.rglob("*"):
         if file.is_file():
-            _fsync_file(file)
+            fsync_file(file)
     partial.chmod(0o755)
     old = _make_temporary_name(target)
     if target.exists():
@@ -134,23 +137,27 @@ def get_free_bytes(folder: Path) -> int:
 def make_disk_full_error(target: Path, needed: int | None = None) -> CacheError:
     """Return the error for a disk that is too full for ``target``."""
     needed_text = f"{format_bytes(needed)} needed, " if needed else ""
-    return CacheError(
-        f"The disk is full: {target.name} does not fit into {target.parent}.",
+    place = re.sub(rf"{re.escape(PART)}\w{{{2 * TOKEN_BYTES}}}-", "", str(target.parent))
+    error = CacheError(
+        f"The disk is full: {target.name} does not fit into {place}.",
         f"{needed_text}{format_bytes(get_free_bytes(target.parent))} free",
         "free some space, or choose a folder on another disk (for the cache: export MOUSECMR_CACHE=/path/with/space)",
     )
+    error.errno = errno.ENOSPC
+    return error
 
 
-def make_exists_error(target: Path) -> CacheError:
+def make_exists_error(target: Path) -> OutputError:
     """Return the error for a target path that exists."""
-    return CacheError(f"{target} exists.", "a path that does not exist", f"choose another path, or: rm -r {target}")
+    return OutputError(f"{target} exists.", "a path that does not exist", "give another path, or move it away")
 
 
 def translate_os_error(error: OSError, target: Path) -> OSError:
     """Return the error to raise for an OSError while writing ``target``: a CacheError if the disk is the cause."""
-    if isinstance(error, CacheError):
+    if isinstance(error, MouseCMRError):
         return error
-    if error.errno in DISK_FULL:
+    lost = error.errno is None and not get_free_bytes(target.parent)  # NumPy gives no number
+    if error.errno in DISK_FULL or lost:
         return make_disk_full_error(target)
     if error.errno in NOT_WRITABLE:
         return CacheError(
@@ -174,6 +181,7 @@ def _make_temporary_name(target: Path) -> Path:
     return target.with_name(f"{PART}{secrets.token_hex(TOKEN_BYTES)}-{target.name}")
 
 
-def _fsync_file(path: Path) -> None:
+def fsync_file(path: Path) -> None:
+    """Sync the content of a file to disk."""
     with path.open("rb+") as f:
         os.fsync(f.fileno())

@@ -1,17 +1,27 @@
-"""Compute checksums of files, streams and arrays: SHA-256, and git's blob SHA-1, which also covers the size."""
+"""Compute checksums of files, streams and arrays: SHA-256, and git's blob SHA-1, which also covers the size.
+
+Files that can be made again (the derived caches) hold their own CRC-32C, which costs a fraction of reading them: as a
+last line (:func:`append_checksum`), as a value of a JSON object (:func:`add_checksum`), or, for files that another
+library writes, in a list beside them (:func:`write_checksums`).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.json import write_json
 from mousecmr_data.schema.manifest import FileEntry
 
 CHUNK_BYTES = 1 << 20
@@ -102,3 +112,92 @@ def describe_mismatch(sums: Checksums, entry: FileEntry) -> str:
     if entry.sha256 is not None and sums.sha256 != entry.sha256:
         return f"SHA-256 {sums.sha256[:12]}… instead of {entry.sha256[:12]}…"
     return f"git blob SHA-1 {sums.git_blob_sha1[:12]}… instead of {(entry.git_blob_sha1 or '')[:12]}…"
+
+
+# Derived files, which hold their own checksum
+
+CHECKSUM_KEY = "crc32c"
+CHECKSUM_LINE = b"\n%s %%08x\n" % CHECKSUM_KEY.encode()
+CHECKSUMS_FILE = "checksums.json"
+CHECKSUM_BYTES = len(CHECKSUM_LINE % 0)
+log = logging.getLogger("mousecmr_data")
+
+
+def append_checksum(path: Path) -> None:
+    """Append the checksum of a finished file as its last line. Readers of NumPy and HDF5 files ignore the line."""
+    crc = _compute_file_crc32c(path, path.stat().st_size)
+    with path.open("ab") as f:
+        f.write(CHECKSUM_LINE % crc)
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether a file ends with the checksum of what stands before it; False if there is no such file."""
+    try:
+        size = path.stat().st_size - CHECKSUM_BYTES
+        if size < 0:
+            return False
+        with path.open("rb") as f:
+            f.seek(size)
+            line = f.read()
+        return line == CHECKSUM_LINE % _compute_file_crc32c(path, size)
+    except OSError:
+        return False
+
+
+def read_intact(path: Path) -> bytes | None:
+    """Return the content of a file without the checksum at its end; None if there is no file, or a damaged one."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    content, line = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+    return content if line == CHECKSUM_LINE % google_crc32c.value(content) else None
+
+
+def _compute_file_crc32c(path: Path, size: int) -> int:
+    """Return the CRC-32C of the first ``size`` bytes."""
+    crc = 0
+    with path.open("rb", buffering=0) as f:
+        while size > 0 and (data := f.read(min(CHUNK_BYTES, size))):
+            crc = google_crc32c.extend(crc, data)
+            size -= len(data)
+    return crc
+
+
+def add_checksum(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON object ``table`` with its own checksum, which :func:`has_checksum` checks."""
+    return {**table, CHECKSUM_KEY: _compute_table_crc32c(table)}
+
+
+def has_checksum(table: Mapping[str, Any]) -> bool:
+    """Return whether a JSON object has the checksum of its other values."""
+    return table.get(CHECKSUM_KEY) == _compute_table_crc32c({k: v for k, v in table.items() if k != CHECKSUM_KEY})
+
+
+def _compute_table_crc32c(table: Mapping[str, Any]) -> str:
+    return f"{google_crc32c.value(json.dumps(table, sort_keys=True).encode()):08x}"
+
+
+def write_checksums(folder: Path, endings: Sequence[str]) -> None:
+    """Write the checksums of the files below ``folder`` with these ``endings`` to :data:`CHECKSUMS_FILE` in it."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in endings and p.name != CHECKSUMS_FILE)
+    table = {p.relative_to(folder).as_posix(): _compute_file_crc32c(p, p.stat().st_size) for p in files}
+    write_json(folder / CHECKSUMS_FILE, add_checksum({"files": table}))
+
+
+def has_checksums(folder: Path) -> bool:
+    """Return whether all files that :func:`write_checksums` listed in ``folder`` have their checksums."""
+    try:
+        table = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        return has_checksum(table) and all(
+            _compute_file_crc32c(folder / name, (folder / name).stat().st_size) == crc
+            for name, crc in table["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+@cache
+def report_damage(path: Path) -> None:
+    """Say that a derived file is damaged, once for each path."""
+    log.warning("%s is damaged: it is made again from its source.", path)

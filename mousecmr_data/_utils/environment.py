@@ -1,4 +1,4 @@
-"""This machine and what is installed on it: versions, optional packages, processor, cores."""
+"""This machine and what is installed on it: versions, optional packages, processor, cores, device to compute on."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mousecmr_data._version import __version__
-from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.errors import MissingExtraError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
 
 _NETWORK = ("torch", "safetensors")
 _PICTURES = ("matplotlib", "PIL")
-_FORMATS = ("nibabel", "pydicom")
+_FORMATS = ("nibabel", "pydicom", "nrrd", "SimpleITK")
 _EVALUATION = (*_PICTURES, "jinja2", "pingouin", "xlsxwriter")
 _SEGMENT = (*_NETWORK, "openvino", *_FORMATS, "highdicom", "brukerapi", *_EVALUATION)
 EXTRAS = {
@@ -28,6 +32,7 @@ EXTRAS = {
     "training": (*_NETWORK, "monai", *_EVALUATION),
     "evaluation": _EVALUATION,
     "formats": _FORMATS,
+    "netcdf": ("h5netcdf",),
     "dicom-seg": (*_FORMATS, "highdicom"),
     "bruker": (*_FORMATS, "brukerapi"),
     "web": ("gradio", *_SEGMENT),
@@ -116,3 +121,18 @@ def describe_machine() -> str:
     """Return processor, cores, system and Python version in one line."""
     name = _read_cpu_info().get("model name") or platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def select_device(name: str = "auto", index: int = 0) -> torch.device:
+    """Return the device called ``name``; "auto" is CUDA, else MPS, else the CPU. ``index`` counts GPUs."""
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_available in available.items() if is_available)
+    if not available.get(name.split(":")[0], False):
+        names = ", ".join(kind for kind, is_available in available.items() if is_available)
+        raise UnknownNameError(f"This machine has no device {name!r}.", f"auto, or one of {names}")
+    if name == "cuda":
+        return torch.device("cuda", index % torch.cuda.device_count())
+    return torch.device(name)

@@ -10,14 +10,9 @@ from typing import TypeAlias
 
 import h5py
 
-from mousecmr_data._utils.text import format_bytes
+from mousecmr_data._utils.limits import check_size
 from mousecmr_data.errors import FileLayoutError
 
-MAX_ARRAY_BYTES = 2 * 1024**3
-"""Largest array that is read: a cine of 256 × 256 × 30 × 200 float32 pixels has 1.6 GB."""
-RATIO_FROM, MAX_RATIO = 64 * 1024**2, 1000
-"""An array above the first size may be at most so many times as large as its file: an almost empty mask compressed with
-gzip reaches about 700."""
 MAX_LINKS = 16
 
 Item: TypeAlias = h5py.Group | h5py.Dataset
@@ -43,12 +38,7 @@ def check_dataset(data: h5py.Dataset) -> None:
             "values in the file itself",
             "copy the values into a plain file, in Python: new['Images'] = old['Images'][()]",
         )
-    size, stored = data.nbytes or 0, data.file.id.get_filesize()
-    if size > MAX_ARRAY_BYTES or (size > RATIO_FROM and size > MAX_RATIO * stored):
-        raise FileLayoutError(
-            f"{data.file.filename} ({format_bytes(stored)}): {data.name} states {format_bytes(size)} of values.",
-            f"at most {format_bytes(MAX_ARRAY_BYTES)}, and at most {MAX_RATIO} times the size of the file",
-        )
+    check_size(f"{data.file.filename}: {data.name}", data.nbytes or 0, data.file.id.get_filesize())
 
 
 def _follow(group: h5py.Group, name: str, links: int) -> Item | None:

@@ -6,14 +6,25 @@ lock files stay in the folder ``.locks``: removing one would let two processes h
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import stat
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 LOCKS = ".locks"
+ALIVE = "alive"
+"""Lock in a temporary folder, held as long as the folder is used."""
+MIN_AGE_SECONDS = 60
+"""Younger folders may not have their lock yet."""
+MAX_NAME = 200
+"""Longer names would not be valid names of files; their SHA-256 is used instead."""
 
 
 @contextmanager
@@ -24,7 +35,10 @@ def hold_lock(folder: Path, name: str, on_wait: Callable[[], None] = lambda: Non
     """
     locks = folder / LOCKS
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{quote(name, safe='')}.lock", mode=0o664)
+    file = quote(name, safe="")
+    if len(file) > MAX_NAME:
+        file = hashlib.sha256(name.encode()).hexdigest()
+    lock = FileLock(locks / f"{file}.lock", mode=0o664)
     while True:
         try:
             lock.acquire(timeout=0.5, poll_interval=0.05)
@@ -35,3 +49,38 @@ def hold_lock(folder: Path, name: str, on_wait: Callable[[], None] = lambda: Non
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a lock of ``folder`` itself, which needs no lock file; wait while another process holds it.
+
+    For moments only, while files are moved there. Does nothing where the system or the disk cannot lock a folder.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove the temporary folders of killed processes: this user's own, whose lock :data:`ALIVE` nobody holds."""
+    own = getattr(os, "getuid", lambda: 0)()
+    for folder in parent.glob(f"{prefix}*"):
+        try:
+            about = folder.lstat()
+            is_old = time.time() - about.st_mtime > MIN_AGE_SECONDS
+            if is_old and stat.S_ISDIR(about.st_mode) and about.st_uid == own:
+                with FileLock(folder / ALIVE, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):
+            continue

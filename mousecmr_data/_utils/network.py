@@ -6,18 +6,32 @@ import importlib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from functools import cache
 from ipaddress import ip_address
 from types import ModuleType
 from typing import Any
 
+from mousecmr_data.errors import DownloadError, MissingDataError, MouseCMRError
+
 TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
     "ORT_DISABLE_TELEMETRY": "1",
 }
-"""Environment variables by which dependencies are told to send no usage statistics."""
+"""Environment variables by which dependencies are told to send no usage statistics and to make no identifier.
+
+ONNX Runtime (``ORT_…``) sends them from native code, and reads its variable once, when it is imported.
+"""
+_OUTGOING = {
+    "socket.connect": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyaddr": 0,
+    "socket.gethostbyname": 0,
+}
+"""Audit events of Python that reach other computers, and which of their arguments is the address."""
 
 
 def disable_telemetry() -> None:
@@ -47,6 +61,50 @@ def import_openvino() -> ModuleType:
     return openvino
 
 
+def read_flag(variable: str, default: bool) -> bool:
+    """Return an environment variable as True or False; empty counts as not set."""
+    text = os.environ.get(variable, "").strip().lower()
+    return default if not text else text not in ("0", "false", "no", "off")
+
+
+def is_offline(offline: bool | None = None) -> bool:
+    """Return whether network traffic is forbidden: ``offline``, or ``MOUSECMR_OFFLINE`` if it is None."""
+    return read_flag("MOUSECMR_OFFLINE", default=False) if offline is None else offline
+
+
+def check_online(what: str, error: type[MouseCMRError] = MissingDataError) -> None:
+    """Raise ``error`` if ``MOUSECMR_OFFLINE`` forbids the network traffic that ``what`` needs."""
+    if is_offline():
+        raise error(f"{what} needs a network, which MOUSECMR_OFFLINE forbids.", None, "unset MOUSECMR_OFFLINE")
+
+
+def enforce_offline() -> None:
+    """Let no Python code of this process reach another computer while ``MOUSECMR_OFFLINE`` is set.
+
+    Connections, datagrams and name look-ups raise DownloadError, which is an OSError; local addresses stay open.
+    Native code does not pass through here: its telemetry is off (:data:`TELEMETRY_OFF`), and the functions that
+    would make it connect call :func:`check_online` first.
+    """
+    if is_offline():
+        _add_wall()
+
+
+@cache  # an audit hook cannot be removed: one is enough
+def _add_wall() -> None:
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _OUTGOING or not is_offline():
+            return
+        address = arguments[_OUTGOING[event]]
+        if getattr(arguments[0], "family", socket.AF_INET) not in (socket.AF_INET, socket.AF_INET6):
+            return  # between processes, not computers
+        host = address[0] if isinstance(address, tuple) else address
+        text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host or "localhost")
+        if not is_local(text):
+            raise DownloadError(f"No connection to {text}: MOUSECMR_OFFLINE is set.", None, "unset MOUSECMR_OFFLINE")
+
+    sys.addaudithook(refuse)
+
+
 def is_local(host: str) -> bool:
     """Return whether ``host`` is this computer's own address, which no other computer can reach."""
     if host == "localhost":
@@ -57,19 +115,8 @@ def is_local(host: str) -> bool:
         return False
 
 
-def block_network() -> None:
-    """Let no connection leave this computer from now on, in this process; local addresses stay open."""
-
-    def guard(original: Callable[..., Any]) -> Callable[..., Any]:
-        def connect(self: socket.socket, address: Any, *rest: Any) -> Any:
-            if self.family in (socket.AF_INET, socket.AF_INET6) and not is_local(str(address[0])):
-                raise ConnectionRefusedError(f"MOUSECMR_OFFLINE is set: no connection to {address[0]}")
-            return original(self, address, *rest)
-
-        connect.blocks_network = True  # type: ignore[attr-defined]
-        return connect
-
-    for name in ("connect", "connect_ex"):
-        original = getattr(socket.socket, name)
-        if not hasattr(original, "blocks_network"):
-            setattr(socket.socket, name, guard(original))
+def bypass_proxy(host: str) -> None:
+    """Let requests of this process to ``host`` go through no proxy if it is local: its tokens stay here."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if is_local(host) and host not in known.split(","):
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"{known},{host}".lstrip(",")

@@ -1,4 +1,8 @@
-"""Run work on many items in processes or threads; Ctrl-C stops at once.
+"""Run work on many items in processes or threads, and read files of others in a process with limits.
+
+A child process that crashes, hangs or takes too much memory ends alone: see :class:`ChildProcess`. It is neither a
+:class:`multiprocessing.Process` nor one of :class:`concurrent.futures.ProcessPoolExecutor`: these import the caller's
+main module again, do not say which item broke a pool, and outlive a parent that was killed.
 
 The threads are not a :class:`concurrent.futures.ThreadPoolExecutor`: the interpreter waits for its threads
 at exit, so a thread that waits for a silent host would block the terminal for half a minute.
@@ -6,22 +10,233 @@ at exit, so a thread that waits for a silent host would block the terminal for h
 
 from __future__ import annotations
 
-import multiprocessing
+import atexit
+import os
+import pickle
 import queue
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from mousecmr_data._utils.limits import (
+    COPIES,
+    GB_VARIABLE,
+    SECONDS_VARIABLE,
+    get_max_bytes,
+    get_max_memory,
+    get_max_seconds,
+)
+from mousecmr_data._utils.network import enforce_offline
+from mousecmr_data._utils.text import format_bytes
+from mousecmr_data.errors import MouseCMRError, ProcessError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 
 ProgressCallback: TypeAlias = Callable[[int], None]
 """Called with the number of items done since the last call."""
 
 GRACE_SECONDS = 2.0
-"""Seconds after Ctrl-C in which transfers may end in order."""
+"""Seconds after Ctrl-C in which transfers and processes may end in order."""
+SERVE = """import pickle, sys
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from mousecmr_data._utils.parallel import serve_calls
+serve_calls()"""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""A reader needs no threads, and OpenBLAS takes memory for each."""
+MAX_IDLE = 2
+"""Readers that wait for the next file."""
+
+
+class ChildProcess:
+    """A process that calls functions of this library, one at a time, and ends with the process that started it."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", SERVE],  # -P: no modules from the working folder
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+        )
+        self.surroundings = _describe_surroundings()
+        with suppress(OSError):  # it ended: the first call says so
+            self._send(sys.path)
+
+    def call(self, work: Callable[[], Result], name: str, *, memory: int = 0, seconds: float = 0.0) -> Result:
+        """Call ``work``, which must pickle, within ``memory`` bytes and ``seconds`` (0: no limit; Linux enforces both).
+
+        Raises what ``work`` raises, and :class:`ProcessError` about ``name`` if the process ended.
+        """
+        try:
+            self._send((pickle.dumps(work), memory, seconds))
+            answer: Result | Exception
+            is_error, answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+        except (EOFError, OSError, pickle.UnpicklingError) as e:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_SECONDS)
+            self.end()
+            raise _make_process_error(name, self._process.returncode, seconds) from e
+        except BaseException:  # such as Ctrl-C: an answer may be on its way
+            self.end()
+            raise
+        if not is_error:
+            return answer  # type: ignore[return-value]
+        error: Any = answer
+        if isinstance(error, MemoryError):
+            raise _make_memory_error(name, memory) from error
+        raise error
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """Ask the process to stop its work and to remove unfinished files."""
+        self._process.terminate()
+
+    def end(self, grace: float = 0.0) -> None:
+        """End the process; after :meth:`interrupt`, ``grace`` seconds later."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace)
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # bytes that were not sent
+                pipe.close()  # type: ignore[union-attr]
+
+    def _send(self, value: object) -> None:
+        pickle.dump(value, self._process.stdin, pickle.HIGHEST_PROTOCOL)  # type: ignore[arg-type]
+        self._process.stdin.flush()  # type: ignore[union-attr]
+
+
+def serve_calls() -> None:
+    """Answer the calls of :meth:`ChildProcess.call` until there are no more; runs in the child process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    enforce_offline()
+    os.dup2(2, 1)  # whatever prints must not do so between the answers
+    with suppress(EOFError, BrokenPipeError):  # the parent ended
+        while True:
+            work, memory, seconds = pickle.load(calls)
+            try:
+                with _limit(memory, seconds):
+                    answer = (False, pickle.loads(work)())
+            except Exception as e:
+                answer = (True, _prepare_error(e))
+            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+            answers.flush()
+            del answer
+    os._exit(0)
+
+
+def read_in_child(
+    work: Callable[Parameters, Result], name: str, *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result:
+    """Call ``work`` for a file of others in a child process with the limits of :mod:`mousecmr_data._utils.limits`.
+
+    ``work``, its arguments and its result must pickle. The process is kept for the next call. Raises what ``work``
+    raises, and :class:`ProcessError` about ``name`` if it crashes, needs too much memory or takes too long.
+    """
+    child = _take_child()
+    try:
+        return child.call(partial(work, *args, **kwargs), name, memory=get_max_memory(), seconds=get_max_seconds())
+    finally:
+        if child.is_alive and len(_idle) < MAX_IDLE:
+            _idle.append(child)
+        else:
+            child.end()
+
+
+_idle: list[ChildProcess] = []
+
+
+def _take_child() -> ChildProcess:
+    surroundings = _describe_surroundings()
+    while _idle:
+        with suppress(IndexError):  # another thread took it
+            child = _idle.pop()
+            if child.is_alive and child.surroundings == surroundings:
+                return child
+            child.end()
+    return ChildProcess(ONE_THREAD)
+
+
+@atexit.register
+def _end_idle() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+def _describe_surroundings() -> object:
+    """Return what a running process does not follow: working folder, import path and this library's variables."""
+    return Path.cwd(), tuple(sys.path), {k: v for k, v in os.environ.items() if k.startswith("MOUSECMR_")}
+
+
+@contextmanager
+def _limit(memory: int, seconds: float) -> Iterator[None]:
+    """Limit the memory and time of this process; the system ends it when the time is over."""
+    if sys.platform == "win32" or not memory:
+        yield
+        return
+    import resource
+
+    # RLIMIT_DATA counts what is allocated; RLIMIT_AS also counts what is only reserved, such as stacks of threads.
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = memory if before[1] == resource.RLIM_INFINITY else min(memory, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _prepare_error(error: Exception) -> Exception:
+    """Return ``error`` in a form that pickles: a MemoryError if that was the cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return MemoryError()
+        cause = cause.__cause__
+    error.__cause__ = error.__context__ = error.__traceback__ = None  # tblib, where it is loaded, would pickle them
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _make_memory_error(name: str, memory: int) -> ProcessError:
+    return ProcessError(
+        f"{name} takes more than {format_bytes(memory)} of memory to read.",
+        f"at most {COPIES} times the {format_bytes(get_max_bytes())} of the largest array",
+        f"if the file is right: export {GB_VARIABLE}={2 * get_max_bytes() / 1e9:g}",
+    )
+
+
+def _make_process_error(name: str, code: int, seconds: float) -> ProcessError:
+    if seconds and hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
+        return ProcessError(
+            f"{name} takes more than {seconds:g} s to read.",
+            "a file that is not damaged, on a disk that answers",
+            f"if the file is right: export {SECONDS_VARIABLE}={10 * seconds:g}",
+        )
+    reason = next((s.name for s in signal.Signals if s == -code), f"exit code {code}")
+    doing = "read" if seconds else "worked on"
+    return ProcessError(
+        f"{name}: the process that {doing} it ended ({reason}).",
+        "a file that is not damaged" if seconds else "enough memory",
+        "write the file again from its source" if seconds else "try it with one worker",
+    )
 
 
 def map_in_processes(
@@ -29,11 +244,12 @@ def map_in_processes(
     items: Sequence[str],
     workers: int,
     on_result: Callable[[str, Result], None] | None = None,
+    on_crash: Callable[[str, MouseCMRError], Result] | None = None,
 ) -> dict[str, Result]:
     """Call ``work`` with each item in ``workers`` processes, and ``on_result`` with each item and its result.
 
-    ``work`` must pickle. More than one process needs a main module that can be imported (``if __name__ ==
-    "__main__"``). On an error or Ctrl-C, running items are finished and waiting items are dropped.
+    ``work`` must pickle. ``on_crash`` makes the result of an item whose process ended; None raises
+    :class:`ProcessError`. On an error, running items are finished and waiting items are dropped; on Ctrl-C, all stop.
     """
     results: dict[str, Result] = {}
     if min(workers, len(items)) <= 1:
@@ -42,18 +258,36 @@ def map_in_processes(
             if on_result:
                 on_result(item, results[item])
         return results
-    # Workers ignore Ctrl-C: this process drops the waiting items, and workers end after their current item.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(items)), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    children: list[ChildProcess] = []
+    idle: list[ChildProcess] = []
+    stop, lock = threading.Event(), threading.Lock()
+
+    def run(item: str) -> None:
+        with lock:
+            if not idle:
+                idle.append(ChildProcess())
+                children.append(idle[-1])
+            child = idle.pop()
         try:
-            futures = {pool.submit(work, item): item for item in items}
-            for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                if on_result:
-                    on_result(futures[future], results[futures[future]])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            result = child.call(partial(work, item), item)
+        except ProcessError as e:
+            if on_crash is None or stop.is_set():
+                raise
+            result = on_crash(item, e)
+        with lock:
+            if child.is_alive:
+                idle.append(child)
+            results[item] = result
+            if on_result:
+                on_result(item, result)
+
+    try:
+        run_in_threads(run, items, workers, stop)
+    finally:
+        for child in children:
+            child.interrupt()
+        for child in children:
+            child.end(GRACE_SECONDS)
     return results
 
 

@@ -20,14 +20,24 @@ def command() -> None:
 @options.source
 @options.cache
 @click.option("--weights", is_flag=True, help="Pack the published network's weights too.")
+@options.overwrite_file
 @options.as_json
-def create(file: Path, mice: tuple[str, ...], source: str, cache: Path | None, weights: bool, as_json: bool) -> None:
+def create(
+    file: Path,
+    mice: tuple[str, ...],
+    source: str,
+    cache: Path | None,
+    weights: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Pack MICE (default: all) from the cache into FILE, and hash each of them."""
     from mousecmr_data import api
     from mousecmr_data.download.bundle import create_bundle
 
     manifest = api.resolve_manifest(source)
-    path = create_bundle(manifest, mice or None, file, cache, weights=manifest.weights if weights else ())
+    packed = manifest.weights if weights else ()
+    path = create_bundle(manifest, mice or None, file, cache, weights=packed, overwrite=overwrite)
     size = path.stat().st_size
     if as_json:
         output.print_json({"path": path, "size": size})

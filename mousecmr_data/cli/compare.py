@@ -14,21 +14,27 @@ from mousecmr_data.cli import options, output
 @click.argument("a", type=options.PATH)
 @click.argument("b", type=options.PATH)
 @click.option("--csv", type=options.FILE, help="Also write the table to this file.")
+@options.overwrite_file
 @options.as_json
-def command(a: Path, b: Path, csv: Path | None, as_json: bool) -> None:
+def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) -> None:
     """Show the paired differences B − A of two result files of `mousecmr evaluate`, with 95 % intervals.
 
     Only mice that both results have scored are compared. Their masks must have been scored against the same truth.
     """
+    from mousecmr_data._utils.atomic import write_text
+    from mousecmr_data._utils.outputs import check_file, write_file
+    from mousecmr_data._utils.text import format_csv
     from mousecmr_data.evaluation.html import format_interval, format_number
     from mousecmr_data.evaluation.result import read_result
     from mousecmr_data.evaluation.tables import compare_results
 
+    if csv:
+        check_file(csv, overwrite=overwrite, inputs=[a, b])
     result = compare_results(read_result(a), read_result(b))
     records = result.table.to_dict("records")
     if csv:
-        csv.parent.mkdir(parents=True, exist_ok=True)
-        result.table.to_csv(csv, index=False)
+        with write_file(csv, overwrite=overwrite) as partial:
+            write_text(partial, format_csv(result.table))
     if as_json:
         output.print_json({**asdict(result), "table": records})
         return

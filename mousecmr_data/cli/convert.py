@@ -1,4 +1,4 @@
-"""``mousecmr convert``: mice as a Zarr store that reads many times faster, or as NIfTI files."""
+"""``mousecmr convert``: mice as a Zarr store that reads many times faster, or as image files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mousecmr_data.cli import options, output
 @click.option(
     "--to",
     "kind",
-    type=click.Choice(["zarr", "nifti", "nnunet"]),
+    type=click.Choice(["zarr", "nifti", "nrrd", "mha", "nnunet"]),
     default="zarr",
-    help="zarr: a store; nifti: one folder per mouse; nnunet: an nnU-Net dataset of the labelled frames. nifti and "
-    "nnunet need -o.",
+    help="zarr: a store; nifti, nrrd, mha: one folder per mouse; nnunet: an nnU-Net dataset of the labelled frames. "
+    "All but zarr need -o.",
 )
 @click.option(
     "-o",
@@ -45,8 +45,8 @@ def command(
 ) -> None:
     """Convert MICE (default: all) to Zarr v3: one group per mouse, arrays (frame, slice, y, x).
 
-    Mice that were converted before, from the same file, are left as they are. With --to nifti or --to nnunet, the mice
-    are written as NIfTI files or as an nnU-Net dataset instead (-o Dataset130_MouseCMR).
+    Mice that were converted before, from the same file, are left as they are. With --to nifti, nrrd or mha, the mice
+    are written as image files instead, with --to nnunet as an nnU-Net dataset (-o Dataset130_MouseCMR).
     """
     from mousecmr_data import api
     from mousecmr_data.dataset.cohort import fill_layout_cache, write_store
@@ -63,10 +63,12 @@ def command(
         elif kind == "zarr":
             folder = write_store(cohort, path, workers, lambda _: advance(1))
         else:
-            from mousecmr_data.export.nifti import write_nifti_dataset, write_nnunet_dataset
+            from mousecmr_data.export.nifti import FILE_ENDINGS, write_nifti_dataset, write_nnunet_dataset
 
-            write = write_nifti_dataset if kind == "nifti" else write_nnunet_dataset
-            folder = write(cohort, path, lambda _: advance(1))
+            if kind == "nnunet":
+                folder = write_nnunet_dataset(cohort, path, lambda _: advance(1))
+            else:
+                folder = write_nifti_dataset(cohort, path, lambda _: advance(1), FILE_ENDINGS[kind])
     # The layout cache may hold other mice, too.
     folders = [folder / m for m in cohort.mice] if kind == "zarr" else [folder]
     size = sum(f.stat().st_size for part in folders for f in part.rglob("*") if f.is_file())

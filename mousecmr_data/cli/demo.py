@@ -15,16 +15,21 @@ from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS
 if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
 
+FILES = MEASURES_FILE, MONTAGE_FILE, CURVE_FILE = "measures.csv", "montage.png", "volume.png"
+MOVIE_FILE = "{}_segmented.gif"
+
 
 @click.command()
 @options.output_folder("Folder for the pictures and tables.", Path("demo-output"))
+@options.overwrite_edited
 @click.option("--per-group", type=click.IntRange(1, 11), default=5, help="Mice of each group.")
 @click.option("--segment", type=click.IntRange(0, 25), default=3, help="Test mice to segment.")
 @options.cache
-def command(folder: Path, per_group: int, segment: int, cache: Path | None) -> None:
+def command(folder: Path, overwrite: bool, per_group: int, segment: int, cache: Path | None) -> None:
     """Try everything without a download: make synthetic mice, then load, measure, segment and draw them."""
     require_extra(*(("segment", "matplotlib", "torch", "safetensors") if segment else ("evaluation", "matplotlib")))
     from mousecmr_data import api
+    from mousecmr_data._utils.outputs import check_folder, write_folder
     from mousecmr_data.phantom.source import PhantomSource, make_files
     from mousecmr_data.schema.manifest import load_manifest
 
@@ -40,19 +45,24 @@ def command(folder: Path, per_group: int, segment: int, cache: Path | None) -> N
     if missing:
         with output.progress(f"making {len(missing)} synthetic mice", len(missing)) as advance:
             make_files(source, missing, os.cpu_count() or 1, lambda _: advance(1))
-    written = _measure(cohort, folder)
-    if segment:
-        written += _segment(test, folder)
-    for path in written:
-        click.echo(f"written: {path}")
+    movies = [MOVIE_FILE.format(mouse) for mouse in test.mice]
+    check_folder(folder, [*FILES, *movies], overwrite=overwrite)
+    with write_folder(folder, overwrite=overwrite, keep=True) as partial:
+        _measure(cohort, partial)
+        if segment:
+            _segment(test, partial)
+    for name in [*FILES, *movies]:
+        click.echo(f"written: {folder / name}")
     size = f"about {real.counts['uncompressed'].value:.0f} {real.counts['uncompressed'].unit}"
     click.echo(f"These mice are synthetic. The {len(real.files)} real ones: mousecmr fetch  ({size}, {real.licence})")
 
 
-def _measure(cohort: Cohort, folder: Path) -> list[Path]:
-    """Print the measures by group; write them and the pictures of one mouse, and return the paths."""
+def _measure(cohort: Cohort, folder: Path) -> None:
+    """Print the measures by group; write them and the pictures of one mouse."""
     import pandas as pd
 
+    from mousecmr_data._utils.atomic import write_text
+    from mousecmr_data._utils.text import format_csv
     from mousecmr_data.metrics.volumes import measure
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
     from mousecmr_data.schema.manifest import load_manifest
@@ -63,8 +73,7 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
             rows.append({"group": ds.attrs["phenotype"], **measure(ds).to_dict()})
             advance(1)
     measures = pd.DataFrame(rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    measures.to_csv(folder / "measures.csv", index=False)
+    write_text(folder / MEASURES_FILE, format_csv(measures))
     columns = {"edv_ul": "EDV", "esv_ul": "ESV", "ef_percent": "EF", "mass_ed_mg": "mass at ED"}
     table = [
         [name, len(part), *(f"{part[c].mean():.1f} ± {part[c].std():.1f}" for c in columns)]
@@ -77,14 +86,11 @@ def _measure(cohort: Cohort, folder: Path) -> list[Path]:
         ["group", "n", "EDV µL", "ESV µL", "EF %", "mass mg"], table, title="Synthetic mice: mean ± SD of the group"
     )
     ds = cohort[cohort.mice[0]]
-    return [
-        folder / "measures.csv",
-        save_figure(plot_montage(ds), folder / "montage.png"),
-        save_figure(plot_volume_curve(ds), folder / "volume.png"),
-    ]
+    save_figure(plot_montage(ds), folder / MONTAGE_FILE)
+    save_figure(plot_volume_curve(ds), folder / CURVE_FILE)
 
 
-def _segment(cohort: Cohort, folder: Path) -> list[Path]:
+def _segment(cohort: Cohort, folder: Path) -> None:
     """Segment with the network that ships with the package, print a comparison with the truth, write movies."""
     from mousecmr_data.inference.predictor import load_model
     from mousecmr_data.metrics.overlap import score_frames
@@ -92,7 +98,7 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
     from mousecmr_data.plotting import write_movie
 
     predictor = load_model(SMALL_WEIGHTS)
-    rows, written = [], []
+    rows = []
     total = sum(s.n_frames * s.n_slices for s in map(cohort.source.summarize, cohort.mice))
     with output.progress(f"segmenting {len(cohort)} test mice, image by image", total) as advance:
         for ds in cohort.values():
@@ -100,10 +106,9 @@ def _segment(cohort: Cohort, folder: Path) -> list[Path]:
             dice, truth, measured = score_frames(segmented), measure(ds), measure(segmented, mask="predicted")
             means = (float(dice[c].mean()) for c in ("dice_myocardium", "dice_blood_pool"))
             rows.append([truth.mouse, *(f"{m:.3f}" for m in means), truth.ef_percent, measured.ef_percent])
-            written.append(write_movie(segmented, folder / f"{truth.mouse}_segmented.gif", "predicted"))
+            write_movie(segmented, folder / MOVIE_FILE.format(truth.mouse), "predicted")
     output.print_table(
         ["mouse", "Dice myocardium", "Dice blood pool", "EF % truth", "EF % measured"],
         rows,
         title=f"Segmented by {SMALL_WEIGHTS} (trained on synthetic mice only), ED and ES",
     )
-    return written

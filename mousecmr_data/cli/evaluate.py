@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ if TYPE_CHECKING:
     default="missing",
     help="A distance where only one of two masks is empty: missing, or the length of the stack's diagonal.",
 )
+@options.labels("the predictions and the observer's masks")
 @click.option("--go-on", is_flag=True, help="Score what can be scored, and list the rest in the result.")
 @click.option("--observer", type=options.PATH, help="Masks of a second observer, scored for comparison.")
 @options.output_file("Write the result to this file.")
 @click.option("--report", type=options.FOLDER, help="Write the HTML report to this folder.")
+@options.overwrite_file
 @options.processes(1)
 @options.as_json
 def command(
@@ -62,15 +64,18 @@ def command(
     truth: Path | None,
     spacing: options.Spacing | None,
     phenotypes: Path | None,
+    labels: str | None,
     go_on: bool,
     observer: Path | None,
     path: Path | None,
     report: Path | None,
+    overwrite: bool,
     workers: int,
     as_json: bool,
     **policies: Any,
 ) -> None:
-    """Score PREDICTIONS: a folder of NIfTI or HDF5 files named after their mice, one file, or a Zarr store.
+    """Score PREDICTIONS: a folder of NIfTI, NRRD, MetaImage or HDF5 files named after their mice, one file, or a Zarr
+    store.
 
     The result has Dice, HD95, ASSD, volumes, EF, mass and agreement statistics. Missing mice, and masks that have
     another shape, are transposed or mirrored, or have swapped labels, are reported. `mousecmr compare` compares two
@@ -78,13 +83,21 @@ def command(
     """
     require_extra("evaluation", "pingouin", *(("matplotlib", "jinja2") if report else ()))
     from mousecmr_data import api
+    from mousecmr_data._utils.outputs import check_file, check_folder
     from mousecmr_data.evaluation.predictions import open_predictions
-    from mousecmr_data.evaluation.report import write_report
+    from mousecmr_data.evaluation.report import REPORT_FILE, write_report
     from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
+    from mousecmr_data.schema.labels import parse_label_map
     from mousecmr_data.schema.variables import HDF5_SUFFIXES
 
     for masks in filter(None, (predictions, observer)):
         open_predictions(masks).names()  # wrong paths and missing extras are errors before anything is downloaded
+    label_map = parse_label_map(labels) if labels else None
+    inputs = options.find_inputs(source, cache, predictions, truth, observer, phenotypes)
+    if path:
+        check_file(path, overwrite=overwrite, inputs=inputs)
+    if report:
+        check_folder(report, [REPORT_FILE], overwrite=overwrite, inputs=inputs)
     mice: Any
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
@@ -95,14 +108,15 @@ def command(
 
     def score(masks: Path, config: EvaluationConfig) -> Evaluation:
         with output.progress(f"scoring {masks.name}", len(mice)) as advance:
-            return evaluate(masks, mice, config, strict=not go_on, workers=workers, progress=advance)
+            return evaluate(masks, mice, config, strict=not go_on, workers=workers, labels=label_map, progress=advance)
 
     result = score(predictions, EvaluationConfig(**policies))
     # The observer's masks are a person's: they are not post-processed.
     second = score(observer, EvaluationConfig(empty=policies["empty"])) if observer else None
-    written = [result.write(path)] if path else []
+    written = [result.write(path, overwrite=overwrite)] if path else []
     if report:
-        written += write_report(result, report, observer=second, mice=mice, predictions=predictions)[:1]
+        opened = open_predictions(predictions, labels=label_map)
+        written += write_report(result, report, observer=second, mice=mice, predictions=opened, overwrite=overwrite)[:1]
     if as_json:
         output.print_json(
             {**_summarize(result), "observer": _summarize(second) if second else None, "written": written}

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.names import make_file_name
 from mousecmr_data.cli import options, output
 
 
@@ -20,9 +21,12 @@ from mousecmr_data.cli import options, output
     default=(256, 256),
     help="Rows and columns of the input images, in pixels of 0.1 mm; multiples of 32. The number of images is free.",
 )
+@options.overwrite_file
 @options.cache
 @options.as_json
-def command(weights: str, path: Path | None, size: tuple[int, int], cache: Path | None, as_json: bool) -> None:
+def command(
+    weights: str, path: Path | None, size: tuple[int, int], overwrite: bool, cache: Path | None, as_json: bool
+) -> None:
     """Write a network to an ONNX file, for use in other programs.
 
     The input is any number of slices, each min-max normalised to [0, 1]; the output is the logits of background, LV
@@ -30,12 +34,15 @@ def command(weights: str, path: Path | None, size: tuple[int, int], cache: Path 
     metadata say what the weights were trained on.
     """
     require_extra("onnx")
+    from mousecmr_data._utils.outputs import check_file, find_paths
     from mousecmr_data.inference.engines.onnx import write_onnx
     from mousecmr_data.inference.predictor import load_model
 
     predictor = load_model(weights, device="cpu", engine="eager", cache=cache)
     origin = predictor.origin
-    written = write_onnx(predictor.network, path or Path(f"{origin.name}.onnx"), size, vars(origin), cache)
+    path = path or Path(f"{make_file_name(origin.name)}.onnx")
+    check_file(path, overwrite=overwrite, inputs=find_paths(weights))
+    written = write_onnx(predictor.network, path, size, vars(origin), cache, overwrite=overwrite)
     if as_json:
         output.print_json({"written": written, "weights": origin.name, "synthetic_training": origin.synthetic_training})
         return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+import threading
 from importlib import import_module
 from typing import Any
 
 import click
 
+from mousecmr_data._utils.network import disable_telemetry, enforce_offline
 from mousecmr_data._version import __version__
 from mousecmr_data.errors import MouseCMRError
 
@@ -48,6 +51,10 @@ SECTIONS = {
 """All commands, each with one line of help, in the order of ``mousecmr --help``."""
 
 
+SIGTERM_CODE = 128 + signal.SIGTERM
+"""Exit code, as of other programs."""
+
+
 class SectionedGroup(click.Group):
     """A group that lists its commands in sections."""
 
@@ -73,6 +80,9 @@ class SectionedGroup(click.Group):
                 formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        # SIGTERM ends the process like Ctrl-C, so that temporary files are removed.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE)) if in_main_thread else None
         try:
             return super().invoke(ctx)
         except MouseCMRError as e:
@@ -81,6 +91,9 @@ class SectionedGroup(click.Group):
             if "No usable temporary directory" in str(e):
                 raise click.ClickException(f"{e.strerror}\nNext: export TMPDIR=/path/to/a/writable/folder") from e
             raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
 
 
 @click.command(
@@ -94,6 +107,8 @@ def main() -> None:
     Start with `mousecmr info`, or with `mousecmr demo`, which needs no download. `mousecmr COMMAND --help` explains a
     command. For research, not for clinical use.
     """
+    disable_telemetry()
+    enforce_offline()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
 
@@ -16,26 +16,39 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @options.spacing
+@options.labels("the masks of files")
 @click.option("--csv", type=options.FILE, help="Also write the rows of the frames here.")
+@options.overwrite_file
 @options.as_json
 def command(
     mice: tuple[str, ...],
     source: str,
     cache: Path | None,
     spacing: options.Spacing | None,
+    labels: str | None,
     csv: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), or HDF5 files of the dataset's layout."""
+    """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), HDF5 files of the dataset's layout, or files of
+    masks (NIfTI, NRRD, MetaImage).
+    """
     import pandas as pd
 
     from mousecmr_data import api
+    from mousecmr_data._utils.atomic import write_text
+    from mousecmr_data._utils.outputs import check_file, write_file
+    from mousecmr_data._utils.text import format_csv
     from mousecmr_data.metrics.volumes import measure
 
-    results = [measure(api.open_mouse(m, source=source, cache=cache, spacing=spacing)) for m in mice]
+    if csv:
+        check_file(csv, overwrite=overwrite, inputs=options.find_inputs(source, cache, *mice))
+    opened = (api.open_mouse(m, source=source, cache=cache, spacing=spacing, labels=labels) for m in mice)
+    results = [measure(ds) for ds in opened]
     frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
     if csv:
-        frames[["mouse", *frames.columns.drop("mouse")]].to_csv(csv, index=False)
+        with write_file(csv, overwrite=overwrite) as partial:
+            write_text(partial, format_csv(frames[["mouse", *frames.columns.drop("mouse")]]))
     if as_json:
         output.print_json([{**r.to_dict(), "frames": r.frames.to_dict("records")} for r in results])
         return

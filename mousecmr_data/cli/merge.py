@@ -12,13 +12,16 @@ from mousecmr_data.cli import options, output
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=options.PATH)
 @options.output_file("File for the joined result.", required=True)
+@options.overwrite_file
 @options.as_json
-def command(results: tuple[Path, ...], path: Path, as_json: bool) -> None:
+def command(results: tuple[Path, ...], path: Path, overwrite: bool, as_json: bool) -> None:
     """Join RESULTS of `mousecmr evaluate` for different mice of one source, scored under the same policies."""
+    from mousecmr_data._utils.outputs import check_file
     from mousecmr_data.evaluation.result import merge_results, read_result
 
+    check_file(path, overwrite=overwrite, inputs=results)
     merged = merge_results([read_result(p) for p in results])
-    merged.write(path)
+    merged.write(path, overwrite=overwrite)
     if as_json:
         output.print_json({"written": path, "mice": [m.mouse for m in merged.mice], "synthetic": merged.synthetic})
         return

@@ -88,6 +88,23 @@ def network(command: Any) -> Any:
 overwrite = click.option(
     "--overwrite", is_flag=True, help="Replace results that were edited, or made with other settings or inputs."
 )
+overwrite_file = click.option("--overwrite", is_flag=True, help="Replace an output file that exists, whoever wrote it.")
+overwrite_edited = click.option("--overwrite", is_flag=True, help="Replace results that were edited.")
+
+
+def find_inputs(source: str, cache: Path | None, *words: str | Path | None) -> list[Path]:
+    """Return what a command reads: those of ``words`` that are paths, and the folders of its source."""
+    from mousecmr_data import api
+    from mousecmr_data._utils.outputs import find_paths
+    from mousecmr_data.download.cache import list_input_folders
+
+    return [*find_paths(*words), *list_input_folders(api.resolve_manifest(source), cache)]
+
+
+def labels(of: str) -> Decorator:
+    """Make the option --labels of commands that read masks of other programs."""
+    text = f"What the numbers in {of} mean, where they are not 1 myocardium, 2 blood pool: e.g. lv=3,myo=2, or acdc, "
+    return click.option("--labels", metavar="MAP", help=text + "mms, ukbb. Their other numbers are background.")
 
 
 def processes(default: int | None) -> Decorator:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.schema import PHANTOMS
 

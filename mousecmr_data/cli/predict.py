@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_WEIGHTS
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_WEIGHTS
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import ArgumentError
 

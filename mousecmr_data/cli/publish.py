@@ -19,6 +19,7 @@ from mousecmr_data.cli import options, output
 @options.split_scheme
 @options.phenotypes
 @options.output_folder("Folder to build. Default: published/NAME.")
+@options.overwrite_edited
 @click.option("--private", is_flag=True, help="Make a new dataset private.")
 @options.as_json
 def command(
@@ -30,6 +31,7 @@ def command(
     split_scheme: str,
     phenotypes: Path | None,
     folder: Path | None,
+    overwrite: bool,
     private: bool,
     as_json: bool,
 ) -> None:
@@ -47,7 +49,7 @@ def command(
     cohort = api.load(mice=mice or None, source=source, cache=cache, split_scheme=split_scheme, phenotypes=phenotypes)
     target = folder or Path("published") / name.partition("/")[2]
     with output.progress(f"building {name}", len(plan_shards(make_release(cohort, name)))) as advance:
-        release, built = build_folder(cohort, name, target, lambda _: advance(1))
+        release, built = build_folder(cohort, name, target, lambda _: advance(1), overwrite=overwrite)
     size = sum(p.stat().st_size for p in built.rglob("*") if p.is_file())
     report = {"name": name, "folder": built, "synthetic": release.synthetic, "mice": len(release.mice), "bytes": size}
     lines = [f"{len(release.mice)} mice in {built}: {size / 1e6:.0f} MB, licence {release.manifest.licence}."]

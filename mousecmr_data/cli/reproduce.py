@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME
@@ -53,6 +53,7 @@ PHANTOM, *EXTERNAL_PHANTOMS = PHANTOMS
 @options.engine
 @click.option("--download", is_flag=True, help="Download missing files and weights (about 1 GB for the test mice).")
 @options.output_folder("Folder for the page, tables, figures and result files.", Path("reproduction"))
+@options.overwrite_edited
 @options.as_json
 @click.pass_context
 def command(
@@ -71,6 +72,7 @@ def command(
     engine: str,
     download: bool,
     folder: Path,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compare a network with the published table, row by row, under both ED/ES and both post-processing rules.
@@ -80,8 +82,17 @@ def command(
     """
     network_modules = () if predictions else ("torch", "safetensors")
     require_extra("evaluation" if predictions else "segment", "jinja2", "matplotlib", "pingouin", *network_modules)
-    from mousecmr_data.evaluation.reproduction import make_document, reproduce, write_reproduction
+    from mousecmr_data._utils.outputs import check_folder
+    from mousecmr_data.evaluation.reproduction import (
+        DOCUMENT_FILE,
+        PAGE_FILE,
+        make_document,
+        reproduce,
+        write_reproduction,
+    )
 
+    inputs = options.find_inputs(source, cache, predictions, weights, *(Path(a) for a in also if a not in PHANTOMS))
+    check_folder(folder, [PAGE_FILE, DOCUMENT_FILE], overwrite=overwrite, inputs=inputs)
     missing: list[str] = []
     cohorts = _load_cohorts(source, split, schemes, also, limit, cache, download, missing)
     network: Any = predictions
@@ -103,7 +114,7 @@ def command(
     rules, phases = postprocessing or ("paper", "upstream-code"), phases or ("annotated", "volume-curve")
     with output.progress("segmenting and scoring", sum(map(len, cohorts.values()))) as advance:
         result = reproduce(network, cohorts, rules=rules, phases=phases, progress=advance)
-    written = write_reproduction(result, folder)
+    written = write_reproduction(result, folder, overwrite=overwrite)
     if as_json:
         output.print_json({**make_document(result), "limit": limit, "written": written[:1]})
     else:

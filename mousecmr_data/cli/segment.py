@@ -24,11 +24,18 @@ if TYPE_CHECKING:
 )
 @options.spacing
 @click.option(
-    "--axes", help="NIfTI: one letter per axis, in the file's order (x column, y row, z slice, t frame), e.g. xyzt."
+    "--axes",
+    help="NIfTI, NRRD, MetaImage: one letter per axis, in order (x column, y row, z slice, t frame), e.g. xyzt.",
 )
 @options.frame_time
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
+@click.option("--matlab", is_flag=True, help="Also write masks and tables of each mouse as a MATLAB file.")
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Keep patient names, identifiers and birth dates in DICOM SEG files; by default a pseudonym replaces them.",
+)
 @options.overwrite
 @options.processes(1)
 @options.cache
@@ -40,6 +47,8 @@ def command(
     axes: str | None,
     frame_time: float | None,
     pictures: bool,
+    matlab: bool,
+    keep_names: bool,
     overwrite: bool,
     workers: int,
     cache: Path | None,
@@ -48,16 +57,23 @@ def command(
 ) -> None:
     """Segment your own scans: masks on the grid of the images, volumes, EF, mass, quality flags, pictures.
 
-    INPUTS are files, folders or zip archives of NIfTI, DICOM, Bruker 2dseq, Agilent FDF, or HDF5 in the dataset's
-    layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be read does not stop the
-    others. For research, not for clinical use.
+    INPUTS are files, folders or zip archives of NIfTI, NRRD, MetaImage, Analyze, DICOM, Bruker 2dseq, Agilent FDF, or
+    HDF5 in the dataset's layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be
+    read does not stop the others. For research, not for clinical use.
     """
     require_extra("segment", "torch", "safetensors", "nibabel", *(("matplotlib",) if pictures else ()))
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig
 
     config = SegmentConfig(
-        spacing=spacing, axes=axes, frame_time_ms=frame_time, pictures=pictures, cache=cache, **network
+        spacing=spacing,
+        axes=axes,
+        frame_time_ms=frame_time,
+        pictures=pictures,
+        keep_names=keep_names,
+        matlab=matlab,
+        cache=cache,
+        **network,
     )
     with _show_progress() as progress:
         result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import webbrowser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
     "--host",
     default=HOST,
     help="Address to listen at. The default can be reached from this computer only. 0.0.0.0 can be reached from every "
-    "network that the computer is in, without a password.",
+    "network that the computer is in; the page then opens only with the link that is printed.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, help="Port; 0: any free one.")
 @click.option(
@@ -26,10 +27,17 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
     default=PUBLISHED_WEIGHTS,
     help="Weights that are selected when the page opens; the page offers both.",
 )
+@click.option(
+    "--token/--no-token",
+    default=None,
+    help="Open the page only with a link that holds a random token. Default: if other computers can reach the page.",
+)
 @click.option("--upload-limit", type=click.IntRange(1), default=2000, help="Most MB that a visitor may upload.")
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
 @options.cache
-def command(host: str, port: int, weights: str, upload_limit: int, browser: bool, cache: Path | None) -> None:
+def command(
+    host: str, port: int, weights: str, token: bool | None, upload_limit: int, browser: bool, cache: Path | None
+) -> None:
     """Open a web page on this computer: drop scans, get masks, volumes, EF, pictures and one zip file.
 
     Nothing leaves the computer. Files are deleted when the page is closed. For research, not for clinical use.
@@ -38,12 +46,15 @@ def command(host: str, port: int, weights: str, upload_limit: int, browser: bool
     from mousecmr_data.web.app import launch
     from mousecmr_data.web.config import ServerConfig
 
-    config = ServerConfig(host, weights, upload_limit, cache=cache)
+    secret = None if token is None else secrets.token_urlsafe(32) if token else ""
+    config = ServerConfig(host, weights, secret, upload_mb=upload_limit, cache=cache)
 
     def show_address(address: str) -> None:
         click.echo(f"The page is at {address}  (stop it with Ctrl-C)", err=True)
         if not config.local:
-            click.secho("Other computers in this network can reach it, without a password.", fg="yellow", err=True)
+            text = "with this link only" if "token=" in address else "without a password"
+            text = f"Other computers in this network can reach it, {text}. The connection is not encrypted."
+            click.secho(text, fg="yellow", err=True)
         if browser and config.local:
             webbrowser.open(address)
 

@@ -17,20 +17,33 @@ from mousecmr_data.cli import options, output
 @options.cache
 @options.spacing
 @options.output_folder("Folder for the pictures.", Path())
+@options.overwrite_edited
 @options.as_json
 def command(
-    mouse: str, source: str, cache: Path | None, spacing: options.Spacing | None, folder: Path, as_json: bool
+    mouse: str,
+    source: str,
+    cache: Path | None,
+    spacing: options.Spacing | None,
+    folder: Path,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Draw MOUSE, a name (Mouse4) or an HDF5 file: ED/ES montage with masks, and the volume curve."""
     require_extra("evaluation", "matplotlib")
     from mousecmr_data import api
+    from mousecmr_data._utils.outputs import check_folder, write_folder
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
 
     ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing)
     name = make_file_name(str(ds.attrs["mouse"]))
-    written = [save_figure(plot_montage(ds), folder / f"{name}_montage.png")]
+    plots = {f"{name}_montage.png": plot_montage}
     if ds["labelled"].any():
-        written.append(save_figure(plot_volume_curve(ds), folder / f"{name}_volume.png"))
+        plots[f"{name}_volume.png"] = plot_volume_curve
+    check_folder(folder, plots, overwrite=overwrite, inputs=options.find_inputs(source, cache, mouse))
+    with write_folder(folder, overwrite=overwrite, inside=True, keep=True) as partial:
+        for file, plot in plots.items():
+            save_figure(plot(ds), partial / file)
+    written = [folder / file for file in plots]
     if as_json:
         output.print_json({"mouse": name, "synthetic": ds.attrs["synthetic"], "written": written})
         return

@@ -38,6 +38,7 @@ from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 @click.option("--device", help="auto, cpu, cuda or mps.")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads. Default: PyTorch's choice.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting; VALUE is JSON.")
+@options.overwrite_edited
 @options.cache
 @options.as_json
 def command(
@@ -47,6 +48,7 @@ def command(
     split_scheme: str,
     threads: int | None,
     settings: tuple[str, ...],
+    overwrite: bool,
     cache: Path | None,
     as_json: bool,
     **overrides: Any,
@@ -80,7 +82,7 @@ def command(
         losses = f"loss {row['loss']:.4f}  validation {row['validation_loss']:.4f}"
         click.echo(f"epoch {row['epoch']:.0f}/{config.epochs}  {losses}  {dice}  {row['seconds']:.0f} s")
 
-    train(training, validation, folder, config, on_epoch=None if as_json else print_epoch)
+    train(training, validation, folder, config, on_epoch=None if as_json else print_epoch, overwrite=overwrite)
     best = folder / "best.safetensors"
     if prints and as_json:
         output.print_json({"folder": folder, **read_run(folder)})

@@ -1,4 +1,4 @@
-"""``mousecmr verify``: check the checksums and the content of the files on this disk."""
+"""``mousecmr verify``: check the checksums and the content of the files on this disk, derived files included."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ MAX_ROWS = 40
 @options.source
 @options.cache
 @options.workers
-@click.option("--repair", is_flag=True, help="Download missing and damaged files again, and only those.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Download missing and damaged files again, and only those; remove damaged derived files.",
+)
 @click.option("--content/--no-content", default=True, help="Also read each file and check what is in it.")
 @options.as_json
 @click.pass_context
@@ -32,7 +36,8 @@ def command(
     content: bool,
     as_json: bool,
 ) -> None:
-    """Hash the files of MICE (default: all) again, and check their content.
+    """Hash the files of MICE (default: all) again, and check their content and everything in the cache that was derived
+    from them. --source may also be a store of `mousecmr convert`.
 
     Exit status 1 if a file is missing, damaged, of another version, or has invalid content. Files that the manifest
     does not name are listed, but do not change the exit status.
@@ -56,9 +61,14 @@ def command(
         output.print_table(["mouse", "bytes", "detail"], lines)
     if len(notable) > MAX_ROWS:
         click.echo(f"… and {len(notable) - MAX_ROWS} more: {make_command('verify --json', manifest, cache)}")
-    files = sum(bool(r.mouse) for r in rows)
-    click.echo(f"{files} files: {files - bad} valid, {bad} with problems.")
-    if bad and not repair:
+    is_store = any(r.kind == "store" for r in rows)
+    derived = [r.has_problem for r in rows if r.kind == "derived"]
+    if derived:
+        click.echo(f"{len(derived)} derived files and folders: {derived.count(False)} intact, {sum(derived)} damaged.")
+    named = [r.has_problem for r in rows if r.mouse]
+    kind = "mice of a store" if is_store else "files"
+    click.echo(f"{len(named)} {kind}: {named.count(False)} valid, {sum(named)} with problems.")
+    if bad and not repair and not is_store:
         command = make_command("verify --repair", manifest, cache)
-        click.echo(f"Next: {command}  (downloads missing and damaged files again)")
+        click.echo(f"Next: {command}  (downloads damaged files again; derived files are made again when needed)")
     ctx.exit(1 if bad else 0)

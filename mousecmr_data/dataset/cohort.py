@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.tables import read_table
 from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.dataset.samples import Frames, build_slices
 from mousecmr_data.dataset.source import FileOpener, Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
+from mousecmr_data.download.cache import list_input_folders
 from mousecmr_data.errors import (
     ArgumentError,
     CacheError,
@@ -35,16 +37,21 @@ def write_store(
 ) -> Path:
     """Write ``cohort`` to a new store at ``path`` in ``workers`` processes and return ``path``.
 
-    ``progress`` is called with 1 after each mouse.
-    More than one process needs a main module that can be imported: see
-    :func:`mousecmr_data._utils.parallel.map_in_processes`.
+    ``progress`` is called with 1 after each mouse. Raises OutputError if ``path`` exists, or lies in or holds a
+    folder or file of the cohort.
     """
+    check_apart([Path(path)], list_inputs(cohort))
     if isinstance(cohort.opener, FileOpener):  # the layout cache would convert each mouse a second time
         cohort = cohort.with_opener(replace(cohort.opener, layouts=None))
     with create_store(path, cohort.split_scheme) as (folder, entries):
         results = map_in_processes(partial(_write_mouse, cohort, folder), cohort.mice, workers, count_results(progress))
         entries.update({name: results[name] for name in cohort.mice})
     return Path(path)
+
+
+def list_inputs(cohort: Cohort) -> list[Path]:
+    """Return the files of ``cohort``, and the folders that they come from: no output may meet them."""
+    return [*map(cohort.source.get_path, cohort.mice), *list_input_folders(cohort.source.manifest)]
 
 
 def _write_mouse(cohort: Cohort, folder: Path, mouse: str) -> MouseEntry:
@@ -177,7 +184,7 @@ class Cohort(Mapping[str, xr.Dataset]):
         """Return all mice as one tree, one node per mouse; pixels stay on disk."""
         self.source.prepare(self._members)
         tree = xr.DataTree.from_dict({name: self[name] for name in self._members})
-        tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=self.synthetic)
+        tree.attrs.update(source=self.source.name, version=self.source.version, synthetic=int(self.synthetic))
         return tree
 
     def slices(self, frames: Frames = "labelled") -> xr.Dataset:
@@ -219,7 +226,7 @@ class Cohort(Mapping[str, xr.Dataset]):
         :mod:`mousecmr_data.dataset.zarr_store`.
 
         A failed write leaves nothing behind. ``mousecmr convert -o`` does the same with several processes.
-        Raises CacheError if ``path`` exists.
+        Raises OutputError if ``path`` exists, or lies in or holds a folder or file of the cohort.
         """
         return write_store(self, path)
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.hdf5 import get_item
 from mousecmr_data.dataset.lazy import Key, LazyArray
-from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, check_labels, resolve_sizes
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, resolve_sizes
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
+from mousecmr_data.schema.labels import LabelMap
 from mousecmr_data.schema.manifest import Manifest
 from mousecmr_data.schema.variables import (
     ATTR_FRAME_TIME,
@@ -96,11 +97,14 @@ class HDF5Array(LazyArray):
     """One 4-D dataset of a file, with the axes (frame, slice, y, x); opens the file for each read.
 
     It holds only the path, so it can be pickled and is safe with fork, spawn and threads. Each read
-    is checked: values that do not fit ``dtype`` exactly and unknown labels are errors.
+    is checked: values that do not fit ``dtype`` exactly and unknown labels are errors. ``labels`` is the label map of
+    masks with other numbers.
     """
 
-    def __init__(self, path: str | Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        self.path, self.name = str(path), name
+    def __init__(
+        self, path: str | Path, name: str, shape: tuple[int, ...], dtype: str, labels: LabelMap | None = None
+    ) -> None:
+        self.path, self.name, self.labels = str(path), name, labels
         self.shape, self.dtype = shape, np.dtype(dtype)
 
     def read(self, key: Key) -> NDArray[Any]:
@@ -134,7 +138,7 @@ class HDF5Array(LazyArray):
                     "scale or round the array before writing it",
                 )
         if self.name == MASKS:
-            check_labels(array, f"{self.path}: {self.name}")
+            return convert_labels(array, f"{self.path}: {self.name}", self.labels)
         return array
 
 
@@ -243,13 +247,14 @@ def read_parts(
     manifest: Manifest | None = None,
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
+    labels: LabelMap | None = None,
 ) -> MouseParts:
     """Return the parts of the file at ``path``; reads no pixels. Parameters as for :func:`open_mouse_file`."""
     header = read_header(path)
     attrs = header.attrs
     return MouseParts(
         HDF5Array(path, IMAGES, header.shape, "uint16"),
-        HDF5Array(path, MASKS, header.shape, "uint8") if header.has_masks else None,
+        HDF5Array(path, MASKS, header.shape, "uint8", labels) if header.has_masks else None,
         header.labelled_frames,
         resolve_sizes(attrs, spacing, frame_time_ms, manifest),
         {
@@ -264,12 +269,24 @@ def read_parts(
 
 
 def open_mouse_file(
-    path: str | Path, *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
+    path: str | Path,
+    *,
+    spacing: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+    labels: LabelMap | None = None,
 ) -> xr.Dataset:
     """Return the lazy dataset of the file at ``path``; pixels are read on first use.
 
-    ``spacing`` (z, y, x) and ``frame_time_ms`` override the values of the file and the manifest.
+    ``spacing`` (z, y, x) and ``frame_time_ms`` override the values of the file and the manifest; ``labels`` says what
+    the numbers in its masks mean, where they are not those of :class:`~mousecmr_data.schema.labels.Label`.
     Attributes of the result: mouse, source, version, split, phenotype (or "not published"),
     synthetic, slice_order, voxel_size_source, frame_time_source.
     """
-    return read_parts(path, spacing=spacing, frame_time_ms=frame_time_ms).to_dataset()
+    return read_parts(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=labels).to_dataset()
+
+
+def load_mouse_file(
+    path: str | Path, *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
+) -> xr.Dataset:
+    """Return the dataset of :func:`open_mouse_file` with all pixels in memory."""
+    return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms).load()

@@ -2,8 +2,9 @@
 
 The files' own layout (row, column, slice, frame) spreads a slice over the whole file. A mouse is converted once,
 when its images are first read, and read from the store afterwards. A converted mouse is used only while it matches
-the current file: same size and modification time, or else the same SHA-256. If the cache cannot be written, the
-file is read instead.
+the current file: same size and modification time, or else the same SHA-256. The store has checksums
+(:mod:`mousecmr_data.dataset.zarr_store`); a damaged mouse is removed and converted again. If the cache cannot be
+written, the file is read instead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import remove_leftovers
-from mousecmr_data._utils.checksums import compute_sha256
+from mousecmr_data._utils.checksums import compute_sha256, has_checksum, report_damage
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.dataset.hdf5 import MouseParts
 from mousecmr_data.dataset.lazy import Key, LazyArray
@@ -59,7 +60,10 @@ class LayoutCache:
         try:
             stat = path.stat()
             return _read_index(path, stat.st_mtime_ns, stat.st_size)
-        except (OSError, ValueError, KeyError, TypeError):
+        except OSError:
+            return {}
+        except (ValueError, KeyError, TypeError):
+            report_damage(path)
             return {}
 
     def convert(self, mouse: str, file: Path, read_parts: Callable[[], MouseParts]) -> MouseEntry:
@@ -71,6 +75,9 @@ class LayoutCache:
         with hold_lock(self.folder, mouse):
             entry = self.find_entry(mouse, file)
             if entry is None:
+                damaged = self.read_entries().get(mouse)
+                if damaged and _is_made_from(damaged, file):
+                    report_damage(self.folder / mouse)
                 remove_leftovers(self.folder, mouse)
                 ds, stat = read_parts().to_dataset(), file.stat()
                 source = {"sha256": compute_sha256(file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -81,9 +88,28 @@ class LayoutCache:
         return entry
 
     def discard(self, mouse: str) -> None:
-        """Remove a mouse whose data are damaged."""
+        """Remove a mouse whose data are damaged, and say so."""
+        report_damage(self.folder / mouse)
         with hold_lock(self.folder, mouse):
             shutil.rmtree(self.folder / mouse, ignore_errors=True)
+
+    def has_index(self) -> bool:
+        """Read the index, whether or not it was read before, and return whether it is there and intact."""
+        _read_index.cache_clear()
+        return bool(self.read_entries())
+
+    def find_damage(self, mouse: str) -> str:
+        """Read a converted mouse whole; return what is wrong with it, or nothing."""
+        if (entry := self._read_own_entry(mouse)) is None:
+            return f"its entry in {INDEX_FILE} does not have its checksum"
+        if not self._is_complete(mouse, entry):
+            return "a data file is missing, or has another size"
+        try:
+            for name in entry.stored:
+                ZarrArray(str(self.folder), f"{mouse}/{name}", entry.shape, DTYPES[name]).read_all()
+        except (FileLayoutError, MissingDataError) as e:
+            return e.found
+        return ""
 
     def _is_complete(self, mouse: str, entry: MouseEntry) -> bool:
         """Return whether the data files exist and have the size they were written with."""
@@ -97,7 +123,8 @@ class LayoutCache:
         """Return the entry in the mouse's own group, left by a process that ended before it wrote the index."""
         try:
             text = (self.folder / mouse / INDEX_FILE).read_text(encoding="utf-8")
-            return MouseEntry.from_dict(json.loads(text)["attributes"][STORE_FORMAT])
+            table = json.loads(text)["attributes"][STORE_FORMAT]
+            return MouseEntry.from_dict(table) if has_checksum(table) else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

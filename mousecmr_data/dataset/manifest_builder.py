@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mousecmr_data._utils.atomic import atomic_folder, make_exists_error
 from mousecmr_data._utils.checksums import compute_checksums
+from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.hdf5 import read_header
 from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, UnitsError
@@ -43,9 +44,11 @@ def create_manifest(
     """Write a manifest of all HDF5 files below ``files`` to the new folder ``folder``, atomically, and return it.
 
     A mouse is named after its file. Each file's header and checksums are read. ``splits`` maps splits to mice.
-    Raises :class:`~mousecmr_data.errors.UnitsError` where a voxel size is neither given nor in the file.
+    Raises :class:`~mousecmr_data.errors.UnitsError` where a voxel size is neither given nor in the file, and
+    :class:`~mousecmr_data.errors.OutputError` where ``folder`` exists, or lies in or holds ``files``.
     """
     root, target = Path(files).absolute(), Path(folder).absolute()
+    check_apart([target], [root])
     paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in HDF5_SUFFIXES and not p.name.startswith("."))
     if not paths:
         raise MissingDataError(f"There is no HDF5 file below {root}.", "files of the dataset's layout (.h5)")

@@ -2,7 +2,8 @@
 
 A derived cache beside the layout cache. Each mouse has a folder with ``image.npy`` (n, slice, y, x) uint16 and
 ``mask.npy`` (n, slice, y, x) uint8 of n frames (all, or the labelled ones), and ``planes.json``, which names the
-frames and the source of the files. They are not compressed: reading a random slice costs one copy.
+frames and the source of the files. They are not compressed: reading a random slice costs one copy. Each file ends with
+its checksum, which is checked when the files are opened, not when a slice is read; damaged files are written again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers
+from mousecmr_data._utils.checksums import append_checksum, is_intact, read_intact, report_damage
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.source import FileOpener
@@ -24,7 +26,8 @@ from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, MouseCMRError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
-MEMMAP_FORMAT = 1
+MEMMAP_FORMAT = 2
+PLANES_FILE = "planes.json"
 UNLABELLED = 255
 """Value of masks in frames that were not segmented: not a label, and the usual "ignore" of loss functions."""
 
@@ -39,11 +42,11 @@ class FrameFiles:
 
     def image(self) -> NDArray[np.uint16]:
         """Return the images (n, slice, y, x), mapped into memory, read-only."""
-        return np.asarray(np.load(self.folder / "image.npy", mmap_mode="r"))
+        return np.asarray(np.load(self.folder / f"{IMAGE}.npy", mmap_mode="r"))
 
     def mask(self) -> NDArray[np.uint8]:
         """Return the masks (n, slice, y, x), mapped into memory, read-only; 255 in unlabelled frames."""
-        return np.asarray(np.load(self.folder / "mask.npy", mmap_mode="r"))
+        return np.asarray(np.load(self.folder / f"{MASK}.npy", mmap_mode="r"))
 
 
 def make_frame_files(cohort: Cohort, mouse: str, all_frames: bool, root: Path | None = None) -> FrameFiles:
@@ -66,10 +69,12 @@ def make_frame_files(cohort: Cohort, mouse: str, all_frames: bool, root: Path | 
             frames = np.arange(ds.sizes["frame"]) if all_frames else np.flatnonzero(ds["labelled"].values)
             files = FrameFiles(folder / name, tuple(frames.tolist()))
             with atomic_folder(files.folder, overwrite=True) as partial:
-                np.save(partial / "image.npy", ds[IMAGE].isel(frame=frames).values)
-                np.save(partial / "mask.npy", read_masks(ds, frames))
+                np.save(partial / f"{IMAGE}.npy", ds[IMAGE].isel(frame=frames).values)
+                np.save(partial / f"{MASK}.npy", read_masks(ds, frames))
                 text = json.dumps({"origin": origin, "frames": files.frames})
-                (partial / "planes.json").write_text(text, encoding="utf-8")
+                (partial / PLANES_FILE).write_text(text, encoding="utf-8")
+                for file in partial.iterdir():
+                    append_checksum(file)
             return files
     except MouseCMRError:
         raise
@@ -120,10 +125,11 @@ def _describe_origin(cohort: Cohort, mouse: str) -> dict[str, Any]:
 
 
 def _read_frame_files(folder: Path, origin: dict[str, Any]) -> FrameFiles | None:
-    try:
-        table = json.loads((folder / "planes.json").read_text(encoding="utf-8"))
-        if table["origin"] == origin:
-            return FrameFiles(folder, tuple(table["frames"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+    if not folder.is_dir():
+        return None
+    text = read_intact(folder / PLANES_FILE)
+    if text is None or not all(is_intact(folder / f"{name}.npy") for name in (IMAGE, MASK)):
+        report_damage(folder)
+        return None
+    table = json.loads(text)
+    return FrameFiles(folder, tuple(table["frames"])) if table["origin"] == origin else None

@@ -24,7 +24,7 @@ from xarray.core import indexing
 
 from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
 from mousecmr_data.errors import ArgumentError, LabelError, UnitsError
-from mousecmr_data.schema.labels import MEANINGS, Label
+from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURES, Label, LabelMap
 from mousecmr_data.schema.manifest import Manifest, load_manifest
 from mousecmr_data.schema.variables import (
     ATTR_FRAME_TIME,
@@ -44,7 +44,7 @@ MIN_COMPONENT_PIXELS = 50
 """Pixels of the smallest 2D component that counts (source: the authors' code)."""
 
 
-def check_labels(array: NDArray[Any], name: str) -> None:
+def check_labels(array: NDArray[Any], name: str, next_step: str | None = None) -> None:
     """Raise :class:`LabelError` if ``array`` holds a number that is not a label; ``name`` begins the message."""
     if array.dtype.kind in "ub" and (not array.size or array.max() <= max(Label)):
         return  # the usual case, decided without searching
@@ -54,7 +54,27 @@ def check_labels(array: NDArray[Any], name: str) -> None:
         raise LabelError(
             f"{name} holds the label{plural} {', '.join(f'{v:g}' for v in unknown[:8])}.",
             ", ".join(f"{label.value} ({meaning})" for label, meaning in MEANINGS.items()),
+            next_step,
         )
+
+
+def convert_labels(array: NDArray[Any], name: str, labels: LabelMap | None = None) -> NDArray[np.uint8]:
+    """Return ``array`` as uint8 with the numbers of :class:`Label`, of the same shape; ``name`` begins messages.
+
+    Without ``labels``, the array must have them already. Raises :class:`LabelError` if it has not, or if it has numbers
+    but none that ``labels`` names.
+    """
+    if labels is None:
+        check_labels(array, name, LABELS_HINT)
+        return array.astype(np.uint8, copy=False)
+    out = np.zeros(array.shape, np.uint8)
+    for structure, label in STRUCTURES.items():
+        if structure in labels:
+            out[array == labels[structure]] = label
+    if not out.any() and (others := np.unique(array[array != 0])).size:
+        found = f"{name} holds the numbers {', '.join(f'{v:g}' for v in others[:8])}, and none for a structure."
+        raise LabelError(found, ", ".join(f"{k}={v}" for k, v in labels.items()), LABELS_HINT)
+    return out
 
 
 def check_not_empty(mice: Sized) -> None:
@@ -275,7 +295,7 @@ def build_dataset(
             "phase": ("frame", names, {"long_name": "cardiac phase by the annotators' rule"}),
         },
         attrs={
-            **attrs,
+            **{k: int(v) if isinstance(v, bool) else v for k, v in attrs.items()},  # netCDF has no bool attributes
             "slice_order": "unknown",
             "voxel_size_source": physical.voxel_size_source,
             "frame_time_source": physical.frame_time_source,

@@ -89,7 +89,7 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
             "y": first["y"],
             "x": first["x"],
         },
-        attrs={"source": first.attrs["source"], "version": first.attrs["version"], "synthetic": synthetic},
+        attrs={"source": first.attrs["source"], "version": first.attrs["version"], "synthetic": int(synthetic)},
     )
 
 

@@ -83,6 +83,9 @@ class Source(Protocol):
     def prepare(self, mice: Iterable[str]) -> None:
         """Make sure that the files of ``mice`` exist."""
 
+    def check_file(self, mouse: str) -> None:
+        """Check the mouse's file when it is about to be read, where it was not verified when it arrived."""
+
     def summarize(self, mouse: str) -> Summary:
         """Return the sizes and labelled frames of the mouse, without reading its images."""
 
@@ -120,6 +123,9 @@ class FileSource:
 
     def prepare(self, mice: Iterable[str]) -> None:
         """Do nothing: ``load`` fetched the files; a file deleted since is an error when it is opened."""
+
+    def check_file(self, mouse: str) -> None:
+        """Do nothing: ``load`` verified the files."""
 
     def summarize(self, mouse: str) -> MouseSummary:
         """Return the summary of the mouse's file; reads masks only where the ED/ES rule has a choice."""
@@ -180,6 +186,7 @@ class FileOpener:
 
     def read_parts(self, mouse: str) -> MouseParts:
         source = self.source
+        source.check_file(mouse)
         return read_parts(
             source.get_path(mouse), mouse=mouse, source=source.name, version=source.version, manifest=source.manifest
         )
@@ -209,7 +216,7 @@ class ZarrSource:
             raise FileLayoutError(
                 f"{self.location} cannot be opened: {type(e).__name__}: {e}",
                 "a store written by `mousecmr convert`",
-                "check the address; it must not include the name of a mouse",
+                "check the address, which must not include the name of a mouse; copy the store again if it is damaged",
             ) from e
         return dict(root.attrs)
 
@@ -276,6 +283,9 @@ class ZarrSource:
 
     def prepare(self, mice: Iterable[str]) -> None:
         """Do nothing: a store is complete."""
+
+    def check_file(self, mouse: str) -> None:
+        """Do nothing: a store's arrays are checked when they are read."""
 
     def summarize(self, mouse: str) -> MouseSummary:
         entry = self.rows[mouse]

@@ -1,17 +1,27 @@
-"""Check the content of one file: read it whole and compare it with what is known of the dataset."""
+"""Check files: the content of a mouse's file against what is known of the dataset, derived files by their checksums."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from mousecmr_data._utils.checksums import has_checksums, is_intact
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.dataset.hdf5 import HDF5Array, read_header
+from mousecmr_data.dataset.layout_cache import CACHE_NAME, LayoutCache
+from mousecmr_data.dataset.memmap import MEMMAP_FORMAT
+from mousecmr_data.dataset.zarr_store import INDEX_FILE
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.manifest import Stack
 from mousecmr_data.schema.variables import IMAGES, MASKS
+
+NO_CHECKSUM = "its content does not have its checksum"
+OUTDATED = "a format that is no longer read"
 
 
 def validate_file(path: str | Path, expected: Stack | None = None) -> tuple[str, ...]:
@@ -54,3 +64,52 @@ def validate_file(path: str | Path, expected: Stack | None = None) -> tuple[str,
                 f"frame {labelled[counts.index(max(counts))]} has {max(counts)}."
             )
     return tuple(problems)
+
+
+def check_derived_files(cache: Path, dataset: Path, mice: Collection[str] | None = None) -> Iterator[tuple[Path, str]]:
+    """Yield each derived file, or folder of files that belong together, and what is wrong with it ("": nothing).
+
+    ``cache`` is the cache's root and ``dataset`` the folder of a dataset version in it. With ``mice``, only what was
+    made from these mice; else also what belongs to no dataset (compiled networks, weights, tables), and formats that
+    are no longer read.
+    """
+    layouts = cache / "layouts"
+    stores = LayoutCache(layouts / CACHE_NAME / dataset.relative_to(cache))
+    frames = layouts / f"npy-{MEMMAP_FORMAT}" / dataset.relative_to(cache)
+    for folder in _list(stores.folder, "*/"):
+        if mice is None or folder.name in mice:
+            yield folder, stores.find_damage(folder.name)
+    for folder in _list(frames, "*/"):
+        if mice is None or folder.name.rpartition("-")[0] in mice:
+            yield folder, "" if all(map(is_intact, folder.iterdir())) else NO_CHECKSUM
+    if mice is not None:
+        return
+    index = stores.folder / INDEX_FILE
+    if index.exists():
+        yield index, "" if stores.has_index() else NO_CHECKSUM
+    for file in (*_list(dataset / "pools", "*.npy"), *_list(cache / "engines", "*.*")):
+        yield file, "" if is_intact(file) else NO_CHECKSUM
+    for folder in _list(layouts, "huggingface-*/*/"):
+        yield folder, "" if has_checksums(folder) else NO_CHECKSUM
+    for file in _list(cache / "weights", "*/*/*.safetensors"):
+        with suppress(ImportError):  # without PyTorch, no weights are read
+            from mousecmr_data.models.safetensors import is_hashed
+
+            yield file, "" if is_hashed(file) else NO_CHECKSUM
+    current = (CACHE_NAME, frames.parents[1].name)
+    for folder in _list(layouts, "*/"):
+        if not folder.name.startswith("huggingface-") and folder.name not in current:
+            yield folder, OUTDATED
+
+
+def _list(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches ``pattern`` in ``folder``, without locks and what writers left."""
+    return sorted(p for p in folder.glob(pattern) if not p.relative_to(folder).parts[0].startswith("."))
+
+
+def remove_derived_file(path: Path) -> None:
+    """Remove a damaged derived file or folder; it is made again when it is needed."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

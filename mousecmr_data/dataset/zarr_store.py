@@ -2,8 +2,10 @@
 
 Zarr v3; a chunk is one frame's stack, a shard is the whole mouse (two data files per mouse), Blosc zstd with bit
 shuffle: chosen by measurement among the layouts that read both a whole cine and a slice well
-(benchmarks/arrays.py). There are no coordinate arrays: the root's attributes hold one entry per mouse instead, so
-that one small file opens the cohort and no other file is needed to describe a mouse.
+(benchmarks/arrays.py). Each compressed chunk, the index of each shard and the index of the cohort have a CRC-32C, which
+is checked at each read (stores of version 1: only the index of each shard). There are no coordinate arrays: the root's
+attributes hold one entry per mouse instead, so that one small file opens the cohort and no other file is needed to
+describe a mouse.
 
 A mouse is written under a temporary name and renamed when it is complete: readers never see a partial mouse.
 """
@@ -17,7 +19,7 @@ import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from os import PathLike
@@ -28,7 +30,6 @@ import google_crc32c
 import numpy as np
 import xarray as xr
 import zarr
-from filelock import FileLock
 from numcodecs import blosc
 from numpy.typing import NDArray
 from xarray.core import indexing
@@ -38,9 +39,14 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers, write_text
+from mousecmr_data._utils.checksums import CHECKSUM_KEY, add_checksum, has_checksum
+from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.network import check_online
+from mousecmr_data._utils.text import join_names
 from mousecmr_data.dataset.lazy import Key, LazyArray
 from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
-from mousecmr_data.download.sources import check_online, redact_url
+from mousecmr_data.download.cache import get_cache_root
+from mousecmr_data.download.sources import redact_url
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.schema.manifest import is_file_name
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK, PHASE_DTYPE
@@ -53,15 +59,17 @@ _CRC_BYTES = 4
 class ShardFile:
     """The data file of one array of a local store: a shard of frames (slice, y, x), decoded on all cores.
 
-    Zarr decodes a shard on one core and copies the result. A mouse's shard is simple: one Blosc chunk per frame,
-    then an index of (offset, length) pairs with its CRC-32C (the sharding codec of the Zarr v3 specification).
-    Here each frame is decoded directly into the result.
+    Zarr decodes a shard on one core and copies the result. A mouse's shard is simple: one Blosc chunk per frame, with
+    its CRC-32C from version 2 on, then an index of (offset, length) pairs with its CRC-32C (the sharding codec of the
+    Zarr v3 specification). Here each frame is checked and decoded directly into the result.
     """
 
     path: Path
     shape: tuple[int, ...]
     """(frame, slice, y, x)."""
     dtype: np.dtype[Any]
+    has_checksums: bool
+    """Whether each frame ends with its CRC-32C."""
 
     def read_frames(self, frames: Sequence[int]) -> NDArray[Any]:
         """Return the frames at these positions, in this order: (frame, slice, y, x).
@@ -74,9 +82,13 @@ class ShardFile:
 
             def decode(i: int) -> None:
                 offset, length = (int(v) for v in index[frames[i]])
-                data = os.pread(f.fileno(), length, offset)
+                data = np.frombuffer(os.pread(f.fileno(), length, offset), np.uint8)
+                if self.has_checksums:
+                    data, crc = data[:-_CRC_BYTES], int.from_bytes(data[-_CRC_BYTES:].tobytes(), "little")
+                    if google_crc32c.value(data) != crc:
+                        raise ValueError(f"frame {frames[i]} does not have its checksum")
                 if blosc.decompress(data, out[i]).nbytes != out[i].nbytes:
-                    raise ValueError(f"frame {frames[i]} of {self.path} is too short")
+                    raise ValueError(f"frame {frames[i]} is too short")
 
             threads = min(os.cpu_count() or 1, len(frames))
             if threads > 1:
@@ -93,10 +105,10 @@ class ShardFile:
         tail = os.pread(file, length + _CRC_BYTES, max(0, size - length - _CRC_BYTES))
         crc = int.from_bytes(tail[length:], "little")
         if len(tail) != length + _CRC_BYTES or google_crc32c.value(tail[:length]) != crc:
-            raise ValueError(f"the index of {self.path} is damaged")
+            raise ValueError("the index of its frames is damaged")
         index = np.frombuffer(tail, "<u8", 2 * self.shape[0]).reshape(-1, 2)
         if (index > size).any() or (index.sum(1) > size).any():
-            raise ValueError(f"{self.path} is too short for its index")
+            raise ValueError("it is too short for the index of its frames")
         return index
 
 
@@ -106,14 +118,16 @@ def open_shard(array: zarr.Array[Any], path: Path) -> ShardFile | None:
     if array.shards != array.shape or len(codecs) != 1 or not isinstance(codecs[0], ShardingCodec):
         return None
     outer = codecs[0]
+    inner = [type(c) for c in outer.codecs]
     supported = (
         outer.chunk_shape == (1, *array.shape[1:])
-        and [type(c) for c in outer.codecs] == [BytesCodec, BloscCodec]
+        and inner[:2] == [BytesCodec, BloscCodec]
+        and inner[2:] in ([], [Crc32cCodec])
         and [type(c) for c in outer.index_codecs] == [BytesCodec, Crc32cCodec]
-        and str(outer.index_location.value) == "end"
+        and getattr(outer.index_location, "value", outer.index_location) == "end"  # a plain string from zarr 3.3 on
         and array.dtype.newbyteorder("=") == array.dtype
     )
-    return ShardFile(path, array.shape, array.dtype) if supported else None
+    return ShardFile(path, array.shape, array.dtype, Crc32cCodec in inner) if supported else None
 
 
 # Arrays of a local or remote store, opened on first read
@@ -121,6 +135,7 @@ def open_shard(array: zarr.Array[Any], path: Path) -> ShardFile | None:
 SHARD_PATH = "c/0/0/0/0"
 """Path of an array's only shard, relative to the array."""
 _DATA_MISSING = f"its data, {SHARD_PATH}, are missing"
+WRITE_COMMAND = "mousecmr convert -o STORE.zarr"
 LOCAL_SCHEMES = {"file", "local", "memory", "zip"}
 """URL schemes that need no network."""
 
@@ -165,6 +180,7 @@ class ZarrArray(LazyArray):
         _check_network(self.location)
         try:
             array, shard = _open_array(self.location, self.path, self.options, os.getpid())
+            self._check_metadata(array)
             if shard is not None:
                 return _read_shard(shard, key)
             values = _read_array(array, key)
@@ -179,9 +195,15 @@ class ZarrArray(LazyArray):
         except Exception as e:  # a remote file system may raise anything
             raise FileLayoutError(
                 f"{self.location}: {self.path} cannot be read: {type(e).__name__}: {e}",
-                "a complete store",
-                "write or copy the store again",
+                "a complete store, with the checksums that it was written with",
+                f"copy the store again, or write it again: {WRITE_COMMAND}",
             ) from e
+
+    def _check_metadata(self, array: zarr.Array[Any]) -> None:
+        """Raise ValueError if the array's own metadata, which have no checksum, contradict the index."""
+        found = (array.shape, array.dtype, array.metadata.encode_chunk_key((0,) * len(self.shape)))
+        if found != (self.shape, self.dtype, SHARD_PATH):
+            raise ValueError(f"its {INDEX_FILE} is damaged: shape, type and file are {found}")
 
 
 def _read_shard(shard: ShardFile, key: Key) -> NDArray[Any]:
@@ -222,8 +244,6 @@ def _open_array(
 ) -> tuple[zarr.Array[Any], ShardFile | None]:
     """Return the array, and its shard if that can be read directly."""
     array = zarr.open_array(_open_store(location, options, pid), path=path, mode="r", zarr_format=3)
-    if array.ndim != 4:
-        raise FileLayoutError(f"{location}: {path} has the shape {array.shape}.", "four axes")
     return array, open_shard(array, Path(location) / path / SHARD_PATH) if Path(location).is_dir() else None
 
 
@@ -247,8 +267,10 @@ def _open_store(location: str, options: StorageOptions, pid: int) -> Store:  # n
 # The format: entries, the index, writing and opening
 
 STORE_FORMAT = "mousecmr-zarr"
-STORE_VERSION = 1
-CODEC = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
+STORE_VERSION = 2
+"""2 added checksums of chunks and entries."""
+READABLE_VERSIONS = (1, 2)
+CODECS = (BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec())
 INDEX_FILE = "zarr.json"
 """File of the root group's metadata, which contains the index."""
 
@@ -290,9 +312,10 @@ class MouseEntry:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> MouseEntry:
-        """Return the entry in a JSON object."""
+        """Return the entry in a JSON object; a checksum is not checked here."""
         tuples = ("shape", "labelled_frames", "phases", "voxel_size_mm")
-        return cls(**{**table, **{k: tuple(table[k]) for k in tuples}})
+        values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in table.items() if k != CHECKSUM_KEY}
+        return cls(**values)
 
     def get_own_sizes(self) -> dict[str, Any]:
         """Return the physical sizes that the mouse's own file states, by the names of its attributes."""
@@ -318,7 +341,7 @@ def create_store(path: str | PathLike[str], split_scheme: str = "") -> Iterator[
     """Create a store at ``path``: yield a folder to write mice into and a dict for their entries.
 
     The store appears at ``path`` when the block ends. A failed write leaves nothing behind; leftovers of a
-    killed process are removed by the next write. Raises :class:`CacheError` if ``path`` exists.
+    killed process are removed by the next write. Raises :class:`OutputError` if ``path`` exists.
     """
     target = Path(path).absolute()
     if target.suffix == ".zip":
@@ -327,17 +350,14 @@ def create_store(path: str | PathLike[str], split_scheme: str = "") -> Iterator[
             "a name such as mice.zarr",
             "pack it afterwards: cd mice.zarr && zip -0 -r ../mice.zip .",
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target.parent / f".{target.name}.lock")
-    with lock:
-        try:
-            remove_leftovers(target.parent, target.name)
-            with atomic_folder(target) as partial:
-                entries: dict[str, MouseEntry] = {}
-                yield partial, entries
-                write_index(partial, entries, split_scheme)
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
+    with ExitStack() as stack:
+        with suppress(OSError):  # a read-only cache can hold no locks: continue without
+            stack.enter_context(hold_lock(get_cache_root() / "convert", str(target.resolve())))
+        remove_leftovers(target.parent, target.name)
+        entries: dict[str, MouseEntry] = {}
+        partial = stack.enter_context(atomic_folder(target))
+        yield partial, entries
+        write_index(partial, entries, split_scheme)
 
 
 def write_mouse(folder: Path, mouse: str, ds: xr.Dataset, source: Mapping[str, Any] | None = None) -> MouseEntry:
@@ -356,7 +376,7 @@ def write_mouse(folder: Path, mouse: str, ds: xr.Dataset, source: Mapping[str, A
                 dtype=data.dtype,
                 chunks=(1, *data.shape[1:]),
                 shards=data.shape,
-                compressors=CODEC,
+                compressors=CODECS,
                 dimension_names=DIMS,
                 attributes=dict(data.attrs),
                 config={"write_empty_chunks": True},  # so that a missing shard is known to be lost
@@ -364,7 +384,7 @@ def write_mouse(folder: Path, mouse: str, ds: xr.Dataset, source: Mapping[str, A
             array[...] = data.values
             stored[name] = (partial / name / SHARD_PATH).stat().st_size
         entry = MouseEntry.from_dataset(ds, source or {}, stored)
-        group.attrs[STORE_FORMAT] = asdict(entry)
+        group.attrs[STORE_FORMAT] = add_checksum(asdict(entry))
         with warnings.catch_warnings():  # not in the v3 specification yet; readers that know it save requests
             warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata")
             zarr.consolidate_metadata(partial)
@@ -379,22 +399,26 @@ def write_index(folder: Path, entries: Mapping[str, MouseEntry], split_scheme: s
         "split_scheme": split_scheme,
         "mice": {name: asdict(entry) for name, entry in entries.items()},
     }
-    write_text(folder / INDEX_FILE, json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
+    root = {"zarr_format": 3, "node_type": "group", "attributes": add_checksum(attributes)}
+    write_text(folder / INDEX_FILE, json.dumps(root))
 
 
 def parse_index(attributes: Mapping[str, Any], location: str) -> dict[str, MouseEntry]:
     """Return the entries in a root group's attributes; FileLayoutError if they are not of this format."""
     try:
-        if attributes["format"] != STORE_FORMAT or attributes["format_version"] != STORE_VERSION:
-            raise ValueError(f"{attributes['format']} {attributes['format_version']}")
+        version = attributes["format_version"]
+        if attributes["format"] != STORE_FORMAT or version not in READABLE_VERSIONS:
+            raise ValueError(f"{attributes['format']} {version}")
+        if version != 1 and not has_checksum(attributes):
+            raise ValueError("its index is damaged: it does not have its checksum")
         if bad := [name for name in attributes["mice"] if not is_file_name(name)]:
             raise ValueError(f"the mouse name {bad[0]!r}")
         return {name: MouseEntry.from_dict(table) for name, table in attributes["mice"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise FileLayoutError(
             f"{location} is not a store of this library ({e}).",
-            f"a Zarr v3 store with the format {STORE_FORMAT} {STORE_VERSION}",
-            "mousecmr convert -o STORE.zarr  makes one",
+            f"a Zarr v3 store with the format {STORE_FORMAT}, version {join_names(READABLE_VERSIONS)}",
+            f"{WRITE_COMMAND}  makes one",
         ) from e
 
 

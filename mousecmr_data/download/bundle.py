@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from mousecmr_data._utils.atomic import atomic_path, get_free_bytes, make_exists_error, translate_os_error
+from mousecmr_data._utils.atomic import get_free_bytes, translate_os_error
 from mousecmr_data._utils.checksums import CHUNK_BYTES, Checksums, RunningChecksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.outputs import check_file, write_file
 from mousecmr_data._utils.text import format_bytes, join_names
 from mousecmr_data.download.cache import (
     FileStatus,
@@ -27,6 +28,7 @@ from mousecmr_data.download.cache import (
     get_dataset_folder,
     get_entry_statuses,
     get_weights_folder,
+    list_input_folders,
     make_command,
     make_fetch_command,
     make_lock_entry,
@@ -166,15 +168,16 @@ def create_bundle(
     cache: str | Path | None = None,
     *,
     weights: Iterable[str] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Pack ``mice`` (all if None), and weights by name, from the cache into the bundle ``path``.
 
-    Each file is hashed while it is packed; if one does not match, an error is raised and no bundle is left.
+    Each file is hashed while it is packed; if one does not match, an error is raised and no bundle is left. Raises
+    OutputError if ``path`` exists, unless this library wrote it and nobody edited it, or with ``overwrite``.
     """
     target = Path(path).absolute()
-    if target.exists():
-        raise make_exists_error(target)
     members = list_members(manifest, mice, weights, cache)
+    check_file(target, overwrite=overwrite, inputs=list_input_folders(manifest, cache))
     if missing := [e.mouse for e, folder in members.values() if not (folder / e.path).is_file()]:
         raise MissingDataError(
             f"{len(missing)} of {len(members)} files are not in the cache: {join_names(missing)}.",
@@ -182,7 +185,10 @@ def create_bundle(
             f"{make_fetch_command(manifest, cache, missing)}; or name the mice to pack: "
             "mousecmr bundle create FILE Mouse1 Mouse2",
         )
-    with atomic_path(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with (
+        write_file(target, overwrite=overwrite) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
         info = {"format": BUNDLE_FORMAT, "name": manifest.name, "version": manifest.version}
         archive.writestr(_make_member_info(BUNDLE_INFO), json.dumps(info, indent=1))
         rows = []
@@ -270,7 +276,7 @@ def _unpack_member(
         partial.start(PartialInfo("bundle", None, info.file_size))
         running = RunningChecksums(info.file_size)
         try:
-            with partial.content.open("wb") as file:
+            with partial.open_content() as file:
                 for data in _read_member(archive, info):
                     file.write(data)
                     running.update(data)

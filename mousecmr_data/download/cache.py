@@ -10,13 +10,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pooch import os_cache
 
-from mousecmr_data._utils.checksums import Checksums
+from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, add_checksum, has_checksum
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data.download.sources import is_offline
+from mousecmr_data._utils.network import is_offline
+from mousecmr_data._utils.outputs import find_paths
+from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_name
 
 LOCKFILE = "mousecmr-lock.json"
@@ -46,6 +50,16 @@ def get_cache_root(cache: str | Path | None = None) -> Path:
 def get_dataset_folder(manifest: Manifest, cache: str | Path | None = None) -> Path:
     """Return the folder of this dataset version; it has the manifest's layout, so it can serve as a mirror."""
     return get_cache_root(cache) / manifest.name / manifest.version[:12]
+
+
+def list_input_folders(manifest: Manifest, cache: str | Path | None = None) -> list[Path]:
+    """Return the folders that hold the mice of ``manifest``, or describe them: no output may lie there."""
+    folders = [get_dataset_folder(manifest, cache)]
+    if manifest.source and manifest.source not in PHANTOMS:
+        folders += find_paths(Path(manifest.source))
+    if manifest.url.startswith("file:"):
+        folders.append(Path(url2pathname(urlsplit(manifest.url.partition("{path}")[0]).path)))
+    return folders
 
 
 def get_file_path(manifest: Manifest, entry: FileEntry, cache: str | Path | None = None) -> Path:
@@ -113,7 +127,7 @@ def read_lockfile(folder: Path) -> dict[str, LockEntry]:
     """Return the records of a folder by path; none if the lockfile is absent or damaged: files are then hashed."""
     try:
         table = json.loads((folder / LOCKFILE).read_text(encoding="utf-8"))
-        if table["format"] != LOCKFILE_FORMAT:
+        if table["format"] != LOCKFILE_FORMAT or (CHECKSUM_KEY in table and not has_checksum(table)):
             return {}
         return {str(path): LockEntry(**row) for path, row in table["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -132,7 +146,7 @@ def update_lockfile(folder: Path, records: Mapping[str, LockEntry], forget: Iter
             for path in forget:
                 merged.pop(path, None)
             table = {"format": LOCKFILE_FORMAT, "files": {p: asdict(merged[p]) for p in sorted(merged)}}
-            write_json(folder / LOCKFILE, table)
+            write_json(folder / LOCKFILE, add_checksum(table))
     except OSError:
         return False
     return True

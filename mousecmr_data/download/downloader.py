@@ -13,11 +13,13 @@ import math
 import os
 import re
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,9 +32,9 @@ from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.download.errors import ChecksumMismatch, TransferError, TransientError
-from mousecmr_data.download.http import HttpClient, Response
+from mousecmr_data.download.http import HttpClient, Response, parse_size
 from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped, retry
-from mousecmr_data.download.sources import redact_url
+from mousecmr_data.download.sources import check_url, redact_url
 from mousecmr_data.errors import DownloadError
 from mousecmr_data.schema.manifest import FileEntry
 
@@ -62,7 +64,8 @@ class PartialFile:
 
     ``Data/.Mouse1.h5.part/`` holds ``content`` (the received bytes), ``origin.json`` (their origin, and how to request
     the rest) and, for moments, pooch's temporary files. The folder belongs to the process that holds the file's lock,
-    so the lock's holder may use or remove everything in it.
+    so the lock's holder may use or remove everything in it. In a shared cache others could plant links there: links
+    are removed and never followed, so that no file outside the folder is read, written or removed.
     """
 
     def __init__(self, target: Path) -> None:
@@ -77,30 +80,36 @@ class PartialFile:
 
     def recover(self) -> None:
         """Clean up after a killed process: keep the received bytes, remove the rest."""
+        if self.folder.is_symlink() or self.folder.is_file():
+            self.folder.unlink()
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
-            if path in (self.content, self._info_path):
+            if path in (self.content, self._info_path) and is_own_file(path):
                 continue
             # Pooch's temporary file is empty until the verified content is moved onto it.
-            if not self.content.exists() and path.is_file() and path.stat().st_size:
+            if not self.content.exists() and is_own_file(path) and path.stat().st_size:
                 path.replace(self.content)
-            elif path.is_dir():
+            elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
 
     def get_length(self) -> int:
         """Return the number of received bytes."""
-        try:
-            return self.content.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
+        return self.content.stat().st_size if is_own_file(self.content) else 0
+
+    def open_content(self) -> FileIO:
+        """Open the content to append to it, without a buffer; OSError if a link was planted there."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        return FileIO(os.open(self.content, flags, 0o644), "ab")
 
     def read_info(self) -> PartialInfo | None:
         """Return the origin of the content, or None if unknown."""
         try:
-            return PartialInfo(**json.loads(self._info_path.read_text(encoding="utf-8")))
+            info = PartialInfo(**json.loads(self._info_path.read_text(encoding="utf-8")))
+            valid = isinstance(info.url, str) and (info.size is None or type(info.size) is int)
+            return info if valid and re.fullmatch("[ -~]*", info.validator or "") else None
         except (OSError, ValueError, TypeError):
             return None
 
@@ -131,7 +140,16 @@ class PartialFile:
 
     def discard(self) -> None:
         """Remove the received bytes."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # does not follow links
+
+
+def is_own_file(path: Path) -> bool:
+    """Return whether ``path`` is a file that has no other name: no symbolic link, and no hard link elsewhere."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 @dataclass(eq=False)
@@ -204,14 +222,14 @@ class VerifiedDownload:
             raise TransientError("the host does not have this range; starting again")
         encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
         if response.status == 206:
-            span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("content-range", "").strip())
-            if encoded or not offset or span is None or int(span[1]) != offset:
+            span = re.fullmatch(r"bytes (\S+)-(\S+)/(\S+)", response.headers.get("content-range", "").strip())
+            first, last, size = map(parse_size, span.groups()) if span else (None, None, None)
+            is_whole = size is None or (last == size - 1 and self.entry.size in (None, size))
+            if encoded or not offset or first != offset or last is None or last < offset or not is_whole:
                 self.partial.discard()
                 raise TransientError("the host sent another range than requested; starting again")
-            size = None if span[3] == "*" else int(span[3])
         else:
-            length = response.headers.get("content-length", "")
-            size = int(length) if length.isdigit() and not encoded else None
+            size = None if encoded else parse_size(response.headers.get("content-length"))
         if size is not None and self.entry.size not in (None, size):
             start = b""
             if response.status == 200:
@@ -240,7 +258,7 @@ class VerifiedDownload:
         size = info.size if info and info.size is not None else self.entry.size
         running = RunningChecksums(size)
         max_bytes = size if size is not None else self._get_max_bytes()
-        with self.partial.content.open("ab", buffering=0) as file:
+        with self.partial.open_content() as file:
             if offset:
                 self._hash_existing(running, offset)
             self._report_bytes(running.length, size, now=True)
@@ -253,6 +271,8 @@ class VerifiedDownload:
                 self._report_bytes(running.length, size)
         if data:
             self.partial.discard()
+            if offset:  # perhaps the kept bytes are at fault
+                raise TransientError(f"more than {format_bytes(max_bytes)} arrived; starting again")
             raise ChecksumMismatch(f"more than {format_bytes(max_bytes)}, from {redact_url(url)}")
         if size is not None and running.length < size:
             raise TransientError(f"{urlsplit(url).hostname or 'the folder'} ended the transfer early")
@@ -312,6 +332,10 @@ class ResumingDownloader:
         Raises :class:`~mousecmr_data.errors.DownloadError`, and :class:`~mousecmr_data.errors.CacheError` if the
         disk is full. Received bytes then stay for the next call.
         """
+        try:
+            check_url(url)
+        except ValueError as e:
+            raise DownloadError(f"{redact_url(url)!r} is not a valid URL: {e}.", "https://… or http://…") from e
         client = HttpClient(self._retry_policy)
         try:
             if check_only or output_file is None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, translate_os_error
 from mousecmr_data._utils.checksums import compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.network import is_offline
 from mousecmr_data._utils.parallel import run_in_threads
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, ProgressOption, open_progress
 from mousecmr_data._utils.text import format_bytes, join_names
@@ -38,7 +39,7 @@ from mousecmr_data.download.downloader import PartialFile, VerifiedDownload, dow
 from mousecmr_data.download.errors import ChecksumMismatch, NotFoundError, PermanentError
 from mousecmr_data.download.http import HttpClient
 from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped
-from mousecmr_data.download.sources import Source, is_offline, list_sources, redact_url
+from mousecmr_data.download.sources import MIRROR_VARIABLE, Source, list_sources, redact_url
 from mousecmr_data.errors import CacheError, ChecksumError, DownloadError, MissingDataError, UnknownNameError
 from mousecmr_data.schema.manifest import FileEntry, Manifest
 
@@ -71,13 +72,16 @@ class FetchTask:
         return self.folder / self.entry.path
 
 
+FailureKind = Literal["host", "wrong bytes", "disk", "folder", "address"]
+
+
 @dataclass(frozen=True)
 class FetchFailure:
     """The reason why a file is still missing."""
 
     name: str
     reason: str
-    kind: Literal["host", "wrong bytes", "disk"] = "host"
+    kind: FailureKind = "host"
 
 
 class Fetcher:
@@ -93,7 +97,8 @@ class Fetcher:
         self.failures: list[FetchFailure] = []
         self._retry_policy, self._progress, self._stop = retry_policy, progress, stop
         self._hosts = HostLimiter()
-        self._disk_is_full = False
+        self._disk_kind: FailureKind | None = None
+        """Why nothing more can be written: "disk" (full) or "folder"."""
         self._thread = threading.local()
 
     def check(self, task: FetchTask) -> None:
@@ -117,8 +122,9 @@ class Fetcher:
 
     def fetch(self, task: FetchTask) -> None:
         """Download and verify the file if needed, or note why it failed."""
-        if self._disk_is_full:
-            self._add_failure(task, "not tried: the disk is full", "disk")
+        if self._disk_kind:
+            reason = "the disk is full" if self._disk_kind == "disk" else "the folder cannot be written"
+            self._add_failure(task, f"not tried: {reason}", self._disk_kind)
             return
         self._progress(ProgressEvent("start", task.name, total=task.entry.size))
         try:
@@ -126,11 +132,12 @@ class Fetcher:
                 self._fetch_locked(task)
         except OSError as e:
             error = translate_os_error(e, task.path)
-            if e.errno in DISK_FULL or isinstance(e, CacheError):
-                PartialFile(task.path).discard()  # to free the space that it used
-                self._disk_is_full = True
             if isinstance(error, CacheError):
-                self._add_failure(task, error.found, "disk")
+                kind: FailureKind = "disk" if error.errno in DISK_FULL else "folder"
+                if kind == "disk" or isinstance(e, CacheError):
+                    PartialFile(task.path).discard()  # to free the space that it used
+                    self._disk_kind = kind
+                self._add_failure(task, error.found, kind)
             else:
                 self._add_failure(task, f"{e.strerror or e} ({task.path})", "host")
 
@@ -163,6 +170,10 @@ class Fetcher:
         )
         errors: list[PermanentError] = []
         for source in task.sources:
+            if source.problem:
+                errors.append(PermanentError(source.problem))
+                self._add_note(task.name, f"{source.problem[:1].upper()}{source.problem[1:]}; it was left out.")
+                continue
             for url in source.urls:
                 try:
                     download_with_pooch(download, url)
@@ -182,7 +193,8 @@ class Fetcher:
         if partial.damaged.exists():
             reason += f" (the damaged file was set aside: {partial.damaged})"
         is_wrong = bool(errors) and all(isinstance(e, ChecksumMismatch) for e in errors)
-        self._add_failure(task, reason, "wrong bytes" if is_wrong else "host")
+        has_problem = any(s.problem for s in task.sources)
+        self._add_failure(task, reason, "wrong bytes" if is_wrong else "address" if has_problem else "host")
 
     def _mark_verified(self, task: FetchTask, record: LockEntry | None) -> None:
         if record is not None:
@@ -191,11 +203,13 @@ class Fetcher:
         size = task.path.stat().st_size
         self._progress(ProgressEvent("done", task.name, size, size))
 
-    def _add_failure(self, task: FetchTask, reason: str, kind: Literal["host", "wrong bytes", "disk"]) -> None:
+    def _add_failure(self, task: FetchTask, reason: str, kind: FailureKind) -> None:
         self.failures.append(FetchFailure(task.name, reason, kind))
         self._progress(ProgressEvent("failed", task.name, text=reason))
 
     def _add_note(self, name: str, text: str) -> None:
+        if text in self.notes:  # the same for every file
+            return
         self.notes.append(text)
         log.warning("%s", text)
         self._progress(ProgressEvent("note", name, text=text))
@@ -249,15 +263,18 @@ def make_failure_error(
     text = "\n".join(lines)
     kinds = {f.kind for f in failures}
     if kinds == {"disk"}:
-        return CacheError(
-            text, None, "free some space, or export MOUSECMR_CACHE=/a/writable/folder/with/space; then fetch again"
-        )
+        return CacheError(text, None, "free some space, or export MOUSECMR_CACHE=/path/with/space; then fetch again")
+    if kinds <= {"disk", "folder"}:
+        return CacheError(text, "a writable folder", "export MOUSECMR_CACHE=/path/to/your/folder; then fetch again")
     if kinds == {"wrong bytes"}:
         return ChecksumError(
             text,
             "bytes with the manifest's checksums; files that did not match were not kept",
             "try another host: export MOUSECMR_MIRROR=…; or report it, with this message",
         )
+    if "address" in kinds:
+        step = f"correct {MIRROR_VARIABLE} (or unset it), or the url in the manifest; then: {command}"
+        return DownloadError(text, None, step)
     if offline:
         return MissingDataError(text, None, f"{command}; or mousecmr bundle import FILE")
     return DownloadError(text, None, f"{command}  (it resumes the download)")
@@ -293,9 +310,9 @@ def plan_download(title: str, tasks: list[FetchTask]) -> ProgressEvent:
     size_text = format_bytes(total)
     if n_unknown:
         size_text = f"about {size_text} (an estimate: sizes are not published)"
-    urls = [s.urls[0] for t in tasks for s in t.sources]
+    urls = [s.urls[0] for t in tasks for s in t.sources if s.urls]
     hosts = ", else ".join(dict.fromkeys(urlsplit(u).netloc.rpartition("@")[2] or redact_url(u) for u in urls))
-    parts = [f"{title}: {count}, {size_text}, from {hosts} to {folder}"]
+    parts = [f"{title}: {count}, {size_text}, from {hosts or 'no valid address'} to {folder}"]
     if received:
         parts.append(f"{format_bytes(received)} were received by an interrupted run")
     parts.append(f"{format_bytes(free)} free" + (", which may not be enough" if total > free else ""))

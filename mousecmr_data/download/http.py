@@ -6,11 +6,12 @@ here, because those of the HTTP library may contain signed URLs or tokens.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -19,18 +20,21 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
+from mousecmr_data._utils.network import is_local
 from mousecmr_data._version import __version__
 from mousecmr_data.download.errors import NotFoundError, PermanentError, TransientError
 from mousecmr_data.download.retry import RetryPolicy, parse_retry_after
-from mousecmr_data.download.sources import get_hub_url, list_mirrors, redact_url
+from mousecmr_data.download.sources import check_url, get_hub_url, list_mirrors, redact_url
 
 GITHUB_ORIGIN = ("https", "raw.githubusercontent.com", 443)
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+HTTP_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError)
+"""What the HTTP libraries raise for answers and addresses that they cannot read, beside RequestException."""
 
 
 def get_origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of a URL."""
+    """Return scheme, host and port of a URL; raises ValueError if it is not valid."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
 
@@ -43,9 +47,11 @@ def find_token(url: str) -> str | None:
     sent only over TLS (or to this machine), and dropped at a redirect that changes the host, the port or TLS.
     """
     origin = get_origin(url)
-    if origin[0] != "https" and not _is_loopback(origin[1]):
+    if origin[0] != "https" and not is_local(origin[1]):
         return None
-    hub = get_origin(get_hub_url())
+    hub = None
+    with suppress(ValueError):
+        hub = get_origin(get_hub_url())
     mirror = next((o for o in map(get_origin, list_mirrors()) if o[0] in ("http", "https") and o != hub), None)
     for owner, variable in ((mirror, "MOUSECMR_TOKEN"), (GITHUB_ORIGIN, "GITHUB_TOKEN"), (hub, "HF_TOKEN")):
         if origin == owner and (token := os.environ.get(variable, "").strip()):
@@ -53,11 +59,9 @@ def find_token(url: str) -> str | None:
     return None
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+def parse_size(text: str | None) -> int | None:
+    """Return a number of bytes from a header, or None if it is no such number: hosts send anything."""
+    return int(text) if text and re.fullmatch("[0-9]{1,18}", text) else None
 
 
 @dataclass
@@ -71,12 +75,18 @@ class Response:
     close: Callable[[], None]
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        """Return None: requests would read the address of a redirect even if it need not follow it, and fail."""
+        return None
+
+
 class HttpClient:
     """A connection pool; use one per thread."""
 
     def __init__(self, retry_policy: RetryPolicy) -> None:
         self._retry_policy = retry_policy
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.headers.update({"User-Agent": f"mousecmr-data/{__version__}", "Accept-Encoding": "identity"})
 
     def close(self) -> None:
@@ -99,9 +109,13 @@ class HttpClient:
             if response.status not in REDIRECT_STATUSES:
                 return _check_status(response, url, bool(offset))
             response.close()
-            url = urljoin(url, response.headers.get("location", ""))
-            if urlsplit(url).scheme not in ("http", "https"):
-                raise PermanentError(f"redirected to {redact_url(url)}, which is not an address for downloads")
+            location = response.headers.get("location", "")
+            try:
+                url = urljoin(url, location)
+                check_url(url, ("http", "https"))
+            except ValueError:
+                text = f"redirected to {redact_url(location)!r}, which is not an address for downloads"
+                raise PermanentError(text) from None
             if get_origin(url) != first_origin:
                 token = None  # it stays dropped, even if a later redirect leads back
         raise PermanentError(f"redirected more than {self._retry_policy.redirects} times (a redirect loop?)")
@@ -112,6 +126,7 @@ class HttpClient:
             request.headers["Authorization"] = f"Bearer {token}"
             return request
 
+        host = urlsplit(url).hostname or ""
         try:
             response = self._session.request(
                 method,
@@ -121,8 +136,10 @@ class HttpClient:
                 timeout=(self._retry_policy.connect_timeout, self._retry_policy.read_timeout),
                 allow_redirects=False,
                 stream=True,
+                # What is sent to this computer, tokens too, must not leave it through a proxy.
+                proxies={"no_proxy": host} if is_local(host) else None,
             )
-        except OSError as e:  # a RequestException, or a missing file of REQUESTS_CA_BUNDLE
+        except (*HTTP_ERRORS, OSError) as e:  # a RequestException, or no file at REQUESTS_CA_BUNDLE
             raise _classify_error(e, url, self._retry_policy) from None
         raw: Any = response.raw
         encoded = "content-encoding" in response.headers
@@ -131,7 +148,7 @@ class HttpClient:
             try:
                 # Read what has arrived, not a full buffer: bytes not yet on disk are lost if the process is killed.
                 return bytes(raw.read1(size, decode_content=encoded))
-            except (urllib3.exceptions.HTTPError, OSError) as e:
+            except (*HTTP_ERRORS, OSError) as e:
                 raise _classify_error(e, url, self._retry_policy) from None
 
         return Response(response.status_code, {k.lower(): v for k, v in response.headers.items()}, read, response.close)
@@ -167,6 +184,8 @@ def _open_local_file(url: str, offset: int) -> Response:
         raise NotFoundError(f"no such file: {path}") from None
     except OSError as e:
         raise PermanentError(f"cannot read {path}: {e.strerror}") from None
+    except ValueError:  # a null character
+        raise NotFoundError(f"no such file: {redact_url(url)}") from None
 
     def read(n: int) -> bytes:
         try:
@@ -226,12 +245,12 @@ def _classify_error(error: Exception, url: str, retry_policy: RetryPolicy) -> Tr
         return TransientError(f"the name {host} could not be resolved (no network?)", reached=False)
     if "refused" in text or "NewConnectionError" in text or "unreachable" in text:
         return TransientError(f"no connection to {host}", reached=False)
+    if isinstance(error, ValueError):
+        return PermanentError(f"{redact_url(url)} cannot be requested ({type(error).__name__})")
     if "IncompleteRead" in text or "InvalidChunkLength" in text:
         return TransientError(f"{host} ended the transfer early")
-    if isinstance(error, (requests.ConnectionError, urllib3.exceptions.ProtocolError, OSError)) and not isinstance(
-        error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)
-    ):
+    if isinstance(error, (requests.ConnectionError, urllib3.exceptions.ProtocolError, OSError)):
         return TransientError(f"the connection to {host} was lost")
-    if isinstance(error, urllib3.exceptions.HTTPError):
+    if isinstance(error, (urllib3.exceptions.HTTPError, http.client.HTTPException)):
         return TransientError(f"the answer of {host} could not be decoded")
     return PermanentError(f"{redact_url(url)} cannot be requested ({type(error).__name__})")

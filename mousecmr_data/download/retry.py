@@ -49,7 +49,7 @@ def parse_retry_after(header: str | None) -> float | None:
         return float(text)
     try:
         time_of_retry = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if time_of_retry.tzinfo is None:
         time_of_retry = time_of_retry.replace(tzinfo=UTC)

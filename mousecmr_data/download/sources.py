@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from mousecmr_data.errors import DownloadError, MissingDataError, MouseCMRError
+from mousecmr_data._utils.network import read_flag
+from mousecmr_data.errors import ManifestError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
 MIRROR_VARIABLE = "MOUSECMR_MIRROR"
+MAX_URL_LENGTH = 200
+"""Characters of a URL that are shown in messages."""
 
 
 @dataclass(frozen=True)
@@ -26,69 +30,88 @@ class Source:
 
     urls: tuple[str, ...]
     """Tried in order while the answer is "no such file"."""
+    problem: str = ""
+    """Why it cannot be used, if its address is not valid; it has no URLs then."""
 
     @property
     def network(self) -> bool:
         """Return whether using this source makes network traffic."""
-        return urlsplit(self.urls[0]).scheme != "file"
+        return bool(self.urls) and urlsplit(self.urls[0]).scheme != "file"
 
 
 def list_sources(manifest: Manifest, item: FileEntry | Weights, offline: bool = False) -> tuple[Source, ...]:
-    """Return the sources of a file in the order of use; with ``offline``, folders only."""
+    """Return the sources of a file in the order of use; with ``offline``, none that needs a network."""
     relative = PurePosixPath(item.path)
-    sources = [
-        Source(tuple(dict.fromkeys(f"{base}/{quote(path)}" for path in (str(relative), relative.name))))
-        for base in list_mirrors()
-    ]
-    if manifest.file_url(item) and read_flag("MOUSECMR_UPSTREAM", default=True):
-        sources.append(Source((manifest.file_url(item),)))
+    sources = []
+    for word in _list_mirror_words():
+        try:
+            base = _parse_mirror(word)
+        except ValueError as e:
+            sources.append(Source((), f"{MIRROR_VARIABLE} names {redact_url(word)!r}, which is not a mirror ({e})"))
+            continue
+        urls = dict.fromkeys(f"{base}/{quote(path)}" for path in (str(relative), relative.name))
+        sources.append(Source(tuple(urls)))
+    if read_flag("MOUSECMR_UPSTREAM", default=True):
+        try:
+            if url := manifest.file_url(item):
+                check_url(url)
+                sources.append(Source((url,)))
+        except ManifestError as e:
+            sources.append(Source((), e.found))
+        except ValueError as e:
+            sources.append(Source((), f"the manifest names the URL {redact_url(url)!r}, which is not valid ({e})"))
     return tuple(s for s in sources if not (offline and s.network))
 
 
 def list_mirrors() -> tuple[str, ...]:
-    """Return the base URLs in ``MOUSECMR_MIRROR``, without a slash at the end."""
-    return tuple(_parse_mirror(word) for word in re.split(r"[\s,;]+", os.environ.get(MIRROR_VARIABLE, "")) if word)
+    """Return the valid base URLs in ``MOUSECMR_MIRROR``, without a slash at the end."""
+    bases = []
+    for word in _list_mirror_words():
+        with suppress(ValueError):
+            bases.append(_parse_mirror(word))
+    return tuple(bases)
 
 
-def is_offline(offline: bool | None = None) -> bool:
-    """Return whether network traffic is forbidden: ``offline``, or ``MOUSECMR_OFFLINE`` if it is None."""
-    return read_flag("MOUSECMR_OFFLINE", default=False) if offline is None else offline
-
-
-def check_online(what: str, error: type[MouseCMRError] = MissingDataError) -> None:
-    """Raise ``error`` if ``MOUSECMR_OFFLINE`` forbids the network traffic that ``what`` needs."""
-    if is_offline():
-        raise error(f"{what} needs a network, which MOUSECMR_OFFLINE forbids.", None, "unset MOUSECMR_OFFLINE")
-
-
-def read_flag(variable: str, default: bool) -> bool:
-    """Return an environment variable as True or False; empty counts as not set."""
-    text = os.environ.get(variable, "").strip().lower()
-    return default if not text else text not in ("0", "false", "no", "off")
+def check_url(url: str, schemes: tuple[str, ...] = ("http", "https", "file")) -> None:
+    """Raise ValueError, with the reason, if ``url`` is not a valid URL of one of ``schemes``."""
+    parts = urlsplit(url)
+    _ = parts.port  # ValueError if it is not a number up to 65535
+    if parts.scheme not in schemes:
+        raise ValueError(f"it does not begin with {' or '.join(f'{s}://' for s in schemes)}")
+    if not url.isprintable() or " " in url:
+        raise ValueError("it holds spaces or control characters")
+    if parts.scheme != "file" and not parts.hostname:
+        raise ValueError("it names no host")
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without user, password and query string, which may hold secrets."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
+    """Return a URL, valid or not, for messages: without user, password and query string, which may hold secrets."""
+    base, _, query = url.partition("#")[0].partition("?")
+    base = re.sub(r"^([^/]*//)[^/]*@", r"\1", base) + ("?…" if query else "")
+    shown = "".join(c if c.isprintable() else "�" for c in base[:MAX_URL_LENGTH])
+    return shown + ("…" if len(base) > MAX_URL_LENGTH else "")
+
+
+def _list_mirror_words() -> list[str]:
+    return [word for word in re.split(r"[\s,;]+", os.environ.get(MIRROR_VARIABLE, "")) if word]
 
 
 def _parse_mirror(word: str) -> str:
+    """Return the base URL of a mirror; ValueError says what is wrong with ``word``."""
     scheme = urlsplit(word).scheme.lower()
-    if scheme in ("http", "https", "file"):
-        return word.rstrip("/")
     if len(scheme) <= 1:  # a path, with a drive letter or without
         return Path(word).expanduser().absolute().as_uri().rstrip("/")
-    match = re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?/?", word)
-    if match is None:
-        raise DownloadError(
-            f"{MIRROR_VARIABLE} names {redact_url(word)!r}, which is not a mirror.",
-            "https://… or http://… (a base URL), file:///… or a folder, hf://datasets/ORG/NAME",
-            f"export {MIRROR_VARIABLE}=https://mirror.example.org/mousecmr",
-        )
-    repository, revision = match.groups()
-    return f"{get_hub_url()}/datasets/{repository}/resolve/{revision or 'main'}"
+    base = word.rstrip("/")
+    if scheme == "hf":
+        match = re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?", base)
+        if match is None:
+            raise ValueError("expected hf://datasets/ORG/NAME or hf://datasets/ORG/NAME@REVISION")
+        repository, revision = match.groups()
+        base = f"{get_hub_url()}/datasets/{repository}/resolve/{revision or 'main'}"
+    elif scheme not in ("http", "https", "file"):
+        raise ValueError("expected https://… or http://…, file:///… or a folder, or hf://datasets/ORG/NAME")
+    check_url(base)
+    return base
 
 
 def get_hub_url() -> str:

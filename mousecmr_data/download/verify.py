@@ -14,6 +14,7 @@ from pathlib import Path
 from mousecmr_data._utils.atomic import PART
 from mousecmr_data._utils.checksums import compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import LOCKS
+from mousecmr_data._utils.network import check_online
 from mousecmr_data._utils.parallel import run_in_threads
 from mousecmr_data._utils.progress import ProgressEvent, ProgressOption, open_progress
 from mousecmr_data._utils.text import format_bytes
@@ -30,9 +31,9 @@ from mousecmr_data.download.cache import (
 from mousecmr_data.download.downloader import PartialFile
 from mousecmr_data.download.errors import TransferError
 from mousecmr_data.download.fetch import fetch_files
-from mousecmr_data.download.http import HttpClient
+from mousecmr_data.download.http import HttpClient, parse_size
 from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped, retry
-from mousecmr_data.download.sources import check_online, redact_url
+from mousecmr_data.download.sources import check_url, redact_url
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, Weights, load_manifest
 
@@ -68,21 +69,23 @@ def check_upstream(
         if not hasattr(thread, "client"):
             thread.client = HttpClient(retry_policy)
         with closing(thread.client.get(url, method="HEAD")) as response:
-            length = response.headers.get("content-length", "")
-            return int(length) if length.isdigit() else None
+            return parse_size(response.headers.get("content-length"))
 
     def check(number: int) -> None:
         item = items[number]
         name = item.mouse if isinstance(item, FileEntry) else item.name
-        url = manifest.file_url(item)
-        size, trouble = None, "the manifest names no URL"
-        if url:
-            try:
+        url, size, trouble = "", None, "the manifest names no URL"
+        try:
+            url = manifest.file_url(item)
+            if url:
+                check_url(url)
                 size = retry(partial(request_size, url), url, retry_policy, hosts, stop)
                 is_wrong = size and item.size and size != item.size
                 trouble = f"{size:,} bytes instead of {item.size:,}" if is_wrong else ""
-            except TransferError as e:
-                trouble = str(e)
+        except TransferError as e:
+            trouble = str(e)
+        except ValueError as e:  # of the URL
+            trouble = e.found if isinstance(e, MouseCMRError) else f"its URL is not valid ({e})"
         results[number] = UpstreamStatus(name, redact_url(url) if url else "", not trouble, size, trouble)
 
     run_in_threads(check, range(len(items)), workers, stop)

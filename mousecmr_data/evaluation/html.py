@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mousecmr_data._utils.atomic import write_bytes, write_text
-from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data._utils.tables import write_workbook
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA, format_csv
 from mousecmr_data.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -66,9 +66,11 @@ class ReportPage:
     lead: Sequence[str]
     sections: Sequence[ReportSection]
 
-    def write(self, folder: str | Path, name: str = "report.html") -> list[Path]:
-        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv``, ``.tex``, ``.xlsx``; return the paths."""
-        folder = Path(folder)
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv``, ``.tex``, ``.xlsx``; return the paths.
+
+        ``folder`` is one that :func:`~mousecmr_data._utils.outputs.write_folder` moves into place.
+        """
         template = _load_template()
         images = {
             (stem, suffix): _render_figure(figure, suffix)
@@ -136,7 +138,7 @@ def _load_template() -> Template:
 def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
     full = table.shown if table.full is None else table.full
     full = full.assign(synthetic=True) if synthetic else full
-    csv = full.to_csv(index=not isinstance(full.index, pd.RangeIndex))
+    csv = format_csv(full, index=not isinstance(full.index, pd.RangeIndex))
     caption = _escape_latex(f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}")
     escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
     tex = escaped.to_latex(index=False, caption=caption, label=f"tab:{table.name}")
@@ -148,8 +150,10 @@ def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path
 
 
 _LATEX = str.maketrans(
-    {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "±": r"$\pm$", "µ": r"\textmu{}", "−": "$-$", "×": r"$\times$",
-     "ρ": r"$\rho$", "–": "--", "≥": r"$\geq$"}
+    {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#",
+     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}",
+     "]": "{]}", "\n": " ", "±": r"$\pm$", "µ": r"\textmu{}", "−": "$-$", "×": r"$\times$", "ρ": r"$\rho$", "–": "--",
+     "≥": r"$\geq$"}
 )  # fmt: skip
 
 

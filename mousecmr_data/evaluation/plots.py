@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.notices import mark_title
+from mousecmr_data._utils.text import mark_title
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.evaluation.html import format_bias
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions
@@ -31,7 +31,7 @@ from mousecmr_data.evaluation.tables import (
 from mousecmr_data.metrics.agreement import Values, bland_altman, drop_missing_pairs, pearson
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
-from mousecmr_data.plotting import MARGIN_MM, create_figure, find_crop
+from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, UNKNOWN
 
@@ -74,7 +74,7 @@ def plot_overlays(evaluation: Evaluation, mice: Mapping[str, Any] | Any, predict
     opened = open_predictions(predictions)
     rows = []
     for rank, mouse in rank_mice(evaluation).items():
-        prediction = opened.read(opened.find(mouse, len(evaluation.mice) == 1))
+        prediction = opened.read(opened.find(mouse, len(evaluation.mice) == 1), mice[mouse])
         rows += _make_overlay_rows(rank, mice[mouse], prediction, evaluation.policies["postprocessing"])
     columns = max(len(row[1]) for row in rows)
     height = 1.35
@@ -120,7 +120,7 @@ def _make_overlay_rows(
         images = ds[IMAGE].isel(frame=int(np.flatnonzero(ds["frame"].values == number)[0])).transpose(*DIMS[1:]).values
         mean_dice = np.mean(list(dice_by_class(predicted, masks[k]).values()))
         name = f"frame {number}" if phase == UNKNOWN else phase
-        label = f"{rank}: {ds.attrs.get('mouse', '')}\n{name}, Dice {mean_dice:.2f}"
+        label = escape_math(f"{rank}: {ds.attrs.get('mouse', '')}\n{name}, Dice {mean_dice:.2f}")
         rows.append((label, images[:, *part], masks[k][:, *part], predicted[:, *part], dy / dx))
     return rows
 
@@ -149,7 +149,7 @@ def plot_overlap(evaluation: Evaluation) -> Figure:
             values = table[(table["structure"] == MEANINGS[label]) & (table["phase"] == phase)]["dice"].to_numpy(float)
             position = i * (len(phases) + 0.6) + j
             _plot_box(axes, values, position, COLOURS[label])
-            ticks[position] = f"{MEANINGS[label]}\n{phase}"
+            ticks[position] = escape_math(f"{MEANINGS[label]}\n{phase}")
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_ylabel("Dice")
     return figure
@@ -185,7 +185,7 @@ def plot_curves(evaluation: Evaluation) -> Figure | None:
         pool = [f for f in mouse.frames if f.structure == STRUCTURES[1] and f.frame < len(time)]
         truth = [(time[f.frame], f.truth_ul) for f in pool]
         axes.plot(*zip(*truth, strict=True), "o", color=TRUTH_COLOUR, ms=4)
-        axes.set_title(f"{mouse.mouse}: {curve['heart_rate_bpm']:.0f}/min", fontsize=8)
+        axes.set_title(escape_math(f"{mouse.mouse}: {curve['heart_rate_bpm']:.0f}/min"), fontsize=8)
         axes.tick_params(labelsize=7)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)
@@ -208,7 +208,7 @@ def plot_groups(evaluation: Evaluation) -> Figure:
                 _plot_box(axes, part["mean_dice"].to_numpy(float), float(k), MODEL_COLOUR, 0.4, vertical=False)
         axes.set_xlabel(f"{MEASURES[key][0]} ({MEASURES[key][1]})" if key else "mean Dice")
     sizes = table["phenotype"].value_counts()
-    panels[0].set_yticks(range(len(names)), [f"{n}\n(n = {sizes[n]})" for n in names], fontsize=8)
+    panels[0].set_yticks(range(len(names)), [escape_math(f"{n}\n(n = {sizes[n]})") for n in names], fontsize=8)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -17,23 +17,27 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.hdf5 import get_item
-from mousecmr_data.dataset.model import check_labels
+from mousecmr_data.dataset.model import convert_labels
 from mousecmr_data.dataset.source import ZarrSource
 from mousecmr_data.dataset.zarr_store import open_store
 from mousecmr_data.errors import FileLayoutError, MissingDataError, PredictionError
+from mousecmr_data.schema.labels import STRUCTURE_FILES, LabelMap
 from mousecmr_data.schema.variables import (
     DIMS,
     FRAMES_WITH_ROI,
     HDF5_SUFFIXES,
     MASK,
+    MASK_SUFFIXES,
     MASKS,
     MODEL_TO_FILE,
-    NIFTI_SUFFIXES,
     PREDICTED,
 )
 
-_FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, HDF5_SUFFIXES + NIFTI_SUFFIXES))})", re.IGNORECASE)
-FORMATS = "HDF5 (.h5), NIfTI (.nii, .nii.gz) or a Zarr store"
+_SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in MASK_SUFFIXES if s != ".img"))  # an .img belongs to its .hdr
+_FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, _SUFFIXES))})", re.IGNORECASE)
+FORMATS = "HDF5 (.h5), NIfTI, NRRD, MetaImage, DICOM SEG or a Zarr store"
+RESULT_STEM = "masks"
+"""Name, without its ending, of the masks in a folder of ``mousecmr segment``."""
 
 
 @dataclass(frozen=True)
@@ -64,25 +68,26 @@ class Predictions(Protocol):
         ``alone``: it is the only mouse that is scored.
         """
 
-    def read(self, key: Any) -> Prediction:
-        """Read the labels."""
+    def read(self, key: Any, like: xr.Dataset) -> Prediction:
+        """Read the labels of the mouse ``like``, on whose grid they are put where a file states its place in space."""
 
 
-def open_predictions(predictions: Any, name: str | None = None) -> Predictions:
+def open_predictions(predictions: Any, name: str | None = None, labels: LabelMap | None = None) -> Predictions:
     """Open predictions from a path (file, folder, Zarr store), or from a mapping of mice to arrays or datasets.
 
     In a mapping, an array is (frame, slice, y, x) or, for one frame, (slice, y, x); a dataset has the variable
-    ``predicted``, or ``mask``.
+    ``predicted``, or ``mask``. ``labels`` says what the numbers mean, where they are not those of
+    :class:`~mousecmr_data.schema.labels.Label`.
     """
     if isinstance(predictions, Mapping):
-        return MappingPredictions(predictions, name or "a mapping")
+        return MappingPredictions(predictions, name or "a mapping", labels)
     if isinstance(predictions, str | PathLike):
         path = Path(predictions)
         if not path.exists():
             raise MissingDataError(f"There are no predictions at {path}.", FORMATS, "make some with: mousecmr predict")
         if path.suffix in (".zarr", ".zip") or (path / "zarr.json").is_file():
-            return ZarrPredictions(path)
-        return FilePredictions(path)
+            return ZarrPredictions(path, labels)
+        return FilePredictions(path, labels)
     return predictions  # type: ignore[no-any-return]  # an object with the methods of Predictions
 
 
@@ -92,6 +97,7 @@ class MappingPredictions:
 
     mapping: Mapping[str, Any]
     name: str
+    labels: LabelMap | None = None
 
     def names(self) -> Sequence[str]:
         return [str(k) for k in self.mapping]
@@ -99,25 +105,28 @@ class MappingPredictions:
     def find(self, mouse: str, alone: bool) -> Any | None:  # noqa: ARG002 (names are exact)
         return mouse if mouse in self.mapping else None
 
-    def read(self, key: Any) -> Prediction:
+    def read(self, key: Any, like: xr.Dataset) -> Prediction:  # noqa: ARG002 (an array has no place in space)
         value = self.mapping[key]
         if isinstance(value, Prediction):
             return value
         if isinstance(value, xr.Dataset):
-            return read_dataset_prediction(value, str(key))
+            return read_dataset_prediction(value, str(key), self.labels)
         if isinstance(value, xr.DataArray):
             value = value.transpose(*(d for d in DIMS if d in value.dims)).values
-        return Prediction(convert_labels(np.asarray(value), str(key)))
+        return Prediction(_make_frames(np.asarray(value), str(key), self.labels))
 
 
 @dataclass(frozen=True)
 class FilePredictions:
     """A file, or a folder of files named for their mice.
 
-    Names: Mouse4.h5, Mouse4_anything.nii.gz, or one 3D file per frame, Mouse4_frame007.nii.gz.
+    Names: Mouse4.h5, Mouse4_anything.nii.gz, or one 3D file per frame, Mouse4_frame007.nii.gz. Each may lie in a folder
+    of its name, as MONAI's SaveImage and ``mousecmr segment`` write them, or be such a folder with one binary mask per
+    structure (see ``schema.labels.STRUCTURE_FILES``).
     """
 
     path: Path
+    labels: LabelMap | None = None
 
     @property
     def name(self) -> str:
@@ -125,15 +134,14 @@ class FilePredictions:
 
     @cached_property
     def index(self) -> dict[str, Path]:
-        """The files by name without suffix."""
+        """The files, and the folders with one file per structure, by name without suffix."""
         index: dict[str, Path] = {}
-        for file in [self.path] if self.path.is_file() else sorted(self.path.iterdir()):
-            if match := _FILE_NAME.fullmatch(file.name):
-                if match[1] in index:
-                    raise PredictionError(f"{index[match[1]].name} and {file.name} both exist.", "one file per mouse")
-                if match[2].lower() in NIFTI_SUFFIXES:
-                    require_extra("formats", "nibabel")
-                index[match[1]] = file
+        for name, file in _list_masks(self.path):
+            if name in index:
+                raise PredictionError(f"{index[name].name} and {file.name} both exist.", "one file per mouse")
+            if not file.name.lower().endswith(HDF5_SUFFIXES):
+                require_extra("formats", "nibabel")
+            index[name] = file
         if not index:
             raise MissingDataError(f"{self.path} holds no predictions.", f"files in {FORMATS}, named for their mice")
         return index
@@ -145,8 +153,11 @@ class FilePredictions:
         """Return the file of ``mouse``, or the files of its frames by frame number."""
         if mouse in self.index:
             return self.index[mouse]
-        frame_name = re.compile(rf"{re.escape(mouse)}[_.-](?:frame|f|t)[_-]?(\d+)")
-        frames = {int(m[1]): path for stem, path in self.index.items() if (m := frame_name.fullmatch(stem))}
+        frame_name = re.compile(rf"{re.escape(mouse)}[_.-](?:frame|f|t)[_-]?(\d+)(?:[_. -].*)?")
+        frames: dict[int, Path] = {}
+        for stem, path in self.index.items():
+            if (m := frame_name.fullmatch(stem)) and (first := frames.setdefault(int(m[1]), path)) != path:
+                raise PredictionError(f"{first.name} and {path.name} are of one frame.", "one file per frame")
         if frames:
             return frames
         files = [path for stem, path in self.index.items() if re.match(rf"{re.escape(mouse)}[_. -]", stem)]
@@ -158,11 +169,11 @@ class FilePredictions:
             return files[0]
         return next(iter(self.index.values())) if alone and self.path.is_file() else None
 
-    def read(self, key: Any) -> Prediction:
+    def read(self, key: Any, like: xr.Dataset) -> Prediction:
         """Read the labels of one file, or of several with one frame each."""
         if not isinstance(key, dict):
-            return _read_file(key)
-        parts = [_read_file(key[k]).labels for k in sorted(key)]
+            return _read_path(key, like, self.labels)
+        parts = [_read_path(key[k], like, self.labels).labels for k in sorted(key)]
         if any(p.shape != (1, *parts[0].shape[1:]) for p in parts):
             raise FileLayoutError(
                 f"{key[min(key)].name} and the other files of this mouse do not hold one frame each.", "stacks (3D)"
@@ -178,6 +189,7 @@ class ZarrPredictions:
     """
 
     path: Path
+    labels: LabelMap | None = None
 
     @property
     def name(self) -> str:
@@ -189,21 +201,21 @@ class ZarrPredictions:
     def find(self, mouse: str, alone: bool) -> Any | None:  # noqa: ARG002 (names are exact)
         return mouse if mouse in self._open() else None
 
-    def read(self, key: Any) -> Prediction:
+    def read(self, key: Any, like: xr.Dataset) -> Prediction:  # noqa: ARG002 (a store has no place in space)
         try:
             source = ZarrSource(str(self.path))
             is_own_store = key in source.rows
         except FileLayoutError:
             is_own_store = False  # not written by this library
         if is_own_store:
-            return read_dataset_prediction(source.open_mouse(key, {}), str(key))
+            return read_dataset_prediction(source.open_mouse(key, {}), str(key), self.labels)
         node = self._open()[key]
         if isinstance(node, zarr.Group):
             names = [n for n in (PREDICTED, MASK, MASKS) if n in node]
             if not names:
                 raise FileLayoutError(f"{self.path}: {key} has none of {PREDICTED}, {MASK}.", "an array of labels")
             node = node[names[0]]
-        return Prediction(convert_labels(np.asarray(node[...]), f"{self.path}: {key}"))  # type: ignore[index]
+        return Prediction(_make_frames(np.asarray(node[...]), f"{self.path}: {key}", self.labels))  # type: ignore[index]
 
     def _open(self) -> zarr.Group:
         try:
@@ -212,7 +224,7 @@ class ZarrPredictions:
             raise FileLayoutError(f"{self.path} is not a Zarr group: {e}", "a Zarr store") from e
 
 
-def read_dataset_prediction(ds: xr.Dataset, name: str) -> Prediction:
+def read_dataset_prediction(ds: xr.Dataset, name: str, labels: LabelMap | None = None) -> Prediction:
     """Read the predicted labels of a dataset: all frames of ``predicted``, or the labelled ones of ``mask``."""
     variable = PREDICTED if PREDICTED in ds else MASK
     if variable not in ds:
@@ -222,29 +234,60 @@ def read_dataset_prediction(ds: xr.Dataset, name: str) -> Prediction:
     frames = tuple(ds["frame"].values.tolist()) if "frame" in ds.coords else None
     attrs, names = ds[variable].attrs, {"segmented_by": "weights", "trained_on": "trained_on"}
     about = {key: str(attrs[attr]) for key, attr in names.items() if attr in attrs}
-    return Prediction(convert_labels(ds[variable].transpose(*DIMS).values, name), frames, about)
+    return Prediction(_make_frames(ds[variable].transpose(*DIMS).values, name, labels), frames, about)
 
 
-def convert_labels(labels: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Return ``labels`` as uint8 (frame, slice, y, x); a single stack (slice, y, x) becomes one frame.
+def _make_frames(array: NDArray[Any], name: str, labels: LabelMap | None) -> NDArray[np.uint8]:
+    """Return an array of labels as uint8 (frame, slice, y, x); a single stack (slice, y, x) becomes one frame.
 
     Raises FileLayoutError where they are not numbers or have another shape,
     :class:`~mousecmr_data.errors.LabelError` where a number is not a label.
     """
-    if labels.dtype == object or labels.dtype.kind not in "uifb":
-        raise FileLayoutError(f"{name} is an array of {labels.dtype}.", "numbers 0, 1, 2")
-    check_labels(labels, name)
-    if labels.ndim not in (3, 4):
-        raise FileLayoutError(f"{name} has the shape {labels.shape}.", "(frame, slice, y, x), or (slice, y, x)")
-    return (labels if labels.ndim == 4 else labels[None]).astype(np.uint8, copy=False)
+    if array.dtype == object or array.dtype.kind not in "uifb":
+        raise FileLayoutError(f"{name} is an array of {array.dtype}.", "numbers 0, 1, 2")
+    converted = convert_labels(array, name, labels)
+    if array.ndim not in (3, 4):
+        raise FileLayoutError(f"{name} has the shape {array.shape}.", "(frame, slice, y, x), or (slice, y, x)")
+    return converted if array.ndim == 4 else converted[None]
 
 
-def _read_file(path: Path) -> Prediction:
-    """Read a NIfTI file, or ``Masks`` (row, column, slice, frame) of an HDF5 file; it needs no images."""
-    if path.name.lower().endswith(NIFTI_SUFFIXES):
+def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name and path of each file of masks, and of each folder with one file per structure."""
+    if path.is_file():
+        if match := _FILE_NAME.fullmatch(path.name):
+            yield match[1], path
+        return
+    for entry in sorted(path.iterdir()):
+        if not entry.is_dir():
+            yield from _list_masks(entry)
+            continue
+        files = [item for file in sorted(entry.iterdir()) if file.is_file() for item in _list_masks(file)]
+        if any(stem in STRUCTURE_FILES for stem, _ in files):
+            yield entry.name, entry
+        for stem, file in files:
+            if stem.startswith(entry.name) or stem == RESULT_STEM:
+                yield (entry.name if stem == RESULT_STEM else stem), file
+
+
+def _read_path(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Prediction:
+    if not path.is_dir():
+        return _read_file(path, like, labels)
+    structures = [(STRUCTURE_FILES[stem], file) for stem, file in _list_masks(path) if stem in STRUCTURE_FILES]
+    parts = [(label, _read_file(file, like, {"lv": 1}).labels > 0) for label, file in structures]
+    out = np.zeros(parts[0][1].shape, np.uint8)
+    for label, mask in parts:
+        if mask.shape != out.shape:
+            raise FileLayoutError(f"The structures in {path.name} have different shapes.", "masks of one image")
+        out[mask] = label
+    return Prediction(out)
+
+
+def _read_file(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Prediction:
+    """Read an image file, or ``Masks`` (row, column, slice, frame) of an HDF5 file; it needs no images."""
+    if path.name.lower().endswith(MASK_SUFFIXES):
         from mousecmr_data.formats.nifti import read_nifti_labels
 
-        return Prediction(read_nifti_labels(path))
+        return Prediction(read_nifti_labels(path, like, labels))
     import h5py
 
     from mousecmr_data.dataset.hdf5 import HDF5Array
@@ -261,10 +304,11 @@ def _read_file(path: Path) -> Prediction:
         raise FileLayoutError(f"{path} is damaged or not HDF5.", "an HDF5 file") from e
     if len(shape) != 4:
         raise FileLayoutError(f"{path}: {MASKS} has the shape {shape}.", "(row, column, slice, frame)")
-    labels = HDF5Array(path, MASKS, tuple(shape[k] for k in MODEL_TO_FILE), "uint8").read_all()
+    array = HDF5Array(path, MASKS, tuple(shape[k] for k in MODEL_TO_FILE), "uint8", labels)
+    masks_read = array.read_all()
     if roi is None:
-        return Prediction(labels, None, about)
+        return Prediction(masks_read, None, about)
     frames = tuple(sorted(int(v) for v in np.ravel(roi)))
-    if frames and not 0 <= frames[0] <= frames[-1] < len(labels):
-        raise FileLayoutError(f"{path}: {FRAMES_WITH_ROI} is {list(frames)[:20]}.", f"0 to {len(labels) - 1}")
-    return Prediction(labels[list(frames)], frames, about)
+    if frames and not 0 <= frames[0] <= frames[-1] < len(masks_read):
+        raise FileLayoutError(f"{path}: {FRAMES_WITH_ROI} is {list(frames)[:20]}.", f"0 to {len(masks_read) - 1}")
+    return Prediction(masks_read[list(frames)], frames, about)

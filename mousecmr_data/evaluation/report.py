@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from mousecmr_data._utils.notices import mark_title
+from mousecmr_data._utils.outputs import check_folder, write_folder
+from mousecmr_data._utils.text import mark_title
 from mousecmr_data.evaluation.html import (
     ReportPage,
     ReportSection,
@@ -35,6 +36,7 @@ from mousecmr_data.evaluation.tables import (
     tabulate_overlap,
 )
 
+REPORT_FILE = "report.html"
 CAPTIONS = {
     "dice": "Dice of each structure at ED and ES; one point per mouse, box: quartiles.",
     "agreement": "Identity and Bland–Altman plots. Lines: bias and limits of agreement; at the right edge, their 95 % "
@@ -67,12 +69,18 @@ def write_report(
     observer: Evaluation | None = None,
     mice: Any = None,
     predictions: Any = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write ``report.html`` (self-contained), ``figures/`` and ``tables/`` into ``folder``; return the paths.
 
     ``observer``: a second observer's masks scored against the same truth, shown beside the model. ``mice`` (a
     cohort, or datasets by name) and ``predictions``, those that were scored, add the overlays.
+
+    Raises OutputError where a file of somebody else is in the way; one of an earlier report that was edited is replaced
+    only with ``overwrite``.
     """
+    folder = Path(folder)
+    check_folder(folder, [REPORT_FILE], overwrite=overwrite)
     figures = {name: {name: (figure, CAPTIONS[name])} for name, figure in plot_all(evaluation).items()}
     measures = tabulate_agreement(evaluation)
     sections = [ReportSection("Overlap", _describe_anova(evaluation), [format_overlap(evaluation)], figures["dice"])]
@@ -101,7 +109,10 @@ def write_report(
     sections.append(ReportSection("Every mouse", (), [_format_mice(evaluation)]))
     sections.append(ReportSection("Choices and versions", (), _format_choices(evaluation)))
     title = f"Evaluation of {Path(evaluation.name).name}"
-    return ReportPage(title, evaluation.synthetic, _make_lead(evaluation), sections).write(folder)
+    page = ReportPage(title, evaluation.synthetic, _make_lead(evaluation), sections)
+    with write_folder(folder, overwrite=overwrite, keep=True) as partial:
+        written = [path.relative_to(partial) for path in page.write(partial, REPORT_FILE)]
+    return [folder / path for path in written]
 
 
 def _make_lead(e: Evaluation) -> list[str]:

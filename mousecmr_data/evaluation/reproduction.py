@@ -15,6 +15,8 @@ import xarray as xr
 
 from mousecmr_data._utils.environment import describe_machine
 from mousecmr_data._utils.json import to_json_value, write_json
+from mousecmr_data._utils.names import make_file_name, make_unique
+from mousecmr_data._utils.outputs import write_folder
 from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluation.html import (
     ReportPage,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
 
 SCHEMA, SCHEMA_VERSION = "mousecmr-reproduction", 1
+PAGE_FILE, DOCUMENT_FILE = "reproduction.html", "reproduction.json"
 
 POSTPROCESSING_RULES: tuple[PostprocessingRule, ...] = ("paper", "upstream-code")
 PHASES: tuple[PhaseRule, ...] = ("annotated", "volume-curve")
@@ -207,7 +210,7 @@ class _ExistingMasks:
         self.name, self.trained_on = self.predictions.name, "not stated"
         self.limits = "Existing masks: this library does not know how they were made."
 
-    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:  # noqa: ARG002 (like the network's)
+    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:
         key = self.predictions.find(mouse, False)
         if key is None:
             raise PredictionError(
@@ -215,7 +218,7 @@ class _ExistingMasks:
                 "a prediction for every mouse, without post-processing",
                 f"mousecmr predict {mouse} --postprocessing none -o FOLDER --weights NAME",
             )
-        prediction = self.predictions.read(key)
+        prediction = self.predictions.read(key, ds)
         self.trained_on = prediction.about.get("trained_on", self.trained_on)
         return prediction
 
@@ -336,15 +339,22 @@ def describe_policies(policies: EvaluationConfig) -> str:
     return f"{policies.phases} / {policies.postprocessing}"
 
 
-def write_reproduction(r: Reproduction, folder: str | Path) -> list[Path]:
-    """Write ``reproduction.html``, ``reproduction.json``, the result file of every run, tables and figures."""
+def write_reproduction(r: Reproduction, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """Write ``reproduction.html``, ``reproduction.json``, the result file of every run, tables and figures.
+
+    Raises OutputError where a file of somebody else is in the way; one of an earlier run that was edited is replaced
+    only with ``overwrite``.
+    """
     folder = Path(folder)
-    paths = _build_page(r).write(folder, "reproduction.html")
-    for cohort, by_policies in r.evaluations.items():
-        for policies, evaluation in by_policies.items():
-            name = f"{cohort}_{policies.phases}_{policies.postprocessing}.json".replace(" ", "-")
-            paths.append(evaluation.write(folder / "results" / name))
-    return [*paths, write_json(folder / "reproduction.json", make_document(r))]
+    with write_folder(folder, overwrite=overwrite, keep=True) as partial:
+        paths = _build_page(r).write(partial, PAGE_FILE)
+        names = make_unique(map(make_file_name, r.evaluations))
+        for name, by_policies in zip(names, r.evaluations.values(), strict=True):
+            for policies, evaluation in by_policies.items():
+                path = partial / "results" / f"{name}_{policies.phases}_{policies.postprocessing}.json"
+                paths.append(evaluation.write(path))
+        paths.append(write_json(partial / DOCUMENT_FILE, make_document(r)))
+    return [folder / path.relative_to(partial) for path in paths]
 
 
 def make_document(r: Reproduction) -> dict[str, Any]:
@@ -415,7 +425,7 @@ def _build_page(r: Reproduction) -> ReportPage:
     sections = []
     for k, cohort in enumerate(r.rows):
         rows = tabulate_side_by_side(r, cohort)
-        table = ReportTable(f"rows_{k}_{cohort.replace(' ', '-')}", caption, format_rows(r, cohort), rows)
+        table = ReportTable(make_file_name(f"rows_{k}_{cohort}"), caption, format_rows(r, cohort), rows)
         evaluation = r.evaluations[cohort][r.headline]
         figures = {f"dice_{k}": (plot_overlap(evaluation), f"Dice, {cohort}.")}
         if has_measures(evaluation):

@@ -20,6 +20,7 @@ import pandas as pd
 
 from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
+from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -112,9 +113,14 @@ class Evaluation:
         header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic}
         return to_json_value({**header, **asdict(self)})  # type: ignore[no-any-return]
 
-    def write(self, path: str | PathLike[str]) -> Path:
-        """Write the result file, whole or not at all, and return its path."""
-        return write_json(path, self.to_dict())
+    def write(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the result file, whole or not at all, and return its path.
+
+        Raises OutputError if ``path`` exists, unless this library wrote it and nobody edited it, or with ``overwrite``.
+        """
+        with write_file(path, overwrite=overwrite) as partial:
+            write_json(partial, self.to_dict())
+        return Path(path)
 
     def _repr_html_(self) -> str:
         """Return mean Dice by structure and phase, for notebooks."""

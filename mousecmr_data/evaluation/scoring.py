@@ -30,7 +30,7 @@ from mousecmr_data.evaluation.result import MEASURES, Evaluation, FrameScore, Mo
 from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy, compute_surface_distances, dice, dice_by_class
 from mousecmr_data.metrics.postprocessing import RULES, PostprocessingRule, postprocess
 from mousecmr_data.metrics.volumes import analyze_curve, make_phases, measure
-from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
+from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label, LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, NOT_PUBLISHED, PREDICTED
 
@@ -203,7 +203,7 @@ def match_frames(prediction: Prediction, ds: xr.Dataset) -> list[int]:
             return list(prediction.frames)
         if shape[0] in (len(numbers), len(labelled)):
             return numbers if shape[0] == len(numbers) else labelled
-    hint = None
+    hint = "resample them onto the images of the mouse, in the program that made them"
     if sorted(shape) == sorted(expected):
         left, order = list(zip(DIMS, expected, strict=True)), []
         for n in shape:  # y and x of the same length are named in that order
@@ -243,6 +243,7 @@ def evaluate(
     strict: bool = True,
     name: str | None = None,
     workers: int = 1,
+    labels: str | LabelMap | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Score ``predictions`` of ``mice``.
@@ -250,8 +251,9 @@ def evaluate(
     Parameters
     ----------
     predictions
-        A path (folder of NIfTI or HDF5 files named for their mice, one file, a Zarr store), or a mapping of mice to
-        arrays (frame, slice, y, x) of 0, 1, 2 or to datasets with the variable ``predicted``.
+        A path (folder of NIfTI, NRRD, MetaImage or HDF5 files named for their mice, one file, a Zarr store), or a
+        mapping of mice to arrays (frame, slice, y, x) of 0, 1, 2 or to datasets with the variable ``predicted``. Image
+        files are put on the grid of their mouse by their place in space.
     mice
         The truth: a cohort (``mousecmr_data.load(split="test")``), or datasets of the cine model.
     config
@@ -263,12 +265,15 @@ def evaluate(
         Name of the predictions in the result. Default: their path.
     workers
         Number of processes; useful where predictions are files.
+    labels
+        What the numbers in the predictions mean, if not 1 myocardium and 2 blood pool: ``{"lv": 3, "myo": 2}``,
+        ``"lv=3,myo=2"`` or a preset, "acdc", "mms" or "ukbb". Their other numbers are background.
     progress
         Called with 1 after each mouse.
 
     Raises :class:`~mousecmr_data.errors.PredictionError`.
     """
-    opened = open_predictions(predictions, name)
+    opened = open_predictions(predictions, name, parse_label_map(labels) if isinstance(labels, str) else labels)
     name, config = name or opened.name, config or EvaluationConfig()
     truth, about = _open_truth(mice)
     names = list(truth)
@@ -328,11 +333,11 @@ def _evaluate_mouse(
         key = predictions.find(mouse, len(truth) == 1)
         if key is None:
             return None, [Problem(mouse, "missing", f"no prediction in {predictions.name}")]
-        score = score_mouse(ds, predictions.read(key), config)
+        score = score_mouse(ds, predictions.read(key, ds), config)
     except UnlabelledError as e:
         return None, [Problem(mouse, "unlabelled", e.found)]
     except LabelError as e:
-        return None, [Problem(mouse, "labels", e.found)]
+        return None, [Problem(mouse, "labels", " ".join(p for p in (e.found, e.next_step) if p))]
     except PredictionError as e:
         return None, [Problem(mouse, "shape", " ".join(p for p in (e.found, e.next_step) if p))]
     except MissingDataError:

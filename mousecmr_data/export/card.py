@@ -13,7 +13,7 @@ import datasets
 import yaml
 
 from mousecmr_data._utils.json import dump_json
-from mousecmr_data._utils.notices import RESEARCH_ONLY, SYNTHETIC_DATA
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA, disarm_cell
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
 from mousecmr_data.export.citation import make_bibtex
@@ -66,7 +66,7 @@ def render_participants(release: Release) -> str:
             "frame_time": f"{m.frame_time_ms:g}",
             "synthetic": str(release.synthetic).lower(),
         }
-        lines.append("\t".join(row[name] or NOT_AVAILABLE for name in _PARTICIPANT_COLUMNS))
+        lines.append("\t".join(disarm_cell(row[name]) or NOT_AVAILABLE for name in _PARTICIPANT_COLUMNS))
     return "\n".join(lines) + "\n"
 
 

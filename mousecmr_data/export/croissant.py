@@ -9,7 +9,7 @@ import datasets
 from huggingface_hub import constants
 
 from mousecmr_data._utils.json import dump_json
-from mousecmr_data._utils.notices import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Column, Config
 from mousecmr_data.export.card import TAGS, make_release_bibtex

@@ -1,26 +1,37 @@
 """Build the folder of a release and upload it to a hub.
 
-The folder is built beside its target and then renamed; an interrupted build continues where it stopped.
+The folder is built beside its target, and its files are then moved there; an interrupted build continues where it
+stopped.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from mousecmr_data._utils.atomic import replace_folder, translate_os_error, write_text
+from mousecmr_data._utils.atomic import PART, translate_os_error, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import dump_json, write_json
 from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.network import bypass_proxy, check_online
+from mousecmr_data._utils.outputs import (
+    BEING_WRITTEN,
+    RECORD_FILE,
+    check_apart,
+    check_replaceable,
+    publish_folder,
+    read_listed_files,
+)
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._version import __version__
 from mousecmr_data.adapters import huggingface
-from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, list_inputs
 from mousecmr_data.download.cache import get_cache_root
-from mousecmr_data.download.sources import check_online
-from mousecmr_data.errors import CacheError, ChecksumError, MissingDataError, MissingExtraError, UploadError
+from mousecmr_data.errors import ChecksumError, MissingDataError, MissingExtraError, OutputError, UploadError
 from mousecmr_data.export.card import (
     make_release_bibtex,
     render_card,
@@ -48,35 +59,46 @@ except ImportError as e:
 FOLDER_FORMAT = 1
 PROVENANCE_FILE = "provenance.json"
 SUMS_FILE = "SHA256SUMS"
+_MADE_BY = "mousecmr-data"
 _STATE_FILE = ".state.json"
 """Lists the finished files, in the folder that is being built."""
 
 
 def build_folder(
-    cohort: Cohort, name: str, folder: str | Path, progress: ProgressCallback = lambda _: None
+    cohort: Cohort,
+    name: str,
+    folder: str | Path,
+    progress: ProgressCallback = lambda _: None,
+    *,
+    overwrite: bool = False,
 ) -> tuple[Release, Path]:
     """Build the release of ``cohort`` called ``name`` (ORG/NAME) in ``folder``; return both.
 
     Files that an earlier, interrupted run finished are kept if the same would be written now, and a complete release
     is not built again. ``progress`` is called with 1 for each finished Parquet file.
 
-    Raises the errors of :func:`mousecmr_data.export.release.make_release`, and CacheError where ``folder`` holds other
-    files or cannot be written.
+    Raises the errors of :func:`mousecmr_data.export.release.make_release`, OutputError where ``folder`` holds no
+    release but other files, meets files of ``cohort``, or holds a release that was edited (``overwrite`` replaces
+    edited files), and CacheError where it cannot be written. Files that somebody added to a release stay.
     """
     target = Path(folder).absolute()
     release = make_release(cohort, name)
     plans = plan_shards(release)
-    with hold_lock(get_cache_root() / "publish", str(target)):
+    partial = target.with_name(f"{PART}publish-{target.name}")
+    check_apart([target, partial], list_inputs(cohort))
+    with hold_lock(get_cache_root() / "publish", str(target.resolve())):
         if _is_complete(target, release, cohort, plans):
             for _ in plans:
                 progress(1)
             return release, target
         is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
-        if not is_free and not (target / PROVENANCE_FILE).is_file():
-            raise CacheError(
+        if not is_free and not _is_release(target):
+            raise OutputError(
                 f"{target} holds files that mousecmr publish did not make.", "a new folder", "-o ANOTHER/FOLDER"
             )
-        partial = target.with_name(f".{target.name}.partial")
+        # What a killed run left may be older than its SHA256SUMS: the record of files comes first.
+        listed = {SUMS_FILE: BEING_WRITTEN, **_read_sums(target), **read_listed_files(target / RECORD_FILE)}
+        check_replaceable(target, listed, listed, overwrite=overwrite)
         try:
             partial.mkdir(parents=True, exist_ok=True)
             written = _write_shards(plans, cohort, partial, progress)
@@ -85,7 +107,8 @@ def build_folder(
             paths = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*") if p.is_file())
             sums = [f"{compute_sha256(partial / p)}  {p}\n" for p in paths if p != SUMS_FILE]
             write_text(partial / SUMS_FILE, "".join(sums))
-            replace_folder(partial, target)
+            publish_folder(partial, target, listed=listed, overwrite=overwrite)
+            shutil.rmtree(partial)
         except OSError as e:
             raise translate_os_error(e, target) from e
     return release, target
@@ -99,15 +122,33 @@ def check_folder(folder: str | Path) -> dict[str, str]:
     folder = Path(folder)
     if not (folder / SUMS_FILE).is_file():
         raise MissingDataError(f"There is no {SUMS_FILE} in {folder}.", "a folder built by mousecmr publish")
-    lines = [line.split("  ", 1) for line in (folder / SUMS_FILE).read_text("utf-8").splitlines()]
-    sums = {path: sha256 for sha256, path in lines}
-    next_step = f"rm -r {folder}; publish again"
+    sums = _read_sums(folder)
+    next_step = "mousecmr publish with --overwrite (build_folder(..., overwrite=True)) writes it again"
     for path, expected in sums.items():
         if not (folder / path).is_file():
             raise MissingDataError(f"{path} is missing in {folder}.", "a complete folder", next_step)
         if compute_sha256(folder / path) != expected:
             raise ChecksumError(f"{folder / path} was changed.", f"SHA-256 {expected}", next_step)
     return sums
+
+
+def _is_release(folder: Path) -> bool:
+    """Return whether this library built ``folder``."""
+    try:
+        made_by = str(json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))["made_by"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return made_by.startswith(_MADE_BY)
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files of a release by path; empty where there is no list of them."""
+    try:
+        lines = (folder / SUMS_FILE).read_text("utf-8").splitlines()
+        sums = {path: sha256 for sha256, path in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError):
+        return {}
+    return {path: sha256 for path, sha256 in sums.items() if ".." not in Path(path).parts}
 
 
 def _write_shards(plans: list[ShardPlan], cohort: Cohort, partial: Path, progress: ProgressCallback) -> list[Shard]:
@@ -166,7 +207,7 @@ def _make_provenance(release: Release, written: list[Shard]) -> dict[str, Any]:
     manifest = release.manifest
     return {
         "format": FOLDER_FORMAT,
-        "made_by": f"mousecmr-data {__version__}",
+        "made_by": f"{_MADE_BY} {__version__}",
         "name": release.name,
         "synthetic": release.synthetic,
         "source": manifest.name,
@@ -219,6 +260,7 @@ def upload_folder(folder: str | Path, name: str, *, private: bool = False, messa
     paths = [*check_folder(root), SUMS_FILE]
     check_online(f"The upload of {name}", UploadError)
     api = HfApi(library_name="mousecmr-data")
+    bypass_proxy(urlsplit(api.endpoint).hostname or "")
     try:
         api.create_repo(check_repo_id(name), repo_type="dataset", private=private, exist_ok=True)
         prefixes = tuple(f"{config}/" for config in huggingface.CONFIGS)

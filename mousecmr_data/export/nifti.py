@@ -1,4 +1,4 @@
-"""Write a cohort as NIfTI files, or as an nnU-Net dataset.
+"""Write a cohort as NIfTI, NRRD or MetaImage files, or as an nnU-Net dataset.
 
 A frame that nobody segmented has no mask file: zeros would mean "background".
 """
@@ -14,8 +14,9 @@ import xarray as xr
 
 from mousecmr_data._utils.atomic import atomic_folder
 from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, list_inputs
 from mousecmr_data.dataset.memmap import read_without_converting
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, UnlabelledError
@@ -23,29 +24,36 @@ from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import MASK
 
-FILE_ENDING = ".nii.gz"
+FILE_ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
+FILE_ENDING = FILE_ENDINGS["nifti"]
 TEST, VALIDATION = "test", "validation"
 _DATASET_NAME = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 
 
-def write_nifti_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
+def write_nifti_dataset(
+    cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None, ending: str = FILE_ENDING
+) -> Path:
     """Write ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse.
 
-    One folder per mouse: the cine in 4D, and a mask in 3D for each labelled frame. CacheError if ``path`` exists.
+    ``ending`` is the format: ".nii.gz", ".nrrd" or ".mha".
+
+    One folder per mouse: the cine in 4D, and a mask in 3D for each labelled frame. OutputError if ``path`` exists, or
+    lies in or holds a file of the cohort.
 
         Mouse4/Mouse4_cine.nii.gz            (x, y, slice, frame) uint16, in mm and s
         Mouse4/Mouse4_frame00_ED_mask.nii.gz (x, y, slice) uint8
         Mouse4/Mouse4.json                   sources of the sizes, labelled frames, phases, synthetic or not
     """
+    check_apart([Path(path)], list_inputs(cohort))
     with atomic_folder(path) as folder:
         for mouse in cohort.mice:
             ds = read_without_converting(cohort, mouse)
             about = describe_mouse(ds)
-            cine, masks = f"{mouse}_cine{FILE_ENDING}", {}
+            cine, masks = f"{mouse}_cine{ending}", {}
             (folder / mouse).mkdir()
             write_nifti_images(ds, folder / mouse / cine)
             for frame in about["labelled_frames"]:
-                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask{FILE_ENDING}"
+                name = f"{mouse}_frame{frame:02d}_{about['phases'][str(frame)]}_mask{ending}"
                 masks[str(frame)] = name
                 write_nifti_labels(ds[MASK].isel(frame=[frame]).values, folder / mouse / name, ds)
             write_json(folder / mouse / f"{mouse}.json", {**about, "cine": cine, "masks": masks})
@@ -66,12 +74,13 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
     mouse (fold 0), copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed``.
 
     Raises ArgumentError (nnU-Net requires names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
-    to train on), CacheError (``path`` exists).
+    to train on), OutputError (``path`` exists, or lies in or holds a file of the cohort).
     """
     path = Path(path)
     if not _DATASET_NAME.fullmatch(path.name):
         raise ArgumentError(f"nnU-Net does not accept {path.name!r}.", "Dataset, three digits, _ and a name",
                             f"-o {path.with_name('Dataset130_MouseCMR')}")  # fmt: skip
+    check_apart([path], list_inputs(cohort))
     cases: dict[str, list[str]] = {}
     mice = []
     with atomic_folder(path) as folder:

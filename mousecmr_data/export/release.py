@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data._utils.checksums import compute_sha256
-from mousecmr_data._utils.notices import SYNTHETIC
+from mousecmr_data._utils.text import SYNTHETIC
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
 from mousecmr_data.dataset.cohort import Cohort

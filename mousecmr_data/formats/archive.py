@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import stat
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
-from mousecmr_data._utils.atomic import get_free_bytes, make_disk_full_error, translate_os_error
+from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, make_disk_full_error
+from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
+from mousecmr_data._utils.names import is_reserved, make_file_name
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 
@@ -16,31 +19,30 @@ MAX_BYTES = 2 * 1024**3
 MAX_FILES = 20_000
 MAX_DEPTH = 3
 """Levels of archives inside archives."""
-MAX_RATIO = 100
-"""Unpacked / packed size above which a file counts as a zip bomb (images shrink to about 0.7)..."""
-RATIO_FROM = 50 * 1024**2
-"""... if it is larger than this."""
 BLOCK = 1024**2
+UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]|[. ]$')
+"""Characters in a name that not every system can write."""
 _UNIX_TYPE = 16
 
 
-def unpack_archive(archive: Path, into: Path) -> Path:
+def unpack_archive(archive: Path, into: Path, failed: dict[Path, MouseCMRError] | None = None) -> Path:
     """Unpack ``archive`` and the archives in it into the new folder ``into``, and return ``into``.
 
     These are rejected, with an error that names them: paths that leave the folder, links and other special files,
     encryption, more than ``MAX_FILES`` files, ``MAX_BYTES`` bytes (counted while they are written, not as stated) or
-    ``MAX_DEPTH`` levels, and files that grow more than ``MAX_RATIO`` times. Raises :class:`FileLayoutError`; the caller
-    then removes ``into`` with the files written until then.
+    ``MAX_DEPTH`` levels, and files that grow too much (:func:`mousecmr_data._utils.limits.check_size`). Names
+    that some system cannot write are changed. Raises :class:`FileLayoutError`; the caller then removes ``into``, which
+    may hold files. With ``failed``, the errors of inner archives are put there instead, by their paths.
     """
-    _Unpacker().unpack(archive, into, 1)
+    _Unpacker(failed).unpack(archive, into, 1)
     return into
 
 
 class _Unpacker:
     """Counts files and bytes over an archive and all archives in it."""
 
-    def __init__(self) -> None:
-        self.files, self.bytes = 0, 0
+    def __init__(self, failed: dict[Path, MouseCMRError] | None) -> None:
+        self.files, self.bytes, self.failed = 0, 0, failed
 
     def unpack(self, archive: Path, into: Path, depth: int) -> None:
         name = archive.name
@@ -48,8 +50,8 @@ class _Unpacker:
             raise MissingDataError(f"There is no file {archive}.", "a .zip archive")
         if depth > MAX_DEPTH:
             raise FileLayoutError(f"{name} is an archive inside {MAX_DEPTH} others.", "one archive of image files")
-        into.mkdir(parents=True)
         try:
+            into.mkdir(parents=True)
             with zipfile.ZipFile(archive) as z:
                 members = [m for m in z.infolist() if not m.is_dir()]
                 for m in members:
@@ -59,13 +61,21 @@ class _Unpacker:
                     self._extract(name, z, m, into)
         except MouseCMRError:
             raise
-        except OSError as e:
-            translated = translate_os_error(e, into)
-            raise (_make_damaged_error(name, e) if translated is e else translated) from e
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as e:
+        except Exception as e:  # decoders can raise almost anything
+            if isinstance(e, OSError) and e.errno in DISK_FULL:
+                raise make_disk_full_error(into) from e
             raise _make_damaged_error(name, e) from e
-        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() == ".zip"):
-            self.unpack(inner, inner.with_suffix(""), depth + 1)
+        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() == ".zip" and p.is_file()):
+            target = inner.with_suffix("")
+            while target.exists():  # a folder of this name lies beside the archive
+                target = target.with_name(f"{target.name}_")
+            try:
+                self.unpack(inner, target, depth + 1)
+            except MouseCMRError as e:
+                if self.failed is None:
+                    raise
+                shutil.rmtree(target, ignore_errors=True)  # a part of a scan must not be taken for all of it
+                self.failed[inner] = e
             inner.unlink()
 
     def _check_limits(self, name: str, into: Path, size: int, files: int) -> None:
@@ -82,7 +92,8 @@ class _Unpacker:
             raise make_disk_full_error(into, size)
 
     def _extract(self, name: str, z: zipfile.ZipFile, member: zipfile.ZipInfo, into: Path) -> None:
-        target = into.joinpath(*_split_path(member))
+        parts = (make_file_name(p) if UNSAFE.search(p) or is_reserved(p) else p for p in _split_path(member))
+        target = into.joinpath(*parts)
         if target.exists():
             raise FileLayoutError(f"{name} holds {member.filename!r} twice.", "each file once")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,18 +107,13 @@ class _Unpacker:
 
 def _check_member(name: str, m: zipfile.ZipInfo) -> None:
     parts = _split_path(m)
-    if m.filename.startswith(("/", "\\")) or ".." in parts or not parts or ":" in parts[0] or "\0" in m.filename:
+    if not parts or ".." in parts or re.match(r"[/\\]|[A-Za-z]:", m.filename):
         raise FileLayoutError(f"{name}: the path {m.filename!r} leads out of the archive.", "paths inside it")
     if stat.S_IFMT(m.external_attr >> _UNIX_TYPE) not in (0, stat.S_IFREG):
         raise FileLayoutError(f"{name}: {m.filename!r} is a link or a special file.", "plain files")
     if m.flag_bits & 0x1:
         raise FileLayoutError(f"{name} is encrypted.", "an archive without a password", "unpack it, give the folder")
-    if m.file_size > RATIO_FROM and m.file_size > MAX_RATIO * max(1, m.compress_size):
-        raise FileLayoutError(
-            f"{name}: {m.filename!r} would grow from {format_bytes(m.compress_size)} to {format_bytes(m.file_size)}.",
-            f"at most {MAX_RATIO} times",
-            "give the file itself, if you trust it",
-        )
+    check_size(f"{name}: {m.filename!r}", m.file_size, m.compress_size, MAX_IMAGE_RATIO)
 
 
 def _split_path(m: zipfile.ZipInfo) -> tuple[str, ...]:

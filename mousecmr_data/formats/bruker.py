@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.notices import is_marked_synthetic
+from mousecmr_data._utils.text import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, prefer_given, suppress_warnings
 from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
@@ -22,6 +22,8 @@ except ImportError as e:
 
 FLOAT_BYTES = 8
 """Bytes per pixel in brukerapi's arrays."""
+MAX_PARAMETER_BYTES = 16 * 1024**2
+"""A parameter file has some 100 kB."""
 SLICES = ("FG_SLICE",)
 TRIGGERED = "FG_MOVIE"
 """Frame group of a triggered cine, which has one frame per repetition time."""
@@ -40,17 +42,15 @@ def read_bruker(
     """
     array, letters, affine, repetition_ms, synthetic = _load_2dseq(path)
     scan = path.parents[2].name if len(path.parents) > 2 else path.parent.name
-    axes, flipped = orient_axes(affine, 2, oriented=True)
     array = array.transpose([letters.index(c) for c in AXIS_LETTERS])
+    axes, flipped = orient_axes(affine, 2, array.shape)
     lengths = dict(zip(axes, np.linalg.norm(affine[:3, :3], axis=0).tolist(), strict=True))
     zyx, spacing_source = prefer_given(spacing, [lengths[c] for c in "zyx"], "visu_pars")
     step, time_source = prefer_given(frame_time_ms, repetition_ms, "visu_pars (repetition time)")
     notes = []
     if frame_time_ms is None and repetition_ms:
         notes.append("The repetition time is used as the time between frames, as in a triggered cine.")
-    grid = FileGrid(
-        array.shape, axes + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step or 0.0, oriented=True
-    )
+    grid = FileGrid(array.shape, axes + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step or 0.0, code=1)
     return build_scan(
         convert_pixels(scan, grid.to_model(array)),
         zyx,
@@ -73,6 +73,11 @@ def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], flo
     if not (path.parent / "visu_pars").is_file():
         raise MissingDataError(f"There is no visu_pars beside {path.name}.", "both, as ParaVision wrote them")
     check_array_size(path.name, (path.stat().st_size,), FLOAT_BYTES // 2)
+    scan = path.parents[2] if len(path.parents) > 2 else path.parent
+    for parameters in (path.parent / "visu_pars", path.parent / "reco", scan / "method", scan / "acqp"):
+        if parameters.is_file() and parameters.stat().st_size > MAX_PARAMETER_BYTES:
+            size = f"{parameters.stat().st_size:,} bytes"
+            raise FileLayoutError(f"{parameters.name} has {size}.", f"at most {MAX_PARAMETER_BYTES:,}")
     try:
         with suppress_warnings("brukerapi"):
             data: Any = Dataset(path)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.hdf5 import MAX_ARRAY_BYTES
+from mousecmr_data._utils.limits import check_size
 from mousecmr_data.dataset.model import SPACING_HINT, PhysicalSizes, build_dataset
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid
@@ -47,7 +47,7 @@ MAX_UNEVEN = 0.02
 MAX_PIXEL_VALUE = 1e15
 """A pixel above this is not a signal: sums of such values would not be finite."""
 ATTR_NOTES = "notes"
-"""Attribute that lists, one sentence each, what was assumed or looks odd."""
+"""Attribute of what was assumed or looks odd: text, one line each, since netCDF cannot tell one text from a list."""
 ATTR_FRAME_TIME_KNOWN = "frame_time_known"
 """Attribute that states whether ``time`` is a time or only counts frames."""
 
@@ -164,14 +164,11 @@ def find_oddities(image: NDArray[Any], spacing: Sequence[float]) -> list[str]:
     return oddities
 
 
-def check_array_size(name: str, shape: Sequence[int], itemsize: int) -> None:
-    """Raise :class:`FileLayoutError` for an array that is empty or too large to read."""
-    n = itemsize * math.prod(int(length) for length in shape)
-    if any(int(length) < 1 for length in shape) or n > MAX_ARRAY_BYTES:
-        raise FileLayoutError(
-            f"{name} states that its array is {' × '.join(map(str, shape))} ({n / 1e6:,.0f} MB).",
-            f"a cine of at most {MAX_ARRAY_BYTES // 1024**3} GiB",
-        )
+def check_array_size(name: str, shape: Sequence[int], itemsize: int, stored: int | None = None) -> None:
+    """Raise :class:`FileLayoutError` for an array that is empty, or too large to read from ``stored`` bytes."""
+    if any(int(length) < 1 for length in shape):
+        raise FileLayoutError(f"{name} states that its array is {' × '.join(map(str, shape))}.", "a cine")
+    check_size(name, itemsize * math.prod(int(length) for length in shape), stored)
 
 
 def convert_pixels(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -233,7 +230,7 @@ def build_scan(
         "synthetic": False,
         **attrs,
         ATTR_FRAME_TIME_KNOWN: frame_time_ms is not None,
-        ATTR_NOTES: notes,
+        ATTR_NOTES: "\n".join(notes),
         ATTR_GRID: grid.to_json(),
     }
     return build_dataset(image, None, (), sizes, about)

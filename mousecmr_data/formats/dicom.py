@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.notices import is_marked_synthetic
+from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
+from mousecmr_data._utils.text import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.build import (
     MAX_UNEVEN,
@@ -33,6 +35,9 @@ except ImportError as e:
 dcm: Any = pydicom
 TOLERANCE_MM = 0.01
 """Positions that are closer than this are the same slice."""
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+"""Transfer syntax of files that are compressed as a whole, headers included."""
+BLOCK_BYTES = 10**6
 DIGITS = 4
 """Decimals to which directions and pixel spacings are compared."""
 
@@ -104,16 +109,35 @@ def load_dicom(path: Path, pixels: bool = True) -> Any:
     """Load a file as a pydicom Dataset. Raises :class:`FileLayoutError` if it is not a valid DICOM file."""
     try:
         with suppress_warnings("pydicom"):
+            _check_inflated_size(path)
             dataset = dcm.dcmread(path, stop_before_pixels=not pixels)
             for _ in dataset.iterall():  # pydicom decodes values on first access: raise errors now
                 pass
             return dataset
+    except MouseCMRError:
+        raise
     except dcm.errors.InvalidDicomError as e:
         raise FileLayoutError(f"{path.name} is not a DICOM file: it lacks the DICM prefix.", "a DICOM file") from e
     except Exception as e:  # a damaged file can make pydicom raise almost anything
         raise FileLayoutError(
             f"{path.name} is damaged or not a DICOM file: {type(e).__name__}: {e}", "a DICOM file"
         ) from e
+
+
+def _check_inflated_size(path: Path) -> None:
+    """Raise :class:`FileLayoutError` if the file, or what it is when inflated, is too large to hold in memory."""
+    stored = path.stat().st_size
+    check_size(path.name, stored)
+    with path.open("rb") as f:
+        if DEFLATED not in f.read(BLOCK_BYTES):
+            return
+        f.seek(0)
+        dcm.filereader.read_preamble(f, False)
+        dcm.filereader._read_file_meta_info(f)
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := inflate.unconsumed_tail or f.read(BLOCK_BYTES):
+            size += len(inflate.decompress(block, BLOCK_BYTES))
+            check_size(path.name, size, stored, MAX_IMAGE_RATIO)
 
 
 def group_dicom_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
@@ -347,16 +371,17 @@ def _make_grid(stack: list[list[DicomPlane]], distance: float, step: float) -> F
     affine[:3, :3] = directions * (x, y, z)
     affine[:3, 3] = first.position
     affine = LPS_TO_RAS @ affine
-    letters, flipped = orient_axes(affine, 2, oriented=True)
     shape = (first.columns, first.rows, len(stack), len(stack[0]))
-    return FileGrid(shape, letters + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step, oriented=True)
+    letters, flipped = orient_axes(affine, 2, shape)
+    return FileGrid(shape, letters + AXIS_LETTERS[3], flipped, to_rows(affine), "mm", "msec", step, code=1)
 
 
 def _read_pixels(stack: list[list[DicomPlane]]) -> NDArray[Any]:
     """Read all pixels (column, row, slice, frame), each file once."""
     first = stack[0][0]
     shape = (len(stack[0]), len(stack), first.rows, first.columns)
-    check_array_size(first.path.parent.name, shape, 8)
+    stored = sum(path.stat().st_size for path in {p.path for s in stack for p in s})
+    check_array_size(first.path.parent.name, shape, 4, stored)
     scaled = any((p.slope, p.intercept) != (1.0, 0.0) for s in stack for p in s)
     array = np.empty(shape, np.float32 if scaled else np.int32)
     by_file: dict[Path, list[tuple[int, int, DicomPlane]]] = {}

@@ -1,11 +1,13 @@
-"""Write masks as DICOM segmentation objects (SEG) that refer to the images they were made on."""
+"""Write masks as DICOM segmentation objects (SEG) that refer to the images they were made on, and read such objects."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from mousecmr_data._version import __version__
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.formats.build import suppress_warnings
 from mousecmr_data.formats.dicom import DicomPlane, load_dicom, sort_planes
-from mousecmr_data.formats.orientation import FileGrid
+from mousecmr_data.formats.orientation import LPS_TO_RAS, FileGrid
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
 
 try:
@@ -24,6 +26,7 @@ except ImportError as e:
     raise MissingExtraError.from_module("highdicom", "dicom-seg") from e
 
 hd: Any = highdicom
+nib: Any = nibabel
 SERIES_NUMBER = 1000
 CODES = {
     Label.MYOCARDIUM: (("85756007", "SCT", "Tissue"), ("74281007", "SCT", "Myocardium")),
@@ -32,18 +35,34 @@ CODES = {
 """Category and type of each class (SNOMED CT; the blood is that in the left ventricle)."""
 
 
+KEPT_TEXTS = ("StudyDate", "StudyTime", "Manufacturer", "ManufacturerModelName")
+"""The only texts and dates of the images that a pseudonymised object keeps."""
+KEPT_SEQUENCES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+TEXTS = ("AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT", "OB", "UN")
+"""Value representations that can hold names, or when somebody was born."""
+
+
 def write_dicom_seg(
-    labels: NDArray[np.uint8], folder: Path, sources: Sequence[Path], like: xr.Dataset, by: str
+    labels: NDArray[np.uint8],
+    folder: Path,
+    sources: Sequence[Path],
+    like: xr.Dataset,
+    by: str,
+    keep_names: bool = False,
 ) -> list[Path]:
     """Write labels (frame, slice, y, x) on the grid of ``like``, which was read from the DICOM files ``sources``.
 
     Returns one file per frame of the cine (``frame_000.dcm``, ...), since an object cannot hold two masks of one
     slice; frames without a ventricle have no file. Each has two binary segments, which refer to the images. ``by``
-    names the algorithm that made the labels.
+    names the algorithm that made the labels. Names, identifiers and birth dates in the images are replaced by a
+    pseudonym, unless ``keep_names``; the UIDs stay, by which a viewer finds the images.
     """
     stack, _ = sort_planes(sources)
     on_file_grid = FileGrid.from_dataset(like).to_file(labels)  # (column, row, slice, frame)
     headers = {path: load_dicom(path, pixels=False) for path in dict.fromkeys(p.path for s in stack for p in s)}
+    if not keep_names:
+        for header in headers.values():
+            _pseudonymise(header)
     written = []
     for t in range(on_file_grid.shape[3]):
         masks = np.ascontiguousarray(on_file_grid[..., t].transpose(2, 1, 0))
@@ -53,6 +72,38 @@ def write_dicom_seg(
                 _make_segmentation(masks, [frames[t] for frames in stack], headers, by, t).save_as(partial)
             written.append(target)
     return written
+
+
+def load_dicom_seg(path: Path) -> Any:
+    """Return the segmentation ``path`` as a ``Nifti1Image`` (slice, row, column) of segment numbers, in mm.
+
+    Slices without a segment may be missing at both ends, since the object need not have them.
+    """
+    with suppress_warnings("highdicom"):
+        volume = hd.seg.segread(path).get_volume(combine_segments=True)
+    image: Any = nib.Nifti1Image(volume.array.astype(np.uint8), LPS_TO_RAS @ volume.affine)
+    image.header.set_xyzt_units("mm", "sec")
+    return image
+
+
+def _pseudonymise(header: Any) -> None:
+    """Remove everything from ``header`` that can hold a name; the pseudonym is one of the study."""
+    for element in list(header):
+        if element.VR == "SQ" and element.keyword not in KEPT_SEQUENCES:
+            del header[element.tag]
+    _remove_texts(header)
+    code = hashlib.sha256(str(header.StudyInstanceUID).encode()).hexdigest()[:8]
+    header.PatientName, header.PatientID = f"Mouse^{code}", f"mouse-{code}"
+    header.PatientBirthDate = header.AccessionNumber = header.StudyID = header.ReferringPhysicianName = ""
+
+
+def _remove_texts(dataset: Any) -> None:
+    for element in list(dataset):
+        if element.tag.is_private or (element.VR in TEXTS and element.keyword not in KEPT_TEXTS):
+            del dataset[element.tag]
+        elif element.VR == "SQ":
+            for item in element.value:
+                _remove_texts(item)
 
 
 def _make_segmentation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import tempfile
@@ -11,25 +12,44 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
+
+from mousecmr_data._utils.locks import ALIVE, remove_abandoned
 from mousecmr_data._utils.names import make_file_name, make_unique
+from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
-from mousecmr_data.schema.variables import HDF5_SUFFIXES, NIFTI_SUFFIXES
+from mousecmr_data.schema.variables import (
+    ANALYZE_SUFFIXES,
+    HDF5_SUFFIXES,
+    METAIMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    NRRD_SUFFIXES,
+)
 
-FormatName = Literal["NIfTI", "HDF5", "DICOM", "FDF", "Bruker"]
+FormatName = Literal["NIfTI", "NRRD", "MetaImage", "Analyze", "HDF5", "DICOM", "FDF", "Bruker"]
+IMAGE_FORMATS: tuple[FormatName, ...] = ("NIfTI", "NRRD", "MetaImage", "Analyze")
+"""Formats of an array with a place in space, which ``formats.nifti`` reads."""
 
 SUFFIXES: dict[FormatName, tuple[str, ...]] = {
     "NIfTI": NIFTI_SUFFIXES,
+    "NRRD": NRRD_SUFFIXES,
+    "MetaImage": METAIMAGE_SUFFIXES,
+    "Analyze": ANALYZE_SUFFIXES,
     "HDF5": HDF5_SUFFIXES,
     "FDF": (".fdf",),
     "DICOM": (".dcm", ".ima", ".dicom"),
 }
 BRUKER_NAME = "2dseq"
 READABLE_FORMATS = (
-    "NIfTI (.nii, .nii.gz), DICOM, Bruker (2dseq with visu_pars), Agilent FDF (.fdf), or HDF5 of the dataset's layout"
+    "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), Analyze (.hdr and .img), DICOM, Bruker (2dseq "
+    "with visu_pars), Agilent FDF (.fdf), or HDF5 of the dataset's layout"
 )
-MASK_NAMES = re.compile(r"[_-](masks?|seg|segmentation|labels?)\.nii(\.gz)?$", re.IGNORECASE)
+MASK_NAMES = re.compile(
+    r"([_-](masks?|seg|segmentation|labels?)|\.seg)\.(nii|nii\.gz|nrrd|nhdr|mha|mhd|hdr)$", re.IGNORECASE
+)
 """Names of files that hold masks: left out when a folder is searched."""
+SCRATCH_PREFIX = "mousecmr-unpacked-"
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
 _ScanFiles = tuple[FormatName, tuple[Path, ...]]
@@ -42,12 +62,19 @@ class FoundScan:
     name: str
     kind: FormatName
     paths: tuple[Path, ...]
-    """Its files; for Bruker, only the ``2dseq``."""
+    """Its files; for Bruker, only the ``2dseq``; of a header beside its pixels, only the header."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files, with the pixels beside headers."""
+        beside = [p for p in self.paths if p.suffix.lower() in (".hdr", ".mhd", ".nhdr")]
+        pixels = {p for header in beside for p in header.parent.glob(f"{glob.escape(header.stem)}.*")}
+        return (*self.paths, *sorted(pixels.difference(self.paths)))
 
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        return sum(p.stat().st_size for p in self.paths)
+        return sum(p.stat().st_size for p in self.files)
 
 
 def find_scans(path: Path) -> list[FoundScan]:
@@ -95,15 +122,21 @@ def _find_in_folder(folder: Path) -> Iterator[_ScanFiles]:
             yield "FDF", tuple(fdf)
         for path in files.get("HDF5", ()):
             yield "HDF5", (path,)
-        if nifti := [path for path in files.get("NIfTI", ()) if not MASK_NAMES.search(path.name)]:
-            from mousecmr_data.formats.nifti import group_nifti_files
+        for kind in IMAGE_FORMATS:
+            if images := [p for p in files.get(kind, ()) if not MASK_NAMES.search(p.name) and not _is_half(p)]:
+                from mousecmr_data.formats.nifti import group_nifti_files
 
-            yield from (("NIfTI", group) for group in group_nifti_files(nifti))
+                yield from ((kind, group) for group in group_nifti_files(images))
         dicom += files.get("DICOM", [])
     if dicom:
         from mousecmr_data.formats.dicom import group_dicom_files
 
         yield from (("DICOM", group) for group in group_dicom_files(dicom))
+
+
+def _is_half(path: Path) -> bool:
+    """Return whether ``path`` holds the pixels of a header beside it."""
+    return path.suffix.lower() == ".img" and any(path.with_suffix(s).exists() for s in (".hdr", ".HDR"))
 
 
 def is_dicom(path: Path) -> bool:
@@ -142,7 +175,14 @@ def _name_scans(scans: Sequence[_ScanFiles], base: Path) -> list[FoundScan]:
 
 def make_scan_name(name: str) -> str:
     """Return the name of a file or folder as the name of a scan: without endings of image files, plain."""
-    return make_file_name(re.sub(r"(\.nii)?\.gz$|\.(nii|h5|hdf5?|dcm|ima|fdf|img|zip)$", "", name, flags=re.IGNORECASE))
+    return make_file_name(
+        re.sub(
+            r"(\.nii)?\.gz$|\.(nii|seq\.nrrd|nrrd|nhdr|mha|mhd|hdr|h5|hdf5?|dcm|ima|fdf|img|zip)$",
+            "",
+            name,
+            flags=re.IGNORECASE,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +203,12 @@ def collect_inputs(
     Archives are unpacked into a folder below ``scratch`` (default: the system's temporary folder), which is removed
     at the end of the block.
     """
-    with tempfile.TemporaryDirectory(prefix="mousecmr-", dir=scratch) as temporary:
+    parent = Path(scratch or tempfile.gettempdir())
+    remove_abandoned(parent, SCRATCH_PREFIX)
+    with (
+        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=parent) as temporary,
+        FileLock(Path(temporary) / ALIVE, thread_local=False),
+    ):
         items = [item for k, path in enumerate(inputs) for item in _find_in_path(path, Path(temporary) / str(k))]
         unique = make_unique(item.name for item in items)
         named = [replace(item, name=name) for item, name in zip(items, unique, strict=True)]
@@ -176,7 +221,7 @@ def hide_temporary_paths(text: str, folder: Path | None = None) -> str:
 
     The user's own names remain. ``folder`` defaults to the system's temporary folder.
     """
-    inner = r"[\\/](?:in[\\/]\w+|mousecmr-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
+    inner = r"[\\/](?:in[\\/]\w+|mousecmr-unpacked-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
     return re.sub(re.escape(str(folder or tempfile.gettempdir())) + inner, "", text)
 
 
@@ -191,20 +236,34 @@ def _find_in_path(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInpu
         yield from _try_find(path, scratch)
         return
     archives = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
-    outside = list(_try_find(path, scratch))
+    outside = _try_find(path, scratch)
     if not archives or isinstance(outside[0], FoundScan):
         yield from outside
     for k, archive in enumerate(archives):
         yield from _try_find(archive, scratch / str(k))
 
 
-def _try_find(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInput]:
-    """Yield the scans in a file, in a folder outside its archives, or in an archive.
-
-    An archive is unpacked under its own name, since a scan alone in it gets that name.
-    """
+def _try_find(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
+    """Return the scans in a file, in a folder outside its archives, or in an archive, read in a child process."""
     try:
-        packed = path.suffix.lower() == ".zip" and not path.is_dir()
-        yield from find_scans(unpack_archive(path, scratch / path.name) if packed else path)
+        return read_in_child(_find_or_unpack, path.name, path, scratch)
     except MouseCMRError as e:
-        yield RefusedInput(make_scan_name(path.name), e, path)
+        error = e
+    except Exception as e:  # no error of one input may stop the rest
+        error = MouseCMRError(f"{path.name}: {type(e).__name__}: {e}", READABLE_FORMATS)
+    return [RefusedInput(make_scan_name(path.name), error, path)]
+
+
+def _find_or_unpack(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
+    """Find the scans; an archive is unpacked under its own name, since a scan alone in it gets that name."""
+    if path.suffix.lower() != ".zip" or path.is_dir():
+        return list(find_scans(path))
+    failed: dict[Path, MouseCMRError] = {}
+    folder = unpack_archive(path, scratch / path.name, failed)
+    refused = [RefusedInput(make_scan_name(inner.name), error, path) for inner, error in failed.items()]
+    try:
+        return [*find_scans(folder), *refused]
+    except FileLayoutError:
+        if not refused:
+            raise
+        return [*refused]

@@ -1,6 +1,8 @@
-"""Read NIfTI cines into the model, and write images and masks.
+"""Read cines of NIfTI, Analyze, NRRD and MetaImage into the model, and write images and masks.
 
-An array is (x, y, slice, frame), or in any other order that the affine gives; see ``formats.orientation``.
+All of them are an array with a place in space, and become a NIfTI image in memory first (NRRD and MetaImage in
+``formats.nrrd``). An array is (x, y, slice, frame), or in any other order that the affine gives; see
+``formats.orientation``. Analyze (``.hdr`` and ``.img``, also NIfTI pairs) is only read.
 """
 
 from __future__ import annotations
@@ -16,21 +18,47 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import atomic_path
-from mousecmr_data._utils.notices import SYNTHETIC, is_marked_synthetic
-from mousecmr_data.dataset.model import check_labels, get_spacing
-from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
+from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, get_spacing
+from mousecmr_data.errors import (
+    ArgumentError,
+    FileLayoutError,
+    MissingDataError,
+    MissingExtraError,
+    MouseCMRError,
+    UnlabelledError,
+)
 from mousecmr_data.formats.build import (
     ATTR_FRAME_TIME_KNOWN,
     ATTR_NOTES,
     build_scan,
     check_array_size,
+    check_spacing,
     convert_pixels,
     prefer_given,
     suppress_warnings,
 )
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, orient_axes, to_rows
-from mousecmr_data.schema.variables import DIMS, IMAGE, NIFTI_SUFFIXES
+from mousecmr_data.formats.orientation import (
+    MM_PER_UNIT,
+    MS_PER_UNIT,
+    FileGrid,
+    orient_axes,
+    place_on_grid,
+    to_rows,
+)
+from mousecmr_data.metrics.volumes import make_phases
+from mousecmr_data.schema.labels import Label, LabelMap
+from mousecmr_data.schema.manifest import get_constant
+from mousecmr_data.schema.variables import (
+    DICOM_SEG_SUFFIX,
+    DIMS,
+    IMAGE,
+    IMAGE_SUFFIXES,
+    METAIMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    NRRD_SUFFIXES,
+)
 
 try:
     import nibabel
@@ -38,11 +66,9 @@ except ImportError as e:
     raise MissingExtraError.from_module("nibabel", "formats") from e
 
 nib: Any = nibabel
-MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
-MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
-ORIENTED_CODES = (1, 3, 4)
-"""Codes of an sform or qform that states the animal's orientation: scanner, Talairach, MNI. 0 (none) and 2 (aligned;
-what nibabel writes for an array with an affine) do not."""
+READABLE = "a NIfTI, NRRD, MetaImage or Analyze file"
+NIFTI2_HEADER_BYTES, MAX_EXTENSION_BYTES = 540, 16 * 10**6
+"""Size of the longer kind of header, and the largest size of header and extensions (comments, usually of some kB)."""
 MAX_SHEAR = 0.02
 """Cosine between axes above which a grid is not rectangular."""
 TOLERANCE_MM = 1e-3
@@ -56,13 +82,13 @@ def read_nifti(
     axes: str | None = None,
     frame_time_ms: float | None = None,
 ) -> xr.Dataset:
-    """Read the cine in a NIfTI file (3D: a single frame), with all pixels, as a dataset of the cine model.
+    """Read the cine in a file of ``IMAGE_SUFFIXES`` (3D: one frame), with all pixels, as a dataset of the cine model.
 
     ``image`` is uint16, or float32 if the file's numbers are not exact as uint16. ``spacing`` (z, y, x) in mm,
     ``axes`` (one letter per axis of the file: x column, y row, z slice, t frame) and ``frame_time_ms`` take
     precedence over the header. Without ``axes``, the slice axis is the one with the largest spacing, and rows
-    and columns are turned according to the affine. The attribute ``notes`` lists what was assumed, ``grid`` keeps
-    the file's own grid for :func:`write_nifti_labels`.
+    and columns are turned by :func:`~mousecmr_data.formats.orientation.orient_axes`. The attribute ``notes`` says what
+    was assumed, ``grid`` keeps the file's own grid for :func:`write_nifti_labels`.
 
     Raises :class:`MissingDataError`, :class:`FileLayoutError`, :class:`~mousecmr_data.errors.UnitsError` (no or
     impossible sizes), :class:`ArgumentError` (``axes`` does not fit).
@@ -83,71 +109,188 @@ def read_nifti(
         notes,
         mouse=strip_suffix(path),
         source=path.name,
-        format="NIfTI",
+        format=_name_format(path),
         synthetic=is_marked_synthetic(str(header["descrip"].item().decode("latin-1"))),
     )
 
 
-def read_nifti_labels(path: str | PathLike[str]) -> NDArray[np.uint8]:
-    """Read labels (frame, slice, y, x) in the model's order (as :func:`read_nifti` orders the images).
+def read_nifti_labels(
+    path: str | PathLike[str], like: xr.Dataset | None = None, labels: LabelMap | None = None
+) -> NDArray[np.uint8]:
+    """Read labels uint8 (frame, slice, y, x) in the model's order (as :func:`read_nifti` orders the images).
 
-    Raises :class:`~mousecmr_data.errors.LabelError` if a value is not a label.
+    With ``like``, labels whose voxels lie on its grid are put there, however the file stores them, also if it was
+    cropped. ``labels`` says what the file's numbers mean, where they are not those of
+    :class:`~mousecmr_data.schema.labels.Label`. Raises :class:`~mousecmr_data.errors.LabelError` if a value is not a
+    label.
     """
     path = Path(path)
     array, header, affine = _load_nifti(path)
     grid, _, _ = _make_grid(path, array.shape, header, affine, None)
-    check_labels(array, str(path))
-    return np.ascontiguousarray(grid.to_model(array).astype(np.uint8))
+    array = convert_labels(array, str(path), labels)
+    placed = None
+    if like is not None:
+        in_mm = np.diag([*[MM_PER_UNIT[grid.space_unit]] * 3, 1.0]) @ np.asarray(grid.affine)
+        placed = place_on_grid(array, in_mm, FileGrid.from_dataset(like))
+    return np.ascontiguousarray(grid.to_model(array) if placed is None else placed)
 
 
-def write_nifti_images(ds: xr.Dataset, path: str | PathLike[str]) -> Path:
+def read_nifti_masks(
+    path: str | PathLike[str],
+    *,
+    spacing: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+    labels: LabelMap | None = None,
+) -> xr.Dataset:
+    """Read a file of masks (``MASK_SUFFIXES``: also DICOM SEG) as a dataset of the cine model without images.
+
+    Parameters as for :func:`read_nifti`; ``labels`` says what the numbers mean.
+    Frames without any label count as not segmented. If all of a cine are labelled, ED and ES are those of the volume
+    curve, as in ``mousecmr segment``; of fewer, those of the annotators' rule. Raises also
+    :class:`~mousecmr_data.errors.UnlabelledError` where no voxel is labelled.
+    """
+    path = Path(path)
+    array, header, affine = _load_nifti(path)
+    grid, steps, _ = _make_grid(path, array.shape, header, affine, None)
+    masks = np.ascontiguousarray(grid.to_model(convert_labels(array, str(path), labels)))
+    labelled = np.flatnonzero(masks.any(axis=(1, 2, 3))).tolist()
+    if not labelled:
+        raise UnlabelledError(f"{path.name} has no label: an all-zero mask is not an empty ventricle.", "masks")
+    zyx, source = prefer_given(spacing, steps, f"the header ({grid.space_unit})")
+    own_ms = grid.time_step * MS_PER_UNIT[grid.time_unit] or float(get_constant("frame_time"))
+    ms, time_source = prefer_given(frame_time_ms, own_ms, f"the header ({grid.time_unit})")
+    phase = None
+    if 2 < len(labelled) == len(masks):
+        phase = make_phases(np.count_nonzero(masks == Label.BLOOD_POOL, axis=(1, 2, 3)))
+    about = {
+        "mouse": strip_suffix(path),
+        "source": path.name,
+        "synthetic": is_marked_synthetic(str(header["descrip"].item().decode("latin-1"))),
+    }
+    sizes = PhysicalSizes(check_spacing(path.name, zyx), source, ms, time_source)
+    return build_dataset(masks, masks, labelled, sizes, about, phase).drop_vars(IMAGE)
+
+
+def write_nifti_images(ds: xr.Dataset, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
     """Write the images of ``ds`` on its file's own grid, whole or not at all.
 
-    A dataset without one (a mouse of the dataset's HDF5) becomes (x, y, slice, frame), 3D if it has one frame,
-    with the affine diag(x, y, z) in mm. The header's description marks synthetic images.
+    The ending of ``path`` is the format: NIfTI, NRRD or MetaImage. A dataset without a grid (a mouse of the dataset's
+    HDF5) becomes (x, y, slice, frame), 3D if it has one frame, with the affine diag(x, y, z) in mm. The header's
+    description marks synthetic images.
+
+    Raises OutputError if ``path`` exists, unless this library wrote it and nobody edited it, or with ``overwrite``.
     """
-    return _write_nifti(ds[IMAGE].transpose(*DIMS).values, path, ds, "mousecmr-data")
+    return _write_nifti(ds[IMAGE].transpose(*DIMS).values, path, ds, "mousecmr-data", overwrite)
 
 
-def write_nifti_labels(labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "") -> Path:
+def write_nifti_labels(
+    labels: NDArray[np.uint8], path: str | PathLike[str], like: xr.Dataset, by: str = "", *, overwrite: bool = False
+) -> Path:
     """Write labels uint8 (frame, slice, y, x) on the grid of ``like``, whole or not at all.
 
+    The ending of ``path`` is the format: NIfTI, NRRD (``.seg.nrrd``: a segmentation of 3D Slicer) or MetaImage.
     ``like`` is a dataset of :func:`read_nifti` or of the cine model's own reader; ``labels`` may have fewer or more
-    frames. ``by``: what made the labels, in a few words.
+    frames. ``by``: what made the labels, in a few words. Raises OutputError as :func:`write_nifti_images` does.
     """
-    return _write_nifti(np.asarray(labels, np.uint8), path, like, f"mousecmr-data {by}".strip())
+    return _write_nifti(np.asarray(labels, np.uint8), path, like, f"mousecmr-data {by}".strip(), overwrite)
 
 
 def strip_suffix(path: Path) -> str:
-    """Return the file's name without ``.nii`` or ``.nii.gz``."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    """Return the file's name without the ending of its format."""
+    return re.sub(r"(\.nii\.gz|(\.se[gq])?\.nrrd|\.\w+)$", "", path.name, flags=re.IGNORECASE)
+
+
+def _name_format(path: Path) -> str:
+    endings: dict[str, tuple[str, ...]] = {
+        "NIfTI": NIFTI_SUFFIXES,
+        "NRRD": NRRD_SUFFIXES,
+        "MetaImage": METAIMAGE_SUFFIXES,
+    }
+    endings |= {"DICOM SEG": (DICOM_SEG_SUFFIX,)}
+    return next((name for name, suffixes in endings.items() if path.name.lower().endswith(suffixes)), "Analyze")
+
+
+def _open_image(path: Path) -> Any:
+    """Open a file of ``IMAGE_SUFFIXES`` as a NIfTI image."""
+    if _name_format(path) in ("NRRD", "MetaImage"):
+        from mousecmr_data.formats.nrrd import load_image
+
+        return load_image(path)
+    if path.name.lower().endswith(DICOM_SEG_SUFFIX):
+        from mousecmr_data.formats.dicom_seg import load_dicom_seg
+
+        return load_dicom_seg(path)
+    if _name_format(path) == "NIfTI":
+        image = _open_nifti(path)
+    else:
+        with suppress_warnings("nibabel.global"):
+            image = nib.load(path)
+    is_nifti = isinstance(image, nib.Nifti1Pair)
+    if not is_nifti and not isinstance(image, nib.AnalyzeImage):
+        raise FileLayoutError(f"{path.name} is {type(image).__name__}.", READABLE)
+    if is_nifti:
+        placed = image.header["sform_code"] or image.header["qform_code"]
+    else:
+        placed = "mat" in image.file_map and Path(image.file_map["mat"].filename).is_file()
+    if is_nifti and placed:
+        return image
+    # Without a place in space: an array with sizes. nibabel would assume that its first axis runs to the left.
+    affine = image.affine if placed else np.diag([*np.abs(image.header["pixdim"][1:4]), 1.0])
+    header = image.header if is_nifti else nib.Nifti1Header.from_header(image.header)
+    converted = (type(image) if is_nifti else nib.Nifti1Image)(image.dataobj, affine, header)
+    converted.header["descrip"] = image.header["descrip"]
+    if not placed:
+        converted.header["sform_code"] = converted.header["qform_code"] = 0
+    return converted
 
 
 def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
     if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "a NIfTI file (.nii, .nii.gz)")
+        raise MissingDataError(f"There is no file {path}.", READABLE)
     try:
-        with suppress_warnings("nibabel.global"):
-            image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Pair):
-            raise FileLayoutError(f"{path.name} is {type(image).__name__}.", "a NIfTI file (.nii, .nii.gz)")
-        check_array_size(path.name, image.shape, 8)
-        scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
-        array = np.asarray(image.dataobj, np.float32 if scaled else None)
+        image = _open_image(path)
+        check_array_size(path.name, image.shape, 4)  # as float32
+        stored = path.stat().st_size if _name_format(path) == "NIfTI" else None  # others may be headers alone
+        check_array_size(path.name, image.shape, image.get_data_dtype().itemsize, stored)
+        data = image.dataobj
+        scaled = not isinstance(data, np.ndarray) and (data.slope != 1 or data.inter != 0)
+        array = np.asarray(data, np.float32 if scaled else None)
         affine = np.asarray(image.affine, float)
-    except FileLayoutError:
+    except (FileLayoutError, MissingExtraError):
         raise
     except Exception as e:  # a damaged header can make nibabel raise almost anything
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise FileLayoutError(
-            f"{path.name} ({path.stat().st_size} bytes) is damaged or not a NIfTI file: {reason}",
-            "a NIfTI file (.nii, .nii.gz)",
+            f"{path.name} ({path.stat().st_size} bytes) is damaged or not a {_name_format(path)} file: {reason}",
+            READABLE,
         ) from e
     while array.ndim > 3 and 1 in array.shape[3:]:  # unused axes
         array = array.squeeze(3 + array.shape[3:].index(1))
     if array.ndim not in (3, 4):
         raise FileLayoutError(f"{path.name} has the shape {array.shape}.", "3 axes (one frame) or 4 (a cine)")
     return array, image.header, affine
+
+
+def _open_nifti(path: Path) -> Any:
+    """Return the image with its header, no pixels.
+
+    nibabel takes as much memory for extensions as the offset of the pixels leaves, so that is checked first.
+    """
+    with nib.openers.ImageOpener(path) as f:
+        start = f.read(NIFTI2_HEADER_BYTES)
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        header = kind.header_class
+        if header.may_contain_header(start):
+            offset = float(header(start[: header.sizeof_hdr], check=False)["vox_offset"])
+            if not offset <= MAX_EXTENSION_BYTES:
+                raise FileLayoutError(
+                    f"{path.name}: its pixels begin at byte {offset:g}.", f"at most {MAX_EXTENSION_BYTES:,}"
+                )
+            with suppress_warnings("nibabel.global"):
+                return kind.from_filename(path)
+    raise FileLayoutError(
+        f"{path.name} ({path.stat().st_size} bytes) is damaged or not a NIfTI file.", "a NIfTI file (.nii, .nii.gz)"
+    )
 
 
 def _make_grid(
@@ -178,7 +321,6 @@ def _make_grid(
         )
     steps[:3] = np.linalg.norm(affine[:3, :3], axis=0) if sized else 0.0
     affine = affine if sized else np.eye(4)
-    oriented = (int(header["sform_code"]) or int(header["qform_code"])) in ORIENTED_CODES
     if axes is not None:
         letters, flipped = axes.lower(), ""
         if len(letters) != len(shape) or "".join(sorted(letters)) not in ("txy", "xyz", "txyz"):
@@ -189,46 +331,55 @@ def _make_grid(
             )
     else:
         slice_axis = int(np.argmax(steps[:3])) if np.ptp(steps[:3]) > 0.2 * steps[:3].max() else 2
-        letters, flipped = orient_axes(affine, slice_axis, oriented)
+        letters, flipped = orient_axes(affine, slice_axis, shape)
         letters += "t" if len(shape) == 4 else ""
     by_letter = {c: steps[i] * (MM_PER_UNIT[space] if i < 3 else 1.0) for i, c in enumerate(letters)}
     if "t" in letters[:3]:  # pixdim of a spatial axis has no known unit of time
         by_letter["t"] = 0.0
     if letters[3:] == "z":
         by_letter["z"] *= MM_PER_UNIT[space]
-    grid = FileGrid(
-        tuple(shape), letters, flipped, to_rows(affine), space, time, float(by_letter.get("t", 0.0)), oriented
-    )
+    code = int(header["sform_code"]) or int(header["qform_code"])
+    grid = FileGrid(tuple(shape), letters, flipped, to_rows(affine), space, time, float(by_letter.get("t", 0.0)), code)
     return grid, (by_letter.get("z", 0.0), by_letter["y"], by_letter["x"]), notes
 
 
-def _write_nifti(array: NDArray[Any], path: str | PathLike[str], like: xr.Dataset, description: str) -> Path:
+def _write_nifti(
+    array: NDArray[Any], path: str | PathLike[str], like: xr.Dataset, description: str, overwrite: bool
+) -> Path:
     path, grid = Path(path), FileGrid.from_dataset(like)
-    if not path.name.endswith(NIFTI_SUFFIXES):
-        raise ArgumentError(f"{path.name} is not a name for a NIfTI file.", "a name ending in .nii or .nii.gz")
+    kind = _name_format(path)
+    if not path.name.endswith(IMAGE_SUFFIXES) or kind == "Analyze":
+        endings = ", ".join((*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
+        raise ArgumentError(f"{path.name} is not a name for an image file.", f"a name ending in {endings}")
     frames = array.shape[0]
     if "t" in grid.axes and grid.shape[grid.axes.index("t")] != frames:
         shape = tuple(frames if c == "t" else n for c, n in zip(grid.axes, grid.shape, strict=True))
         grid = replace(grid, shape=shape)
-    if grid.axes == AXIS_LETTERS and grid.shape[3] == 1:
-        grid = replace(grid, axes=AXIS_LETTERS[:3], shape=grid.shape[:3])
+    if grid.axes[3:] == "t" and grid.shape[3] == 1:
+        grid = replace(grid, axes=grid.axes[:3], shape=grid.shape[:3])
+    elif "t" not in grid.axes and frames > 1:
+        grid = replace(grid, axes=grid.axes + "t", shape=(*grid.shape, frames))
     try:
         data = grid.to_file(array)
     except ValueError as e:
         raise ArgumentError(f"An array {array.shape} does not lie on the grid {grid.shape}.", "the same sizes") from e
     affine = np.asarray(grid.affine)
     image = nib.Nifti1Image(data, affine)
-    code = 1 if grid.oriented else 2
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
+    image.set_sform(affine, grid.code)
+    image.set_qform(affine, grid.code)
     image.header.set_xyzt_units(grid.space_unit, grid.time_unit)
     if data.ndim == 4:
         image.header["pixdim"][4] = grid.time_step
     if like.attrs.get("synthetic"):
         description += f" {SYNTHETIC}"
     image.header["descrip"] = description[:79].encode("latin-1", "replace")
-    with atomic_path(path) as partial:
-        nib.save(image, partial)
+    with write_file(path, overwrite=overwrite) as partial:
+        if kind == "NIfTI":
+            nib.save(image, partial)
+        else:
+            from mousecmr_data.formats.nrrd import save_image
+
+            save_image(image, partial)
     return path
 
 
@@ -247,8 +398,7 @@ def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
     together: dict[object, list[Path]] = {}
     for path in sorted(paths, key=make_natural_key):
         try:
-            with suppress_warnings("nibabel.global"):
-                image = nib.load(path)
+            image = _open_image(path)
             shape, affine = tuple(image.shape), np.asarray(image.affine)
         except Exception:  # reading it raises the error
             alone.append((path,))
@@ -275,7 +425,7 @@ def read_nifti_files(
     """
     if len(paths) == 1:
         return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
-    if axes is None and nib.load(paths[0]).ndim == 4:
+    if axes is None and _open_image(paths[0]).ndim == 4:
         return _read_slice_files(paths, spacing, frame_time_ms)
     parts = [read_nifti(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms) for p in paths]
     sizes = {tuple(p.sizes[d] for d in DIMS) for p in parts}
@@ -294,7 +444,7 @@ def read_nifti_files(
 def _read_slice_files(
     paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None
 ) -> xr.Dataset:
-    affines = [np.asarray(nib.load(p).affine, float) for p in paths]
+    affines = [np.asarray(_open_image(p).affine, float) for p in paths]
     normal = np.cross(affines[0][:3, 0], affines[0][:3, 1])
     normal /= max(float(np.linalg.norm(normal)), 1e-12)
     positions = np.array([float(a[:3, 3] @ normal) for a in affines])
@@ -305,7 +455,7 @@ def _read_slice_files(
             f"The slices in {paths[0].parent.name} lie at {', '.join(f'{p:g}' for p in positions[order])}.",
             "each slice once, evenly spaced",
         )
-    unit = MM_PER_UNIT.get(nib.load(paths[0]).header.get_xyzt_units()[0], 1.0)
+    unit = MM_PER_UNIT.get(_open_image(paths[0]).header.get_xyzt_units()[0], 1.0)
     thickness = float(steps.mean()) * unit
     parts = []
     for k in order:
@@ -337,10 +487,10 @@ def _join_parts(
         float(first["time"].attrs["frame_time"]) if known else None,
         str(first.attrs["frame_time_source"]),
         grid,
-        [*dict.fromkeys(n for p in parts for n in p.attrs[ATTR_NOTES]), note],
+        [*dict.fromkeys(n for p in parts for n in p.attrs[ATTR_NOTES].splitlines()), note],
         mouse=str(first.attrs["mouse"]),
-        source=f"{len(parts)} NIfTI files",
-        format="NIfTI",
+        source=f"{len(parts)} {first.attrs['format']} files",
+        format=first.attrs["format"],
         synthetic=any(bool(p.attrs["synthetic"]) for p in parts),
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns an affine to patient coordinates (left, posterior, superior) into one to RAS+."""
 
 
+MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
+MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
+"""Units of length and time by their names in NIfTI."""
+MAX_OFFSET = 0.1
+"""Voxels by which two positions may differ and still be the same: programs round to 32 bits."""
+MAX_TILT = 1e-4
+"""1 - cosine of the angle to an axis of space below which the axes are the same."""
+
+
 @dataclass(frozen=True)
 class FileGrid:
     """The file's array: its shape, the meaning and direction of its axes, and its position in space."""
@@ -38,8 +48,8 @@ class FileGrid:
     time_unit: str = "sec"
     time_step: float = 0.0
     """In ``time_unit``; 0 if not known."""
-    oriented: bool = False
-    """Whether the file states the animal's orientation."""
+    code: int = 2
+    """NIfTI's code of the affine: 0 none, 1 the scanner's coordinates, 2 those of another file or of an array."""
 
     def to_model(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the file's array as (frame, slice, y, x); an axis that the file lacks has length 1."""
@@ -84,12 +94,15 @@ def to_rows(affine: Any) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(v) for v in row) for row in affine)
 
 
-def orient_axes(affine: NDArray[np.float64], slice_axis: int, oriented: bool) -> tuple[str, str]:
-    """Return letters for the first three axes, and which of them to flip, from the directions in ``affine``.
+def orient_axes(affine: NDArray[np.float64], slice_axis: int, shape: Sequence[int]) -> tuple[str, str]:
+    """Return letters for the first three axes, and which of them to flip, from the grid's place in space alone.
 
-    If the orientation is known, rows and columns run as viewers show them: columns to the animal's left,
-    rows to posterior or inferior. If not, all axes run along increasing coordinates: an array with a
-    positive diagonal is taken as it is stored.
+    ``affine`` leads from an array of ``shape`` to RAS+. How the file stores the grid, and what the program that wrote
+    it says about its coordinates, do not matter:
+
+    - Rows and columns run as viewers show them: columns to the animal's left, rows to posterior or inferior.
+    - A grid that lies along the axes of space with a corner voxel at the origin was placed by nobody: it is an array to
+      which sizes were added. Its axes run away from that corner, as the array was stored.
     """
     try:
         from nibabel import orientations
@@ -101,6 +114,43 @@ def orient_axes(affine: NDArray[np.float64], slice_axis: int, oriented: bool) ->
     plane = sorted((i for i in range(3) if i != slice_axis), key=lambda i: world[i, 0])
     letters = ["z"] * 3
     letters[plane[0]], letters[plane[1]] = "x", "y"
-    direction = -1 if oriented else 1
-    flips = [letters[i] for i in range(3) if world[i, 1] != (1 if i == slice_axis else direction)]
-    return "".join(letters), "".join(flips)
+    flipped = [world[i, 1] != (1 if i == slice_axis else -1) for i in range(3)]
+    origin, last = np.linalg.solve(affine, [0, 0, 0, 1])[:3], np.asarray(shape[:3]) - 1.0
+    at_last = np.abs(origin - last) < MAX_OFFSET
+    directions = np.abs(affine[:3, :3]) / np.linalg.norm(affine[:3, :3], axis=0)
+    if (at_last | (np.abs(origin) < MAX_OFFSET)).all() and directions.max(axis=0).min() > 1 - MAX_TILT:
+        flipped = (at_last & (last > 0)).tolist()
+    return "".join(letters), "".join(letters[i] for i in range(3) if flipped[i])
+
+
+def place_on_grid(array: NDArray[Any], affine: NDArray[np.float64], grid: FileGrid) -> NDArray[Any] | None:
+    """Return ``array`` (i, j, k) or (i, j, k, frame) in the order of the cine model, on the voxels of ``grid``.
+
+    ``affine`` leads from the array to RAS+ in mm. Voxels of the grid that the array does not have, because it was
+    cropped, become 0. Returns None where the voxels of the two are not the same places in space.
+    """
+    if "t" in grid.axes[:3]:
+        return None
+    place = np.linalg.solve(np.diag([*[MM_PER_UNIT[grid.space_unit]] * 3, 1.0]) @ np.asarray(grid.affine), affine)
+    exact, size = np.rint(place[:3]), np.array([*array.shape[:3], 1]) - [1, 1, 1, 0]
+    turn = np.abs(exact[:, :3])
+    same = (
+        (np.abs(place[:3] - exact) @ size).max() < MAX_OFFSET and (turn.sum(0) == 1).all() and (turn.sum(1) == 1).all()
+    )
+    if not same:
+        return None
+    source = turn.argmax(1)  # the array's axis that lies along each axis of the grid
+    array = np.transpose(array, [*source, *range(3, array.ndim)])
+    backwards = exact[np.arange(3), source] < 0
+    array = np.flip(array, tuple(np.flatnonzero(backwards).tolist()))
+    lengths = np.array(array.shape[:3])
+    start = exact[:, 3].astype(int) - np.where(backwards, lengths - 1, 0)
+    first, stop = np.maximum(start, 0), np.minimum(start + lengths, grid.shape[:3])
+    if (first >= stop).any():
+        return None
+    inside = array[tuple(slice(a - s, b - s) for a, b, s in zip(first, stop, start, strict=True))]
+    if np.count_nonzero(inside) != np.count_nonzero(array):
+        return None
+    out = np.zeros((*grid.shape[:3], *array.shape[3:]), array.dtype)
+    out[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))] = inside
+    return replace(grid, shape=out.shape, axes=grid.axes[:3] + "t" * (array.ndim - 3)).to_model(out)

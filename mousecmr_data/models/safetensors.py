@@ -55,6 +55,15 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, about
 
 
+def is_hashed(path: Path) -> bool:
+    """Return whether the tensors of a weights file have the SHA-256 that its header states as ``content``."""
+    try:
+        tensors, about = read_weights(path)
+    except FileLayoutError:
+        return False
+    return about.get("content") == hash_tensors(tensors)
+
+
 def hash_tensors(state: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors, as float32."""
     digest = hashlib.sha256()

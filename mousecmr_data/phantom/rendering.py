@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.checksums import append_checksum
 from mousecmr_data.phantom.grid import Complexes, DrawnGrid, Floats, compute_slice_depths, make_grid
 from mousecmr_data.phantom.heart import (
     HeartSlice,
@@ -171,6 +172,8 @@ def _compute_heart_signal(heart: HeartSlice, lv_tone: Floats, grain: Floats, sig
 def write_phantom(plan: Plan, path: str | os.PathLike[str]) -> None:
     """Render ``plan`` and write it to ``path`` (HDF5, upstream layout plus attributes), atomically.
 
+    After the end of the HDF5 data, the file has its checksum as a last line.
+
     Frames outside ``plan.labelled_frames`` get an all-zero mask, as upstream: unlabelled, not background.
     """
     write_rendering(plan, render(plan), path)
@@ -185,13 +188,15 @@ def write_rendering(plan: Plan, rendering: Rendering, path: str | os.PathLike[st
     file_images = np.ascontiguousarray(rendering.image.transpose(file_axes))
     file_masks = np.ascontiguousarray(masks.transpose(file_axes))
     chunks = (*file_masks.shape[:2], 1, file_masks.shape[3])
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
-        file.create_dataset(IMAGES, data=file_images)
-        file.create_dataset(MASKS, data=file_masks, chunks=chunks, compression="gzip", compression_opts=1)
-        file.create_dataset(FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))
-        file.attrs[ATTR_MOUSE] = plan.mouse
-        file.attrs[ATTR_SOURCE] = plan.cohort
-        file.attrs[ATTR_SYNTHETIC] = True
-        file.attrs[ATTR_PHENOTYPE] = plan.phenotype
-        file.attrs[ATTR_VOXEL_SIZE] = np.asarray(plan.voxel_size_mm, np.float64)
-        file.attrs[ATTR_FRAME_TIME] = float(plan.frame_time_ms)
+    with atomic_path(path) as partial:
+        with h5py.File(partial, "w") as file:
+            file.create_dataset(IMAGES, data=file_images)
+            file.create_dataset(MASKS, data=file_masks, chunks=chunks, compression="gzip", compression_opts=1)
+            file.create_dataset(FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))
+            file.attrs[ATTR_MOUSE] = plan.mouse
+            file.attrs[ATTR_SOURCE] = plan.cohort
+            file.attrs[ATTR_SYNTHETIC] = True
+            file.attrs[ATTR_PHENOTYPE] = plan.phenotype
+            file.attrs[ATTR_VOXEL_SIZE] = np.asarray(plan.voxel_size_mm, np.float64)
+            file.attrs[ATTR_FRAME_TIME] = float(plan.frame_time_ms)
+        append_checksum(partial)

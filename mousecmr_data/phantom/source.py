@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import ClassVar
 
 from mousecmr_data._utils.atomic import translate_os_error
+from mousecmr_data._utils.checksums import is_intact, report_damage
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data.download.cache import get_file_path
 from mousecmr_data.phantom.plan import VERSION, Plan
@@ -107,7 +108,11 @@ class PhantomSource:
 
     def prepare(self, mice: Iterable[str]) -> None:
         """Make the missing files, one after the other."""
-        make_files(self, mice)
+        make_files(self, [m for m in mice if not self.get_path(m).exists()])
+
+    def check_file(self, mouse: str) -> None:
+        """Make the file again if it is damaged, by its checksum; an unchanged file is read once for this."""
+        make_files(self, [mouse])
 
     def summarize(self, mouse: str) -> Plan:
         """Return the mouse's plan, which has all numbers of a summary; nothing is rendered."""
@@ -124,12 +129,18 @@ class PhantomSource:
 def make_files(
     source: PhantomSource, mice: Iterable[str], workers: int = 1, progress: ProgressCallback | None = None
 ) -> None:
-    """Make the missing files of ``mice`` in ``workers`` processes, calling ``progress`` with 1 after each mouse.
+    """Make the missing and damaged files of ``mice`` in ``workers`` processes.
 
-    More than one process needs a main module that can be imported: see
-    :func:`mousecmr_data._utils.parallel.map_in_processes`.
+    ``progress`` is called with 1 after each mouse.
     """
-    missing = [m for m in mice if not source.get_path(m).exists()]
+    missing = []
+    for mouse in mice:
+        path = source.get_path(mouse)
+        if not path.exists():
+            missing.append(mouse)
+        elif not _is_intact(path, (stat := path.stat()).st_mtime_ns, stat.st_size):
+            report_damage(path)
+            missing.append(mouse)
     if missing:
         path = source.get_path(missing[0])
         try:
@@ -137,6 +148,11 @@ def make_files(
         except OSError as e:
             raise translate_os_error(e, path) from e
     map_in_processes(partial(_make_file, source), missing, workers, count_results(progress))
+
+
+@lru_cache(maxsize=1024)
+def _is_intact(path: Path, mtime_ns: int, size: int) -> bool:  # noqa: ARG001 (cache keys)
+    return is_intact(path)
 
 
 def _make_file(source: PhantomSource, mouse: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.notices import list_notices
+from mousecmr_data._utils.text import list_notices
 from mousecmr_data.dataset.model import SPACING_HINT
 from mousecmr_data.errors import FileLayoutError, UnitsError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES
@@ -147,8 +147,8 @@ def _collect_flags(ds: xr.Dataset, unprocessed: Any, volumes: Any) -> Iterator[F
         yield Flag("single_frame", "One frame: no ED and ES.")
     elif not ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True):
         yield Flag("frame_time_unknown", "Give it in ms: --frame-time 5")
-    for note in ds.attrs.get(ATTR_NOTES, ()):
-        yield Flag("input_note", str(note))
+    for note in str(ds.attrs.get(ATTR_NOTES, "")).splitlines():
+        yield Flag("input_note", note)
 
 
 def _make_frame_table(ds: xr.Dataset, measures: Measures, smoothed: Any, flags: Sequence[Flag]) -> pd.DataFrame:

@@ -30,7 +30,6 @@ from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.names import make_file_name
-from mousecmr_data._utils.notices import RESEARCH_ONLY
 from mousecmr_data._utils.outputs import (
     check_apart,
     check_replaceable,
@@ -38,13 +37,21 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
-from mousecmr_data._utils.parallel import map_in_processes
+from mousecmr_data._utils.parallel import map_in_processes, read_in_child
 from mousecmr_data._utils.tables import write_workbook
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_csv
 from mousecmr_data._version import __version__
-from mousecmr_data.dataset.hdf5 import open_mouse_file, read_header
+from mousecmr_data.dataset.hdf5 import load_mouse_file, open_mouse_file, read_header
 from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.download.cache import get_cache_root
-from mousecmr_data.errors import ArgumentError, CacheError, FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.errors import (
+    ArgumentError,
+    CacheError,
+    FileLayoutError,
+    MissingDataError,
+    MouseCMRError,
+    ProcessError,
+)
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
@@ -155,13 +162,19 @@ def run_batch(
         progress(_make_end_event(result))
 
     if client is None:
-        map_in_processes(run, names, workers, collect)
+        map_in_processes(run, names, workers, collect, make_failed)
     else:
         from distributed import as_completed
 
         futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}"): n for n in names}
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
-            collect(futures[future], future.result())
+            name = futures.pop(future)  # finished: the scheduler need not keep it, or compute it again
+            try:
+                result = future.result()
+            except Exception as e:  # its worker ended
+                text = f"{name}: the worker that segmented it ended: {e}"
+                result = make_failed(name, ProcessError(text, "enough memory", "use fewer workers, then run it again"))
+            collect(name, result)
     return [results[name] for name in names]
 
 
@@ -237,7 +250,8 @@ def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
 
 
 class MiceProtocol(Protocol):
-    """Named mice that are opened one at a time: a cohort, or :class:`HDF5Files`. Implementations must pickle."""
+    """Named mice that are opened one at a time: a cohort, or :class:`HDF5Files`. Implementations must pickle, and
+    for more than one worker be defined in a module, not in the main script."""
 
     @property
     def mice(self) -> tuple[str, ...]: ...
@@ -255,7 +269,8 @@ class HDF5Files:
     source: ClassVar[None] = None
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
-        return open_mouse_file(name, spacing=self.spacing).assign_attrs(sha256=compute_sha256(name))
+        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing)
+        return ds.assign_attrs(sha256=compute_sha256(name))
 
 
 def predict_cohort(
@@ -276,8 +291,8 @@ def predict_cohort(
     not stop the rest. Masks do not depend on how the work is distributed.
 
     With ``overwrite``, mice that were segmented with other settings or from another file are segmented again instead of
-    refused. ``workers`` is the number of processes on this machine, which share the cores; more than one needs a main
-    module that can be imported (``if __name__ == "__main__"``). With a ``client`` (``distributed.Client``), each mouse
+    refused. ``workers`` is the number of processes on this machine, which share the cores; one that
+    ends fails its mouse only. With a ``client`` (``distributed.Client``), each mouse
     is a task instead; its workers must reach ``folder`` and the source's files under the same paths. ``progress`` is
     called with each :class:`BatchEvent`; for mice in other processes only with the end of each mouse.
 
@@ -308,7 +323,7 @@ def _read_mouse_name(mice: MiceProtocol, name: str) -> str:
     """Return the name inside a file, which is that of its output; a file that cannot be read fails later."""
     if isinstance(mice, HDF5Files):
         with suppress(MouseCMRError):
-            return str(read_header(name).attrs.get(ATTR_MOUSE, Path(name).stem))
+            return str(read_in_child(read_header, name, name).attrs.get(ATTR_MOUSE, Path(name).stem))
     return name
 
 
@@ -441,6 +456,8 @@ def segment(
     batch_size: int = SegmentConfig.batch_size,
     pictures: bool = SegmentConfig.pictures,
     dicom_seg: bool = SegmentConfig.dicom_seg,
+    matlab: bool = SegmentConfig.matlab,
+    keep_names: bool = SegmentConfig.keep_names,
     cache: str | Path | None = None,
     overwrite: bool = False,
     workers: int = 1,
@@ -455,7 +472,7 @@ def segment(
     config = SegmentConfig(
         weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
         engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
-        cache=cache,
+        keep_names=keep_names, matlab=matlab, cache=cache,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(
@@ -489,8 +506,9 @@ def segment_batch(
     Writes one folder per mouse, and four tables and a manifest of all mice. A mouse is skipped if its folder was made
     from the same bytes with the same settings and weights. Only unedited files of earlier results are replaced; with
     ``overwrite`` edited ones, too; files of others stay. Archives are unpacked in ``scratch`` (default: the system's
-    folder for temporary files). ``predictor`` must have the weights that ``config`` names; None loads them. ``workers``
-    is the number of processes, which share the cores. ``progress`` is called with each :class:`BatchEvent`.
+    folder for temporary files; a given one also holds the lock of ``folder``). ``predictor`` must have the weights that
+    ``config`` names; None loads them. ``workers`` is the number of processes, which share the cores. ``progress`` is
+    called with each :class:`BatchEvent`.
 
     Raises :class:`~mousecmr_data.errors.OutputError` if the results would be, hold or lie in an input, or replace files
     that may not be replaced, and :class:`~mousecmr_data.errors.MissingDataError` if the weights are neither in the
@@ -516,10 +534,10 @@ def segment_batch(
             text = f"None of {len(refused)} inputs can be read. {first.name}: {first.error.found}"
             raise MissingDataError(text, first.error.expected)
         outputs = [folder / name for name in [s.name for s in found] + [r.name for r in refused]]
-        check_apart(outputs, [*inputs, *(path for scan in found for path in scan.paths)])
+        check_apart(outputs, [*inputs, *(path for scan in found for path in scan.files)])
         check_replaceable(folder, TABLE_FILES, _list_tables(folder), overwrite=overwrite)
         progress(BatchEvent("found", total=len(found) + len(refused)))
-        with _lock_folder(folder, get_cache_root(config.cache) / "segment", str(folder.absolute())):
+        with _lock_folder(folder, scratch or get_cache_root(config.cache) / "segment", str(folder.resolve())):
             results = [_make_failed_result(folder, r.name, r.error, "", [r.path]) for r in refused]
             for result in results:
                 progress(_make_end_event(result))
@@ -549,7 +567,7 @@ def segment_batch(
 def _make_failed_scan(
     scans: dict[str, FoundScan], folder: Path, scratch: Path | None, name: str, error: MouseCMRError
 ) -> SegmentResult:
-    return _make_failed_result(folder, name, rename_in_error(error, scratch), scans[name].kind, scans[name].paths)
+    return _make_failed_result(folder, name, rename_in_error(error, scratch), scans[name].kind, scans[name].files)
 
 
 def _make_failed_result(
@@ -578,17 +596,20 @@ def _segment_one(
     progress: EventListener,
 ) -> SegmentResult:
     scan, target = scans[name], folder / name
-    source = _describe_input(scan.kind, scan.paths)
+    source = _describe_input(scan.kind, scan.files)
     made_from = [source["sha256"], config.to_dict(), weights["sha256"], __version__]
     key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     record = writers.read_record(target)
     if record and record["key"] == key:
-        (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
+        if writers.OUTDATED_FILE in read_listed_files(target / writers.RECORD_FILE):
+            (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
         row = {"input": source, **record["mouse"]}
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     writers.check_result_folder(target, overwrite)
     progress(BatchEvent("reading", name))
-    ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
+    ds = read_in_child(
+        read_scan, name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
+    )
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
@@ -633,7 +654,7 @@ def _write_tables(results: Path, folder: Path, rows: list[dict[str, Any]]) -> pd
     tables.append(pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"}))
     sheets = dict(zip((Path(name).stem for name in TABLE_FILES), tables, strict=False))
     for name, table in sheets.items():
-        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        write_text(folder / f"{name}.csv", format_csv(table))
     write_workbook(folder / WORKBOOK_FILE, sheets)
     return mice
 

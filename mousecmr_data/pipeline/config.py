@@ -54,9 +54,13 @@ class SegmentConfig(PredictConfig):
     """Write movie, montage and curve; needs matplotlib."""
     dicom_seg: bool = True
     """Also write DICOM SEG objects for DICOM input; needs highdicom."""
+    matlab: bool = False
+    """Also write masks and tables as a MATLAB file."""
+    keep_names: bool = False
+    """Keep the names, identifiers and birth dates of the DICOM images in DICOM SEG; else they get a pseudonym."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return, by name, the options that determine the content of a result folder."""
         order = ("weights", "spacing", "axes", "frame_time_ms", "postprocessing", "engine", "device", "batch_size")
         table = asdict(self)
-        return {name: table[name] for name in (*order, "region", "pictures", "dicom_seg")}
+        return {name: table[name] for name in (*order, "region", "pictures", "dicom_seg", "keep_names", "matlab")}

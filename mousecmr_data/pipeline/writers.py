@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.io import savemat
 
-from mousecmr_data._utils.atomic import atomic_path
+from mousecmr_data._utils.atomic import atomic_path, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.outputs import (
@@ -23,19 +24,32 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
+from mousecmr_data._utils.text import format_csv
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.config import SegmentConfig
-from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
+from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
+from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
 
 MONTAGE_FILE, CURVE_FILE, MOVIE_FILE = "montage.png", "curve.png", "movie.webp"
 MASKS_FILE, SEG_FOLDER, FRAMES_FILE, SLICES_FILE = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv"
-RECORD_FILE, OUTDATED_FILE = "result.json", "OUTDATED.txt"
-RESULT_FILES = (MASKS_FILE, FRAMES_FILE, SLICES_FILE, MONTAGE_FILE, CURVE_FILE, MOVIE_FILE, OUTDATED_FILE)
+RECORD_FILE, OUTDATED_FILE, MATLAB_FILE = "result.json", "OUTDATED.txt", "result.mat"
+PHASE_FILES = {f"{phase}_mask{ending}": phase for phase in (ED, ES) for ending in (".nii.gz", ".seg.nrrd", ".mha")}
+RESULT_FILES = (
+    MASKS_FILE,
+    *PHASE_FILES,
+    MATLAB_FILE,
+    FRAMES_FILE,
+    SLICES_FILE,
+    MONTAGE_FILE,
+    CURVE_FILE,
+    MOVIE_FILE,
+    OUTDATED_FILE,
+)
 ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
 
@@ -46,7 +60,7 @@ def draw_pictures(result: AnalysisResult, folder: Path) -> None:
     if not shown.any():
         shown[0] = True
     figure = plot_montage(result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown)))
-    figure.text(0.3, 0.025, f"masks: {result.mouse['weights']}. {note}", color="0.75", fontsize=7)
+    figure.text(0.3, 0.025, escape_math(f"masks: {result.mouse['weights']}. {note}"), color="0.75", fontsize=7)
     save_figure(figure, folder / MONTAGE_FILE)
     save_figure(plot_volume_curve(result.ds, PREDICTED, note), folder / CURVE_FILE)
     write_movie(result.ds, folder / MOVIE_FILE, PREDICTED, note)
@@ -93,7 +107,8 @@ def write_result(
 
     Other files in ``folder`` stay. Raises OutputError if the result there was edited and ``overwrite`` is not given.
 
-    Masks are NIfTI on the grid of the input; for DICOM input (``scan``) there is also one DICOM SEG object per frame.
+    Masks are NIfTI on the grid of the input. Those of ED and ES are also written alone in 3D, in the input's format if
+    it is NRRD or MetaImage. For DICOM input (``scan``) there is also one DICOM SEG object per frame.
     ``key`` is stored in the record, so that a later run can check what the folder was made from.
     """
     from mousecmr_data.formats.nifti import write_nifti_labels  # needs an extra that write_mouse_hdf5 does not
@@ -104,15 +119,23 @@ def write_result(
     notes = []
     with write_folder(folder, record=RECORD_FILE, listed=list_result_files(folder), overwrite=overwrite) as partial:
         write_nifti_labels(masks.values, partial / MASKS_FILE, result.ds, description)
+        ending = {"NRRD": ".seg.nrrd", "MetaImage": ".mha"}.get(result.ds.attrs.get("format", ""), ".nii.gz")
+        for name, phase in PHASE_FILES.items():
+            if name.endswith(ending) and len(stack := masks.values[result.ds["phase"].values == phase]) == 1:
+                write_nifti_labels(stack, partial / name, result.ds, f"{phase} {description}")
+        if config.matlab:
+            _write_matlab(result, partial / MATLAB_FILE)
         if config.dicom_seg and scan is not None and scan.kind == "DICOM":
             try:
                 from mousecmr_data.formats.dicom_seg import write_dicom_seg
 
-                write_dicom_seg(masks.values, partial / SEG_FOLDER, scan.paths, result.ds, description)
+                write_dicom_seg(
+                    masks.values, partial / SEG_FOLDER, scan.paths, result.ds, description, config.keep_names
+                )
             except MissingExtraError as e:
                 notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
-        result.frames.to_csv(partial / FRAMES_FILE, index=False)
-        result.slices.to_csv(partial / SLICES_FILE, index=False)
+        write_text(partial / FRAMES_FILE, format_csv(result.frames))
+        write_text(partial / SLICES_FILE, format_csv(result.slices))
         if config.pictures:
             draw_pictures(result, partial)
         record = {
@@ -126,12 +149,37 @@ def write_result(
         write_json(partial / RECORD_FILE, record)
 
 
+def _write_matlab(result: AnalysisResult, path: Path) -> None:
+    """Write masks (row, column, slice, frame) and tables as a MATLAB file (version 5, compressed).
+
+    ``frames`` and ``slices`` are structs of columns (``struct2table``); frame and slice numbers start at 0, as in the
+    tables. ``mouse`` is a struct of the numbers of the mouse; ``spacing_mm`` is (row, column, slice).
+    """
+    z, y, x = get_spacing(result.ds)
+
+    def convert_columns(table: pd.DataFrame) -> dict[str, Any]:
+        columns = {str(name): column.to_numpy() for name, column in table.items()}
+        return {n: c.astype(object if c.dtype.kind not in "biuf" else c.dtype)[:, None] for n, c in columns.items()}
+
+    content = {
+        "masks": result.ds[PREDICTED].transpose("y", "x", "slice", "frame").values,
+        "label_names": np.array(list(MEANINGS.values())[1:], object),
+        "spacing_mm": np.array([y, x, z]),
+        "mouse": {name: np.nan if value is None else value for name, value in result.mouse.items()},
+        "frames": convert_columns(result.frames),
+        "slices": convert_columns(result.slices),
+        "marks": " ".join(result.marks),
+    }
+    with atomic_path(path) as partial:
+        savemat(partial, content, do_compression=True, oned_as="column")
+
+
 def mark_outdated(folder: Path, error: MouseCMRError) -> None:
     """Write a notice that a later run failed, if ``folder`` holds an earlier result; the result stays."""
-    if (folder / RECORD_FILE).is_file():
+    if listed := list_result_files(folder):
         text = f"These files are from an earlier run. A later one, with other files or settings, failed:\n{error}\n"
         with suppress(OSError, ValueError):  # the tables also report the failure
-            add_file(folder, OUTDATED_FILE, text, RECORD_FILE, list_result_files(folder))
+            add_file(folder, OUTDATED_FILE, text, RECORD_FILE, listed)
 
 
 def list_result_files(folder: Path) -> dict[str, str]:

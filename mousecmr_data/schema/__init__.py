@@ -19,3 +19,5 @@ SMALL_WEIGHTS = "phantom-small"
 """Weights that ship with the package, trained on synthetic mice only."""
 HOST, PORT = "127.0.0.1", 7860
 """Address of the web page."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""First characters by which spreadsheet programs take a cell for a formula. No name or path in a manifest has them."""

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mousecmr_data.errors import ManifestError, UnknownNameError
-from mousecmr_data.schema import DEFAULT_DATASET
+from mousecmr_data.schema import DEFAULT_DATASET, FORMULA_STARTS
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ _IN_PACKAGE, _IN_CHECKOUT = (Path(__file__).parents[n] / "manifests" for n in (1
 MANIFESTS_FOLDER = _IN_PACKAGE if _IN_PACKAGE.is_dir() else _IN_CHECKOUT
 """Folder of the embedded manifests: in the installed package (added by the build), or in the checkout."""
 
-RESERVED_NAMES = ("weights", "layouts", "engines", "publish", "segment")
+RESERVED_NAMES = ("weights", "layouts", "engines", "publish", "segment", "convert")
 """Dataset names that are not allowed: the cache has other folders of these names, beside those of the phantoms."""
 
 
@@ -224,9 +224,12 @@ class Manifest:
     """What ``load(source=...)`` and ``--source`` call it: usually its folder; empty for the default dataset."""
 
     def file_url(self, entry: FileEntry | Weights) -> str:
-        """Return the pinned URL of a file."""
+        """Return the pinned URL of a file; raises ManifestError if the template is not valid."""
         template = entry.url if isinstance(entry, Weights) else self.url
-        return template.format(version=self.version, path=entry.path)
+        try:
+            return template.format(version=self.version, path=entry.path)
+        except (LookupError, ValueError, AttributeError) as e:
+            raise ManifestError(f"{self.name} has the url {template!r}.", "no fields but {version} and {path}") from e
 
     def split_scheme(self, name: str) -> SplitScheme:
         """Return the split scheme ``name``; raises UnknownNameError if it or its lists do not exist."""
@@ -248,9 +251,9 @@ class Manifest:
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether ``text`` is a plain name, which cannot lead to another folder, device or hidden file."""
-    plain = text.isprintable() and not set(text) & set("/\\:") and not text.startswith(".") and text == text.strip()
-    return plain and bool(text) and len(text.encode()) <= 250
+    """Return whether ``text`` is a plain name: no path, device or hidden file, and no formula of a spreadsheet."""
+    plain = text.isprintable() and not set(text) & set("/\\:") and text == text.strip()
+    return plain and bool(text) and not text.startswith((".", *FORMULA_STARTS)) and len(text.encode()) <= 250
 
 
 def resolve_name(name: str, names: Collection[str]) -> str:
@@ -375,8 +378,10 @@ def _parse_files(path: Path) -> dict[str, FileEntry]:
             raise ManifestError(f"{where}: mouse {mouse!r}, path {relative!r}.", "unique names and paths")
         paths.add(relative)
         hidden = any(part.startswith(".") for part in parts) or relative.endswith(".json")
-        if hidden or not parts or relative.startswith("/") or "\\" in relative:
-            raise ManifestError(f"{where}: the path {relative!r} leaves the dataset.", "a relative path")
+        if hidden or not parts or relative.startswith(("/", *FORMULA_STARTS)) or "\\" in relative:
+            raise ManifestError(
+                f"{where}: the path {relative!r} leaves the dataset, or begins like a formula.", "a relative path"
+            )
         if not (_is_hex(sha1, 40) and _is_hex(sha256, 64) and (sha1 or sha256)):
             raise ManifestError(
                 f"{where}: git_blob_sha1 {sha1!r}, sha256 {sha256!r}.",

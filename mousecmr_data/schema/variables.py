@@ -32,6 +32,13 @@ ATTR_FRAME_TIME = "frame_time_ms"
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ANALYZE_SUFFIXES = (".hdr", ".img")
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
+METAIMAGE_SUFFIXES = (".mha", ".mhd")
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ANALYZE_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES)
+"""Files of an array with a place in space, which ``formats.nifti`` reads."""
+DICOM_SEG_SUFFIX = ".dcm"
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, DICOM_SEG_SUFFIX)
 
 NOT_PUBLISHED = "not published"
 """The phenotype of a mouse whose group was not published."""

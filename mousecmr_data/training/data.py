@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousecmr_data._utils.atomic import atomic_path
-from mousecmr_data._utils.checksums import hash_arrays
+from mousecmr_data._utils.checksums import append_checksum, hash_arrays, is_intact, report_damage
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data.adapters.torch import dataset
+from mousecmr_data.adapters.torch import collate, dataset
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.inference.grid import make_training_grid, normalize_min_max, normalize_to_uint8
 from mousecmr_data.phantom import VERSION, Plan, render
@@ -51,9 +51,9 @@ def collect_slices(cohort: Cohort) -> SliceData:
     grid = make_training_grid()
     images, labels = [], []
     for number in range(len(samples)):
-        sample = samples[number]
-        dy, dx = (float(v) for v in sample["spacing"][-2:])
-        image, label = sample["image"][None].float(), sample["label"][0].long()
+        batch = collate(samples.__getitems__([number]))  # plain tensors, also where MONAI is used
+        dy, dx = batch["spacing"][0].tolist()
+        image, label = batch["image"].float(), batch["label"][0, 0].long()
         if not grid.is_native(image.shape[-2:], (dy, dx)):
             shares = F.one_hot(label, len(Label)).movedim(-1, 0)[None].float()
             image, label = grid.from_native(image, (dy, dx)), grid.from_native(shares, (dy, dx)).argmax(1)[0]
@@ -64,6 +64,8 @@ def collect_slices(cohort: Cohort) -> SliceData:
 
 # Slices of synthetic mice
 
+POOL_FORMAT = 2
+"""2 added a checksum at the end of each file."""
 POOL_FRAMES = 4
 """Number of frames rendered per mouse: end-diastole, mid-systole, end-systole, early filling."""
 ES_FRAME = 2
@@ -145,16 +147,20 @@ def render_slices(
     cache: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> SliceData:
-    """Return the slices of ``mice`` synthetic mice, the same for the same arguments, and cache them as .npy files.
+    """Return the slices of ``mice`` synthetic mice, the same for the same arguments, and cache them as .npy files with
+    their checksums.
 
     ``any_scanner`` is the share of mice imaged by another scanner than the cohort's. ``progress`` is called with 1
     after each mouse. Takes about half a second per mouse, and 128 KiB per slice (some 36 slices per mouse).
     """
     plans_hash = hashlib.sha256(repr(sorted(plans.items())).encode()).hexdigest()[:8]
-    name = f"pool-{VERSION}-{any_scanner:g}-{plans_hash}-{mice}-{seed}"
+    name = f"pool-{POOL_FORMAT}-{VERSION}-{any_scanner:g}-{plans_hash}-{mice}-{seed}"
     files = None if cache is None else (cache / f"{name}-image.npy", cache / f"{name}-label.npy")
-    if files and all(f.exists() for f in files):
+    damaged = [f for f in files or () if not is_intact(f)]
+    if files and not damaged:
         return SliceData(*(np.load(f, mmap_mode="r") for f in files))
+    for file in filter(Path.exists, damaged):
+        report_damage(file)
     rng = np.random.default_rng([seed, mice])
     images, labels = [], []
     for number in range(mice):
@@ -170,6 +176,7 @@ def render_slices(
         for file, array in zip(files, (pool.image, pool.label), strict=True):
             with atomic_path(file) as partial:
                 np.save(partial, array)
+                append_checksum(partial)
     return pool
 
 

@@ -15,19 +15,27 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mousecmr_data._utils.atomic import write_text
-from mousecmr_data._utils.environment import list_versions
+from mousecmr_data._utils.atomic import atomic_path, translate_os_error, write_text
+from mousecmr_data._utils.environment import list_versions, select_device
 from mousecmr_data._utils.json import write_json
-from mousecmr_data._utils.notices import RESEARCH_ONLY
+from mousecmr_data._utils.outputs import (
+    BEING_WRITTEN,
+    RECORD_FILE,
+    check_apart,
+    check_replaceable,
+    find_paths,
+    list_files,
+    read_listed_files,
+)
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data.dataset.cohort import Cohort, check_no_leakage
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_csv
+from mousecmr_data.dataset.cohort import Cohort, check_no_leakage, list_inputs
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
-from mousecmr_data.models.device import select_device
 from mousecmr_data.models.safetensors import read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans
-from mousecmr_data.plotting import create_figure
+from mousecmr_data.plotting import create_figure, escape_math
 from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.training.checkpoint import (
@@ -43,7 +51,8 @@ from mousecmr_data.training.data import SliceData, collect_slices, iterate_epoch
 from mousecmr_data.training.distributed import ProcessGroup
 from mousecmr_data.training.losses import supervised_loss
 
-CONFIG_FILE, RUN_FILE = "config.json", "run.json"
+CONFIG_FILE, RUN_FILE, CURVES_FILE, PLOT_FILE = "config.json", "run.json", "curves.csv", "curves.png"
+RUN_FILES = (CONFIG_FILE, RUN_FILE, CURVES_FILE, PLOT_FILE, BEST_FILE, LAST_FILE)
 EpochCallback = Callable[[dict[str, float]], None]
 
 
@@ -64,8 +73,9 @@ def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) 
     for axes in (losses, dice):
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
-    figure.savefig(folder / "curves.png", dpi=120)
+    figure.suptitle(escape_math(title))
+    with atomic_path(folder / PLOT_FILE) as partial:
+        figure.savefig(partial, dpi=120)
 
 
 def fit(
@@ -119,7 +129,7 @@ def fit(
         if processes.is_first:
             save_checkpoint(folder, model, optimizer, progress, config)
             table = pd.DataFrame(progress.curve)
-            write_text(folder / "curves.csv", table.to_csv(index=False, na_rep="nan", lineterminator="\n"))
+            write_text(folder / CURVES_FILE, format_csv(table, missing="nan"))
             if on_epoch:
                 on_epoch(row)
     processes.leave()
@@ -200,6 +210,7 @@ def train(
     *,
     on_epoch: EpochCallback | None = None,
     progress: ProgressCallback | None = None,
+    overwrite: bool = False,
 ) -> Predictor:
     """Train on ``training``, stop early by ``validation``, and write everything to ``folder``.
 
@@ -209,11 +220,15 @@ def train(
     with the same configuration and data, that run continues after its last whole epoch. ``on_epoch`` is called with the
     numbers of each epoch, ``progress`` with 1 for each synthetic mouse that was rendered.
 
-    Raises :class:`ArgumentError` if a mouse is in both cohorts, and :class:`FileLayoutError` if the folder holds a
-    run with another configuration or other data.
+    Raises :class:`ArgumentError` if a mouse is in both cohorts, :class:`FileLayoutError` if the folder holds a run with
+    another configuration or other data, and :class:`OutputError` if it meets files of the cohorts, or holds files of
+    these names that are of no run, or of one and edited since it ended (``overwrite`` replaces edited files).
     """
     config, folder = config or TrainConfig(), Path(folder)
     check_no_leakage(training, validation)
+    inputs = [*list_inputs(training), *list_inputs(validation), *find_paths(config.initial)]
+    check_apart([folder, *(folder / name for name in RUN_FILES)], inputs)
+    check_replaceable(folder, RUN_FILES, _list_run_files(folder), overwrite=overwrite)
     slices = (
         _load_slices(training, config, config.pool_mice, progress),
         _load_slices(validation, config, config.validation_mice, progress),
@@ -250,6 +265,7 @@ def train(
             "seconds": sum(row["seconds"] for row in state.curve),
         }
         write_json(folder / RUN_FILE, {**about, "outcome": outcome})
+        list_files(folder, [name for name in RUN_FILES if (folder / name).exists()])
     return Predictor(network, origin, config.device)
 
 
@@ -298,13 +314,27 @@ def _describe_run(
     }
 
 
+def _list_run_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files of a run in ``folder``, by name; empty while it goes on."""
+    listed = read_listed_files(folder / RECORD_FILE)
+    if listed or not all((folder / name).is_file() for name in (CONFIG_FILE, RUN_FILE, LAST_FILE)):
+        return listed
+    return dict.fromkeys(RUN_FILES, BEING_WRITTEN)  # a run from before files were listed; its files are checked later
+
+
 def _prepare_folder(folder: Path, config: TrainConfig, about: dict[str, Any]) -> bool:
     """Make the folder and return False, or True if it holds a run to resume."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise translate_os_error(e, folder) from e
     if (folder / LAST_FILE).exists():
         check_config(folder, update_config(TrainConfig(), read_run(folder, CONFIG_FILE)), config)
         if read_run(folder)["data"] != about["data"]:
             raise FileLayoutError(f"{folder} holds a run on other data.", "the same mice and the same files")
+    if _is_first_process():
+        list_files(folder, RUN_FILES, being_written=True)
+    if (folder / LAST_FILE).exists():
         return True
     if _is_first_process():
         write_text(folder / CONFIG_FILE, config.to_json())

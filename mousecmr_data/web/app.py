@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import Route
-
-from mousecmr_data._utils.atomic import atomic_path, translate_os_error
-from mousecmr_data.errors import ArgumentError, MouseCMRError
+from mousecmr_data._utils.atomic import DISK_FULL, atomic_path
+from mousecmr_data._utils.network import disable_telemetry
+from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
 from mousecmr_data.schema import PORT
 from mousecmr_data.web.config import ServerConfig
-from mousecmr_data.web.middleware import NOT_FOUND_TEXT, read_owner
+from mousecmr_data.web.middleware import NOT_FOUND_TEXT, OWNER
 from mousecmr_data.web.sessions import Session, SessionStore
+
+try:
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import FileResponse, PlainTextResponse, Response
+    from starlette.routing import Route
+except ImportError as e:  # gradio brings starlette
+    raise MissingExtraError.from_module("gradio", "web") from e
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -32,7 +37,9 @@ FLUSH_BYTES = 1024**2
 SWEEP_SECONDS = 60
 GRACE_SECONDS = 3
 """Time in which open pages may finish their requests when the server is stopped."""
-LOCAL_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+LOCAL_NAMES = ["127.0.0.1", "localhost", "[::1]"]
+MAX_GRADIO_STATES = 100
+"""Number of pages whose state Gradio keeps, also after they were closed; its own limit is 10000, some 0.1 MB each."""
 
 
 def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
@@ -42,7 +49,7 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
     """
 
     def find_session(request: Request) -> Session | None:
-        return sessions.find_by_token(request.path_params["token"], read_owner(request.headers.get("cookie", "")))
+        return sessions.find_by_token(request.path_params["token"], request.scope[OWNER])
 
     async def upload(request: Request) -> Response:
         session = find_session(request)
@@ -57,8 +64,8 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
         except ClientDisconnect:
             return PlainTextResponse("The upload was interrupted.", 400)
         except OSError as e:
-            full = isinstance(translate_os_error(e, session.uploads), MouseCMRError)
-            return PlainTextResponse("The disk is full." if full else "This file cannot be stored.", 507)
+            text = "The disk is full." if e.errno in DISK_FULL else "This file cannot be stored."
+            return PlainTextResponse(text, 507)
         return Response(status_code=204)
 
     async def view(request: Request) -> Response:
@@ -104,20 +111,23 @@ async def _receive_upload(request: Request, session: Session, target: Path, limi
         raise
     finally:
         if session.closed:  # while the file arrived: it must not stay behind
-            session.remove_folder()
+            session.close()
 
 
 def create_app(options: ServerConfig | None = None) -> FastAPI:
     """Return the page as an ASGI app, which removes all its files when it is shut down.
 
-    Raises :class:`ArgumentError` for weights that the page does not offer.
+    ``app.state.token`` is the token that the page's link must hold (``?token=``); empty if none is needed.
+    Raises :class:`~mousecmr_data.errors.MissingExtraError` without gradio, and :class:`ArgumentError` for weights
+    that the page does not offer.
     """
     options = options or ServerConfig()
-    # Set before gradio is imported: no usage statistics, and no files outside the server's folder.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    import gradio as gr
-    from fastapi import FastAPI
+    disable_telemetry()
+    try:
+        import gradio as gr
+        from fastapi import FastAPI
+    except ImportError as e:
+        raise MissingExtraError.from_module("gradio", "web") from e
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from mousecmr_data.web.middleware import AccessMiddleware
@@ -127,6 +137,9 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
 
     if options.weights not in OFFERED_WEIGHTS:
         raise ArgumentError(f"The page has no weights {options.weights!r}.", " or ".join(OFFERED_WEIGHTS))
+    token = options.token
+    if token is None:
+        token = "" if options.local else secrets.token_urlsafe(32)
     sessions = SessionStore(options.kept_hours * 3600)
     service = PageService(options, sessions)
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.folder / "gradio")
@@ -147,28 +160,32 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.router.routes += make_routes(sessions, options.upload_bytes)
-    app.state.service = service
+    app.state.service, app.state.token = service, token
     blocks = build_page(service).queue(max_size=options.max_queue)
+    blocks.state_session_capacity = MAX_GRADIO_STATES
     gr.mount_gradio_app(
         app, blocks, path="/", theme=make_theme(), css=read_static("page.css"), show_error=False, footer_links=[],
         run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False, mcp_server=False, max_file_size=1,
     )  # fmt: skip
     # gradio checks the paths in requests only if its own launch() has started the app.
     blocks.has_launched = True
-    app.add_middleware(AccessMiddleware)
+    app.add_middleware(AccessMiddleware, config=options, token=token, sessions=sessions)
     if options.local:  # other host names for this address are an attack by other pages (DNS rebinding)
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, options.host])
     return app
 
 
 def launch(
     options: ServerConfig | None = None, port: int = PORT, *, opened: Callable[[str], object] | None = None
 ) -> None:
-    """Serve the page until it is interrupted; ``opened`` is called with its address as soon as it can be reached.
+    """Serve the page until it is interrupted; ``opened`` is called with its link as soon as it can be reached.
 
-    Raises :class:`ArgumentError` if the port is in use or the host is not an address of this computer.
+    The link holds the token, if there is one. Raises :class:`ArgumentError` if the port is in use or the host is not an
+    address of this computer.
     """
     import uvicorn
+
+    from mousecmr_data.web.connections import get_server_options
 
     options = options or ServerConfig()
     host = options.host.strip("[]")
@@ -181,6 +198,10 @@ def launch(
     with listener:
         app = create_app(options)
         if opened:
-            opened(f"http://{f'[{host}]' if is_ipv6 else host}:{listener.getsockname()[1]}/")
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
+            name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if is_ipv6 else host
+            query = f"?token={app.state.token}" if app.state.token else ""
+            opened(f"http://{name}:{listener.getsockname()[1]}/{query}")
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS, **get_server_options()
+        )
         uvicorn.Server(config).run(sockets=[listener])

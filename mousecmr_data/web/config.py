@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
+from mousecmr_data._utils.network import is_local
 from mousecmr_data.schema import HOST, PUBLISHED_WEIGHTS
 
 MB = 1024**2
@@ -18,6 +18,11 @@ class ServerConfig:
     host: str = HOST
     weights: str = PUBLISHED_WEIGHTS
     """The weights that are selected when the page opens; the page offers both."""
+    token: str | None = None
+    """Secret in the page's link, without which nothing is served; empty: none is needed. None: a random one if other
+    computers can reach the page, else none."""
+    framed_by: str = ""
+    """Address of a site that may show the page in a frame, e.g. https://huggingface.co; empty: none may."""
     upload_mb: int = 2000
     """Limit of the total size of one visitor's files."""
     max_queue: int = 10
@@ -32,10 +37,7 @@ class ServerConfig:
     @property
     def local(self) -> bool:
         """Return whether only this computer can reach the page, because the host is a loopback address."""
-        try:
-            return self.host == "localhost" or ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return False
+        return is_local(self.host)
 
     @property
     def upload_bytes(self) -> int:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from mousecmr_data._utils.notices import RESEARCH_ONLY
-from mousecmr_data._utils.text import format_bytes
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.schema import SMALL_WEIGHTS
@@ -47,6 +46,23 @@ def render_head(local: bool) -> str:
     return (
         "<h1>Mouse hearts, segmented</h1><p>Left ventricle in short-axis cine MRI: masks, volumes, ejection fraction. "
         f"<strong>{RESEARCH_ONLY}</strong> {where}</p>"
+    )
+
+
+TOKEN_NEEDED = "This page opens only with the link that “mousecmr serve” printed when it was started."
+
+
+def render_token_page() -> str:
+    """Return the whole page for visitors without the token."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Mouse hearts, segmented</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        "<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto 0;padding:0 1.2rem}"
+        "h1{font-size:1.6rem;font-weight:600}code{overflow-wrap:anywhere}</style>"
+        f"<h1>A link is needed</h1><p>{TOKEN_NEEDED} It is in the window in which the program runs, and looks like "
+        "this:</p><p><code>http://computer:7860/?token=…</code></p><p>Copy the whole link, or ask the person who "
+        "started the program for it. Links of earlier starts do not work any more.</p></html>"
     )
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import threading
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -76,6 +82,31 @@ class SessionClosed(BaseException):
     """The page was closed while its job ran. Not an Exception, because it must end the whole batch."""
 
 
+class JobThread:
+    """One thread that runs all jobs, one at a time.
+
+    Gradio runs functions in ever new threads, and matplotlib keeps open fonts, and glibc memory, for each of them.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Future[str], Context, Callable[[], str]]] = SimpleQueue()
+        threading.Thread(target=self._run, name="jobs", daemon=True).start()
+
+    def run(self, action: Callable[[], str]) -> str:
+        """Run ``action`` in the thread, in the context of the caller; return its result or raise its error."""
+        future: Future[str] = Future()
+        self._calls.put((future, copy_context(), action))
+        return future.result()
+
+    def _run(self) -> None:
+        while True:
+            future, context, action = self._calls.get()
+            try:
+                future.set_result(context.run(action))
+            except BaseException as e:
+                future.set_exception(e)
+
+
 @dataclass
 class JobOutcome:
     """The results that the page shows."""
@@ -103,14 +134,20 @@ def run_job(
     are not available, and :class:`SessionClosed` as soon as the page is closed; the folder of the session is then
     removed.
     """
-    with session.lock:
-        try:
+    try:
+        with session.hold_folder():
             if session.closed:
                 raise SessionClosed
             return _run_locked(session, config, load, estimator, report)
-        finally:
-            if session.closed:
-                session.remove_folder()
+    finally:
+        _release_memory()
+
+
+def _release_memory() -> None:
+    """Give free memory back to the system: glibc keeps it, in ever smaller pieces, and more with each job."""
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # other C libraries do not need this
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _run_locked(

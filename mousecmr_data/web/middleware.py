@@ -1,4 +1,4 @@
-"""Restrict access: allow only the paths that the page itself requests, and give each browser its own cookie.
+"""Restrict access: the token of the link, the paths that the page requests, the size of bodies, a cookie per browser.
 
 Gradio can also accept uploads, serve files, act as a proxy and edit itself. The page uses none of this (see
 :func:`mousecmr_data.web.app.make_routes`), so it is blocked here.
@@ -6,69 +6,158 @@ Gradio can also accept uploads, serve files, act as a proxy and edit itself. The
 
 from __future__ import annotations
 
+import hmac
+import json
 import secrets
 from http.cookies import CookieError, SimpleCookie
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from mousecmr_data._utils.text import format_bytes
+from mousecmr_data.web.config import ServerConfig
+from mousecmr_data.web.html import TOKEN_NEEDED, render_token_page
+from mousecmr_data.web.sessions import SessionStore
+
 COOKIE_NAME = "mousecmr_page"
+OWNER = "mousecmr.owner"
+"""Key of a request's ASGI scope: the name of the browser that sent it, empty if it has no cookie."""
 NOT_FOUND_TEXT = "There is nothing here."
+MAX_BODY_BYTES = 64 * 1024
+"""Limit of a body that is not an upload; the page sends less than 2 kB."""
 ALLOWED_PATHS = (
     *("/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
     *(f"/gradio_api/{name}" for name in ("info", "startup-events", "queue/join", "queue/data", "cancel", "reset")),
 )
 """The paths of Gradio that the page needs."""
-ALLOWED_PREFIXES = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/mice/")
+HEARTBEAT = "/gradio_api/heartbeat/"
+ALLOWED_PREFIXES = ("/assets/", "/static/", "/svelte/", HEARTBEAT, "/mice/")
 """Prefixes of allowed paths; the last one is that of :func:`mousecmr_data.web.app.make_routes`."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'"
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
 )
-"""Makes the browser refuse everything from other servers. Gradio's page needs inline scripts and ``eval``."""
+"""Makes the browser refuse everything from other servers; the sites that may frame the page follow. Gradio's page needs
+inline scripts and ``eval``."""
 
 
 class AccessMiddleware:
-    """ASGI middleware that checks paths, sets security headers and gives new browsers a cookie."""
+    """ASGI middleware that refuses what the page does not need, sets headers and gives new browsers a cookie.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    ``token`` is the secret of the page's link; empty: none is needed.
+    """
+
+    def __init__(self, app: ASGIApp, config: ServerConfig, token: str, sessions: SessionStore) -> None:
+        self.app, self.config, self.token, self.sessions = app, config, token, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await (self.app if scope["type"] == "lifespan" else WebSocketClose(1008))(scope, receive, send)
             return
-        path = scope.get("path", "")
-        if scope["type"] != "http" or not (path in ("", "/", *ALLOWED_PATHS) or path.startswith(ALLOWED_PREFIXES)):
-            refusal = PlainTextResponse(NOT_FOUND_TEXT, 404) if scope["type"] == "http" else WebSocketClose(1008)
-            await refusal(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        needs_cookie = path in ("", "/") and not read_owner(headers.get("cookie", ""))
-        secure = scope.get("scheme") == "https" or headers.get("x-forwarded-proto", "").startswith("https")
+        request = Request(scope, receive)
+        owner = self._read_owner(request.headers.get("cookie", ""))
+        new_owner = "" if owner or not self._may_enter(request) else secrets.token_urlsafe(32)
+        scope[OWNER] = owner or new_owner
+        secure = scope.get("scheme") == "https" or request.headers.get("x-forwarded-proto", "").startswith("https")
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
-                out["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+                out["Content-Security-Policy"] = CONTENT_SECURITY_POLICY + (self.config.framed_by or "'none'")
                 out["X-Content-Type-Options"] = "nosniff"
                 out["Referrer-Policy"] = "no-referrer"
-                if needs_cookie:
-                    # In a Hugging Face Space the page is a frame of another site: browsers send only such cookies back.
-                    site = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Strict"
-                    out.append("Set-Cookie", f"{COOKIE_NAME}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; {site}")
+                if new_owner:
+                    # Browsers send the cookie of a frame in another site back only with these attributes.
+                    site = "SameSite=None; Partitioned" if secure and self.config.framed_by else "SameSite=Lax"
+                    value = f"{new_owner}.{self._sign(new_owner)}; Path=/; HttpOnly; {site}"
+                    out.append("Set-Cookie", f"{COOKIE_NAME}={value}{'; Secure' if secure else ''}")
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        try:
+            refusal, receive = await self._check(request, receive, bool(new_owner))
+        except ClientDisconnect:
+            return
+        await (refusal or self.app)(scope, receive, send_with_headers)
+
+    async def _check(self, request: Request, receive: Receive, is_new: bool) -> tuple[Response | None, Receive]:
+        """Return the refusal of the request, if any, and a function that receives its body."""
+        path = request.scope.get("path", "")
+        is_page = path in ("", "/")
+        if not (is_page or path in ALLOWED_PATHS or path.startswith(ALLOWED_PREFIXES)):
+            return PlainTextResponse(NOT_FOUND_TEXT, 404), receive
+        if self.token and not request.scope[OWNER]:
+            return HTMLResponse(render_token_page(), 403) if is_page else PlainTextResponse(TOKEN_NEEDED, 403), receive
+        if self.token and is_new:  # without the token, which would stay in the address bar
+            return RedirectResponse("./", 303), receive
+        is_upload = path.startswith("/mice/") and path.endswith("/upload")
+        limit = self.config.upload_bytes if is_upload else MAX_BODY_BYTES
+        declared = request.headers.get("content-length", "0")
+        body: bytes | None = b""
+        if not declared.isdecimal() or len(declared) > 15 or int(declared) > limit:
+            body = None
+        elif not is_upload:  # the route counts the bytes of an upload
+            body = await _read_body(request, limit)
+        if body is None:
+            text = f"This request is larger than {format_bytes(limit)}, the limit of this address."
+            return PlainTextResponse(text, 413), receive
+        if any(self.sessions.is_of_another(h, request.scope[OWNER]) for h in _list_session_hashes(request, body)):
+            return PlainTextResponse(NOT_FOUND_TEXT, 404), receive
+        if is_upload:
+            return None, receive
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        return None, replay
+
+    def _may_enter(self, request: Request) -> bool:
+        """Return whether a browser without a cookie gets one: it opens the page, with the token if there is one."""
+        given = request.query_params.get("token", "")
+        return request.scope.get("path", "") in ("", "/") and (not self.token or _are_equal(given, self.token))
+
+    def _sign(self, owner: str) -> str:
+        return hmac.digest(self.token.encode(), owner.encode(), "sha256").hex()
+
+    def _read_owner(self, cookies: str) -> str:
+        """Return the browser's name in a ``Cookie`` header; empty if there is none that this server signed."""
+        try:
+            cookie = SimpleCookie(cookies).get(COOKIE_NAME)
+        except CookieError:
+            return ""
+        owner, _, signature = (cookie.value if cookie else "").rpartition(".")
+        return owner if _are_equal(signature, self._sign(owner)) else ""
 
 
-def read_owner(cookies: str) -> str:
-    """Return the browser's name in a ``Cookie`` header; empty if there is none."""
-    try:
-        cookie = SimpleCookie(cookies).get(COOKIE_NAME)
-    except CookieError:
-        return ""
-    return cookie.value if cookie else ""
+async def _read_body(request: Request, limit: int) -> bytes | None:
+    """Return the body, or None if it has more than ``limit`` bytes; no more are kept in memory."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return body
+
+
+def _are_equal(a: str, b: str) -> bool:
+    return secrets.compare_digest(a.encode("utf-8", "replace"), b.encode("utf-8", "replace"))
+
+
+def _list_session_hashes(request: Request, body: bytes) -> list[str]:
+    """Return the names of Gradio sessions in a request: in its path, its query and its JSON body."""
+    hashes = request.query_params.getlist("session_hash")
+    path = request.scope.get("path", "")
+    if path.startswith(HEARTBEAT):
+        hashes.append(path.removeprefix(HEARTBEAT))
+    if body:
+        try:
+            values = json.loads(body)
+        except (ValueError, RecursionError):
+            return hashes  # the route refuses it
+        if isinstance(values, dict):
+            hashes.append(str(values.get("session_hash", "")))
+    return hashes

@@ -22,7 +22,7 @@ from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema import PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.html import make_hint, render_error, render_finished, render_inspected, render_refusal
-from mousecmr_data.web.job import JobOutcome, ProgressReport, SessionClosed, TimeEstimator, run_job
+from mousecmr_data.web.job import JobOutcome, JobThread, ProgressReport, SessionClosed, TimeEstimator, run_job
 from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 log = logging.getLogger("mousecmr_data.web")
@@ -71,6 +71,7 @@ class PageService:
     predictors: dict[str, Predictor] = field(default_factory=dict)
     """Loaded predictors, by the name of their weights."""
     estimator: TimeEstimator = field(default_factory=TimeEstimator)
+    jobs: JobThread = field(default_factory=JobThread)
     _loading: threading.Lock = field(default_factory=threading.Lock)
 
     def get_predictor(self, config: SegmentConfig) -> Predictor:
@@ -90,7 +91,7 @@ class PageService:
 
         def inspect_uploads() -> str:
             config = parse_form(*fields)
-            with session.lock:
+            with session.hold_folder():
                 if session.closed:
                     return ""
                 session.inspected = inspect_inputs(session.list_inputs(), config, session.folder)
@@ -111,7 +112,7 @@ class PageService:
 
             source, mouse = PhantomSource(PHANTOMS[0], self.config.cache), self.config.example_mouse
             source.prepare([mouse])
-            with session.lock:
+            with session.hold_folder():
                 session.remove_files()
                 target = session.get_upload_path(0, f"SYNTHETIC_{mouse}.h5")
                 target.parent.mkdir(parents=True)
@@ -123,7 +124,7 @@ class PageService:
 
     def remove_files(self, session: Session) -> None:
         """Remove all files of the session."""
-        with session.lock:
+        with session.hold_folder():
             session.remove_files()
 
     def segment(self, session: Session, report: ProgressReport, *fields: object) -> tuple[str, JobOutcome | None]:
@@ -143,7 +144,8 @@ class PageService:
                 return render_error(e, hint=make_hint(e, config.weights))
             return render_finished(outcome)
 
-        return hide_temporary_paths(_run_safely(segment_uploads), session.folder), outcome
+        status = self.jobs.run(partial(_run_safely, segment_uploads))
+        return hide_temporary_paths(status, session.folder), outcome
 
 
 def _run_safely(action: Callable[[], str]) -> str:

@@ -7,12 +7,15 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from mousecmr_data._utils.locks import ALIVE, remove_abandoned
+from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
@@ -57,7 +60,9 @@ def inspect_inputs(inputs: Sequence[Path], config: SegmentConfig, scratch: Path)
 
 def _inspect_scan(scan: FoundScan, config: SegmentConfig) -> InspectedScan:
     try:
-        ds = read_scan(scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms)
+        ds = read_in_child(
+            read_scan, scan.name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
+        )
     except MouseCMRError as e:
         return InspectedScan(scan.name, scan.kind, scan.size, error=e)
     frames, slices, y, x = (ds.sizes[dim] for dim in DIMS)
@@ -71,9 +76,8 @@ MAX_DEPTH, MAX_NAME = 20, 200
 """Limits of an uploaded path: number of nested folders, and bytes of a name."""
 FILES_PREFIX, ARCHIVES_PREFIX = "upload", "archives"
 """Prefixes of the folders with the files and the zip archives of one drop."""
-FOLDER_PREFIX, SERVER_LOCK = "mousecmr-page-", "alive"
-"""Prefix of a server's folder, and the lock in it, which the system releases when the server ends."""
-MIN_AGE_SECONDS = 60
+FOLDER_PREFIX = "mousecmr-page-"
+"""Prefix of a server's folder."""
 
 
 @dataclass
@@ -90,7 +94,7 @@ class Session:
     """The uploads as they were last inspected."""
     last_used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while files are written to the folder, which is not removed meanwhile."""
+    """Held by :meth:`hold_folder`."""
     closed: bool = False
     """The page was closed: a running job should end."""
     _written: int = 0
@@ -100,6 +104,10 @@ class Session:
     def uploads(self) -> Path:
         """Return the upload folder, which has one subfolder per drop."""
         return self.folder / "in"
+
+    def belongs_to(self, owner: str) -> bool:
+        """Return whether the browser of this name opened the page."""
+        return secrets.compare_digest(self.owner.encode(), owner.encode())
 
     def list_inputs(self) -> list[Path]:
         """Return the inputs of a job: each zip archive, and for each drop its only entry or else its folder."""
@@ -155,8 +163,18 @@ class Session:
             shutil.rmtree(self.uploads)
         self.inspected, self._written, self._files = [], 0, 0
 
+    @contextmanager
+    def hold_folder(self) -> Iterator[None]:
+        """Keep the folder while files are written to it; if the page is closed meanwhile, remove it at the end."""
+        try:
+            with self.lock:
+                yield
+        finally:
+            if self.closed:
+                self.close()
+
     def close(self) -> None:
-        """Mark the page as closed and remove the folder, unless a job holds the lock and removes it at its end."""
+        """Mark the page as closed and remove the folder, unless :meth:`hold_folder` does this at its end."""
         self.closed = True
         if self.lock.acquire(blocking=False):
             try:
@@ -176,7 +194,7 @@ class SessionStore:
     def __init__(self, kept_seconds: float = 12 * 3600) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
         self.kept_seconds = kept_seconds
-        self._alive = FileLock(self.folder / SERVER_LOCK, thread_local=False)  # visitors come in different threads
+        self._alive = FileLock(self.folder / ALIVE, thread_local=False)  # visitors come in different threads
         self._by_id: dict[str, Session] = {}
         self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -185,11 +203,16 @@ class SessionStore:
         return len(self._by_token)
 
     def open(self, session_id: str, owner: str) -> Session:
-        """Return a new session for a page; an older session of this id is closed."""
-        self.close_session(session_id)
+        """Return a new session for a page; an older session of this id, of the same browser, is closed.
+
+        Raises :class:`ArgumentError` if the id is that of another browser's page.
+        """
+        if self.is_of_another(session_id, owner):
+            raise ArgumentError("This page is already open in another browser.", next_step="reload the page")
+        self.close_session(session_id, owner)
         with self._lock:
             if not self._alive.is_locked:
-                remove_abandoned()
+                remove_abandoned(self.folder.parent, FOLDER_PREFIX)
                 self.folder.mkdir(exist_ok=True)  # gradio, which also keeps files here, may have made it
                 self.folder.chmod(0o700)  # readable by its owner only
                 self._alive.acquire()
@@ -207,43 +230,37 @@ class SessionStore:
         """Return the session that a link names; None if it is closed or belongs to another browser."""
         return self._check_owner(self._by_token.get(token), owner)
 
-    def close_session(self, session_id: str) -> None:
-        """Close the session of a page, if there is one."""
+    def is_of_another(self, session_id: str, owner: str) -> bool:
+        """Return whether ``session_id`` is the page of another browser. Ids are no secrets; the browser's name is."""
+        session = self._by_id.get(session_id)
+        return session is not None and not session.belongs_to(owner)
+
+    def close_session(self, session_id: str, owner: str) -> None:
+        """Close the session of a page, if this browser has it open."""
         with self._lock:
-            session = self._by_id.pop(session_id, None)
-            if session:
-                self._by_token.pop(session.token, None)
-        if session:
-            session.close()
+            session = self._by_id.get(session_id)
+            if session is None or not session.belongs_to(owner):
+                return
+            del self._by_id[session_id], self._by_token[session.token]
+        session.close()
 
     def sweep(self) -> None:
         """Close the sessions that were not used for ``kept_seconds``."""
         now = time.monotonic()
         for session_id, session in list(self._by_id.items()):
             if now - session.last_used > self.kept_seconds and not session.lock.locked():
-                self.close_session(session_id)
+                self.close_session(session_id, session.owner)
 
     def close(self) -> None:
         """Close all sessions and remove the folder."""
-        for session_id in list(self._by_id):
-            self.close_session(session_id)
+        for session_id, session in list(self._by_id.items()):
+            self.close_session(session_id, session.owner)
         self._alive.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
     def _check_owner(session: Session | None, owner: str) -> Session | None:
-        if session is None or session.closed or not secrets.compare_digest(session.owner, owner):
+        if session is None or session.closed or not session.belongs_to(owner):
             return None
         session.last_used = time.monotonic()
         return session
-
-
-def remove_abandoned() -> None:
-    """Remove the folders of servers that were killed: nobody holds their locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        try:
-            if time.time() - folder.stat().st_mtime > MIN_AGE_SECONDS:
-                with FileLock(folder / SERVER_LOCK, timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):
-            continue

@@ -7,12 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from mousecmr_data._utils.notices import RESEARCH_ONLY
-from mousecmr_data._utils.text import format_bytes
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes
 from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.schema.manifest import load_manifest
 from mousecmr_data.web.html import OVERRIDES_LABEL, render_head, render_refusal, render_results
-from mousecmr_data.web.middleware import COOKIE_NAME
+from mousecmr_data.web.middleware import OWNER
 from mousecmr_data.web.service import PageService
 from mousecmr_data.web.sessions import Session
 
@@ -41,7 +40,7 @@ class Callbacks:
 
     def on_close(self, request: gr.Request) -> None:
         """Close the session of a page that was closed or reloaded."""
-        self.service.sessions.close_session(str(request.session_hash))
+        self.service.sessions.close_session(str(request.session_hash), _get_owner(request))
 
     def on_upload(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> str:
         """Return a description of the uploads, after an upload or a change of a field."""
@@ -102,9 +101,9 @@ class Callbacks:
 
 
 def _get_owner(request: gr.Request) -> str:
-    """Return the name in the browser's cookie."""
+    """Return the name of the browser, which :class:`~mousecmr_data.web.middleware.AccessMiddleware` found."""
     inner = request.request
-    return str(inner.cookies.get(COOKIE_NAME, "")) if inner is not None else ""
+    return str(inner.scope.get(OWNER, "")) if inner is not None else ""
 
 
 FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")

@@ -36,7 +36,7 @@ def test_show_the_real_stack(real_mouse: Path, tmp_path: Path) -> None:
 def test_show_an_unlabelled_mouse(tmp_path: Path) -> None:
     out = run("show", write(tmp_path / "m.h5", ()), "-o", tmp_path / "pictures").stdout
     assert "No frame is labelled" in out
-    assert len(list((tmp_path / "pictures").iterdir())) == 1
+    assert len(list((tmp_path / "pictures").glob("[!.]*"))) == 1
 
 
 def test_synthetic_mice_are_marked(phantom_cache: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_demo(tmp_path: Path, phantom_cache: Path) -> None:
     result = run("demo", "-o", tmp_path / "out", "--per-group", 1, "--segment", 1, "--cache", phantom_cache)
     assert "SYNTHETIC" in result.output
     assert "mousecmr fetch" in result.output
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+    assert {p.name for p in (tmp_path / "out").glob("[!.]*")} == {
         "measures.csv",
         "montage.png",
         "volume.png",
@@ -101,7 +101,7 @@ def test_paths_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     mouse = write(tmp_path / "m.h5")
     (tmp_path / "file").write_text("")
     for arguments in (
-        ("measure", mouse, "--csv", tmp_path / "nowhere" / "x.csv"),
+        ("measure", mouse, "--csv", tmp_path / "file" / "x.csv"),
         ("show", mouse, "-o", tmp_path / "file" / "sub"),
         ("phantom", "Mouse1", "--cache", tmp_path / "file" / "cache"),
     ):

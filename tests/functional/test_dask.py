@@ -50,7 +50,7 @@ def test_a_cluster_gives_the_results_of_one_process(source: Path) -> None:
     assert {m: mean for m, (mean, _) in serial.items()} == pytest.approx(plain)
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, processes=True
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", processes=True
         ) as cluster,
         distributed.Client(cluster),
     ):

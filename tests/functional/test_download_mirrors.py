@@ -188,8 +188,52 @@ def test_nothing_to_download_from(tmp_path: Path) -> None:
     assert "export MOUSECMR_MIRROR=" in str(e.value)
 
 
+@pytest.mark.parametrize(
+    "word", ["htps://a.org", "https://a.org:80a0", "http://[::1/x", "hf://datasets/lab", "file:///mnt/%00"]
+)
+def test_a_mirror_with_a_typo_is_named_and_the_next_source_is_tried(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Host(FILES) as upstream:
+        monkeypatch.setenv("MOUSECMR_MIRROR", word)
+        monkeypatch.setenv("MOUSECMR_TOKEN", SECRET)
+        done = fetch_files(manifest(FILES, upstream.template), cache=tmp_path, progress=False)
+    assert right(done.paths)
+    if not word.startswith("file:"):  # a valid address: no file is there
+        (note,) = done.notes  # once, not for each file
+        assert word in note
+        assert note in caplog.text
+
+
+def test_an_invalid_address_of_the_hub_is_a_fault_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(FILES) as upstream:
+        monkeypatch.setenv("HF_ENDPOINT", "http://[hub")
+        monkeypatch.setenv("HF_TOKEN", SECRET)
+        assert right(fetch_paths(manifest(FILES, upstream.template), cache=tmp_path, progress=False))
+
+
+def test_nothing_for_this_computer_goes_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy would see the token of a mirror at 127.0.0.1 or localhost, which is sent without TLS."""
+    with Host(FILES) as mirror, Host({}) as proxy:
+        for variable in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.url)
+        for variable in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("MOUSECMR_TOKEN", SECRET)
+        for name in ("127.0.0.1", "localhost"):
+            monkeypatch.setenv("MOUSECMR_MIRROR", mirror.url.replace("127.0.0.1", name))
+            assert right(fetch_paths(manifest(FILES), cache=tmp_path / name, progress=False))
+        assert proxy.requests == []
+        assert {r.headers.get("authorization") for r in mirror.requests} == {f"Bearer {SECRET}"}
+        monkeypatch.setenv("MOUSECMR_MIRROR", "http://mirror.example.org")
+        with pytest.raises(DownloadError, match="404"):
+            fetch_paths(manifest(FILES), cache=tmp_path / "proxied", progress=False)
+        assert proxy.requests, "other hosts are reached through the proxy"
+
+
 def test_a_word_that_is_not_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_MIRROR", f"ftp://user:{SECRET}@old.example.org")
     with pytest.raises(DownloadError, match="not a mirror") as e:
         fetch_paths(manifest(FILES), cache=tmp_path)
     assert SECRET not in str(e.value)
+    assert "Next: correct MOUSECMR_MIRROR" in str(e.value)

@@ -1,6 +1,7 @@
 """A second run resumes where the first stopped, and requests no byte twice."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -119,6 +120,50 @@ def test_files_of_a_killed_process_are_used(tmp_path: Path) -> None:
         assert len(host.requests) == n_requests
     assert paths["Mouse1"].read_bytes() == BODY
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+@pytest.mark.parametrize("planted", ["content", "hard link", "origin.json", "folder", "temporary file"])
+def test_links_planted_in_a_shared_cache_are_removed_and_never_followed(planted: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "diary.txt").write_bytes(b"dear diary")
+    with Host(FILES) as host:
+        interrupt(host, tmp_path / "cache")
+        folder = next((tmp_path / "cache").rglob(".Mouse1.h5.part"))
+        match planted:
+            case "content":
+                (folder / "content").unlink()
+                (folder / "content").symlink_to(home / "diary.txt")
+            case "hard link":
+                (folder / "content").unlink()
+                (folder / "content").hardlink_to(home / "diary.txt")
+            case "origin.json":
+                (folder / "origin.json").unlink()
+                (folder / "origin.json").symlink_to(home / "diary.txt")
+            case "folder":
+                shutil.rmtree(folder)
+                folder.symlink_to(home)
+            case _:
+                (folder / "tmpabc").symlink_to(home)
+        paths = fetch_paths(
+            manifest(FILES, host.template), cache=tmp_path / "cache", progress=False, retry_policy=QUICK
+        )
+    assert paths["Mouse1"].read_bytes() == BODY
+    assert {p.name: p.read_bytes() for p in home.iterdir()} == {"diary.txt": b"dear diary"}
+    assert leftovers(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(
+    "info",
+    ['{"url": 1, "validator": 2, "size": "x"}', '{"url": "u", "validator": "a\\r\\nB: c", "size": 9}', "[]", "{"],
+)
+def test_a_damaged_record_of_the_origin_is_not_used(info: str, tmp_path: Path) -> None:
+    with Host(FILES) as host:
+        interrupt(host, tmp_path)
+        next(tmp_path.rglob("origin.json")).write_text(info)
+        paths = fetch_paths(manifest(FILES, host.template), cache=tmp_path, progress=False, retry_policy=QUICK)
+    assert paths["Mouse1"].read_bytes() == BODY
 
 
 def test_another_mirror_resumes_the_download_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_load_downloads_verifies_and_loads(
         assert cohort.mice == ("Mouse1", "Mouse2")
         assert set(cohort.to_dataframe()["checksum"]) == {"verified"}
         ds = cohort["Mouse1"]
-        assert ds.attrs["synthetic"] is True, "the files have this attribute"
+        assert ds.attrs["synthetic"] == 1, "the files have this attribute"
         assert ds.image.shape[2:] == (256, 256)
         assert md.measure(ds).ef_percent > 0
         before = len(host.requests)

@@ -105,6 +105,16 @@ def test_an_edited_mask_is_replaced_with_overwrite_only(study: Path) -> None:
     assert not (out / "Study1" / "OUTDATED.txt").exists()
 
 
+@pytest.mark.parametrize("content", ['{"files": 3}', '{"files": {}}', "{}", "mine"])
+def test_a_failed_mouse_leaves_a_users_file_alone(study: Path, content: str) -> None:
+    own = study / "out" / "Study1" / "result.json"
+    own.parent.mkdir(parents=True)
+    own.write_text(content)
+    segment(study / "Study1", "-o", study / "out", code=1)
+    assert [p.name for p in own.parent.iterdir()] == ["result.json"]
+    assert own.read_text() == content
+
+
 def test_results_from_before_files_were_listed_are_known(study: Path) -> None:
     out = study / "out"
     segment(study / "Study1", "-o", out)

@@ -105,7 +105,7 @@ def test_processes_and_a_cluster_give_the_same_masks(mice: list[str], tmp_path: 
     many = predict_cohort(some, tmp_path / "many", CONFIG, workers=2)
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, processes=True
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", processes=True
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -59,7 +59,8 @@ def test_all_files_are_written_and_marked(done: tuple[Path, Result]) -> None:
         assert notice in " ".join(result.output.split())
     files = {p.name for p in (folder / "mine").iterdir()}
     assert files == {
-        "masks.nii.gz", "frames.csv", "slices.csv", "result.json", "montage.png", "curve.png", "movie.webp"
+        "masks.nii.gz", "ED_mask.nii.gz", "ES_mask.nii.gz",
+        "frames.csv", "slices.csv", "result.json", "montage.png", "curve.png", "movie.webp"
     }  # fmt: skip
     assert read_nifti_labels(folder / "mine" / "masks.nii.gz").shape == (2, 2, 256, 256)
     with Image.open(folder / "mine" / "movie.webp") as movie:

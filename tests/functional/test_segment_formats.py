@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanner_files as scanner
+from click.testing import CliRunner
 from layout_files import write as write_hdf5
 from numpy.typing import NDArray
+from scipy.io import loadmat
 
 import mousecmr_data
-from mousecmr_data.formats.nifti import read_nifti_labels
+from mousecmr_data.cli.main import main
+from mousecmr_data.formats.nifti import read_nifti_labels, write_nifti_images
 from mousecmr_data.pipeline.batch import BatchResult, segment_batch
 from mousecmr_data.pipeline.config import SegmentConfig
 
@@ -48,17 +51,24 @@ def inputs(images: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory)
     micron.header.set_xyzt_units("micron", "msec")
     micron.header["pixdim"][4] = 5.0
     nib.save(micron, folder / "micron.nii")
+    ds = mousecmr_data.open_mouse(folder / "hdf5.h5")
+    write_nifti_images(ds, folder / "slicer.seq.nrrd")
+    write_nifti_images(ds, folder / "meta.mhd")
+    (folder / "analyze").mkdir()
+    analyze = nib.AnalyzeImage(array.astype(np.int16), None)
+    analyze.header.set_zooms((0.1, 0.1, 1.0, 5.0))
+    nib.save(analyze, folder / "analyze" / "a.img")
     scanner.dicom_classic(images, folder / "classic")
     scanner.dicom_enhanced(images, folder / "enhanced" / "e.dcm")
     scanner.fdf(images, folder / "fdf.img")
     scanner.bruker(images, folder / "bruker" / "5" / "pdata" / "1")
-    return {p.name.split(".")[0]: p for p in sorted(folder.iterdir())}
+    return {p.name.split(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix != ".zraw" and p.name[0] != "."}
 
 
 @pytest.fixture(scope="module")
 def segmented(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchResult]:
     pytest.importorskip("torch")
-    settings = SegmentConfig(weights="phantom-small", pictures=False, engine="eager")
+    settings = SegmentConfig(weights="phantom-small", pictures=False, engine="eager", matlab=True)
     yield segment_batch(list(inputs.values()), tmp_path_factory.mktemp("out"), settings)
 
 
@@ -66,7 +76,7 @@ def test_every_format_gives_the_same_measurements(inputs: dict[str, Path], segme
     assert segmented.errors == {}
     mice = segmented.mice.set_index("mouse")
     assert set(mice.index) == set(inputs)
-    assert len(inputs) == 9
+    assert len(inputs) == 12
     for column in ("edv_ul", "esv_ul", "ef_percent", "mass_ed_mg"):
         np.testing.assert_allclose(mice[column].astype(float), float(mice.loc["hdf5", column]), rtol=0.01)
     assert float(mice.loc["hdf5", "edv_ul"]) > 10
@@ -84,13 +94,37 @@ def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented:
             assert masks.shape == stored.shape
             np.testing.assert_allclose(masks.affine, stored.affine)
             assert masks.header.get_xyzt_units() == stored.header.get_xyzt_units()
-        array = np.asarray(nib.as_closest_canonical(masks).dataobj).transpose(3, 2, 1, 0)
+        canonical = masks if name == "analyze" else nib.as_closest_canonical(masks)  # Analyze states no directions
+        array = np.asarray(canonical.dataobj).transpose(3, 2, 1, 0)
         if name in ("classic", "enhanced", "bruker"):  # columns to the left, rows to posterior: RAS reverses them
             array = array[..., ::-1, ::-1]
         for label in (1, 2):
             a, b = array == label, expected == label
             dice = 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
             assert dice == 1.0 if name != NOT_STORED_EXACTLY else dice >= 0.99, (name, label)
+
+
+@pytest.mark.parametrize(("name", "ending"), [("mm", ".nii.gz"), ("slicer", ".seg.nrrd"), ("meta", ".mha")])
+def test_masks_of_ed_and_es_are_also_written_alone_in_3d(segmented: BatchResult, name: str, ending: str) -> None:
+    folder, row = segmented.folder / name, segmented.mice.set_index("mouse").loc[name]
+    masks = read_nifti_labels(folder / "masks.nii.gz")
+    for phase in ("ED", "ES"):
+        stack = read_nifti_labels(folder / f"{phase}_mask{ending}")
+        np.testing.assert_array_equal(stack, masks[[int(row[f"{phase.lower()}_frame"])]])
+    assert nib.load(segmented.folder / "mm" / "ED_mask.nii.gz").ndim == 3
+
+
+def test_matlab_files_have_masks_and_tables(segmented: BatchResult) -> None:
+    folder, row = segmented.folder / "mm", segmented.mice.set_index("mouse").loc["mm"]
+    content = loadmat(folder / "result.mat", squeeze_me=True)
+    expected = read_nifti_labels(folder / "masks.nii.gz").transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(content["masks"], expected)
+    np.testing.assert_allclose(content["spacing_mm"], (0.1, 0.1, 1.0))
+    frames = pd.read_csv(folder / "frames.csv")
+    np.testing.assert_allclose(content["frames"]["blood_pool_ul"].item(), frames["blood_pool_ul"])
+    assert content["frames"]["phase"].item().tolist() == frames["phase"].tolist()
+    assert float(content["mouse"]["edv_ul"]) == float(row["edv_ul"])
+    assert "synthetic" in str(content["marks"])
 
 
 def test_dicom_inputs_also_get_dicom_masks(segmented: BatchResult) -> None:
@@ -103,6 +137,19 @@ def test_dicom_inputs_also_get_dicom_masks(segmented: BatchResult) -> None:
             volume = hd.seg.segread(path).get_volume(combine_segments=True).array
             assert (volume == expected[frame]).all() or (volume == expected[frame][::-1]).all()
     assert not (segmented.folder / "mm" / "dicom-seg").exists()
+
+
+def test_names_of_patients_are_kept_only_if_that_is_asked_for(
+    inputs: dict[str, Path], segmented: BatchResult, tmp_path: Path
+) -> None:
+    dcm = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    masks = next((segmented.folder / "classic" / "dicom-seg").iterdir())
+    assert b"Mouse^Test" not in masks.read_bytes()
+    words = ["segment", str(inputs["classic"]), "-o", str(tmp_path / "out"), "--weights", "phantom-small"]
+    result = CliRunner().invoke(main, [*words, "--engine", "eager", "--no-pictures", "--keep-names"])
+    assert result.exit_code == 0, result.output
+    assert dcm.dcmread(tmp_path / "out" / "classic" / "dicom-seg" / masks.name).PatientName == "Mouse^Test"
 
 
 def test_tables_over_all_mice(inputs: dict[str, Path], segmented: BatchResult) -> None:

@@ -6,6 +6,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from mousecmr_data._utils.environment import EXTRAS
 
@@ -113,3 +114,28 @@ def test_evaluate_names_the_extra_for_nifti_before_it_loads_the_cohort(tmp_path:
     out = run_without({"nibabel"}, "evaluate Mouse5.nii.gz --source phantom --split all", tmp_path)
     assert out.stderr.strip().endswith("pip install 'mousecmr-data[formats]'"), out.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["Mouse5.nii.gz"]
+
+
+WITHDRAWN = {"requests": ["2.32.0", "2.32.1"], "hatchling": ["1.26.0"], "build": ["1.2.0"]}
+"""Versions that their authors withdrew ("yanked") near the oldest version that is supported here."""
+VULNERABLE = {
+    "requests": ["2.32.3"],  # sends passwords of a netrc file to the wrong host: CVE-2024-47081
+    "filelock": ["3.20.0"],  # empties a file behind a planted link: CVE-2025-68146
+    "urllib3": ["2.5.0"],  # unpacks without a limit: CVE-2025-66418 and CVE-2025-66471
+}
+
+
+def test_no_bound_allows_a_withdrawn_or_vulnerable_version() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    optional = project["project"]["optional-dependencies"].values()
+    texts = [
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *(t for e in optional for t in e),
+    ]
+    found = set()
+    for requirement in map(Requirement, texts):
+        for version in WITHDRAWN.get(requirement.name, []) + VULNERABLE.get(requirement.name, []):
+            found.add(requirement.name)
+            assert not requirement.specifier.contains(version), f"{requirement} allows {version}"
+    assert found == {*WITHDRAWN, *VULNERABLE}

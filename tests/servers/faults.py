@@ -154,6 +154,40 @@ def endless(exchange: Exchange) -> None:
         exchange.body(bytes(1 << 16))
 
 
+def header(name: str, value: str) -> Fault:
+    """Send the requested bytes with one header that is wrong."""
+
+    def fault(exchange: Exchange) -> None:
+        body, offset = exchange.file.body, exchange.offset
+        headers = {"Content-Range": f"bytes {offset}-{len(body) - 1}/{len(body)}"} if offset else {}
+        headers |= {name: value}
+        # Without a length of its own, the end of the connection ends the body.
+        exchange.head(206 if offset else 200, None, headers)
+        exchange.body(body[offset:])
+
+    return fault
+
+
+def range_overrun(exchange: Exchange) -> None:
+    """Send more bytes than the file has."""
+    offset = exchange.offset
+    headers = {"Content-Range": f"bytes {offset}-{len(exchange.file.body) - 1}/*"} if offset else {}
+    exchange.head(206 if offset else 200, None, headers)
+    exchange.body(exchange.file.body[offset:] + bytes(1000))
+
+
+def garbage(exchange: Exchange) -> None:
+    """Send bytes that are not HTTP."""
+    exchange.wfile.write(bytes(range(256)) * 8)
+    exchange.close_connection = True
+
+
+def many_headers(exchange: Exchange) -> None:
+    """Send more headers than the HTTP library reads."""
+    exchange.head(200, len(exchange.file.body), {f"X-{n}": "x" for n in range(200)})
+    exchange.body(exchange.file.body)
+
+
 def _head(exchange: Exchange, length: int) -> None:
     whole = len(exchange.file.body)
     headers = {"ETag": exchange.file.etag or ""}

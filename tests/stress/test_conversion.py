@@ -62,7 +62,7 @@ def duration(source: Path, *arguments: str) -> float:
 @pytest.mark.stress
 def test_killed_while_filling_the_cache(source: Path, tmp_path: Path) -> None:
     plain = md.load(source=source, layout_cache=False)
-    folder = tmp_path / "cache" / "layouts" / "zarr-1" / "lab" / "1"
+    folder = tmp_path / "cache" / "layouts" / "zarr-2" / "lab" / "1"
     seconds = duration(source, "--workers", "2")
     rng = random.Random(1)
     for i in range(KILLS):

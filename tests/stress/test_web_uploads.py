@@ -70,17 +70,18 @@ def make_fuzzed(rng: random.Random, folder: Path) -> tuple[str, bytes]:
 @pytest.fixture
 def client(phantom_cache: Path) -> Iterator[object]:
     options = ServerConfig(weights="phantom-small", upload_mb=1, cache=phantom_cache)
-    with page_app(options) as app, testclient.TestClient(app) as client:
+    with page_app(options) as app, testclient.TestClient(app, base_url="http://127.0.0.1") as client:
         yield client
 
 
 def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
     service = client.app.state.service  # type: ignore[attr-defined]
     client.get("/")
+    owner = client.cookies[COOKIE_NAME].rpartition(".")[0]
     results = 0
     for seed in range(COUNT):
         rng = random.Random(seed)
-        session = service.sessions.open("session", client.cookies[COOKIE_NAME])
+        session = service.sessions.open("session", owner)
         for drop in range(rng.choice([1, 1, 2])):
             name, content = make_fuzzed(rng, tmp_path)
             path = rng.choice(["", "", "scan/", "../"]) + name
@@ -93,8 +94,8 @@ def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
         status, outcome = service.segment(session, lambda *_: None, *SMALL)
         assert not FORBIDDEN.search(status), (seed, status)
         results += bool(outcome and outcome.views)
-        assert {p.name for p in session.folder.iterdir()} <= {"in", "out", "view", "results.zip"}, seed
-        service.sessions.close_session("session")
+        assert {p.name for p in session.folder.iterdir()} <= {".locks", "in", "out", "view", "results.zip"}, seed
+        service.sessions.close_session("session", owner)
         assert not session.folder.exists(), seed
     assert {p.name for p in service.sessions.folder.iterdir()} <= {"alive", "gradio"}
     assert client.get("/").status_code == 200

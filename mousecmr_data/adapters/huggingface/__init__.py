@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data.errors import MissingExtraError
 
 try:
+    disable_telemetry()
     import datasets as _datasets  # noqa: F401
     import nibabel as _nibabel  # noqa: F401
     import PIL as _pillow  # noqa: F401

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import datasets
 
+from mousecmr_data._utils.checksums import CHECKSUMS_FILE, has_checksums, report_damage, write_checksums
+from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.adapters.huggingface.features import Config, Row, check_config, count_rows, make_features, make_rows
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.memmap import get_default_folder, read_without_converting
 from mousecmr_data.errors import UnlabelledError
 
-ROWS_FORMAT = 1
-"""Increase this number when the rows of the same mice change."""
+ROWS_FORMAT = 2
+"""Increase this number when the rows of the same mice change, or their files."""
 
 
 @overload
@@ -38,8 +41,8 @@ def dataset(
         "labelled": the 2D slices that an expert segmented; "slices": all 2D slices, ``mask`` is None for frames
         that were not segmented; "cines": one row per mouse, whole cines of any number of slices and frames.
     streaming
-        False: a ``Dataset``, written once as an Arrow file and mapped into memory. True: an ``IterableDataset``
-        with one shard per mouse, which reads each mouse when it is reached; nothing is written.
+        False: a ``Dataset``, written once as an Arrow file, checked and mapped into memory. True: an
+        ``IterableDataset`` with one shard per mouse, which reads each mouse when it is reached; nothing is written.
     cache
         Folder of the Arrow files. Default: in the cohort's own cache.
 
@@ -55,14 +58,20 @@ def dataset(
     split = datasets.NamedSplit(splits.pop() if len(splits) == 1 else "mixed")
     if streaming:
         return datasets.IterableDataset.from_generator(generate_rows, features, arguments, split)
-    return datasets.Dataset.from_generator(
-        generate_rows,
-        features,
-        str(cache or get_default_folder(cohort).with_name(f"huggingface-{ROWS_FORMAT}")),
-        gen_kwargs=arguments,
-        split=split,
-        fingerprint=compute_fingerprint(cohort, config, names)[:32],
-    )
+    fingerprint = compute_fingerprint(cohort, config, names)[:32]
+    root = Path(cache or get_default_folder(cohort).with_name(f"huggingface-{ROWS_FORMAT}"))
+    folder = root / fingerprint
+    with hold_lock(root, fingerprint):
+        if folder.exists() and not has_checksums(folder):
+            if (folder / CHECKSUMS_FILE).exists():  # else a process was killed while it wrote the folder
+                report_damage(folder)
+            shutil.rmtree(folder)
+        data = datasets.Dataset.from_generator(
+            generate_rows, features, str(folder), gen_kwargs=arguments, split=split, fingerprint=fingerprint
+        )
+        if not (folder / CHECKSUMS_FILE).exists():
+            write_checksums(folder, (".arrow", ".json"))
+    return data
 
 
 def generate_rows(mice: Sequence[str], cohort: Cohort, config: Config) -> Iterator[Row]:

@@ -21,6 +21,7 @@ import PIL.Image
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.atomic import PART
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.dataset.samples import select_frames
 from mousecmr_data.errors import ArgumentError
@@ -71,7 +72,7 @@ def _find_strip(view: memoryview) -> tuple[int, int, int, int] | None:
 def encode_nifti(ds: xr.Dataset) -> tuple[bytes, bytes | None]:
     """Return the images of ``ds`` and the masks of its labelled frames (None without any), each as a NIfTI file."""
     labelled = np.flatnonzero(ds["labelled"].values)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=PART) as folder:
         image = write_nifti_images(ds, Path(folder) / "image.nii").read_bytes()
         if not labelled.size or MASK not in ds:
             return image, None

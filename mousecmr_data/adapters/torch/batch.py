@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate
 
 Tensors = torch.Tensor | list[torch.Tensor]
+MAX_META_AXES = 4
+"""Channel and three axes in space: MONAI knows no affine of four, so images of cines stay plain tensors."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +78,58 @@ class MouseInfo:
     names: tuple[str, ...]
     spacing: NDArray[np.float32]
     """(n, 2 or 3) in mm, of a sample's spatial axes."""
+    affine: NDArray[np.float64]
+    """(n, 4, 4): from a sample's spatial axes (a slice: y, x, and the distance between slices) to RAS+ in mm, as in the
+    files of ``mousecmr convert --to nifti``."""
     synthetic: NDArray[np.bool_]
 
 
-class Batch(Sequence[dict[str, Any]]):
-    """A sequence of samples. Images of one shape are one tensor (n, 1, ...), and so are their labels."""
+class Batch(MutableSequence[dict[str, Any]]):
+    """A list of samples, made when it is first used; changes stay.
+
+    Images of one shape are one tensor (n, 1, ...), and so are their labels: :func:`collate` takes these tensors as they
+    are, without making samples.
+    """
 
     def __init__(self, images: Tensors, labels: Tensors, rows: SampleIndex, mice: MouseInfo) -> None:
         self.images, self.labels, self.rows, self.mice = images, labels, rows, mice
+        self.made: list[dict[str, Any]] | None = None
+        """The samples, once they were used."""
+
+    @property
+    def _samples(self) -> list[dict[str, Any]]:
+        if self.made is None:
+            affines = torch.from_numpy(self._get_affines())
+            self.made = [self._make_sample(k, affine) for k, affine in enumerate(affines)]
+        return self.made
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self.made is None else len(self.made)
 
     def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
+        return self._samples[i]
+
+    def __setitem__(self, i: Any, value: Any) -> None:
+        self._samples[i] = value
+
+    def __delitem__(self, i: Any) -> None:
+        del self._samples[i]
+
+    def insert(self, index: int, value: dict[str, Any]) -> None:
+        """Insert a sample before ``index``."""
+        self._samples.insert(index, value)
+
+    def _make_sample(self, i: int, affine: torch.Tensor) -> dict[str, Any]:
         rows, mouse = self.rows, int(self.rows.mouse[i])
+        image, label = self.images[i], self.labels[i]
+        if "monai.data.meta_tensor" in sys.modules and image.ndim <= MAX_META_AXES:
+            from monai.data.meta_tensor import MetaTensor
+
+            image, label = (MetaTensor(tensor, affine=affine.clone()) for tensor in (image, label))
         return {
-            "image": self.images[i],
-            "label": self.labels[i],
+            "image": image,
+            "label": label,
+            "affine": affine,
             "mouse": self.mice.names[mouse],
             "slice": int(rows.slice[i]),
             "frame": int(rows.frame[i]),
@@ -103,12 +139,19 @@ class Batch(Sequence[dict[str, Any]]):
             "synthetic": bool(self.mice.synthetic[mouse]),
         }
 
+    def _get_affines(self) -> NDArray[np.float64]:
+        """Return the affine of each sample; that of a slice has its position in the stack."""
+        affine = self.mice.affine[self.rows.mouse]
+        affine[:, :3, 3] += affine[:, :3, 2] * np.maximum(self.rows.slice, 0)[:, None]
+        return affine
+
     def to_dict(self) -> dict[str, Any]:
         """Return the batch as one dictionary: tensors where shapes are equal, lists where they differ."""
         rows = self.rows
         return {
             "image": self.images,
             "label": self.labels,
+            "affine": torch.from_numpy(self._get_affines()),
             "mouse": [self.mice.names[m] for m in rows.mouse.tolist()],
             "slice": torch.from_numpy(rows.slice),
             "frame": torch.from_numpy(rows.frame),
@@ -123,13 +166,19 @@ def collate(samples: Sequence[Any]) -> dict[str, Any]:
     """Return one dictionary of a batch's samples, for ``DataLoader(collate_fn=collate)``.
 
     Values of one shape are stacked to (n, ...). Images and labels of different shapes (stacks of different
-    mice have different numbers of slices) stay lists of tensors: nothing is padded or cropped.
+    mice have different numbers of slices) stay lists of tensors: nothing is padded or cropped. MONAI's MetaTensors keep
+    the affine of each sample.
     """
-    if isinstance(samples, Batch):
+    if isinstance(samples, Batch) and samples.made is None:
         return samples.to_dict()
     out: dict[str, Any] = {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]
         ragged = isinstance(values[0], torch.Tensor) and len({v.shape for v in values}) > 1
-        out[key] = values if ragged else default_collate(values)
+        if not ragged and hasattr(values[0], "affine"):
+            from monai.data.utils import list_data_collate
+
+            out |= list_data_collate([{key: value} for value in values])
+        else:
+            out[key] = values if ragged else default_collate(values)
     return out

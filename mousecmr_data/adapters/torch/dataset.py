@@ -48,7 +48,8 @@ def dataset(
     transform
         Called with each sample, a dictionary in the form of MONAI's transforms: ``image`` (dtype), ``label``
         (uint8: 0, 1, 2, and 255 in frames that were not segmented), ``mouse``, ``slice``, ``frame``, ``phase``,
-        ``labelled``, ``spacing`` (mm, of the array's spatial axes), ``synthetic``.
+        ``labelled``, ``spacing`` (mm, of the array's spatial axes), ``affine`` (4, 4) from these axes to RAS+ in mm,
+        ``synthetic``. Where MONAI is used (imported), images and labels of slices and stacks are its MetaTensors.
     dtype
         Of ``image``; None keeps uint16, on which PyTorch supports few operations (no maximum, no sorting).
     mode
@@ -73,9 +74,13 @@ def dataset(
     parts: list[SampleIndex] = []
     selected: list[NDArray[np.intp]] = []
     spacing: list[tuple[float, ...]] = []
+    affines: list[NDArray[np.float64]] = []
     synthetic: list[bool] = []
     for number, ds in enumerate(cohort.values()):
-        spacing.append(get_spacing(ds)[1 if kind == "slices" else 0 :])
+        z, y, x = get_spacing(ds)
+        spacing.append((y, x) if kind == "slices" else (z, y, x))
+        affine = np.array([[0, 0, x, 0], [0, y, 0, 0], [z, 0, 0, 0], [0, 0, 0, 1.0]])
+        affines.append(affine[:, [1, 2, 0, 3]] if kind == "slices" else affine)
         synthetic.append(bool(ds.attrs["synthetic"]))
         selected.append(select_frames(ds, frames))
         parts.append(SampleIndex.from_dataset(number, ds, selected[-1], kind))
@@ -89,7 +94,7 @@ def dataset(
         pixels = LazyStorage(cohort, selected)
     else:
         pixels = MemoryStorage(cohort, selected)
-    mice = MouseInfo(cohort.mice, np.array(spacing, np.float32), np.array(synthetic))
+    mice = MouseInfo(cohort.mice, np.array(spacing, np.float32), np.array(affines), np.array(synthetic))
     return MouseDataset(mice, index, pixels, kind, transform, dtype)
 
 

@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mousecmr_data._utils.environment import list_versions
+from mousecmr_data._utils.environment import list_versions, select_device
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.inference.engines.base import Engine
-from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
+from mousecmr_data.inference.engines.cache import get_cache_path, read_cache_file, write_cache_file
 from mousecmr_data.inference.grid import normalize_min_max
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
-from mousecmr_data.models.device import select_device
 from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import VERSION as PHANTOM_VERSION
@@ -210,7 +209,7 @@ class AutoEngine:
 
 def _read_choice(path: Path) -> dict[str, Any] | None:
     try:
-        choice = json.loads(path.read_text(encoding="utf-8"))
+        choice = json.loads(read_cache_file(path) or "")
         return {"chosen": str(choice["chosen"]), "verdicts": dict(choice["verdicts"])}
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: choose again
+    except (ValueError, KeyError, TypeError):  # none yet, or damaged: choose again
         return None

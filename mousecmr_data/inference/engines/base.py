@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mousecmr_data._utils.environment import select_device
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.inference.engines.fused import FusedNetwork
-from mousecmr_data.models.device import select_device
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 CACHED_SIZES = 4

@@ -11,24 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from mousecmr_data._utils.atomic import write_bytes
+from mousecmr_data._utils.network import disable_telemetry
+from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
 from mousecmr_data.inference.engines.auto import EXACT
 from mousecmr_data.inference.engines.base import CACHED_SIZES, EagerEngine
-from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
+from mousecmr_data.inference.engines.cache import get_cache_path, read_cache_file, write_cache_file
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 
 try:
+    disable_telemetry()
     import onnx
     import onnxruntime
     import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
 except ImportError as e:
     raise MissingExtraError.from_module(e.name or "onnxruntime", "onnx") from e
+onnxruntime.disable_telemetry_events()  # for programs that imported it before
 
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
 
@@ -59,13 +62,16 @@ def write_onnx(
     shape_yx: tuple[int, int],
     about: Mapping[str, object],
     cache: str | Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write the prediction of ``network`` for images of ``shape_yx`` to an ONNX file, whole or not at all.
 
     Input "image" (batch, 1, Y, X) float32, min–max normalised to [0, 1] slice by slice; output "logits"
     (batch, classes, Y, X) float32. The batch size is free. ``about`` becomes the file's metadata. The exported network
     is first compared with the reference, in ONNX Runtime; raises :class:`~mousecmr_data.errors.FileLayoutError`
-    if it differs by more than float32's rounding.
+    if it differs by more than float32's rounding, OutputError if ``path`` exists, unless this library wrote it and
+    nobody edited it, or with ``overwrite``.
     """
     path, step = Path(path), 2 ** (LEVELS - 1) * network.reduce
     if shape_yx[0] % step or shape_yx[1] % step:
@@ -86,7 +92,9 @@ def write_onnx(
                 f"The exported network's logits differ by {difference:.1e} from the network's.",
                 f"{EXACT.logit:.0e} at most; nothing was written",
             )
-    return write_bytes(path, data)
+    with write_file(path, overwrite=overwrite) as partial:
+        write_bytes(partial, data)
+    return path
 
 
 def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path | None = None) -> onnx.ModelProto:
@@ -94,11 +102,8 @@ def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path
     content = hash_tensors(network.state_dict())
     key_parts = {"content": content, "shape": shape_yx, "torch": torch.__version__, "onnx": onnx.__version__}
     path = get_cache_path(key_parts, "onnx", cache)
-    if path.is_file():
-        try:
-            return onnx.load_from_string(path.read_bytes())
-        except DecodeError:  # damaged: export again
-            path.unlink(missing_ok=True)
+    if (data := read_cache_file(path)) is not None:
+        return onnx.load_from_string(data)
     target: Any = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts

@@ -14,10 +14,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from mousecmr_data._utils.network import import_openvino
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibration_slices
 from mousecmr_data.inference.engines.base import CACHED_SIZES
-from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
+from mousecmr_data.inference.engines.cache import get_cache_path, read_cache_file, write_cache_file
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network, round_to_bfloat16
 from mousecmr_data.inference.engines.roi_network import RoiNetwork
@@ -25,7 +26,7 @@ from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 try:
-    import openvino
+    openvino = import_openvino()
 except ImportError as e:
     raise MissingExtraError.from_module("openvino", "openvino") from e
 
@@ -121,10 +122,10 @@ class OpenVinoEngine:
         """Load a compiled model from the cache, else build and compile it; ``key_parts`` tells kinds apart there."""
         key_parts |= {"content": self._content, "openvino": openvino.__version__, "precision": self.precision}
         path = get_cache_path(key_parts | {"shape": shape_yx} | self.config, "openvino", self.cache)
-        if path.is_file():
+        if (data := read_cache_file(path)) is not None:
             try:
-                return self.core.import_model(io.BytesIO(path.read_bytes()), "CPU", self.config)
-            except RuntimeError:  # damaged, or of another build: compile again
+                return self.core.import_model(io.BytesIO(data), "CPU", self.config)
+            except RuntimeError:  # of another build: compile again
                 path.unlink(missing_ok=True)
         network = kind(self.network, shape_yx, anchored=True)
         if self.precision == "int8":
@@ -145,8 +146,8 @@ class OpenVinoEngine:
     def _find_maxima(self) -> dict[str, Tensor]:
         """Return the channel maxima for 8-bit scales (:func:`find_channel_maxima`); kept in the cache."""
         path = get_cache_path({"content": self._content, "samples": SAMPLES_VERSION}, "scales", self.cache)
-        if path.is_file():
-            return load(path.read_bytes())
+        if (data := read_cache_file(path)) is not None:
+            return load(data)
         slices = make_calibration_slices()
         maxima = find_channel_maxima(FusedNetwork(self.network, (slices.shape[2], slices.shape[3])), slices)
         write_cache_file(path, save(maxima))

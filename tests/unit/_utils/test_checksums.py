@@ -1,16 +1,31 @@
 import hashlib
 import itertools
+import json
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from servers.cohort import entry
 
-from mousecmr_data._utils.checksums import RunningChecksums, compute_checksums, describe_mismatch
+from mousecmr_data._utils.checksums import (
+    RunningChecksums,
+    add_checksum,
+    append_checksum,
+    compute_checksums,
+    describe_mismatch,
+    has_checksum,
+    has_checksums,
+    is_intact,
+    read_intact,
+    report_damage,
+    write_checksums,
+)
 
 BODY = b"a mouse\n" * 1000
 
@@ -65,3 +80,70 @@ def test_hashing_can_be_stopped(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         compute_checksums(tmp_path / "file", stop)
+
+
+def flip_each_bit(data: bytes) -> list[bytes]:
+    number = int.from_bytes(data, "little")
+    return [(number ^ 1 << bit).to_bytes(len(data), "little") for bit in range(8 * len(data))]
+
+
+@pytest.mark.parametrize("content", [b"", b"a mouse"])
+def test_any_flipped_bit_of_a_derived_file_is_found(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert not is_intact(path)
+    append_checksum(path)
+    whole = path.read_bytes()
+    assert is_intact(path)
+    assert read_intact(path) == content
+    for damaged in (*flip_each_bit(whole), whole[:-1], whole + b"\n", b""):
+        path.write_bytes(damaged)
+        assert not is_intact(path)
+        assert read_intact(path) is None
+    path.unlink()
+    assert not is_intact(path)
+    assert read_intact(path) is None
+
+
+def test_numpy_and_hdf5_read_files_with_a_checksum(tmp_path: Path) -> None:
+    values = np.arange(1000, dtype=np.uint16)
+    np.save(tmp_path / "a.npy", values)
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        f["a"] = values
+    for path in tmp_path.iterdir():
+        append_checksum(path)
+        assert is_intact(path)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", mmap_mode="r"), values)
+    with h5py.File(tmp_path / "a.h5") as f:
+        np.testing.assert_array_equal(f["a"][()], values)
+
+
+def test_any_changed_value_of_a_table_is_found() -> None:
+    table = {"b": [1, 2.5, float("nan"), (3,)], "a": {"x": None}}
+    stored = json.loads(json.dumps(add_checksum(table)))
+    assert has_checksum(stored)
+    assert not has_checksum({**stored, "a": {"y": None}})
+    assert not has_checksum({**stored, "b": [1, 2.25, float("nan"), [3]]})
+    assert not has_checksum(json.loads(json.dumps(table)))
+
+
+def test_checksums_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.arrow").write_bytes(BODY)
+    (tmp_path / "b.lock").write_bytes(b"")
+    assert not has_checksums(tmp_path)
+    write_checksums(tmp_path, (".arrow",))
+    (tmp_path / "b.lock").write_bytes(b"changed")
+    assert has_checksums(tmp_path)
+    (tmp_path / "sub" / "a.arrow").write_bytes(BODY[:-1] + b"x")
+    assert not has_checksums(tmp_path)
+    (tmp_path / "sub" / "a.arrow").unlink()
+    assert not has_checksums(tmp_path)
+
+
+def test_damage_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "a"):
+        report_damage(tmp_path / name)
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path / name} is damaged: it is made again from its source." for name in "ab"
+    ]

@@ -18,7 +18,7 @@ from mousecmr_data.schema.manifest import is_file_name
         ("小鼠乙", "小鼠乙"),
         ("Ма\u0306ус", "Мӑус"),
         ("CON", "CON_"),
-        ("nul.h5", "nul.h5_"),
+        ("nul.h5", "nul_.h5"),
         ("...", "mouse"),
         ("-rf", "rf"),
         (".hidden", "hidden"),

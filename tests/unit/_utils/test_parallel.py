@@ -1,9 +1,19 @@
+import ctypes
+import os
+import subprocess
+import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mousecmr_data._utils.parallel import run_in_threads
+from mousecmr_data._utils.parallel import ChildProcess, map_in_processes, read_in_child, run_in_threads
+from mousecmr_data.errors import MouseCMRError, ProcessError
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces both limits")
 
 
 def test_no_more_items_at_a_time_than_workers() -> None:
@@ -43,3 +53,110 @@ def test_no_more_threads_than_items() -> None:
     run_in_threads(lambda _: names.add(threading.current_thread().name), range(2), 50, threading.Event())
     assert len(names) <= 2
     assert all(n.startswith("mousecmr-") for n in names)
+
+
+def test_results_and_errors_of_a_child_come_back() -> None:
+    array = read_in_child(np.arange, "a", 10, dtype="u2")
+    array[0] = 5  # writable
+    assert array.dtype == np.uint16
+    process = read_in_child(os.getpid, "a")
+    assert process == read_in_child(os.getpid, "a") != os.getpid()
+    with pytest.raises(ValueError, match="invalid literal"):
+        read_in_child(int, "a", "x")
+    with pytest.raises(Exception, match="lambda"):
+        read_in_child(lambda: 1, "a")  # does not pickle
+    assert read_in_child(abs, "a", -1) == 1
+
+
+def test_a_child_follows_the_working_folder_and_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOUSECMR_TRIAL", "yes")
+    assert read_in_child(os.getcwd, "a") == str(Path.cwd())
+    assert read_in_child(os.getenv, "a", "MOUSECMR_TRIAL") == "yes"
+
+
+def test_a_crash_ends_the_child_only() -> None:
+    with pytest.raises(ProcessError, match=r"m\.h5: the process that read it ended \(SIG(SEGV|BUS)\)"):
+        read_in_child(ctypes.string_at, "m.h5", 0)
+    with pytest.raises(ProcessError, match="exit code 3"):
+        read_in_child(os._exit, "m.h5", 3)
+    assert read_in_child(abs, "m.h5", -1) == 1
+
+
+@linux
+def test_memory_and_time_of_a_child_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MAX_GB", "0.2")
+    with pytest.raises(ProcessError, match=r"m\.h5 takes more than 800\.0 MB") as e:
+        read_in_child(bytearray, "m.h5", 10**9)
+    variable, _, value = str(e.value.next_step).partition("export ")[2].partition("=")
+    monkeypatch.setenv(variable, value)
+    assert len(read_in_child(bytearray, "m.h5", 10**9)) == 10**9  # the advice works
+    monkeypatch.setenv("MOUSECMR_MAX_SECONDS", "0.3")
+    with pytest.raises(ProcessError, match=r"m\.h5 takes more than 0\.3 s") as e:
+        read_in_child(time.sleep, "m.h5", 1)
+    variable, _, value = str(e.value.next_step).partition("export ")[2].partition("=")
+    monkeypatch.setenv(variable, value)
+    read_in_child(time.sleep, "m.h5", 1)
+
+
+@linux
+def test_a_child_ends_with_a_parent_that_is_killed() -> None:
+    code = (
+        "import os; from mousecmr_data._utils.parallel import read_in_child; "
+        "print(read_in_child(os.getpid, 'a'), flush=True); os.kill(os.getpid(), 9)"
+    )
+    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stdout)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_items_are_done_in_processes_without_a_guarded_main_module(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom mousecmr_data._utils.parallel import map_in_processes\n"
+        "print(map_in_processes(os.path.basename, ['/a/b', '/c/d', '/e/f'], 2))\n"
+    )
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, check=True, text=True)
+    assert eval(run.stdout) == {"/a/b": "b", "/c/d": "d", "/e/f": "f"}
+
+
+def test_an_item_whose_process_ends_fails_alone() -> None:
+    seen: list[str] = []
+
+    def make_failed(item: str, error: MouseCMRError) -> None:
+        assert item == items[1]
+        assert "exit code 3" in str(error)
+
+    items = ["1", "import os; os._exit(3)", "2", "3"]
+    results = map_in_processes(exec, items, 2, lambda item, _: seen.append(item), make_failed)
+    assert results == {"1": None, "2": None, "3": None, items[1]: None}
+    assert sorted(seen) == sorted(items)
+    with pytest.raises(ProcessError):
+        map_in_processes(exec, items, 2)
+    with pytest.raises(ZeroDivisionError):
+        map_in_processes(exec, ["1 / 0", "1"], 2)
+
+
+def test_a_child_that_is_interrupted_removes_unfinished_files(tmp_path: Path) -> None:
+    code = f"import tempfile, time\nwith tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):\n    time.sleep(60)"
+    child, errors = ChildProcess(), []
+
+    def call() -> None:
+        try:
+            child.call(partial(exec, code), "a")
+        except ProcessError as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(tmp_path.iterdir())
+    child.interrupt()
+    thread.join(20)
+    child.end()
+    assert errors
+    assert not list(tmp_path.iterdir())

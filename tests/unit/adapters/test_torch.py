@@ -254,3 +254,43 @@ def test_monai_transforms_take_the_samples(cohort: Cohort) -> None:
     assert batch["image"].shape == (3, 1, 20, 24)
     assert float(batch["image"].max()) <= 1.0
     assert set(torch.unique(batch["label"]).tolist()) <= {0, 1, 2}
+
+
+def test_monai_sees_millimetres_in_samples(cohort: Cohort) -> None:
+    transforms = pytest.importorskip("monai.transforms", reason="the extra 'training' is not installed")
+    z, y, x = 1.0, 0.1, 0.1
+    stack, one = mt.dataset(cohort, "stacks")[0], mt.dataset(cohort, "slices")[1]
+    assert stack["image"].pixdim.tolist() == pytest.approx([z, y, x])
+    assert one["image"].pixdim.tolist() == pytest.approx([y, x])
+    assert one["affine"][:3, 3].tolist() == [0, 0, z * one["slice"]], "the second slice lies one slice higher"
+    spaced = transforms.Spacingd(["image", "label"], pixdim=(z, 2 * y, x / 2), mode=("bilinear", "nearest"))(stack)
+    slices, rows, columns = stack["image"].shape[1:]
+    assert spaced["image"].shape[1] == slices
+    assert abs(spaced["image"].shape[2] - rows / 2) <= 1
+    assert abs(spaced["image"].shape[3] - columns * 2) <= 1
+    turned = transforms.Orientationd(["image"], axcodes="RAS", labels=None)(stack)["image"]
+    assert turned.shape == (1, columns, rows, slices)
+    np.testing.assert_array_equal(turned[0].numpy(), stack["image"][0].numpy().transpose(2, 1, 0))
+
+
+def test_monai_pads_and_collates_stacks_of_different_sizes(cohort: Cohort) -> None:
+    monai = pytest.importorskip("monai.data", reason="the extra 'training' is not installed")
+    data = mt.dataset(cohort, "stacks")
+    batch = next(iter(DataLoader(data, len(data), collate_fn=monai.pad_list_data_collate)))
+    assert batch["image"].shape[:3] == (len(data), 1, 5), "the largest of 3, 4 and 5 slices"
+    assert batch["image"].affine.shape == (len(data), 4, 4)
+    kept = mt.collate([mt.dataset(cohort, "slices")[k] for k in (0, 1)])
+    assert kept["image"].affine[:, 2, 3].tolist() == [0.0, 1.0]
+
+
+def test_changes_to_a_batch_stay(cohort: Cohort) -> None:
+    batch = mt.dataset(cohort, "slices").__getitems__([0, 1, 2])
+    plain = mt.collate(batch)
+    batch[0]["image"] = batch[0]["image"] * 0 + 7
+    batch[1] = {**batch[1], "mouse": "another"}
+    batch.pop()
+    changed = mt.collate(batch)
+    assert len(batch) == len(changed["mouse"]) == 2
+    assert (changed["image"][0] == 7).all()
+    assert changed["mouse"][1] == "another"
+    np.testing.assert_array_equal(changed["image"][1], plain["image"][1])

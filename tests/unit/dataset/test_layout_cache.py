@@ -1,15 +1,19 @@
 """A cache with missing or damaged data is repaired, a store is rejected; neither returns zeros instead."""
 
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
+from bad_files import flip_bit
 from layout_files import lab
 
 import mousecmr_data as md
-from mousecmr_data.dataset.cohort import fill_layout_cache
+from mousecmr_data.dataset import zarr_store
+from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache
 from mousecmr_data.dataset.zarr_store import SHARD_PATH
 from mousecmr_data.errors import CacheError, FileLayoutError
 
@@ -38,13 +42,15 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "shard truncated": lambda f: truncate(f / "A/image" / SHARD_PATH),
     "shard overwritten": lambda f: overwrite(f / "A/image" / SHARD_PATH),
     "metadata missing": lambda f: (f / "A/image/zarr.json").unlink(),
+    "bit of a shard": lambda f: flip_bit(f / "A/image" / SHARD_PATH, random.Random(0)),
+    "bit of the index": lambda f: flip_bit(f / "zarr.json", random.Random(0)),
     "index is a list": lambda f: (f / "zarr.json").write_text("[]"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.filterwarnings("ignore:.*Object at .* is not recognized")
-def test_the_layout_cache_repairs_itself(source: Path, damage: str) -> None:
+def test_the_layout_cache_repairs_itself(source: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     plain = md.load(source=source, layout_cache=False)["A"].load()
     folder = fill_layout_cache(md.load(source=source))
     DAMAGE[damage](folder)
@@ -55,6 +61,44 @@ def test_the_layout_cache_repairs_itself(source: Path, damage: str) -> None:
         assert md.measure(md.load(source=source)["A"]).edv_ul == md.measure(plain).edv_ul
     fill_layout_cache(md.load(source=source))
     assert (folder / "A/image" / SHARD_PATH).exists()
+    damaged = folder / ("zarr.json" if "index" in damage else "A")
+    assert [r.getMessage() for r in caplog.records] == [f"{damaged} is damaged: it is made again from its source."]
+
+
+def write_version_1(cohort: Cohort, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a store as this library did before there were checksums."""
+    with monkeypatch.context() as m:
+        m.setattr(zarr_store, "STORE_VERSION", 1)
+        m.setattr(zarr_store, "CODECS", zarr_store.CODECS[:1])
+        m.setattr(zarr_store, "add_checksum", dict)
+        return cohort.to_zarr(path)
+
+
+def test_stores_without_checksums_are_read(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = md.load(source=source, layout_cache=False)
+    path = write_version_1(cohort, tmp_path / "old.zarr", monkeypatch)
+    assert "crc32c" not in (path / "zarr.json").read_text()
+    assert (path / "A/image/zarr.json").read_text().count("crc32c") == 1, "of the shard's index"
+    packed = Path(shutil.make_archive(str(tmp_path / "old"), "zip", path))
+    for store in (path, packed):
+        for name, ds in md.load(source=store).items():
+            xr.testing.assert_identical(ds.load(), cohort[name].load())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_damaged_store_is_an_error_that_names_the_array(source: Path, tmp_path: Path, packed: bool) -> None:
+    path = md.load(source=source).to_zarr(tmp_path / "lab.zarr")
+    flip_bit(path / "A/mask" / SHARD_PATH, random.Random(0))
+    store = Path(shutil.make_archive(str(tmp_path / "lab"), "zip", path)) if packed else path
+    ds = md.load(source=store)["A"]
+    assert ds.image.values.any()
+    with pytest.raises(FileLayoutError, match="A/mask cannot be read") as e:
+        ds["mask"].load()
+    assert "mousecmr convert -o" in str(e.value)
+    index = path / "zarr.json"
+    index.write_text(index.read_text().replace('"split": "train"', '"split": "tRain"'))
+    with pytest.raises(FileLayoutError, match="index is damaged"):
+        md.load(source=path)
 
 
 def test_a_store_with_missing_data_is_an_error(source: Path, tmp_path: Path) -> None:

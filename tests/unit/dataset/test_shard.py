@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from bad_files import flip_bit
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from mousecmr_data.dataset.zarr_store import SHARD_PATH, ZarrArray, open_shard
 from mousecmr_data.errors import FileLayoutError
@@ -24,7 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_store(folder: Path, **changes: object) -> Path:
-    layout = {"chunks": (1, *SHAPE[1:]), "shards": SHAPE, "compressors": BloscCodec(cname="zstd"), **changes}
+    compressors = (BloscCodec(cname="zstd"), Crc32cCodec())
+    layout = {"chunks": (1, *SHAPE[1:]), "shards": SHAPE, "compressors": compressors, **changes}
     group = zarr.create_group(folder, zarr_format=3)
     group.create_array("image", shape=SHAPE, dtype="uint16", **layout)[...] = VALUES  # type: ignore[arg-type]
     return folder
@@ -50,6 +54,11 @@ def expected(key: tuple[object, ...]) -> np.ndarray:
     for axis in (3, 2, 1, 0):
         values = values[(slice(None),) * axis + (key[axis],)]  # type: ignore[index]
     return values
+
+
+def test_shards_without_checksums_are_read(tmp_path: Path) -> None:
+    make_store(tmp_path, compressors=BloscCodec(cname="zstd"))
+    np.testing.assert_array_equal(array(tmp_path).read((slice(None),) * 4), VALUES)
 
 
 @settings(max_examples=200, deadline=None)
@@ -83,4 +92,27 @@ def test_damage_is_an_error(tmp_path: Path, damage: str) -> None:
         data[at] ^= 0xFF
         file.write_bytes(data)
     with pytest.raises(FileLayoutError):
+        array(tmp_path).read((slice(None),) * 4)
+
+
+def test_any_flipped_bit_is_an_error(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    file = make_store(tmp_path) / "image" / SHARD_PATH
+    whole = file.read_bytes()
+    for _ in range(300):
+        flip_bit(file, rng)
+        with pytest.raises(FileLayoutError, match="image cannot be read"):
+            array(tmp_path).read((slice(None),) * 4)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"separator":"/"', '"separator":"."'), ('"data_type":"uint16"', '"data_type":"int16"')]
+)
+def test_metadata_that_contradict_the_index_are_an_error(tmp_path: Path, old: str, new: str) -> None:
+    path = make_store(tmp_path) / "image" / "zarr.json"
+    text = json.dumps(json.loads(path.read_text()), separators=(",", ":"))
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(FileLayoutError, match=r"its zarr\.json is damaged"):
         array(tmp_path).read((slice(None),) * 4)

@@ -25,7 +25,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def layouts(tmp_path: Path) -> Path:
-    return tmp_path / "cache" / "layouts" / "zarr-1" / "lab" / "1"
+    return tmp_path / "cache" / "layouts" / "zarr-2" / "lab" / "1"
 
 
 def assert_same(one: Cohort, two: Cohort) -> None:

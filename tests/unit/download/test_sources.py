@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from servers.cohort import manifest
 
-from mousecmr_data.download.sources import is_offline, list_mirrors, list_sources, redact_url
+from mousecmr_data._utils.network import is_offline
+from mousecmr_data.download.sources import list_mirrors, list_sources, redact_url
 from mousecmr_data.schema.manifest import load_manifest
 
 TINY = manifest({"Data/Mouse1.h5": b""}, "https://up.example.org/{version}/{path}")
@@ -49,11 +50,28 @@ def test_order_and_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list_sources(TINY, ENTRY) == (one, two)
 
 
-@pytest.mark.parametrize("word", ["ftp://a.org", "hf://models/lab/net", "hf://datasets/lab", "s3://bucket/x"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "ftp://a.org",
+        "hf://models/lab/net",
+        "hf://datasets/lab",
+        "s3://bucket/x",
+        "https://a.org:80a0/x",
+        "https://a.org:70000",
+        "http://[::1/x",
+        "https:///x",
+        "https://a.org/\x1b[2J",
+    ],
+)
 def test_words_that_are_not_mirrors(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUSECMR_MIRROR", word)
-    with pytest.raises(OSError, match="not a mirror"):
-        list_mirrors()
+    assert list_mirrors() == ()
+    wrong, upstream = list_sources(TINY, ENTRY)
+    assert "MOUSECMR_MIRROR names" in wrong.problem
+    assert "not a mirror" in wrong.problem
+    assert not wrong.urls
+    assert upstream.urls
 
 
 @pytest.mark.parametrize(
@@ -69,3 +87,20 @@ def test_offline(text: str, offline: bool, monkeypatch: pytest.MonkeyPatch) -> N
 def test_redacted_urls_hide_secrets() -> None:
     assert redact_url("https://me:pw@a.org:8/p/f.h5?X-Amz-Signature=abc#frag") == "https://a.org:8/p/f.h5?…"
     assert redact_url(Path("/mnt/f.h5").as_uri()) == "file:///mnt/f.h5"
+    assert redact_url("http://me:p/w@[bad/x?sig=1") == "http://me:p/w@[bad/x?…", "what stands before the @ is a path"
+    assert redact_url("http://me:pw@[bad\x1b/x?sig=1") == "http://[bad�/x?…"
+    assert len(redact_url("http://a/" + "x" * 9999)) < 220
+
+
+@pytest.mark.parametrize(
+    "template", ["https://a.org/{versoin}/{path}", "https://a.org/{", "https://a.org:8o/{path}", "https://[x/{path}"]
+)
+def test_a_wrong_template_in_the_manifest_is_a_problem_of_that_source(
+    template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOUSECMR_MIRROR", "https://mirror.org")
+    tiny = manifest({"Data/Mouse1.h5": b""}, template)
+    mirror, upstream = list_sources(tiny, tiny.files["Mouse1"])
+    assert mirror.urls
+    assert not upstream.urls
+    assert template.split("{")[0] in upstream.problem

@@ -28,7 +28,7 @@ def test_a_written_result_file_is_read_back_unchanged(tmp_path: Path) -> None:
     assert table["versions"]["mousecmr-data"]
     assert len(table["mice"][0]["truth_sha256"]) == 64
     assert "NaN" not in path.read_text(), "missing numbers are null"
-    assert [p.name for p in path.parent.iterdir()] == ["r.json"]
+    assert [p.name for p in path.parent.glob("[!.]*")] == ["r.json"]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_document_of_a_synthetic_release_is_marked(tmp_path: Path) -> None
 
     cohort = ragged.cohort(tmp_path, synthetic=True).select(["Single"])
     built = build_folder(cohort, "lab/mice-synthetic", tmp_path / "out")[1]
-    for document in built.iterdir():
+    for document in built.glob("[!.]*"):
         if document.is_file() and document.name != "SHA256SUMS":
             assert re.search("synthetic", document.read_text(encoding="utf-8"), re.IGNORECASE), document.name
     assert "synthetic" in (built / "README.md").read_text().split("---\n")[1]

@@ -39,7 +39,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("[!.]*") if p.is_file()}
 
 
 def test_a_folder_holds_everything(built: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_folder_holds_everything(built: Path) -> None:
         for split in ("train", "validation", "test")
     }
     assert check_folder(built).keys() == found - {"SHA256SUMS"}
-    assert not [p for p in built.parent.iterdir() if p.name.startswith(".ragged")], "no incomplete folder is left"
+    assert not [p for p in built.parent.iterdir() if p.name.startswith(".part-")], "no incomplete folder is left"
     provenance = json.loads((built / "provenance.json").read_text())
     assert provenance["mice"]["Pair"]["checksum"].startswith("sha256:")
     assert (provenance["source"], provenance["licence"], provenance["synthetic"]) == ("ragged", "MIT", False)
@@ -119,7 +119,7 @@ def test_an_interrupted_build_continues(cohort: Cohort, tmp_path: Path, written:
     assert not target.exists(), "the folder appears complete or not at all"
     before = list(written)
     assert len(before) == 5
-    damaged = tmp_path / ".ragged.partial" / before[1]
+    damaged = tmp_path / ".part-publish-ragged" / before[1]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     written.clear()
     build_folder(cohort, "lab/ragged", target)
@@ -155,8 +155,12 @@ def test_changes_in_a_folder_are_detected(cohort: Cohort, tmp_path: Path) -> Non
     (target / "README.md").write_text("# all mine")
     with pytest.raises(md.errors.ChecksumError, match=r"README\.md was changed"):
         check_folder(target)
-    build_folder(cohort.select(["Single"]), "lab/ragged", target)
+    with pytest.raises(md.errors.OutputError, match=r"README\.md was edited"):
+        build_folder(cohort.select(["Single"]), "lab/ragged", target)
+    (target / "note.txt").write_text("mine")
+    build_folder(cohort.select(["Single"]), "lab/ragged", target, overwrite=True)
     check_folder(target)
+    assert (target / "note.txt").read_text() == "mine"
     (target / "LICENSE").unlink()
     with pytest.raises(md.errors.MissingDataError, match="LICENSE is missing"):
         check_folder(target)

@@ -5,6 +5,7 @@ import pydicom
 import pytest
 import scanner_files as scanner
 from numpy.typing import NDArray
+from pydicom.datadict import DicomDictionary
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, UnitsError
@@ -26,7 +27,7 @@ def test_images_in_any_order_become_slices_and_frames(tmp_path: Path, images: Im
     assert get_spacing(ds) == (1.0, 0.1, 0.1)
     assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
     assert ds.attrs["frame_time_known"]
-    assert ds.attrs["notes"] == []
+    assert ds.attrs["notes"] == ""
     assert ds.attrs.get("heart_rate_bpm") == (480.0 if kind == "classic" else None)
 
 
@@ -56,6 +57,50 @@ def test_masks_become_segmentation_objects_on_the_same_planes(tmp_path: Path, im
         assert {d.SegmentLabel for d in seg.SegmentSequence} == {"LV myocardium", "LV blood pool"}
         uids = {i.ReferencedSOPInstanceUID for i in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
         assert uids == {pydicom.dcmread(p).SOPInstanceUID for p in paths if pydicom.dcmread(p).TriggerTime == 10.0}
+
+
+def fill_with_names(ds: pydicom.Dataset) -> None:
+    """Set every text of the DICOM dictionary that is not there yet, and add texts to all sequences."""
+    texts = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
+    ds.Manufacturer, ds.ManufacturerModelName = "Bruker", "BioSpec"  # these are kept
+    fixed = {"PatientName": "Secret^Name", "PatientID": "Secret", "PatientBirthDate": "19770707", "PatientAge": "077Y"}
+    for tag, (vr, _, _, retired, keyword) in DicomDictionary.items():
+        if tag >> 16 > 2 and keyword and not retired and vr in texts and keyword not in ds:
+            setattr(ds, keyword, "Secret")
+        elif isinstance(ds.get(keyword), pydicom.Sequence):
+            for item in ds[keyword].value:
+                item.PatientComments, item.OperatorsName = "Secret", "Secret^Name"
+                for nested in (e for e in item if e.VR == "SQ" and e.value):
+                    nested.value[0].FrameComments = "Secret"
+    other = pydicom.Dataset()
+    other.PatientID = other.PatientName = "Secret"
+    ds.OtherPatientIDsSequence = ds.ReferringPhysicianIdentificationSequence = [other]
+    ds.private_block(0x0013, "Secret", create=True).add_new(1, "LO", "Secret")
+    for keyword, value in fixed.items():
+        setattr(ds, keyword, value)
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_names_in_the_images_are_not_in_their_masks(tmp_path: Path, images: Images, kind: str) -> None:
+    pytest.importorskip("highdicom")
+    if kind == "classic":
+        paths = scanner.dicom_classic(images, tmp_path / "in")
+    else:
+        paths = [scanner.dicom_enhanced(images, tmp_path / "in.dcm")]
+    for path in paths:
+        source = pydicom.dcmread(path)
+        fill_with_names(source)
+        source.save_as(path)
+    ds = read_dicom(paths)
+    labels = ((images // 40) % 3).astype(np.uint8)
+    for keep_names in (False, True):
+        (first, *_) = write_dicom_seg(labels, tmp_path / f"seg{keep_names}", paths, ds, "a network", keep_names)
+        content, seg = first.read_bytes(), pydicom.dcmread(first)
+        found = [word for word in (b"Secret", b"19770707", b"077Y") if word in content]
+        assert found == ([b"Secret", b"19770707", b"077Y"] if keep_names else [])
+        assert seg.StudyInstanceUID == source.StudyInstanceUID  # by which a viewer finds the images
+        assert (seg.PatientID == "Secret") == keep_names
+    assert str(pydicom.dcmread(next((tmp_path / "segFalse").iterdir())).PatientName).startswith("Mouse^")
 
 
 def edit(path: Path, **tags: object) -> None:
@@ -106,7 +151,7 @@ def test_scaled_values_and_gaps_between_slices(tmp_path: Path, images: Images) -
     ds = read_dicom(paths)
     np.testing.assert_allclose(ds["image"].values, images * 0.5 - 3)
     assert get_spacing(ds)[0] == 1.0
-    assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"][0]
+    assert "0.7 mm thick and 1 mm apart" in ds.attrs["notes"].splitlines()[0]
 
 
 def test_series_are_separated_or_joined(tmp_path: Path, images: Images) -> None:

@@ -61,9 +61,9 @@ def test_links_passwords_and_duplicates_are_refused(tmp_path: Path) -> None:
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z, z.open("zeros.nii", "w") as f:
-        for _ in range(60):
+        for _ in range(70):
             f.write(bytes(2**20))
-    with pytest.raises(FileLayoutError, match="would grow from"):
+    with pytest.raises(FileLayoutError, match="at most 100 times"):
         unpack_archive(tmp_path / "bomb.zip", tmp_path / "1")
     assert not list((tmp_path / "1").iterdir())
     inner = write_zip(tmp_path / "0.zip", a=b"x")

@@ -48,7 +48,7 @@ def test_every_frame_gets_labels_on_the_datasets_own_pixels() -> None:
     assert np.array_equal(out["predicted"].values[0], ds["mask"].values[0])
     assert np.array_equal(out["predicted"].values[1], ds["mask"].values[0])
     assert "predicted" not in ds
-    assert out["predicted"].attrs["synthetic_training"] is True
+    assert out["predicted"].attrs["synthetic_training"] == 1
     assert measure(out, mask="predicted").edv_ul == measure(ds).edv_ul
 
 

@@ -49,7 +49,7 @@ def test_the_written_file_is_read_back_and_states_its_origin(tmp_path: Path) -> 
     assert np.array_equal(back["mask"].values, ds["predicted"].values)
     assert np.array_equal(back["image"].values, ds["image"].values)
     assert back["labelled"].values.all()
-    assert back.attrs["synthetic"] is True
+    assert back.attrs["synthetic"] == 1
     assert float(back["x"][1]) == pytest.approx(0.2)
     assert float(back["time"][1]) == pytest.approx(6.0)
     with h5py.File(tmp_path / "out" / "M.h5") as f:

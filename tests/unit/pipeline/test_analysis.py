@@ -113,7 +113,7 @@ def test_a_ventricle_of_several_millilitres_is_refused(labels: NDArray[np.uint8]
 
 
 def test_notes_of_the_reader_become_flags(labels: NDArray[np.uint8]) -> None:
-    ds = dataset(labels).assign_attrs(notes=["The corners are empty."])
+    ds = dataset(labels).assign_attrs(notes="The corners are empty.")
     result = analyze(ds, FixedSegmenter(labels))  # type: ignore[arg-type]
     assert [(f.flag, f.message) for f in result.flags] == [("input_note", "The corners are empty.")]
     assert {f.flag for f in result.flags} <= set(FLAGS)

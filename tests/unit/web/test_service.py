@@ -4,6 +4,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.html import render_results, render_table
 from mousecmr_data.web.service import PageService
-from mousecmr_data.web.sessions import Session, SessionStore
+from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 SMALL = ("phantom-small", "", "", "")
 
@@ -40,12 +41,19 @@ def put(session: Session, name: str, content: bytes = b"") -> Path:
     return target
 
 
+def mouse(cache: Path, folder: Path, name: str) -> bytes:
+    """Return the small mouse as a file of this name."""
+    return write_small_mouse(cache, folder / name).read_bytes()
+
+
 def ignore_progress(_: float, __: str) -> None:
     pass
 
 
-def test_a_job_from_inspection_to_zip(service: PageService, session: Session, phantom_cache: Path) -> None:
-    write_small_mouse(phantom_cache, put(session, "lab <b>mouse.nii.gz"))
+def test_a_job_from_inspection_to_zip(
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path
+) -> None:
+    put(session, "lab <b>mouse.nii.gz", mouse(phantom_cache, tmp_path, "lab <b>mouse.nii.gz"))
     text = service.inspect(session, *SMALL)
     assert f"{4 * SLICES} slices" in text
     assert "a guess" in text
@@ -68,32 +76,49 @@ def test_a_job_from_inspection_to_zip(service: PageService, session: Session, ph
         assert {f"mousecmr-results/{n}" for n in ("mice.csv", "frames.csv", "flags.csv", "manifest.json")} <= names
         everything = b"".join(z.read(n) for n in names)
     assert str(session.folder).encode() not in everything
-    assert sorted(p.name for p in session.folder.iterdir()) == ["in", "out", "results.zip", "view"]
+    assert sorted(p.name for p in session.folder.iterdir()) == [".locks", "in", "out", "results.zip", "view"]
     service.remove_files(session)
     assert list(session.folder.iterdir()) == []
 
 
 def test_closing_the_page_ends_its_job_and_removes_everything(
-    service: PageService, session: Session, phantom_cache: Path
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path
 ) -> None:
-    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
+    put(session, "mouse.nii", mouse(phantom_cache, tmp_path, "mouse.nii"))
     texts: list[str] = []
 
     def report(_: float, text: str) -> None:
         texts.append(text)
         if "reading" in text:
-            service.sessions.close_session("session")
+            service.sessions.close_session("session", "browser")
 
     assert service.segment(session, report, *SMALL) == ("", None)
     assert not any("slices" in text for text in texts)
     assert not session.folder.exists()
 
 
+def test_closing_the_page_during_an_inspection_removes_everything(
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(session, "mouse.nii", mouse(phantom_cache, tmp_path, "mouse.nii"))
+
+    def close_and_inspect(*args: Any) -> Any:
+        service.sessions.close_session("session", "browser")
+        assert session.folder.exists()
+        return inspect_inputs(*args)
+
+    monkeypatch.setattr("mousecmr_data.web.service.inspect_inputs", close_and_inspect)
+    service.inspect(session, *SMALL)
+    assert not session.folder.exists()
+    service.load_example(session, *SMALL)  # requested just before
+    assert not session.folder.exists()
+
+
 def test_missing_weights_stop_the_job_with_both_next_steps(
-    service: PageService, session: Session, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
+    service: PageService, session: Session, phantom_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
-    write_small_mouse(phantom_cache, put(session, "mouse.nii"))
+    put(session, "mouse.nii", mouse(phantom_cache, tmp_path, "mouse.nii"))
     text, outcome = service.segment(session, ignore_progress, "mousecmr-9.4T-unet3plus", "", "", "")
     assert outcome is None
     assert "neither in the cache nor reachable" in text

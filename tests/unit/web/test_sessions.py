@@ -46,7 +46,7 @@ def test_closing_a_page_removes_its_files_and_no_others(sessions: SessionStore) 
     first, second = sessions.open("a", "x"), sessions.open("b", "x")
     put(first, 0, "mouse.nii")
     put(second, 0, "mouse.nii")
-    sessions.close_session("a")
+    sessions.close_session("a", "x")
     assert not first.folder.exists()
     assert sessions.find_by_token(first.token, "x") is None
     assert len(second.list_inputs()) == 1
@@ -56,12 +56,11 @@ def test_closing_a_page_removes_its_files_and_no_others(sessions: SessionStore) 
 
 def test_a_session_with_a_running_job_is_removed_after_the_job(sessions: SessionStore) -> None:
     session = sessions.open("a", "x")
-    with session.lock:
-        sessions.close_session("a")
+    with session.hold_folder():
+        sessions.close_session("a", "x")
         assert session.closed
         assert session.folder.exists()
         assert sessions.find_by_token(session.token, "x") is None
-        session.remove_folder()  # as the job does at its end
     assert not session.folder.exists()
 
 
@@ -70,6 +69,32 @@ def test_reloading_opens_a_new_session(sessions: SessionStore) -> None:
     second = sessions.open("a", "x")
     assert not first.folder.exists()
     assert sessions.find("a", "x") is second
+
+
+def test_another_browser_cannot_close_or_replace_a_session(sessions: SessionStore) -> None:
+    session = sessions.open("a", "x")
+    assert sessions.is_of_another("a", "y")
+    assert not sessions.is_of_another("a", "x")
+    assert not sessions.is_of_another("b", "y")
+    sessions.close_session("a", "y")
+    with pytest.raises(ArgumentError, match="already open in another browser"):
+        sessions.open("a", "y")
+    assert sessions.find("a", "x") is session
+    assert session.folder.exists()
+
+
+def test_a_page_closed_at_any_moment_leaves_no_files(sessions: SessionStore) -> None:
+    for number in range(200):
+        session = sessions.open("a", "x")
+        closing = threading.Thread(target=sessions.close_session, args=("a", "x"))
+        with session.hold_folder():
+            put(session, 0, "mouse.nii")
+            if number % 2:
+                closing.start()
+        if not number % 2:
+            closing.start()
+        closing.join(10)
+        assert not session.folder.exists()
 
 
 def test_unused_sessions_are_removed(sessions: SessionStore) -> None:
