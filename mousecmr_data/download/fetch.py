@@ -263,9 +263,7 @@ def make_failure_error(
     text = "\n".join(lines)
     kinds = {f.kind for f in failures}
     if kinds == {"disk"}:
-        return CacheError(
-            text, None, "free some space, or export MOUSECMR_CACHE=/a/writable/folder/with/space; then fetch again"
-        )
+        return CacheError(text, None, "free some space, or export MOUSECMR_CACHE=/path/with/space; then fetch again")
     if kinds <= {"disk", "folder"}:
         return CacheError(text, "a writable folder", "export MOUSECMR_CACHE=/path/to/your/folder; then fetch again")
     if kinds == {"wrong bytes"}:
