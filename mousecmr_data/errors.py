@@ -14,6 +14,9 @@ class MouseCMRError(Exception):
     type next). They are joined into the message and kept as attributes.
     """
 
+    separator = "\n"
+    """Between the parts of the message."""
+
     def __init__(self, found: str, expected: str | None = None, next_step: str | None = None) -> None:
         self.found, self.expected, self.next_step = found, expected, next_step
         parts = [found]
@@ -21,7 +24,7 @@ class MouseCMRError(Exception):
             parts.append(f"Expected: {expected}")
         if next_step:
             parts.append(f"Next: {next_step}")
-        super().__init__("\n".join(parts))
+        super().__init__(self.separator.join(parts))
 
     def __str__(self) -> str:  # KeyError would return the repr of its argument
         return str(self.args[0])
@@ -91,7 +94,9 @@ class PredictionError(MouseCMRError, ValueError):
 
 
 class MissingExtraError(MouseCMRError, ImportError):
-    """An optional dependency is not installed; the message names the exact ``pip install``."""
+    """An optional dependency is not installed; the message, one line, names the exact ``pip install``."""
+
+    separator = " "
 
     @classmethod
     def from_module(cls, module: str, extra: str) -> MissingExtraError:

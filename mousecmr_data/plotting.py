@@ -16,9 +16,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mousecmr_data._utils.environment import import_matplotlib
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import MissingExtraError, UnlabelledError
+from mousecmr_data.errors import UnlabelledError
 from mousecmr_data.metrics.volumes import measure, smooth_curve
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, INFLOW, MASK, NOT_PUBLISHED, UNKNOWN, UNLABELLED
@@ -152,11 +153,13 @@ def escape_math(text: str) -> str:
 
 
 def create_figure(**options: Any) -> Figure:
-    """Create an empty matplotlib figure without pyplot; the error for a missing matplotlib names the extra."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise MissingExtraError.from_module("matplotlib", "evaluation") from e
+    """Create an empty matplotlib figure without pyplot and its backends.
+
+    The error for a missing matplotlib names the extra.
+    """
+    import_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(**options)
 
 
@@ -202,10 +205,7 @@ def write_movie(
     the time and the blood pool's volume. Raises :class:`UnlabelledError` if the variable does not exist, OutputError as
     :func:`save_figure` does.
     """
-    try:
-        import matplotlib  # noqa: F401 (brings Pillow and a font with it)
-    except ImportError as e:
-        raise MissingExtraError.from_module("matplotlib", "evaluation") from e
+    import_matplotlib()  # brings Pillow and a font with it
     if mask not in ds:
         raise UnlabelledError(f"{ds.attrs.get('mouse', 'This mouse')} has no variable {mask!r}.", "masks to draw")
     images = ds[IMAGE].transpose(*DIMS).values

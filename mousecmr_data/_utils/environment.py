@@ -1,19 +1,46 @@
-"""This machine and what is installed on it: versions, processor, cores, device to compute on."""
+"""This machine and what is installed on it: versions, optional packages, processor, cores, device to compute on."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
+import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mousecmr_data._version import __version__
-from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.errors import MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
+
+_NETWORK = ("torch", "safetensors")
+_PICTURES = ("matplotlib", "PIL")
+_FORMATS = ("nibabel", "pydicom", "nrrd", "SimpleITK")
+_EVALUATION = (*_PICTURES, "jinja2", "pingouin", "xlsxwriter")
+_SEGMENT = (*_NETWORK, "openvino", *_FORMATS, "highdicom", "brukerapi", *_EVALUATION)
+EXTRAS = {
+    "segment": _SEGMENT,
+    "torch": _NETWORK,
+    "openvino": (*_NETWORK, "openvino"),
+    "onnx": (*_NETWORK, "onnx", "onnxruntime", "onnxscript"),
+    "training": (*_NETWORK, "monai", *_EVALUATION),
+    "evaluation": _EVALUATION,
+    "formats": _FORMATS,
+    "netcdf": ("h5netcdf",),
+    "dicom-seg": (*_FORMATS, "highdicom"),
+    "bruker": (*_FORMATS, "brukerapi"),
+    "web": ("gradio", *_SEGMENT),
+    "huggingface": ("datasets", "huggingface_hub", "nibabel", "PIL", "pyarrow", "yaml"),
+    "dask": ("dask", "distributed"),
+    "remote": ("aiohttp", "fsspec", "s3fs"),
+}
+"""The extras of this package, each with the modules that it installs."""
 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 """Processor features that decide what is fast, in Linux' names."""
@@ -29,6 +56,46 @@ def list_versions(*packages: str, missing: str | None = None) -> dict[str, str]:
             if missing is not None:
                 versions[package] = missing
     return versions
+
+
+def find_missing_modules(extra: str) -> list[str]:
+    """Return the modules of ``extra`` that are not installed; imports none of them."""
+    return [module for module in EXTRAS[extra] if find_spec(module) is None]
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Raise :class:`MissingExtraError` if one of ``modules`` (default: all of ``extra``) is not installed."""
+    for module in find_missing_modules(extra):
+        if not modules or module in modules:
+            raise MissingExtraError.from_module(module, extra)
+
+
+def ensure_temporary_folder(folder: Path) -> None:
+    """Let temporary files go to ``folder`` where the system has no place for them: on a read-only root, for example."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = str(folder.absolute())  # also in processes that this one starts
+
+
+def import_matplotlib() -> None:
+    """Import matplotlib, also where ``MPLBACKEND`` names a backend that is not installed here: a notebook's, say.
+
+    Figures of this library need no backend. Raises :class:`MissingExtraError` without matplotlib.
+    """
+    require_extra("evaluation", "matplotlib")
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", "")
+    try:
+        import matplotlib
+    finally:
+        if backend:
+            os.environ["MPLBACKEND"] = backend
+    with suppress(ValueError):
+        if backend:
+            matplotlib.rcParams["backend"] = backend  # as matplotlib itself does
 
 
 @lru_cache(1)

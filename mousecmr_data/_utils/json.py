@@ -25,9 +25,9 @@ def to_json_value(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def dump_json(value: Any) -> str:
-    """Return ``value`` as indented JSON text with a newline at the end."""
-    return json.dumps(to_json_value(value), indent=1, ensure_ascii=False) + "\n"
+def dump_json(value: Any, *, ascii_only: bool = False) -> str:
+    """Return ``value`` as indented JSON text with a newline at the end; ``ascii_only`` escapes all other characters."""
+    return json.dumps(to_json_value(value), indent=1, ensure_ascii=ascii_only) + "\n"
 
 
 def write_json(path: str | PathLike[str], value: Any) -> Path:

@@ -23,7 +23,7 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
     """
     from mousecmr_data._utils.atomic import write_text
     from mousecmr_data._utils.outputs import check_file, write_file
-    from mousecmr_data._utils.text import format_csv
+    from mousecmr_data._utils.tables import format_csv
     from mousecmr_data.evaluation.html import format_interval, format_number
     from mousecmr_data.evaluation.result import read_result
     from mousecmr_data.evaluation.tables import compare_results

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 
 
@@ -52,6 +53,8 @@ def command(
 
     if kind != "zarr" and (path is None or workers is not None):
         raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --workers.")
+    if kind != "zarr":
+        require_extra("formats", "nibabel", *({"nrrd": ["nrrd"], "mha": ["SimpleITK"]}.get(kind, [])))
     cohort = api.load(split, mice=mice or None, source=source, cache=cache)
     workers = workers or os.cpu_count() or 1
     with output.progress(f"converting {cohort.source.name}", len(cohort)) as advance:

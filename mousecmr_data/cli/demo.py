@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS
 
@@ -26,6 +27,7 @@ MOVIE_FILE = "{}_segmented.gif"
 @options.cache
 def command(folder: Path, overwrite: bool, per_group: int, segment: int, cache: Path | None) -> None:
     """Try everything without a download: make synthetic mice, then load, measure, segment and draw them."""
+    require_extra(*(("segment", "matplotlib", "torch", "safetensors") if segment else ("evaluation", "matplotlib")))
     from mousecmr_data import api
     from mousecmr_data._utils.outputs import check_folder, write_folder
     from mousecmr_data.phantom.source import PhantomSource, make_files
@@ -60,7 +62,7 @@ def _measure(cohort: Cohort, folder: Path) -> None:
     import pandas as pd
 
     from mousecmr_data._utils.atomic import write_text
-    from mousecmr_data._utils.text import format_csv
+    from mousecmr_data._utils.tables import format_csv
     from mousecmr_data.metrics.volumes import measure
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
     from mousecmr_data.schema.manifest import load_manifest

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 
@@ -80,6 +81,7 @@ def command(
     another shape, are transposed or mirrored, or have swapped labels, are reported. `mousecmr compare` compares two
     results.
     """
+    require_extra("evaluation", "pingouin", *(("matplotlib", "jinja2") if report else ()))
     from mousecmr_data import api
     from mousecmr_data._utils.outputs import check_file, check_folder
     from mousecmr_data.evaluation.predictions import open_predictions
@@ -94,6 +96,8 @@ def command(
         check_file(path, overwrite=overwrite, inputs=inputs)
     if report:
         check_folder(report, [REPORT_FILE], overwrite=overwrite, inputs=inputs)
+    for masks in filter(None, (predictions, observer)):
+        open_predictions(masks).names()  # wrong paths and missing extras are errors before anything is downloaded
     mice: Any
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)

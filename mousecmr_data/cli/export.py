@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.names import make_file_name
 from mousecmr_data.cli import options, output
 
@@ -32,6 +33,7 @@ def command(
     myocardium and LV blood pool. The exported network is compared with the original before the file is written. Its
     metadata say what the weights were trained on.
     """
+    require_extra("onnx")
     from mousecmr_data._utils.outputs import check_file, find_paths
     from mousecmr_data.inference.engines.onnx import write_onnx
     from mousecmr_data.inference.predictor import load_model

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -25,6 +27,7 @@ SECTIONS = {
         "manifest": "Describe a folder of your own mice, to load it by name.",
         "lock": "List the verified files with their checksums.",
         "demo": "Try everything on synthetic mice, without a download.",
+        "doctor": "Report versions, cache, engines, network, for a bug report.",
     },
     "Segment": {
         "segment": "Segment your own scans: masks, volumes, flags, pictures.",
@@ -55,6 +58,12 @@ SIGTERM_CODE = 128 + signal.SIGTERM
 class SectionedGroup(click.Group):
     """A group that lists its commands in sections."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; characters that the output's encoding lacks (cp1252, gbk) become question marks."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return [name for names in SECTIONS.values() for name in names]
 
@@ -79,6 +88,8 @@ class SectionedGroup(click.Group):
         except MouseCMRError as e:
             raise click.ClickException(str(e)) from e
         except OSError as e:
+            if "No usable temporary directory" in str(e):
+                raise click.ClickException(f"{e.strerror}\nNext: export TMPDIR=/path/to/a/writable/folder") from e
             raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
         finally:
             if before is not None:

@@ -28,7 +28,7 @@ def command() -> None:
 @click.option(
     "--splits",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="CSV file with the columns mouse and split.",
+    help="CSV file, also of Excel, with the columns mouse and split.",
 )
 @options.as_json
 def create(
@@ -65,9 +65,10 @@ def create(
 
 
 def _read_splits(path: Path) -> dict[str, list[str]]:
-    import pandas as pd
+    from mousecmr_data._utils.tables import read_table
 
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if not {"mouse", "split"} <= set(table.columns):
-        raise click.BadParameter(f"{path} has the columns {', '.join(table.columns)}", param_hint="--splits")
-    return {str(k): part["mouse"].tolist() for k, part in table.groupby("split", sort=False)}
+    splits: dict[str, list[str]] = {}
+    for row in read_table(path, ("mouse", "split")):
+        if row["split"]:
+            splits.setdefault(row["split"], []).append(row["mouse"])
+    return splits

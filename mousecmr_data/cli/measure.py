@@ -38,7 +38,7 @@ def command(
     from mousecmr_data import api
     from mousecmr_data._utils.atomic import write_text
     from mousecmr_data._utils.outputs import check_file, write_file
-    from mousecmr_data._utils.text import format_csv
+    from mousecmr_data._utils.tables import format_csv
     from mousecmr_data.metrics.volumes import measure
 
     if csv:

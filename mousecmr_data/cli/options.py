@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from mousecmr_data._utils.environment import ensure_temporary_folder
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS, SPLIT_SCHEME
 
 Spacing: TypeAlias = tuple[float, float, float]
@@ -44,7 +45,7 @@ split_scheme = click.option("--split-scheme", default=SPLIT_SCHEME, help="Which 
 phenotypes = click.option(
     "--phenotypes",
     type=FILE,
-    help="CSV file with the columns mouse and phenotype. Without it, phenotypes read 'not published'.",
+    help="CSV file, also of Excel, with the columns mouse and phenotype. Without it, phenotypes read 'not published'.",
 )
 postprocessing = click.option(
     "--postprocessing",
@@ -114,7 +115,15 @@ def processes(default: int | None) -> Decorator:
 
 def output_folder(text: str, default: Path | None = None, *, required: bool = False) -> Decorator:
     """Make the option --output of commands that write a folder; the parameter is ``folder``."""
-    return click.option("-o", "--output", "folder", type=FOLDER, default=default, required=required, help=text)
+
+    def prepare(_context: click.Context, _option: click.Parameter, folder: Path | None) -> Path | None:
+        if folder is not None:
+            ensure_temporary_folder(folder)
+        return folder
+
+    return click.option(
+        "-o", "--output", "folder", type=FOLDER, default=default, required=required, help=text, callback=prepare
+    )
 
 
 def output_file(text: str, *, required: bool = False) -> Decorator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +19,12 @@ from mousecmr_data._utils.text import SYNTHETIC_DATA
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as JSON; NaN becomes null, paths and other objects their text."""
-    click.echo(dump_json(value), nl=False)
+    """Print ``value`` as JSON; NaN becomes null, paths and other objects their text.
+
+    Where the output is not UTF-8, all other characters than ASCII are escaped, so that names are not changed.
+    """
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    click.echo(dump_json(value, ascii_only=not is_utf8), nl=False)
 
 
 def print_table(

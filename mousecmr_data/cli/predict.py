@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_WEIGHTS
 from mousecmr_data.cli import options, output
-from mousecmr_data.errors import ArgumentError, MissingExtraError
+from mousecmr_data.errors import ArgumentError
 
 if TYPE_CHECKING:
     from mousecmr_data.pipeline.batch import BatchEvent, MiceProtocol, PredictResult
@@ -49,6 +50,9 @@ def command(
     resumed with the same command. For mice with expert masks, the overlap (Dice) is printed. `mousecmr measure` and
     `mousecmr show` read the files that this command writes.
     """
+    require_extra("torch")
+    if scheduler:
+        require_extra("dask", "distributed")
     from mousecmr_data.pipeline.batch import load_predictor, predict_cohort
     from mousecmr_data.pipeline.config import PredictConfig
 
@@ -134,9 +138,7 @@ def _open_client(address: str | None) -> Iterator[Any]:
     if address is None:
         yield None
         return
-    try:
-        from distributed import Client
-    except ImportError as e:
-        raise MissingExtraError.from_module("distributed", "dask") from e
+    from distributed import Client
+
     with Client(address) as client:  # type: ignore[no-untyped-call]
         yield client

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 
 
@@ -39,6 +40,7 @@ def command(
     After an interruption, the same command continues. The dataset appears on the hub in one commit, under the licence
     of its source. The name of a dataset of synthetic mice must say that they are synthetic.
     """
+    require_extra("huggingface")
     from mousecmr_data import api
     from mousecmr_data.export.hub import build_folder, upload_folder
     from mousecmr_data.export.release import check_repo_id, make_release, plan_shards

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError
@@ -79,6 +80,8 @@ def command(
     Exit status 0: every row agrees, or the mice are synthetic; 1: rows differ; 3: files or weights are missing, and the
     message says what to run. The verdict is for the article's own rules.
     """
+    network_modules = () if predictions else ("torch", "safetensors")
+    require_extra("evaluation" if predictions else "segment", "jinja2", "matplotlib", "pingouin", *network_modules)
     from mousecmr_data._utils.outputs import check_folder
     from mousecmr_data.evaluation.reproduction import (
         DOCUMENT_FILE,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def command(
     HDF5 in the dataset's layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be
     read does not stop the others. For research, not for clinical use.
     """
+    require_extra("segment", "torch", "safetensors", "nibabel", *(("matplotlib",) if pictures else ()))
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig
 

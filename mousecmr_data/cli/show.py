@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.names import make_file_name
 from mousecmr_data.cli import options, output
 
@@ -28,6 +29,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Draw MOUSE, a name (Mouse4) or an HDF5 file: ED/ES montage with masks, and the volume curve."""
+    require_extra("evaluation", "matplotlib")
     from mousecmr_data import api
     from mousecmr_data._utils.outputs import check_folder, write_folder
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure

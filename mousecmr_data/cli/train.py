@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 
@@ -57,6 +58,7 @@ def command(
     To continue a run that was killed, give the same command again: it resumes after the last whole epoch. Several GPUs:
     `torchrun --no-python --nproc-per-node 2 mousecmr train --replicas 2 -o RUN`.
     """
+    require_extra("training", "torch", "safetensors", "monai")
     from mousecmr_data import api
     from mousecmr_data.training.config import get_recipe, update_config
     from mousecmr_data.training.trainer import read_run, train

@@ -16,6 +16,7 @@ import xarray as xr
 
 from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
+from mousecmr_data._utils.tables import read_table
 from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.dataset.samples import Frames, build_slices
 from mousecmr_data.dataset.source import FileOpener, Opener, Source
@@ -25,7 +26,6 @@ from mousecmr_data.errors import (
     ArgumentError,
     CacheError,
     ManifestError,
-    MissingDataError,
     MissingExtraError,
     UnknownNameError,
 )
@@ -299,7 +299,7 @@ def select_mice(
 
 
 def read_phenotypes(table: Any, manifest: Manifest) -> dict[str, str]:
-    """Return phenotypes by mouse from a CSV file, a DataFrame, a Series or a mapping given by the user.
+    """Return phenotypes by mouse from a CSV file (also of Excel), a DataFrame, a Series or a mapping given by the user.
 
     The dataset publishes none.
     """
@@ -307,12 +307,7 @@ def read_phenotypes(table: Any, manifest: Manifest) -> dict[str, str]:
         return {}
     expected = "columns mouse and phenotype, one row per mouse"
     if isinstance(table, str | PathLike):
-        if not Path(table).is_file():
-            raise MissingDataError(f"There is no file {table}.", f"a CSV file with the {expected}")
-        try:
-            table = pd.read_csv(table, dtype=str, keep_default_na=False)
-        except (ValueError, OSError) as e:
-            raise ManifestError(f"{table} is not a CSV file: {e}", f"a CSV file with the {expected}") from e
+        table = pd.DataFrame(read_table(Path(table), ("mouse", "phenotype")), columns=["mouse", "phenotype"])
     if isinstance(table, pd.DataFrame):
         if "mouse" not in table.columns and table.index.name == "mouse":
             table = table.reset_index()

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,8 @@ from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_
 
 LOCKFILE = "mousecmr-lock.json"
 LOCKFILE_FORMAT = 1
+NO_CACHE = Path(os.devnull) / "no-cache-folder-set-MOUSECMR_CACHE"
+"""The cache's root for a user without a home: nothing is there, and an attempt to write says what to set."""
 MAX_LISTED_MICE = 5
 """Most mice that a command in an error message names; it applies to all mice where more are meant."""
 
@@ -33,8 +36,15 @@ def get_cache_root(cache: str | Path | None = None) -> Path:
 
     It has one folder per dataset, and those of :data:`mousecmr_data.schema.manifest.RESERVED_NAMES`.
     """
-    root = cache or os.environ.get("MOUSECMR_CACHE") or os_cache("mousecmr")
-    return Path(root).expanduser().absolute()
+    if chosen := cache or os.environ.get("MOUSECMR_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    try:
+        root = Path(os_cache("mousecmr")).expanduser().absolute()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            root.stat()
+    except (RuntimeError, PermissionError):  # in containers: no HOME and a user id without a name; or another's home
+        return NO_CACHE
+    return root
 
 
 def get_dataset_folder(manifest: Manifest, cache: str | Path | None = None) -> Path:

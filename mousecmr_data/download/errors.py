@@ -20,6 +20,11 @@ class TransientError(TransferError):
 class PermanentError(TransferError):
     """This URL will not deliver the file: try the next source."""
 
+    def __init__(self, reason: str, concerns_host: bool = False) -> None:
+        super().__init__(reason)
+        self.concerns_host = concerns_host
+        """Whether no file can be requested from the host: a proxy refuses, a certificate is unknown."""
+
 
 class NotFoundError(PermanentError):
     """The host does not have the file."""

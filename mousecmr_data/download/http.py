@@ -139,7 +139,7 @@ class HttpClient:
                 # What is sent to this computer, tokens too, must not leave it through a proxy.
                 proxies={"no_proxy": host} if is_local(host) else None,
             )
-        except (*HTTP_ERRORS, requests.RequestException) as e:
+        except (*HTTP_ERRORS, OSError) as e:  # a RequestException, or a missing file of REQUESTS_CA_BUNDLE
             raise _classify_error(e, url, self._retry_policy) from None
         raw: Any = response.raw
         encoded = "content-encoding" in response.headers
@@ -164,8 +164,14 @@ def _check_status(response: Response, url: str, is_range: bool) -> Response:
         raise TransientError(reason, parse_retry_after(response.headers.get("retry-after")))
     if status in (404, 410):
         raise NotFoundError(f"HTTP {status} (no such file) at {redact_url(url)}")
-    if status in (401, 403, 407):
-        raise PermanentError(f"HTTP {status} (access denied) at {redact_url(url)}; a token may be needed")
+    if status == 407:
+        raise _make_proxy_error("407", url)
+    if status in (401, 403):
+        raise PermanentError(
+            f"HTTP {status} (access denied) at {redact_url(url)}: a token may be needed (GITHUB_TOKEN for GitHub, "
+            "HF_TOKEN for Hugging Face, MOUSECMR_TOKEN for your mirror), or a firewall refuses the address (export "
+            "MOUSECMR_MIRROR=… names another)"
+        )
     raise PermanentError(f"HTTP {status} at {redact_url(url)}")
 
 
@@ -194,18 +200,47 @@ def _open_local_file(url: str, offset: int) -> Response:
     return Response(206, headers, read, file.close)
 
 
+def _describe_proxy(url: str) -> str:
+    """Return the address of the proxy for ``url``, without password, and the variable that names it."""
+    proxies = requests.utils.get_environ_proxies(url)
+    address = requests.utils.select_proxy(url, proxies) or ""
+    return f"the proxy {redact_url(address)} ({urlsplit(url).scheme.upper()}_PROXY)"
+
+
+def _make_proxy_error(what: str, url: str) -> PermanentError:
+    """Return the error for a proxy that does not pass the request on; ``what`` is its HTTP status, or a problem."""
+    proxy, variable, host = _describe_proxy(url), f"{urlsplit(url).scheme.upper()}_PROXY", urlsplit(url).hostname
+    reasons = {
+        "407": f"{proxy} wants a user and a password: export {variable}=http://USER:PASSWORD@HOST:PORT",
+        "SOCKS support": f"{proxy} is a SOCKS proxy, which needs another package: pip install pysocks",
+        "InvalidProxyURL": f"{proxy} is not a valid address: export {variable}=http://HOST:PORT",
+    }
+    refusal = f"{proxy} refuses connections to {host} (HTTP {what}): ask for access to it; without the proxy: export "
+    return PermanentError(reasons.get(what, f"{refusal}NO_PROXY={host}"), concerns_host=True)
+
+
 def _classify_error(error: Exception, url: str, retry_policy: RetryPolicy) -> TransientError | PermanentError:
     """Return the error to raise, with a reason that holds no secrets."""
     host = urlsplit(url).hostname or redact_url(url)
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return TransientError(f"{host} did not answer within {retry_policy.connect_timeout:g} s", reached=False)
-    if isinstance(error, requests.exceptions.SSLError) or "CertificateError" in text:
-        return PermanentError(f"the TLS certificate of {host} could not be verified")
+    if "CERTIFICATE_VERIFY_FAILED" in text or "CertificateError" in text:
+        return PermanentError(
+            f"the TLS certificate of {host} could not be verified; if your network has a certificate of its own: "
+            "export REQUESTS_CA_BUNDLE=/path/to/its-certificates.pem",
+            concerns_host=True,
+        )
+    if isinstance(error, requests.exceptions.SSLError):
+        return PermanentError(f"no TLS connection to {host}")
+    if "CA certificate bundle" in text:
+        return PermanentError(f"{error}; REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names it", concerns_host=True)
+    if match := re.search(r"Tunnel connection failed: (\d+)|(SOCKS support|InvalidProxyURL)", text):
+        return _make_proxy_error(match[1] or match[2], url)
     if re.search(r"timed? ?out", text, re.IGNORECASE):
         return TransientError(f"{host} sent nothing for {retry_policy.read_timeout:g} s")
     if isinstance(error, requests.exceptions.ProxyError):
-        return TransientError("the proxy could not be reached", reached=False)
+        return TransientError(f"{_describe_proxy(url)} could not be reached", reached=False)
     if re.search(r"NameResolution|getaddrinfo|Name or service not known", text):
         return TransientError(f"the name {host} could not be resolved (no network?)", reached=False)
     if "refused" in text or "NewConnectionError" in text or "unreachable" in text:

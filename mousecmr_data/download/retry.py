@@ -115,6 +115,10 @@ def retry(
             raise PermanentError(reason)
         try:
             return attempt()
+        except PermanentError as e:
+            if e.concerns_host:
+                hosts.ban(host, str(e))
+            raise
         except TransientError as e:
             failures = 1 if has_progressed() else failures + 1
             if e.wait is not None and e.wait > retry_policy.max_retry_after:

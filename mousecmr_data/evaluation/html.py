@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mousecmr_data._utils.atomic import write_bytes, write_text
-from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA, format_csv
+from mousecmr_data._utils.tables import format_csv, write_workbook
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class ReportPage:
     sections: Sequence[ReportSection]
 
     def write(self, folder: Path, name: str) -> list[Path]:
-        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv`` and ``.tex``; return the paths.
+        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv``, ``.tex`` and ``.xlsx``; return the paths.
 
         ``folder`` is one that :func:`~mousecmr_data._utils.outputs.write_folder` moves into place.
         """
@@ -136,12 +137,16 @@ def _load_template() -> Template:
 
 def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
     full = table.shown if table.full is None else table.full
-    marked = full.assign(synthetic=True) if synthetic else full
-    csv = format_csv(marked, index=not isinstance(full.index, pd.RangeIndex))
+    full = full.assign(synthetic=True) if synthetic else full
+    csv = format_csv(full, index=not isinstance(full.index, pd.RangeIndex))
     caption = _escape_latex(f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}")
     escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
     tex = escaped.to_latex(index=False, caption=caption, label=f"tab:{table.name}")
-    return [write_text(folder / f"{table.name}.csv", csv), write_text(folder / f"{table.name}.tex", tex)]
+    return [
+        write_text(folder / f"{table.name}.csv", csv),
+        write_text(folder / f"{table.name}.tex", tex),
+        *write_workbook(folder / f"{table.name}.xlsx", {table.name: full}),
+    ]
 
 
 _LATEX = str.maketrans(

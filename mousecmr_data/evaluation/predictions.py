@@ -15,6 +15,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.hdf5 import get_item
 from mousecmr_data.dataset.model import convert_labels
 from mousecmr_data.dataset.source import ZarrSource
@@ -22,18 +23,27 @@ from mousecmr_data.dataset.zarr_store import open_store
 from mousecmr_data.errors import FileLayoutError, MissingDataError, PredictionError
 from mousecmr_data.schema.labels import STRUCTURE_FILES, LabelMap
 from mousecmr_data.schema.variables import (
+    DICOM_SEG_SUFFIX,
     DIMS,
     FRAMES_WITH_ROI,
     HDF5_SUFFIXES,
     MASK,
     MASK_SUFFIXES,
     MASKS,
+    METAIMAGE_SUFFIXES,
     MODEL_TO_FILE,
+    NRRD_SUFFIXES,
     PREDICTED,
 )
 
 _SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in MASK_SUFFIXES if s != ".img"))  # an .img belongs to its .hdr
 _FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, _SUFFIXES))})", re.IGNORECASE)
+_READERS = {
+    **dict.fromkeys(NRRD_SUFFIXES, "nrrd"),
+    **dict.fromkeys(METAIMAGE_SUFFIXES, "SimpleITK"),
+    DICOM_SEG_SUFFIX: "pydicom",
+}
+"""The modules that read other files than NIfTI, besides nibabel."""
 FORMATS = "HDF5 (.h5), NIfTI, NRRD, MetaImage, DICOM SEG or a Zarr store"
 RESULT_STEM = "masks"
 """Name, without its ending, of the masks in a folder of ``mousecmr segment``."""
@@ -252,6 +262,8 @@ def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
     """Yield the name and path of each file of masks, and of each folder with one file per structure."""
     if path.is_file():
         if match := _FILE_NAME.fullmatch(path.name):
+            if path.name.lower().endswith(MASK_SUFFIXES):
+                require_extra("formats", "nibabel", _READERS.get(path.suffix.lower(), "nibabel"))
             yield match[1], path
         return
     for entry in sorted(path.iterdir()):

@@ -13,7 +13,8 @@ import datasets
 import yaml
 
 from mousecmr_data._utils.json import dump_json
-from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA, disarm_cell
+from mousecmr_data._utils.tables import disarm_cell
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Config
 from mousecmr_data.export.citation import make_bibtex

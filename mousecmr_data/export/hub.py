@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
-
 from mousecmr_data._utils.atomic import PART, translate_os_error, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import dump_json, write_json
@@ -33,7 +31,7 @@ from mousecmr_data._version import __version__
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort, list_inputs
 from mousecmr_data.download.cache import get_cache_root
-from mousecmr_data.errors import ChecksumError, MissingDataError, OutputError, UploadError
+from mousecmr_data.errors import ChecksumError, MissingDataError, MissingExtraError, OutputError, UploadError
 from mousecmr_data.export.card import (
     make_release_bibtex,
     render_card,
@@ -52,6 +50,11 @@ from mousecmr_data.export.release import (
     plan_shards,
     write_shard,
 )
+
+try:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
+except ImportError as e:
+    raise MissingExtraError.from_module("huggingface_hub", "huggingface") from e
 
 FOLDER_FORMAT = 1
 PROVENANCE_FILE = "provenance.json"

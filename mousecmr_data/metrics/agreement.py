@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from mousecmr_data.errors import ArgumentError, MissingExtraError
+from mousecmr_data._utils.environment import import_matplotlib, require_extra
+from mousecmr_data.errors import ArgumentError
 
 ICC_FORMS: dict[str, str] = {
     "ICC(1,1)": "one-way random effects, single rater",
@@ -79,10 +80,10 @@ def _pingouin() -> Iterator[Any]:
     """Import pingouin, with intervals in full precision and without its warnings about other libraries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            import pingouin  # type: ignore[import-untyped]
-        except ImportError as e:
-            raise MissingExtraError.from_module("pingouin", "evaluation") from e
+        require_extra("evaluation", "pingouin")
+        import_matplotlib()  # pingouin imports it
+        import pingouin  # type: ignore[import-untyped]
+
         key = "round.column.CI95"
         before = pingouin.options[key]
         pingouin.options[key] = 15

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from mousecmr_data.errors import MissingExtraError
+from mousecmr_data._utils.environment import require_extra as _require_extra
 
-try:
-    import safetensors as _safetensors  # noqa: F401
-    import torch as _torch  # noqa: F401
-except ImportError as e:
-    raise MissingExtraError.from_module(e.name or "torch", "torch") from e
+_require_extra("torch")

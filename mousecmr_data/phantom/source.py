@@ -8,6 +8,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import ClassVar
 
+from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data._utils.checksums import is_intact, report_damage
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data.download.cache import get_file_path
@@ -141,7 +142,11 @@ def make_files(
             report_damage(path)
             missing.append(mouse)
     if missing:
-        source.get_path(missing[0]).parent.mkdir(parents=True, exist_ok=True)
+        path = source.get_path(missing[0])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise translate_os_error(e, path) from e
     map_in_processes(partial(_make_file, source), missing, workers, count_results(progress))
 
 

@@ -38,7 +38,8 @@ from mousecmr_data._utils.outputs import (
     write_folder,
 )
 from mousecmr_data._utils.parallel import map_in_processes, read_in_child
-from mousecmr_data._utils.text import RESEARCH_ONLY, format_csv
+from mousecmr_data._utils.tables import format_csv, write_workbook
+from mousecmr_data._utils.text import RESEARCH_ONLY
 from mousecmr_data._version import __version__
 from mousecmr_data.dataset.hdf5 import load_mouse_file, open_mouse_file, read_header
 from mousecmr_data.dataset.model import check_not_empty
@@ -67,7 +68,10 @@ if TYPE_CHECKING:
     from mousecmr_data.metrics.postprocessing import PostprocessingRule
 
 MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE = "mice.csv", "frames.csv", "slices.csv", "flags.csv"
-TABLE_FILES = (MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE)
+CSV_FILES = (MICE_FILE, ALL_FRAMES_FILE, ALL_SLICES_FILE, FLAGS_FILE)
+WORKBOOK_FILE = "tables.xlsx"
+"""The tables of all mice as sheets of one Excel workbook."""
+TABLE_FILES = (*CSV_FILES, WORKBOOK_FILE)
 MANIFEST_FILE = "manifest.json"
 ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_input", "prediction_region"
 PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
@@ -635,7 +639,7 @@ def _list_tables(folder: Path) -> dict[str, str]:
         earlier = False
     if not earlier:
         raise make_foreign_error(folder, [MANIFEST_FILE])
-    return {name: compute_sha256(folder / name) for name in TABLE_FILES if (folder / name).is_file()}
+    return {name: compute_sha256(folder / name) for name in CSV_FILES if (folder / name).is_file()}
 
 
 def _write_tables(results: Path, folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -656,8 +660,10 @@ def _write_tables(results: Path, folder: Path, rows: list[dict[str, Any]]) -> pd
     columns = ["mouse", "level", "frame", "slice", "flag", "message", "marks"]
     tables = [mice, *(pd.concat(t, ignore_index=True) if t else pd.DataFrame() for t in (frames, slices))]
     tables.append(pd.DataFrame(flags, columns=columns).astype({"frame": "Int64", "slice": "Int64"}))
-    for name, table in zip(TABLE_FILES, tables, strict=True):
-        write_text(folder / name, format_csv(table))
+    sheets = dict(zip((Path(name).stem for name in CSV_FILES), tables, strict=True))
+    for name, table in sheets.items():
+        write_text(folder / f"{name}.csv", format_csv(table))
+    write_workbook(folder / WORKBOOK_FILE, sheets)
     return mice
 
 

@@ -24,11 +24,10 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
-from mousecmr_data._utils.text import format_csv
+from mousecmr_data._utils.tables import format_csv
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
-from mousecmr_data.formats.nifti import write_nifti_labels
 from mousecmr_data.pipeline.analysis import AnalysisResult
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
@@ -112,6 +111,8 @@ def write_result(
     it is NRRD or MetaImage. For DICOM input (``scan``) there is also one DICOM SEG object per frame.
     ``key`` is stored in the record, so that a later run can check what the folder was made from.
     """
+    from mousecmr_data.formats.nifti import write_nifti_labels  # needs an extra that write_mouse_hdf5 does not
+
     masks = result.ds[PREDICTED]
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     description = f"{masks.attrs['weights']}{trained}; research only"

@@ -28,14 +28,15 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
 )
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data._utils.text import RESEARCH_ONLY, format_csv
+from mousecmr_data._utils.tables import format_csv
+from mousecmr_data._utils.text import RESEARCH_ONLY
 from mousecmr_data.dataset.cohort import Cohort, check_no_leakage, list_inputs
-from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
 from mousecmr_data.models.safetensors import read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans
-from mousecmr_data.plotting import escape_math
+from mousecmr_data.plotting import create_figure, escape_math
 from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.training.checkpoint import (
@@ -59,10 +60,9 @@ EpochCallback = Callable[[dict[str, float]], None]
 def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) -> None:
     """Draw ``curves.png``, losses and Dice over the epochs; without matplotlib, do nothing."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
+        figure = create_figure(figsize=(9, 3.6), layout="constrained")
+    except MissingExtraError:
         return
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, dice = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in curve]
     for name, label in (("loss", "training"), ("validation_loss", "validation")):

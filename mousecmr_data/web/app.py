@@ -17,8 +17,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mousecmr_data._utils.atomic import DISK_FULL, atomic_path
-from mousecmr_data._utils.network import disable_telemetry
-from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
+from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.schema import PORT
 from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.middleware import NOT_FOUND_TEXT, OWNER
@@ -115,16 +114,11 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     """Return the page as an ASGI app, which removes all its files when it is shut down.
 
     ``app.state.token`` is the token that the page's link must hold (``?token=``); empty if none is needed.
-    Raises :class:`~mousecmr_data.errors.MissingExtraError` without gradio, and :class:`ArgumentError` for weights
-    that the page does not offer.
+    Raises :class:`ArgumentError` for weights that the page does not offer.
     """
     options = options or ServerConfig()
-    disable_telemetry()
-    try:
-        import gradio as gr
-        from fastapi import FastAPI
-    except ImportError as e:
-        raise MissingExtraError.from_module("gradio", "web") from e
+    import gradio as gr
+    from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from mousecmr_data.web.middleware import AccessMiddleware

@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import layout_files
 import numpy as np
@@ -284,6 +286,16 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
                     float(cell)
                 names += cell.startswith("'")
     assert names > 30
+    workbooks = [*out.rglob("*.xlsx"), *(tmp_path / "report").rglob("*.xlsx")]
+    assert len(workbooks) > 5
+    for workbook in workbooks:
+        with zipfile.ZipFile(workbook) as archive:
+            sheets = [archive.read(n).decode() for n in archive.namelist() if "worksheets/sheet" in n]
+            texts = ElementTree.fromstring(archive.read("xl/sharedStrings.xml")).itertext()
+        assert not any("<f>" in sheet for sheet in sheets)
+        for text in texts:
+            if text.startswith(("=", "+", "-", "@", "\t", "\r")):
+                float(text)
 
 
 def test_no_mouse_of_a_manifest_is_called_like_a_formula(tmp_path: Path) -> None:
@@ -387,7 +399,7 @@ def test_two_runs_of_segment_in_one_folder(lab: Path) -> None:
     assert not result.errors
     assert len(refused) == 2 and all("Another run is writing to" in text for text in refused)
     assert sorted(p.name for p in (lab / "out").glob("[!.]*")) == [
-        "A0", "flags.csv", "frames.csv", "manifest.json", "mice.csv", "slices.csv"
+        "A0", "flags.csv", "frames.csv", "manifest.json", "mice.csv", "slices.csv", "tables.xlsx"
     ]  # fmt: skip
     second = segment_batch([lab / "files" / "A1.h5"], lab / "out", config)
     assert not second.errors

@@ -74,7 +74,9 @@ def test_files_of_others_in_the_output_folder_stay(study: Path) -> None:
     assert (out / "Study1" / "mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["mice.csv", "manifest.json", "Study1/masks.nii.gz", "Study1/result.json"])
+@pytest.mark.parametrize(
+    "name", ["mice.csv", "tables.xlsx", "manifest.json", "Study1/masks.nii.gz", "Study1/result.json"]
+)
 def test_a_users_file_with_a_name_of_a_result_is_refused(study: Path, name: str) -> None:
     out = study / "out"
     (out / "Study1").mkdir(parents=True)

@@ -37,7 +37,7 @@ OWN_FILES = (
     "mice.csv", "frames.csv", "slices.csv", "flags.csv", "manifest.json", "result.json", "masks.nii.gz", "report.html",
     "measures.csv", "montage.png", "config.json", "curves.csv", "best.safetensors", "reproduction.html", "dataset.toml",
     "README.md", "SHA256SUMS", "provenance.json", "figures/dice.png", "tables/overlap.csv", ".mousecmr-files.json",
-    "A0.h5", "dataset.json", "A0/result.json", "A0_montage.png", "OUTDATED.txt", "note.txt",
+    "tables.xlsx", "A0.h5", "dataset.json", "A0/result.json", "A0_montage.png", "OUTDATED.txt", "note.txt",
 )  # fmt: skip
 """Names that this library gives its own results; in the trees they are the user's."""
 

@@ -156,24 +156,34 @@ class AutoEngine:
     @cached_property
     def chosen(self) -> Engine:
         """The engine; choosing takes a while the first time."""
-        candidates = {"cpu": CPU_CANDIDATES, "cuda": GPU_CANDIDATES}.get(self.device.type, ("exact",))
+        if (choice := self.read_choice()) is not None:
+            self.verdicts = choice["verdicts"]
+            return self.make(choice["chosen"])
+        engine = self._find_first_passing(self._candidates)
+        write_cache_file(self._path, json.dumps({"chosen": engine.name, "verdicts": self.verdicts}).encode())
+        return engine
+
+    @property
+    def _candidates(self) -> tuple[str, ...]:
+        return {"cpu": CPU_CANDIDATES, "cuda": GPU_CANDIDATES}.get(self.device.type, ("exact",))
+
+    @cached_property
+    def _path(self) -> Path:
         versions = list_versions("openvino", "onnxruntime", missing="none")
         key_parts = {
             "content": hash_tensors(self.network.state_dict()),
             "device": str(self.device),
-            "limits": {k: vars(GATE_LIMITS[k]) for k in candidates},
+            "limits": {k: vars(GATE_LIMITS[k]) for k in self._candidates},
             "samples": SAMPLES_VERSION,
             "torch": torch.__version__,
             "openvino": versions["openvino"],
             "onnx": versions["onnxruntime"],
         }
-        path = get_cache_path(key_parts, "json", self.cache)
-        if (choice := _read_choice(path)) is not None:
-            self.verdicts = choice["verdicts"]
-            return self.make(choice["chosen"])
-        engine = self._find_first_passing(candidates)
-        write_cache_file(path, json.dumps({"chosen": engine.name, "verdicts": self.verdicts}).encode())
-        return engine
+        return get_cache_path(key_parts, "json", self.cache)
+
+    def read_choice(self) -> dict[str, Any] | None:
+        """Return the choice in the cache (``chosen``, and ``verdicts`` by candidate); None if there is none yet."""
+        return _read_choice(self._path)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the logits of the chosen engine."""

@@ -80,6 +80,6 @@ def test_predicted_masks_have_a_smoothed_curve_of_all_frames(tmp_path: Path) -> 
 def test_without_matplotlib_the_error_names_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mousecmr-data\[evaluation\]'"):
         plotting.plot_montage(md.open_mouse(write(tmp_path / "m.h5")))
