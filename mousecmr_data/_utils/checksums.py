@@ -200,4 +200,4 @@ def has_checksums(folder: Path) -> bool:
 @cache
 def report_damage(path: Path) -> None:
     """Say that a derived file is damaged, once for each path."""
-    log.warning("%s is damaged: it is made again from its source.", path)
+    log.warning("%s is damaged, or of an earlier version: it is made again from its source.", path)

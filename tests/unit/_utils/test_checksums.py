@@ -145,5 +145,5 @@ def test_damage_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     for name in ("a", "b", "a"):
         report_damage(tmp_path / name)
     assert [r.getMessage() for r in caplog.records] == [
-        f"{tmp_path / name} is damaged: it is made again from its source." for name in "ab"
+        f"{tmp_path / name} is damaged, or of an earlier version: it is made again from its source." for name in "ab"
     ]
