@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import threading
 import time
@@ -203,3 +204,12 @@ def _read_memory(process: str) -> int:
     except OSError:
         pass
     return 0
+
+
+def end_worker(name: str, _progress: object) -> Any:
+    """End the process if ``name`` is "bad"; otherwise return the result of a mouse."""
+    from mousecmr_data.pipeline.batch import MouseResult
+
+    if name == "bad":
+        os._exit(3)
+    return MouseResult(name, "done")

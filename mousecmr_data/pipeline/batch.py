@@ -167,15 +167,22 @@ def run_batch(
     else:
         from distributed import as_completed
 
-        futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}"): n for n in names}
-        for future in as_completed(futures):  # type: ignore[no-untyped-call]
-            name = futures.pop(future)  # finished: the scheduler need not keep it, or compute it again
-            try:
-                result = future.result()
-            except Exception as e:  # its worker ended
-                text = f"{name}: the worker that segmented it ended: {e}"
-                result = make_failed(name, ProcessError(text, "enough memory", "use fewer workers, then run it again"))
-            collect(name, result)
+        groups = [list(names)]
+        while groups:
+            group = groups.pop()
+            end = "-alone" if len(group) == 1 else ""
+            futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}{end}"): n for n in group}
+            for future in as_completed(futures):  # type: ignore[no-untyped-call]
+                name = futures.pop(future)  # finished: the scheduler need not keep it, or compute it again
+                try:
+                    result = future.result()
+                except Exception as e:  # its worker ended, perhaps because of another mouse
+                    if len(group) > 1:
+                        groups.append([name])
+                        continue
+                    text = f"{name}: the worker that segmented it ended: {e}"
+                    result = make_failed(name, ProcessError(text, "enough memory", "use fewer workers"))
+                collect(name, result)
     return [results[name] for name in names]
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import h5py
+import hostile_files
 import layout_files
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.cli.main import main
-from mousecmr_data.errors import CacheError
-from mousecmr_data.pipeline.batch import HDF5Files, predict_cohort
+from mousecmr_data.errors import CacheError, MouseCMRError, ProcessError
+from mousecmr_data.pipeline.batch import HDF5Files, MouseResult, predict_cohort, run_batch
 from mousecmr_data.pipeline.config import PredictConfig
 
 CONFIG = PredictConfig(weights="phantom-small", engine="eager", device="cpu")
@@ -116,3 +117,26 @@ def test_processes_and_a_cluster_give_the_same_masks(mice: list[str], tmp_path: 
         assert [m.status for m in results] == [m.status for m in one]
         written = masks(tmp_path / folder)
         assert all(np.array_equal(written[name], expected[name]) for name in expected)
+
+
+def make_failed(name: str, error: MouseCMRError) -> MouseResult:
+    return MouseResult(name, "failed", error=error)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.enable_socket
+def test_a_mouse_that_ends_its_worker_on_a_cluster_fails_alone() -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+    dask = pytest.importorskip("dask")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", processes=True
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        results = run_batch(["a", "bad", "b", "c"], hostile_files.end_worker, make_failed, client=client)
+    assert [r.status for r in results] == ["done", "failed", "done", "done"]
+    assert isinstance(results[1].error, ProcessError)

@@ -154,7 +154,7 @@ def list_commands(tree: Tree, out: Callable[[str], str], rng: random.Random) -> 
             ["export", "--weights", str(tree.weights), "--size", "64", "64", "-o", out(".onnx")],
             ["publish", *lab, "--repo-id", "lab/mice-synthetic", "--dry-run", "-o", out("")],
             ["train", *lab, "-o", out(""), *(w for s in TINY for w in ("--set", s))],
-            ["reproduce", *lab, "--predictions", str(tree.files), "-o", out("")],
+            ["reproduce", *lab, "--predictions", str(tree.files), "--phases", "annotated", "-o", out("")],
             ["phantom", "Mouse5", "--cache", out("")],
             ["demo", "--per-group", "1", "--segment", "0", "-o", out("")],
         ]
@@ -171,6 +171,7 @@ def test_no_command_changes_a_file_that_was_there(
     root.mkdir()
     tree = grow(root, kit, rng)
     monkeypatch.chdir(rng.choice([root, tree.files, tree.scan, tree.manifest]))
+    CliRunner().invoke(main, ["fetch", "--source", str(tree.manifest)], catch_exceptions=False)
     before = read_tree(root)
     for words in list_commands(tree, lambda suffix: choose_output(tree, rng, suffix), rng):
         result = CliRunner().invoke(main, words)
@@ -189,5 +190,5 @@ COUNTS: dict[tuple[str, bool], int] = {}
 def test_both_outcomes_are_tried() -> None:
     if len(COUNTS) == 0:
         pytest.skip("the trees were not run")
-    assert {name for name, _ in COUNTS} >= {"show", "segment", "predict", "convert"}
+    assert {name for name, done in COUNTS if done} >= {"show", "measure", "bundle", "predict"}
     assert sum(n for (_, done), n in COUNTS.items() if done) > len(COUNTS) / 3
