@@ -101,7 +101,7 @@ def grow(root: Path, kit: Path, rng: random.Random) -> Tree:
             path.parent.mkdir(exist_ok=True, parents=True)
             path.write_bytes(rng.choice([b"", b"my own\n", b'{"files": 3}', rng.randbytes(200)]))
     for k in range(rng.randint(0, 3)):
-        present = [p for p in root.rglob("*") if p != root]
+        present = sorted(p for p in root.rglob("*") if p != root)
         link = rng.choice(folders[: len(folders) - 3]) / rng.choice([f"link{k}", f"link{k}.csv", f"link{k}.json"])
         if not link.exists() and not link.is_symlink():
             link.symlink_to(rng.choice([*present, root / "nowhere"]))
@@ -122,7 +122,7 @@ def read_tree(root: Path) -> dict[str, str]:
 
 def choose_output(tree: Tree, rng: random.Random, suffix: str) -> str:
     """Return a path inside, beside, above or at an input or a file of the user, or a new one."""
-    present = [Path(p) for p in read_tree(tree.root)] + [tree.root]
+    present = [*map(Path, sorted(read_tree(tree.root))), tree.root]
     inputs = [tree.files, tree.scan, tree.manifest, *tree.results, tree.weights]
     base = rng.choice([*inputs, rng.choice(present), rng.choice(present)])
     new = rng.choice(["out", "out/deep", f"new{suffix}", *OWN_FILES])
@@ -190,5 +190,5 @@ COUNTS: dict[tuple[str, bool], int] = {}
 def test_both_outcomes_are_tried() -> None:
     if len(COUNTS) == 0:
         pytest.skip("the trees were not run")
-    assert {name for name, done in COUNTS if done} >= {"show", "measure", "bundle", "predict"}
-    assert sum(n for (_, done), n in COUNTS.items() if done) > len(COUNTS) / 3
+    done = sum(n for (_, has_succeeded), n in COUNTS.items() if has_succeeded)
+    assert 0.1 < done / sum(COUNTS.values()) < 0.9
