@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.names import make_file_name
+from mousecmr_data._utils.text import make_file_name
 from mousecmr_data.cli import options, output
 
 

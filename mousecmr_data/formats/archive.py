@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, make_disk_full_error
 from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
-from mousecmr_data._utils.names import is_reserved, make_file_name
-from mousecmr_data._utils.text import format_bytes
+from mousecmr_data._utils.text import format_bytes, is_reserved, make_file_name
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 
 MAX_BYTES = 2 * 1024**3

@@ -15,8 +15,8 @@ from typing import Literal
 from filelock import FileLock
 
 from mousecmr_data._utils.locks import ALIVE, remove_abandoned
-from mousecmr_data._utils.names import make_file_name, make_unique
 from mousecmr_data._utils.parallel import read_in_child
+from mousecmr_data._utils.text import make_file_name, make_unique
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
 from mousecmr_data.schema.variables import (

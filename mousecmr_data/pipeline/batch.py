@@ -29,7 +29,6 @@ from mousecmr_data._utils.checksums import compute_sha256, hash_files
 from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data._utils.names import make_file_name
 from mousecmr_data._utils.outputs import (
     check_apart,
     check_replaceable,
@@ -39,7 +38,7 @@ from mousecmr_data._utils.outputs import (
 )
 from mousecmr_data._utils.parallel import map_in_processes, read_in_child
 from mousecmr_data._utils.tables import format_csv, write_workbook
-from mousecmr_data._utils.text import RESEARCH_ONLY
+from mousecmr_data._utils.text import RESEARCH_ONLY, make_file_name
 from mousecmr_data._version import __version__
 from mousecmr_data.dataset.hdf5 import load_mouse_file, open_mouse_file, read_header
 from mousecmr_data.dataset.model import check_not_empty

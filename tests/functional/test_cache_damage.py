@@ -17,7 +17,7 @@ from mousecmr_data.dataset.cohort import fill_layout_cache
 from mousecmr_data.dataset.memmap import make_frame_files
 from mousecmr_data.dataset.zarr_store import SHARD_PATH
 from mousecmr_data.download.cache import LOCKFILE, list_verified_entries, read_lockfile
-from mousecmr_data.inference.engines.cache import get_cache_path, write_cache_file
+from mousecmr_data.inference.engines.base import get_cache_path, write_cache_file
 from mousecmr_data.phantom import make_plans
 from mousecmr_data.phantom.source import make_manifest
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from mousecmr_data._utils.environment import list_versions, select_device
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.inference.engines.base import Engine
-from mousecmr_data.inference.engines.cache import get_cache_path, read_cache_file, write_cache_file
+from mousecmr_data.inference.engines.base import Engine, get_cache_path, read_cache_file, write_cache_file
 from mousecmr_data.inference.grid import normalize_min_max
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess

@@ -18,8 +18,13 @@ from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
 from mousecmr_data.inference.engines.auto import EXACT
-from mousecmr_data.inference.engines.base import CACHED_SIZES, EagerEngine
-from mousecmr_data.inference.engines.cache import get_cache_path, read_cache_file, write_cache_file
+from mousecmr_data.inference.engines.base import (
+    CACHED_SIZES,
+    EagerEngine,
+    get_cache_path,
+    read_cache_file,
+    write_cache_file,
+)
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus

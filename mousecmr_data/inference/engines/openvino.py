@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from mousecmr_data._utils.network import import_openvino
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibration_slices
-from mousecmr_data.inference.engines.base import CACHED_SIZES
-from mousecmr_data.inference.engines.cache import get_cache_path, read_cache_file, write_cache_file
+from mousecmr_data.inference.engines.base import CACHED_SIZES, get_cache_path, read_cache_file, write_cache_file
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network, round_to_bfloat16
 from mousecmr_data.inference.engines.roi_network import RoiNetwork

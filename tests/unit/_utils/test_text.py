@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mousecmr_data._utils.names import MAX_BYTES, make_file_name, make_unique
+from mousecmr_data._utils.text import MAX_BYTES, make_file_name, make_unique
 from mousecmr_data.schema.manifest import is_file_name
 
 
