@@ -6,6 +6,7 @@ A frame that nobody segmented has no mask file: zeros would mean "background".
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
     path = Path(path)
     if not _DATASET_NAME.fullmatch(path.name):
         raise ArgumentError(f"nnU-Net does not accept {path.name!r}.", "Dataset, three digits, _ and a name",
-                            f"-o {path.with_name('Dataset130_MouseCMR')}")  # fmt: skip
+                            f"-o {shlex.quote(str(path.parent / 'Dataset130_MouseCMR'))}")  # fmt: skip
     check_apart([path], list_inputs(cohort))
     cases: dict[str, list[str]] = {}
     mice = []

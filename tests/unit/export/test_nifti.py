@@ -91,6 +91,8 @@ def test_nnunet_cases_equal_the_source(cohort: Cohort, tmp_path: Path) -> None:
 def test_no_incomplete_folder_is_left(cohort: Cohort, tmp_path: Path) -> None:
     with pytest.raises(md.errors.ArgumentError, match="Dataset130_MouseCMR"):
         write_nnunet_dataset(cohort, tmp_path / "mice")
+    with pytest.raises(md.errors.ArgumentError, match="Dataset130_MouseCMR"):
+        write_nnunet_dataset(cohort, ".")
     with pytest.raises(md.errors.UnlabelledError, match="train or validation"):
         write_nnunet_dataset(cohort.select(["Single"]), tmp_path / "Dataset001_Mice")
 
