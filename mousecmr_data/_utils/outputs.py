@@ -85,8 +85,9 @@ def read_listed_files(record: Path) -> dict[str, str]:
 
 
 def _read_own_record(record: Path) -> dict[str, str]:
+    is_there = record.is_symlink() or record.exists()  # asked first: another run may write it at this moment
     listed = read_listed_files(record)
-    if not listed and (record.is_symlink() or record.exists()):
+    if is_there and not listed:
         raise make_foreign_error(record.parent, [record.name])
     return listed
 

@@ -248,16 +248,18 @@ def test_what_somebody_else_wrote_meanwhile_stays(tmp_path: Path) -> None:
 def test_writers_in_one_folder_lose_no_entry_of_the_record(tmp_path: Path) -> None:
     from mousecmr_data._utils.outputs import write_file
 
-    def write(number: int) -> None:
-        with write_file(tmp_path / f"{number}.txt") as partial:
+    def write(folder: Path, number: int) -> None:
+        with write_file(folder / f"{number}.txt") as partial:
             partial.write_text("x")
 
-    threads = [threading.Thread(target=write, args=(k,)) for k in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(json.loads((tmp_path / RECORD_FILE).read_text())["files"]) == 12
+    for turn in range(20):
+        folder = tmp_path / f"{turn}"
+        threads = [threading.Thread(target=write, args=(folder, k)) for k in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(json.loads((folder / RECORD_FILE).read_text())["files"]) == 12
 
 
 # Spreadsheets, LaTeX, formulas in figures
