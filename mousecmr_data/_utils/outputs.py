@@ -166,7 +166,8 @@ def write_folder(
 ) -> Iterator[Path]:
     """Yield a temporary folder; when the block ends without an error, move its files into ``folder``.
 
-    The temporary folder lies beside ``folder``, or ``inside`` it.
+    The temporary folder lies beside ``folder``, or with ``inside`` in it if it exists: its parent may be on another
+    disk.
 
     ``record`` lists the files; if the block writes this file itself (a JSON object), the list is added to it. Files of
     an earlier run that were not written again are removed, unless somebody edited them, or with ``keep``: for folders
@@ -175,7 +176,7 @@ def write_folder(
 
     Raises :class:`OutputError` where a file may not be replaced; then nothing has changed.
     """
-    with temporary_folder(folder / record if inside else folder) as partial:
+    with temporary_folder(folder / record if inside and folder.is_dir() else folder) as partial:
         yield partial
         publish_folder(partial, folder, record=record, listed=listed, overwrite=overwrite, keep=keep)
 

@@ -47,7 +47,7 @@ def command(folder: Path, overwrite: bool, per_group: int, segment: int, cache: 
             make_files(source, missing, os.cpu_count() or 1, lambda _: advance(1))
     movies = [MOVIE_FILE.format(mouse) for mouse in test.mice]
     check_folder(folder, [*FILES, *movies], overwrite=overwrite)
-    with write_folder(folder, overwrite=overwrite, keep=True) as partial:
+    with write_folder(folder, overwrite=overwrite, inside=True, keep=True) as partial:
         _measure(cohort, partial)
         if segment:
             _segment(test, partial)

@@ -110,7 +110,7 @@ def write_report(
     sections.append(ReportSection("Choices and versions", (), _format_choices(evaluation)))
     title = f"Evaluation of {Path(evaluation.name).name}"
     page = ReportPage(title, evaluation.synthetic, _make_lead(evaluation), sections)
-    with write_folder(folder, overwrite=overwrite, keep=True) as partial:
+    with write_folder(folder, overwrite=overwrite, inside=True, keep=True) as partial:
         written = [path.relative_to(partial) for path in page.write(partial, REPORT_FILE)]
     return [folder / path for path in written]
 

@@ -346,7 +346,7 @@ def write_reproduction(r: Reproduction, folder: str | Path, *, overwrite: bool =
     only with ``overwrite``.
     """
     folder = Path(folder)
-    with write_folder(folder, overwrite=overwrite, keep=True) as partial:
+    with write_folder(folder, overwrite=overwrite, inside=True, keep=True) as partial:
         paths = _build_page(r).write(partial, PAGE_FILE)
         names = make_unique(map(make_file_name, r.evaluations))
         for name, by_policies in zip(names, r.evaluations.values(), strict=True):

@@ -77,7 +77,7 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
     Raises ArgumentError (nnU-Net requires names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
     to train on), OutputError (``path`` exists, or lies in or holds a file of the cohort).
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if not _DATASET_NAME.fullmatch(path.name):
         raise ArgumentError(f"nnU-Net does not accept {path.name!r}.", "Dataset, three digits, _ and a name",
                             f"-o {shlex.quote(str(path.parent / 'Dataset130_MouseCMR'))}")  # fmt: skip

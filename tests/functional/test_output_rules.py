@@ -192,6 +192,20 @@ def test_commands_share_a_folder(lab: Path) -> None:
     assert {"A0_montage.png", "m.csv", "report.html"} <= set(json.loads((out / RECORD_FILE).read_text())["files"])
 
 
+def test_the_present_folder_as_output(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files lie inside it: its parent may be on another disk, or not writable."""
+    (lab / "here").mkdir()
+    monkeypatch.chdir(lab / "here")
+    for command in ("show", "report"):
+        run(*make_words(command, lab, Path()))
+    assert (lab / "here" / "report.html").is_file()
+    for command in ("convert", "nifti"):
+        assert "exists" in say(*make_words(command, lab, Path()), code=1)
+    words = [*make_words("nifti", lab, Path())]
+    words[words.index("nifti")] = "nnunet"
+    assert "Dataset130_MouseCMR" in say(*words, code=1)
+
+
 def test_a_linked_folder_among_results_is_not_followed(lab: Path) -> None:
     (lab / "out").mkdir()
     (lab / "out" / "tables").symlink_to(lab / "files")
