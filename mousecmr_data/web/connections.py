@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 import h11
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 128
@@ -23,8 +24,8 @@ PATIENCE_SECONDS = 30.0
 class LimitedProtocol(H11Protocol):
     """The HTTP protocol of uvicorn, which closes connections that wait too long for their client.
 
-    When there are more than ``MAX_CONNECTIONS``, the one that waits longest is closed at once; if none waits, uvicorn
-    answers 503 (``limit_concurrency``).
+    When there are more than ``MAX_CONNECTIONS``, the one that waits longest is closed at once; if none waits, the new
+    one is answered 503. The option ``limit_concurrency`` of uvicorn would count requests of closed connections too.
     """
 
     _since = 0.0
@@ -41,6 +42,8 @@ class LimitedProtocol(H11Protocol):
             if longest.get_waiting_seconds() > 0:
                 longest.transport.abort()
                 self.connections.discard(longest)
+            else:
+                self.app = service_unavailable
 
     def data_received(self, data: bytes) -> None:
         """Read on; a piece of a body is progress, a piece of a header is not."""
@@ -82,4 +85,4 @@ class LimitedProtocol(H11Protocol):
 
 def get_server_options() -> dict[str, Any]:
     """Return the options of ``uvicorn.Config`` that belong to these limits."""
-    return {"http": LimitedProtocol, "ws": "none", "backlog": BACKLOG, "limit_concurrency": MAX_CONNECTIONS + 1}
+    return {"http": LimitedProtocol, "ws": "none", "backlog": BACKLOG}

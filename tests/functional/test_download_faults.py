@@ -136,7 +136,10 @@ def test_a_fault_is_one_of_its_source_only_and_the_next_is_tried(
         monkeypatch.setenv("MOUSECMR_MIRROR", bad.url)
         tiny = manifest(FILES, good.template)
         done = fetch_files(tiny, cache=tmp_path, progress=False, retry_policy=QUICK)
-        assert len(good.gets()) == 1
+        sent = {Path(request.path).name for request in good.gets()}
+    # A host that asks for too long a wait is not asked for the other file either, if it answers before that is begun.
+    assert sent >= {Path(VICTIM).name}
+    assert sent == {Path(VICTIM).name} or "Retry-After" in name
     assert {p: done.paths[Path(p).stem].read_bytes() for p in FILES} == FILES
     assert leftovers(tmp_path) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -9,8 +10,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -70,7 +71,6 @@ def test_the_page_answers_beside_300_half_open_connections(page: str, sent: byte
 def test_a_client_that_sends_no_whole_request_is_disconnected(
     sent: bytes, more: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uvicorn = pytest.importorskip("uvicorn")
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse
 
@@ -81,20 +81,62 @@ def test_a_client_that_sends_no_whole_request_is_disconnected(
         await PlainTextResponse("done")(scope, receive, send)  # type: ignore[arg-type]
 
     monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.2)
+    with serve(app) as address, socket.create_connection(address, timeout=0.05) as client:
+        client.sendall(sent)
+        received = b"x"
+        while received:
+            try:
+                received = client.recv(1000)
+            except TimeoutError:
+                client.sendall(more)
+            except ConnectionError:
+                break
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{", b"200"), (b"{}", b"503")], ids=["half a body", "a whole one"])
+def test_only_connections_that_wait_for_their_client_make_room(
+    body: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests whose clients were disconnected are still being answered; they do not count."""
+    from starlette.responses import PlainTextResponse
+
+    from mousecmr_data.web import connections
+
+    finish = threading.Event()
+    begun = []
+
+    async def app(scope: dict[str, object], receive: object, send: object) -> None:
+        if scope["method"] == "POST":
+            begun.append(scope)
+            while not finish.is_set():
+                await asyncio.sleep(0.05)
+        await PlainTextResponse("done")(scope, receive, send)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 4)
+    with serve(app) as address, ExitStack() as opened:
+        for sent in range(8 if status == b"200" else 4):
+            client = opened.enter_context(socket.create_connection(address, timeout=30))
+            client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n" + body)
+            deadline = time.monotonic() + 30
+            while len(begun) <= sent and time.monotonic() < deadline:
+                time.sleep(0.02)
+        client = opened.enter_context(socket.create_connection(address, timeout=30))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(1000).split()[1] == status
+        finish.set()
+
+
+@contextmanager
+def serve(app: Callable[..., Awaitable[None]]) -> Iterator[tuple[str, int]]:
+    """The address of ``app``, served with the limits of the page."""
+    uvicorn = pytest.importorskip("uvicorn")
+    from mousecmr_data.web import connections
+
     options = connections.get_server_options() | {"lifespan": "off", "log_level": "critical", "timeout_keep_alive": 600}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, **options))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        with socket.create_connection(listener.getsockname(), timeout=0.05) as client:
-            client.sendall(sent)
-            received = b"x"
-            while received:
-                try:
-                    received = client.recv(1000)
-                except TimeoutError:
-                    client.sendall(more)
-                except ConnectionError:
-                    break
+        yield listener.getsockname()
         server.should_exit = True
         thread.join(60)
