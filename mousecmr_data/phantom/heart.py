@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,17 @@ ANGLES = 256
 """Samples around the circumference."""
 
 THETA: Doubles = np.linspace(0.0, 2.0 * np.pi, ANGLES, endpoint=False)
+
+
+ANNULUS_MM, ANNULUS_SHARE = 0.8, 0.25
+"""Height over which the wall thins at the valve plane, and what is left of its cross-section above."""
+SUBSLICES = 4
+"""Depths at which a slice near the apex is drawn; the image is their mean (partial volume)."""
+APEX_LEAN = 0.2
+"""Near the apex, labels are those of the geometry this share of a slice nearer to the base: experts draw a ventricle
+that fills 0.3 of the slice's thickness."""
+SMALLEST_MM2, SMALLEST_POOL_MM2 = 1.5, 0.25
+"""Areas of ventricle and of blood pool in a slice below which the expert draws none: 150 and 25 pixels of 0.1 mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +57,41 @@ class Ventricle:
         """Depth of the epicardial apex (mm)."""
         return self.length + self.wall * self.plan.heart.apex_wall
 
+    def is_apical(self, depth: float) -> bool:
+        """Return whether the slice around a depth may hold the end of the cavity."""
+        return depth + self.plan.voxel_size_mm[0] > self.length
+
+    def find_labelled_depth(self, depth: float) -> float:
+        """Return the depth of the geometry that is labelled in the slice around a depth."""
+        return depth - APEX_LEAN * self.plan.voxel_size_mm[0] if self.is_apical(depth) else depth
+
     def compute_level(self, depth: float, frames: slice = slice(None)) -> Doubles:
         """Return the level of a depth: 0 at the valve plane, 1 at the endocardial apex; (frames,)."""
         base = self.base[frames]
         return (depth - base) / (self.length - base)
 
+    def compute_height(
+        self, depth: float, x: NDArray[Any], y: NDArray[Any], frames: slice = slice(None)
+    ) -> NDArray[Any]:
+        """Return how far points (frames, ...) of the LV's own frame lie below the tilted valve plane (mm)."""
+        heart = self.plan.heart
+        slope, turn = np.tan(np.deg2rad(heart.valve_tilt_deg)), np.deg2rad(heart.valve_turn_deg)
+        below_centre = (depth - self.base[frames]).astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+        along = x * x.dtype.type(np.cos(turn)) + y * x.dtype.type(np.sin(turn))
+        return np.asarray(below_centre - along * x.dtype.type(slope))
+
     def compute_radii(self, depth: float, frames: slice = slice(None)) -> tuple[Doubles, Doubles]:
         """Return the endocardial and the epicardial radius in mm at a depth, each (frames, ANGLES).
 
-        Zero beyond the apex; above the valve plane those of the valve plane. The wall keeps its cross-section while
-        the cavity shrinks, so thickening follows from the motion.
+        Zero beyond the apex; above the valve plane those of the valve plane, with a thin wall. The wall keeps its
+        cross-section while the cavity shrinks, so thickening follows from the motion.
         """
         level = self.compute_level(depth, frames)[:, None]
         at_ed = self.radius * compute_profile(self.plan, level) * compute_roundness(self.plan)
         inner = at_ed * compute_contraction(self.plan, level, self.shrink[frames][:, None])
         section = compute_cross_section(self.plan, level, at_ed, self.wall) * self.thicken[frames][:, None]
+        above = -self.compute_height(depth, inner * np.cos(THETA), inner * np.sin(THETA), frames)
+        section *= 1.0 - (1.0 - ANNULUS_SHARE) * np.clip((above + 0.2) / ANNULUS_MM, 0.0, 1.0)
         beyond = np.clip((depth - self.length) / max(self.apex - self.length, 1e-6), 0.0, 1.0)
         return inner, np.sqrt(np.where(inner > 0, inner, 0.0) ** 2 + section * (1.0 - beyond**2))
 
@@ -238,6 +270,9 @@ def compute_cavity(
     shift = np.rint(twist * (ANGLES / (2 * np.pi)) * (level - 0.4)).astype(np.intp)
     ridge = pattern[(polar.angle - shift[:, None, None]) % ANGLES, shell]
     distance: Floats = edge - polar.r - ridge_depth[:, None, None] * ridge
+    # The apical cavity closes while the ventricle empties.
+    closed = heart.apex_fill * np.clip((level - 0.68) / 0.3, 0.0, 1.0) * (1.0 - 0.6 * ventricle.fullness[frames])
+    distance -= (closed * mean).astype(np.float32)[:, None, None]
     present = np.clip(4.0 * (level - 0.18), 0.0, 1.0) * np.clip(5.0 * (0.92 - level), 0.0, 1.0)
     # At ED a papillary muscle may stand free of the wall; at ES it is drawn into it.
     free = heart.papillary_gap * ventricle.fullness[frames] + 0.55
@@ -255,13 +290,23 @@ def compute_cavity(
 
 
 def compute_slice_labels(
-    ventricle: Ventricle, polar: Polar, pool_distance: Floats, outer: Floats, depth: float, frames: slice
-) -> NDArray[np.uint8]:
-    """Return the labels of a slice, (frames, rows, columns): none above the valve plane or below the apex."""
+    plan: Plan, ventricle: Ventricle, polar: Polar, pattern: Floats, depth: float, frames: slice
+) -> tuple[NDArray[np.uint8], Floats, Floats]:
+    """Return the labels of a slice and the distance into its blood pool, (frames, rows, columns), and its outer radius.
+
+    As experts do, a slice is labelled as a whole: where its middle lies below the valve plane at the LV's centre, and
+    above the apex. Very small ventricles and blood pools are left out.
+    """
+    depth = ventricle.find_labelled_depth(depth)
+    inner, outer = (radii.astype(np.float32) for radii in ventricle.compute_radii(depth, frames))
+    pool_distance = compute_cavity(plan, ventricle, polar, inner, pattern, depth, frames)
     inside = polar.r < outer.ravel()[polar.flat]
-    covered = ((depth > ventricle.base[frames]) & (depth < ventricle.apex))[:, None, None]
-    labels = np.where(pool_distance > 0, np.uint8(Label.BLOOD_POOL), np.uint8(Label.MYOCARDIUM))
-    return np.where(inside & covered, labels, np.uint8(Label.BACKGROUND))
+    pixel_mm2 = float(np.prod(plan.voxel_size_mm[1:]))
+    covered = (depth > ventricle.base[frames]) & (np.pi * (outer**2).mean(1) >= SMALLEST_MM2)
+    blood = (pool_distance > 0) & inside
+    blood &= (blood.sum((1, 2)) * pixel_mm2 >= SMALLEST_POOL_MM2)[:, None, None]
+    labels = np.where(blood, np.uint8(Label.BLOOD_POOL), np.uint8(Label.MYOCARDIUM))
+    return np.where(inside & covered[:, None, None], labels, np.uint8(Label.BACKGROUND)), pool_distance, outer
 
 
 def compute_heart_outline(plan: Plan, ventricle: Ventricle, depth: float) -> Floats:
@@ -324,7 +369,7 @@ def draw_atria(
         dx, dy = x - np.float32(cx + 0.25 * jitter[3]), y - np.float32(cy + 0.25 * jitter[4])
         unevenness = np.float32(0.32) * make_smooth_noise(chamber_rng, x.shape, (8, 8))
         inside = size - np.sqrt((dx * stretch) ** 2 + (dy / stretch) ** 2) + unevenness
-        tone = np.where(inside > first, np.float32(brightness * (1.0 + 0.12 * jitter[5])), tone)
+        tone = np.where(inside > first, np.float32(brightness * np.exp(min(0.4 * jitter[5] - 0.3, 0.1))), tone)
         if number > 0:  # the inlet is open to all chambers: no wall of its own
             second = np.maximum(second, np.minimum(first, inside))
             first = np.maximum(first, inside)
@@ -362,6 +407,23 @@ class HeartSlice:
         return np.asarray(np.clip(whole, 0.0, 1.0), np.float32)
 
 
+def _average_slab(
+    plan: Plan, ventricle: Ventricle, polar: Polar, pattern: Floats, depth: float
+) -> tuple[Floats, Floats]:
+    """Return the shares of ventricle and of its blood in the voxels of a slice, each (frames, rows, columns)."""
+    lv_share, lv_blood = np.zeros((2, *polar.r.shape), np.float32)
+    for k in range(SUBSLICES):
+        at = depth + ((k + 0.5) / SUBSLICES - 0.5) * plan.voxel_size_mm[0]
+        if at >= ventricle.apex:
+            break
+        inner, outer = (radii.astype(np.float32) for radii in ventricle.compute_radii(at))
+        share = soften_edge(outer.ravel()[polar.flat] - polar.r, np.float32(0.2)) / np.float32(SUBSLICES)
+        pool_distance = compute_cavity(plan, ventricle, polar, inner, pattern, at, slice(None))
+        lv_share += share
+        lv_blood += soften_edge(pool_distance, np.float32(0.2)) * share
+    return lv_share, lv_blood
+
+
 def draw_heart_slice(
     plan: Plan, ventricle: Ventricle, window: Window, pattern: Floats, inside_chest: Floats, index: int, depth: float
 ) -> HeartSlice:
@@ -369,16 +431,19 @@ def draw_heart_slice(
     frames = slice(None)
     heart, spacing = plan.heart, plan.voxel_size_mm[0]
     polar = make_polar(plan, ventricle, window, frames)
-    inner, outer = (radii.astype(np.float32) for radii in ventricle.compute_radii(depth))
-    above, below = ventricle.compute_radii(depth - 0.5 * spacing), ventricle.compute_radii(depth + 0.5 * spacing)
-    # A wall that slants through the slice is blurred over its shift between the slice's two faces.
-    blur_in, blur_out = (
-        np.maximum(np.abs(a - b), 0.12).astype(np.float32).ravel()[polar.flat]
-        for a, b in zip(above, below, strict=True)
-    )
-    pool_distance = compute_cavity(plan, ventricle, polar, inner, pattern, depth, frames)
-    truth = compute_slice_labels(ventricle, polar, pool_distance, outer, depth, frames)
+    truth, pool_distance, outer = compute_slice_labels(plan, ventricle, polar, pattern, depth, frames)
     outside = polar.r - outer.ravel()[polar.flat]
+    if ventricle.is_apical(depth):
+        lv_share, lv_blood = _average_slab(plan, ventricle, polar, pattern, depth)
+    else:
+        above, below = ventricle.compute_radii(depth - 0.5 * spacing), ventricle.compute_radii(depth + 0.5 * spacing)
+        # A wall that slants through the slice is blurred over its shift between the slice's two faces.
+        blur_in, blur_out = (
+            np.clip(np.abs(a - b), 0.12, 1.2).astype(np.float32).ravel()[polar.flat]
+            for a, b in zip(above, below, strict=True)
+        )
+        lv_share = soften_edge(-outside, blur_out)
+        lv_blood = soften_edge(pool_distance, blur_in) * lv_share
 
     level = ventricle.compute_level(depth)
     rng = np.random.default_rng([plan.seed, 12, index])
@@ -389,17 +454,17 @@ def draw_heart_slice(
     rv_wall = (np.clip(rv_depth / 0.25, 0.0, 1.0) * heart.rv_wall_mm).astype(np.float32).ravel()[polar.flat]
     heart_distance = np.maximum(-outside, rv_distance + rv_wall)
 
-    lv_share = soften_edge(-outside, blur_out)
-    lv_blood = soften_edge(pool_distance, np.minimum(blur_in, 1.2)) * lv_share
-    whole = soften_edge(heart_distance, np.float32(0.12))
-    rv_blood = np.clip(soften_edge(rv_distance, np.float32(0.15)) * (1.0 - lv_share), 0.0, 1.0) * (rv_distance > -1.0)
+    has_rv = np.minimum(rv_wall * np.float32(20.0), np.float32(1.0))
+    whole = np.maximum(lv_share, soften_edge(rv_distance + rv_wall, np.float32(0.12)) * has_rv)
+    rv_blood = soften_edge(np.minimum(rv_distance, outside + np.float32(0.2)), np.float32(0.15))
+    rv_blood *= (1.0 - lv_share) * has_rv
     ridges = make_smooth_noise(rng, (ANGLES, 24), (30, 5), (True, False))
     ridge = ridges[polar.angle, np.clip(outside * 9.0, 0, 23).astype(np.intp)]
     rv_blood *= np.clip(1.0 - heart.rv_trabecula_mm * (0.8 + ridge), 0.0, 1.0)
 
     cover = make_smooth_noise(rng, (ANGLES,), (9,), (True,)) - np.float32(1.5 - 3.0 * heart.rim_cover)
     band = np.float32(heart.rim_tone) * np.clip(cover, 0.0, 1.0).astype(np.float32)[polar.angle]
-    near_apex = np.float32(1.0 if depth < ventricle.apex - 0.6 else 0.3)
+    near_apex = np.float32(np.clip(ventricle.length - depth - 0.2, 0.0, 1.0))
     rim = soften_edge(heart_distance + np.float32(heart.rim_mm), np.float32(0.12)) * band * near_apex * (1.0 - whole)
     patch = np.zeros_like(rim)
     if plan.function.infarct is not None:
@@ -408,11 +473,9 @@ def draw_heart_slice(
         patch = patch * (1.0 - whole) * (infarct > 0.1)
         rim = rim * (1.0 - patch)
 
-    # Where the valve plane crosses the slice, ventricle and atria share it.
-    share = np.zeros(plan.n_frames)
-    if depth < ventricle.apex:
-        share = np.clip(0.5 + (depth - ventricle.base) / (0.7 * spacing), 0.0, 1.0)
-    part = share.astype(np.float32)[:, None, None]
+    # Where the valve plane crosses the slice, ventricle and atria share it; the muscle reaches above the plane.
+    height = ventricle.compute_height(depth, polar.x, polar.y) + np.float32(heart.collar_mm)
+    part = np.clip(np.float32(0.5) + height / np.float32(spacing), 0.0, 1.0)
     chambers, walls = (tissue * inside_chest for tissue in draw_atria(plan, ventricle, polar, depth, rng))
     lv, rv = lv_blood * part, rv_blood * part
     atria = chambers * (1.0 - whole * part)

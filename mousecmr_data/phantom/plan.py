@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data.schema.manifest import get_constant
 
-VERSION = "1"
+VERSION = "2"
 """Version of the generator: changes whenever the same name gives other arrays."""
 
 DENSITY_MG_PER_UL = float(get_constant("myocardial_density"))
@@ -163,7 +163,7 @@ def draw_function(rng: np.random.Generator, phenotype: str) -> Function:
     # A heart with a low ejection fraction is larger: part of the spread of the volume follows the fraction.
     edv *= 1.0 + 0.5 * (group.ejection_fraction[0] - fraction)
     mass = draw_clipped(group.mass_mg, 62.0, 205.0) * (edv / group.edv_ul[0]) ** 0.35
-    length = 1.86 * edv ** (1 / 3) / (group.sphericity * draw_clipped((1.0, 0.06), 0.87, 1.15))
+    length = 1.86 * edv ** (1 / 3) / (group.sphericity * draw_clipped((1.0, 0.08), 0.82, 1.18))
     infarct = None
     if phenotype == INFARCTION:
         infarct = Infarct(
@@ -264,6 +264,14 @@ class Heart:
     rim_cover: float
     """Share of the circumference with a bright epicardial rim."""
     atrium_scale: float
+    valve_tilt_deg: float
+    """Tilt of the valve plane against the slices."""
+    valve_turn_deg: float
+    """Direction in which the valve plane comes down towards the apex, from the middle of the septum."""
+    collar_mm: float
+    """Height above the valve plane to which the muscle continues: a ring that is not labelled."""
+    apex_fill: float
+    """Share of the apical cavity that is muscle at end-systole, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +320,8 @@ class Thorax:
     """Slow variation of brightness within a tissue."""
     fat_lobes: float
     """Fat between the muscles, 0..1."""
+    apex_contact: float
+    """Share of muscle (diaphragm, chest wall), about as grey as myocardium, that surrounds the apex, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from mousecmr_data.phantom.grid import Complexes, DrawnGrid, Floats, compute_sli
 from mousecmr_data.phantom.heart import (
     HeartSlice,
     Ventricle,
-    compute_cavity,
     compute_slice_labels,
     draw_heart_slice,
     make_polar,
@@ -88,14 +87,14 @@ def _draw_labels(
 ) -> Iterator[tuple[int, slice, slice, NDArray[np.uint8]]]:
     """Yield slice index, rows, columns and labels (frames, rows, columns) of each slice that meets the ventricle."""
     for index, depth in enumerate(compute_slice_depths(plan).tolist()):
-        if not ventricle.base[frames].min() < depth < ventricle.apex:
+        at = ventricle.find_labelled_depth(depth)
+        if not ventricle.base[frames].min() < at < ventricle.apex:
             continue
-        inner, outer = (radii.astype(np.float32) for radii in ventricle.compute_radii(depth, frames))
+        _, outer = ventricle.compute_radii(at, frames)
         reach = float(outer.max()) + max(map(abs, plan.function.sway_mm)) + 3.0 * max(grid.pixel_mm)
         window = make_window(plan, grid, depth, reach)
         polar = make_polar(plan, ventricle, window, frames)
-        pool_distance = compute_cavity(plan, ventricle, polar, inner, pattern[index], depth, frames)
-        labels = compute_slice_labels(ventricle, polar, pool_distance, outer, depth, frames)
+        labels, *_ = compute_slice_labels(plan, ventricle, polar, pattern[index], depth, frames)
         yield index, window.rows, window.columns, labels
 
 

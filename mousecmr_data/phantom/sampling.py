@@ -49,7 +49,7 @@ def draw_heart(rng: np.random.Generator, phenotype: str) -> Heart:
         outline_turn=tuple(rng.uniform(0.0, 2.0 * np.pi, 4).tolist()),
         wall_unevenness=between(0.0, 0.14),
         base_wall=between(0.55, 1.0),
-        apex_wall=between(0.70, 1.0),
+        apex_wall=between(0.70, 1.35),
         trabecula_mm=between(0.16, 0.46),
         trabecula_cells=(int(rng.integers(11, 24)), int(rng.integers(3, 8))),
         papillary_deg=tuple(papillary_deg),
@@ -65,17 +65,21 @@ def draw_heart(rng: np.random.Generator, phenotype: str) -> Heart:
         rim_tone=between(0.15, 1.0),
         rim_cover=between(0.0, 1.0),
         atrium_scale=between(0.85, 1.2),
+        valve_tilt_deg=between(0.0, 24.0),
+        valve_turn_deg=rng.normal(0.0, 50.0),
+        collar_mm=between(0.0, 1.2),
+        apex_fill=between(0.0, 1.0),
     )
 
 
 def draw_pose(rng: np.random.Generator, function: Function, thorax: Thorax, spacing_mm: float) -> tuple[Pose, int]:
     """Draw the heart's position, and the number of slices (8 to 11) that a planner puts over it."""
-    # The LV with its apical wall; planners add slices above the base and, usually, one below the apex.
+    # The LV with its apical wall. Most planners add slices at both ends; some stacks begin or end in the ventricle.
     outer_mm = function.cavity_length_mm + 0.8
-    above, below = rng.uniform(0.1, 1.8), rng.uniform(0.0, 0.75)
+    above, below = rng.uniform(-0.5, 2.4), rng.uniform(-0.4, 1.5)
     n_slices = int(np.clip(round((outer_mm + above + below) / spacing_mm), 8, 11))
-    spare = n_slices * spacing_mm - outer_mm
-    base_mm = float(np.clip(spare * above / (above + below), 0.2, 2.6)) - 0.5 * spacing_mm
+    spare = n_slices * spacing_mm - outer_mm - above - below
+    base_mm = float(np.clip(above + 0.5 * spare, -0.6, 3.2)) - 0.5 * spacing_mm
     # Most fields are centred between heart and body, some on the heart; all of them are off by a little.
     turn, mirror = rng.uniform(-np.pi, np.pi), rng.random() < 0.5
     flip = -1.0 if mirror else 1.0
@@ -132,6 +136,7 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
         texture=between(0.03, 0.11),
         patchiness=between(0.04, 0.16),
         fat_lobes=between(0.0, 1.0) ** 2,
+        apex_contact=max(0.0, between(-0.2, 1.0)),
     )
 
 

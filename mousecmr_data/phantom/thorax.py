@@ -235,6 +235,15 @@ def _draw_slice(
     closing *= np.float32(np.clip(depth - apex + 1.2, 0.0, 1.0)) * (y > hy - 2.0)
     canvas.paint("muscle", closing * cavity * np.float32(0.8))
     canvas.paint("fat", closing * cavity * np.clip(0.5 * (layer + 0.4), 0.0, 0.6))
+    # Diaphragm and chest wall lie against the apex: muscle in layers, about as grey as myocardium.
+    reach = np.float32(1.6 + 2.6 * thorax.apex_contact) + 0.6 * slow - np.hypot(x - hx, 0.8 * (y - hy - 0.8))
+    contact = soften_edge(reach, 1.4) * cavity * np.float32(thorax.apex_contact**0.3)
+    contact *= np.float32(np.clip((depth - apex + 2.0 + 1.2 * thorax.apex_contact) / 1.4, 0.0, 1.0))
+    canvas.paint("muscle", contact)
+    lines = make_smooth_noise(np.random.default_rng([plan.seed, 35]), (128,), (40,))
+    line = lines[np.clip((y - hy + 0.9 * slow + 0.25 * content + 8.0) * 8.0, 0, 127).astype(np.intp)]
+    canvas.paint("rim", contact * np.clip(0.8 * line - 0.3 + 0.3 * slow, 0.0, 0.6))
+    canvas.paint("fat", contact * np.clip(-0.8 * line - 0.6, 0.0, 0.5))
 
     canvas.paint("vein", vessels["liver"] * canvas.get_part("liver"))
     canvas.paint("vein", vessels["lung"] * np.clip(canvas.get_part("lung") + canvas.get_part("fat"), 0, 1))
