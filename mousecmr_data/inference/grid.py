@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.schema.manifest import load_manifest
 
 SIZE_STEP = 32
@@ -21,6 +22,30 @@ def normalize_min_max(x: Tensor) -> Tensor:
     low = x.amin((-2, -1), keepdim=True)
     span = x.amax((-2, -1), keepdim=True) - low
     return torch.where(span > 0, (x - low) / span.clamp_min(1e-12), torch.zeros_like(x))
+
+
+SCALINGS = {"min-max": 1.0, "min-p99": 0.99}
+"""Ways to scale the grey values of a slice to [0, 1], and the quantile that becomes 1; larger values are clipped."""
+
+
+def normalize(x: Tensor, scaling: str = "min-max") -> Tensor:
+    """Scale each slice to [0, 1] as :data:`SCALINGS` says; a flat slice becomes zeros."""
+    if scaling not in SCALINGS:
+        raise UnknownNameError(f"There is no scaling {scaling!r}.", f"one of {', '.join(map(repr, SCALINGS))}")
+    if scaling == "min-max":
+        return normalize_min_max(x)
+    values = x.flatten(-2)
+    top = values.kthvalue(max(1, round(SCALINGS[scaling] * values.shape[-1])), -1).values[..., None, None]
+    return normalize_min_max(torch.minimum(x, top))
+
+
+def list_neighbours(n_slices: int, context: int) -> NDArray[np.intp]:
+    """Return the numbers of the slices that a network sees for each slice of a stack, (slices, 1 + 2 · context).
+
+    At the ends of the stack, the last slice is repeated.
+    """
+    around = np.arange(n_slices)[:, None] + np.arange(-context, context + 1)
+    return np.asarray(around.clip(0, n_slices - 1), np.intp)
 
 
 def normalize_to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:

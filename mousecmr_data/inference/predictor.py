@@ -35,7 +35,7 @@ from mousecmr_data.errors import (
     UnknownNameError,
 )
 from mousecmr_data.inference.engines import Engine, make_engine
-from mousecmr_data.inference.grid import argmax_labels, make_training_grid, normalize_min_max
+from mousecmr_data.inference.grid import argmax_labels, list_neighbours, make_training_grid, normalize
 from mousecmr_data.inference.roi import RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
@@ -70,7 +70,7 @@ class Predictor:
     ) -> None:
         self.network, self.origin = network, origin
         self.engine = make_engine(engine, network, device) if isinstance(engine, str) else engine
-        """Images (N, 1, Y, X) to logits (N, classes, Y, X); see :class:`mousecmr_data.inference.engines.Engine`."""
+        """Images (N, inputs, Y, X) to logits (N, classes, Y, X); see :class:`mousecmr_data.inference.engines.Engine`."""
         self._region: RoiPredictor | None = None
 
     def segment(
@@ -86,8 +86,8 @@ class Predictor:
         """Return ``ds`` with the variable ``predicted`` (frame, slice, y, x) uint8: labels of every frame.
 
         ``ds`` is a dataset of the cine model; images are read a few frames at a time, resampled to 0.1 mm by
-        the dataset's own spacing, min–max normalised per slice, and the probabilities resampled to the
-        native pixels. ``region="auto"`` computes most frames only in a window around the heart, if that is
+        the dataset's own spacing, scaled slice by slice as the weights' card says, and the probabilities resampled to
+        the native pixels. ``region="auto"`` computes most frames only in a window around the heart, if that is
         safe (see docs/predicting.md); the attributes of ``predicted`` state what was done. ``progress`` is called
         with the number of 2D slices done. ``unprocessed`` adds the labels before post-processing, as
         ``predicted_unprocessed``; with a window they are background outside it. Raises
@@ -113,10 +113,9 @@ class Predictor:
             for start in range(0, n_frames, step):
                 part = slice(start, start + step)
                 stacks = np.asarray(images.isel(frame=part).values)
-                flat = self.predict_labels(stacks.reshape(-1, *stacks.shape[2:]), spacing, batch_size)
-                labels[part] = flat.reshape(stacks.shape)
+                labels[part] = self.predict_labels(stacks, spacing, batch_size)
                 if progress:
-                    progress(len(flat))
+                    progress(len(stacks) * n_slices)
         processed = np.stack([rule(stack) for stack in labels]) if labels.size else labels
         segmented = ds.assign({PREDICTED: (DIMS, processed, self._make_attrs(postprocessing) | region_attrs)})
         return segmented.assign({UNPROCESSED: (DIMS, labels)}) if unprocessed else segmented
@@ -124,19 +123,33 @@ class Predictor:
     def predict_labels(
         self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
     ) -> NDArray[np.uint8]:
-        """Return labels uint8 (n, y, x) of 2D slices (n, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
-        out = np.empty(images.shape, np.uint8)
-        for start in range(0, len(images), batch_size):
-            x = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
-            out[start : start + batch_size] = argmax_labels(self.predict_probabilities(x, spacing_yx)).cpu().numpy()
-        return out
+        """Return labels uint8 of stacks (..., slice, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
+        flat = images.reshape(-1, *images.shape[-2:])
+        out = np.empty(flat.shape, np.uint8)
+        around = list_neighbours(images.shape[-3], self.network.context)
+        first = np.arange(0, len(flat), images.shape[-3])
+        around = (first[:, None, None] + around).reshape(len(flat), -1)
+        for start in range(0, len(flat), batch_size):
+            part = slice(start, start + batch_size)
+            needed, position = np.unique(around[part], return_inverse=True)
+            x = torch.from_numpy(flat[needed].astype(np.float32))
+            maps = self.predict_probabilities(x, spacing_yx, position.reshape(-1, around.shape[1]))
+            out[part] = argmax_labels(maps).cpu().numpy()
+        return out.reshape(images.shape)
 
     @torch.inference_mode()
-    def predict_probabilities(self, images: Tensor, spacing_yx: tuple[float, float]) -> Tensor:
-        """Return class probabilities (n, classes, y, x) of slices (n, y, x), at their own pixels."""
+    def predict_probabilities(
+        self, images: Tensor, spacing_yx: tuple[float, float], around: NDArray[np.intp] | None = None
+    ) -> Tensor:
+        """Return class probabilities (n, classes, y, x) of the slices of a stack (n, y, x), at their own pixels.
+
+        If ``images`` are not one stack in its order, ``around`` (n, inputs) says which of them the network sees for
+        each slice to compute.
+        """
         native = (int(images.shape[-2]), int(images.shape[-1]))
         grid = make_training_grid(native, spacing_yx)
-        x = normalize_min_max(grid.from_native(images[:, None].float(), spacing_yx))
+        x = normalize(grid.from_native(images[:, None].float(), spacing_yx), self.network.scaling)[:, 0]
+        x = x[torch.from_numpy(list_neighbours(len(x), self.network.context) if around is None else around)]
         return grid.to_native(self.engine(x).softmax(1), native, spacing_yx)
 
     def _make_attrs(self, rule: str) -> dict[str, object]:
@@ -243,7 +256,8 @@ def _load_network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:
     state, about = read_weights(path)
     if not {"channels", "classes", "reduce"} <= about.keys():
         raise FileLayoutError(f"{path} does not state which network it is for.", "a file that training wrote")
-    network = UNet3Plus(about["channels"], about["classes"], reduce=about["reduce"])
+    settings = {name: about[name] for name in ("reduce", "context", "scaling") if name in about}
+    network = UNet3Plus(about["channels"], about["classes"], **settings)
     expected, actual = ({k: v.shape for k, v in tensors.items()} for tensors in (network.state_dict(), state))
     if wrong := sorted(k for k in {*expected, *actual} if expected.get(k) != actual.get(k)):
         raise FileLayoutError(f"{path} does not fit its own header: {wrong[0]}.", f"channels {network.channels}")
@@ -284,8 +298,8 @@ def _load_fetched(
         with suppress(FileLayoutError):
             network, about = _load_network(converted)
             content = hash_tensors(network.state_dict())
-            header = (about.get("source_sha256"), about.get("content"), network.reduce)
-            if header == (entry.sha256, content, 1):  # Keras networks compute at full resolution
+            header = (about.get("source_sha256"), about.get("content"), network.reduce, network.context)
+            if header == (entry.sha256, content, 1, 0):  # Keras networks see one slice at full resolution
                 return network
         report_damage(converted)
     try:

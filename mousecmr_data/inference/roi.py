@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mousecmr_data.inference.engines import Engine
 from mousecmr_data.inference.engines.roi_network import ContextNetwork, FieldNetwork, RoiNetwork, WindowNetwork
-from mousecmr_data.inference.grid import PixelGrid, argmax_labels, make_training_grid, normalize_min_max
+from mousecmr_data.inference.grid import PixelGrid, argmax_labels, list_neighbours, make_training_grid, normalize
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
@@ -204,6 +204,7 @@ class RoiPredictor:
         device = getattr(engine, "device", None)
         self.on_cpu = device is None or torch.device(device).type == "cpu"
         self.step = 2 ** (LEVELS - 1) * network.reduce
+        self.context, self.scaling = network.context, network.scaling
 
     def predict_labels(
         self,
@@ -222,7 +223,7 @@ class RoiPredictor:
             return None, RoiOutcome(reason=f"too few frames: {len(images)}")
         grid = make_training_grid(native, spacing_yx)
         with torch.inference_mode():
-            x = torch.stack([_resample_stack(grid, stack, spacing_yx) for stack in images])
+            x = torch.stack([_resample_stack(grid, stack, spacing_yx, self.scaling) for stack in images])
             outcome, keys = self.choose_window(x, rule)
             if outcome.window is None:
                 return None, outcome
@@ -265,7 +266,7 @@ class RoiPredictor:
         for window in windows:
             labels = np.zeros_like(second.labels)
             maps = self._compute_context(x, first, window, np.arange(x.shape[1]))
-            labels[:, *window.index] = _to_labels(self._compute_window(x[far], window, maps))
+            labels[:, *window.index] = _to_labels(self._compute_window(x[far], window, maps, np.arange(x.shape[1])))
             agreement = tuple(dice_by_class(rule(labels), rule(second.labels)).values())
             if min(agreement) >= MIN_AGREEMENT:
                 return RoiOutcome(window, agreement=agreement), [replace(first, maps=maps), second]
@@ -287,35 +288,43 @@ class RoiPredictor:
             for k in frames:
                 logits = keys[0].logits.new_zeros((x.shape[1], *maps[-1].shape[1:]))
                 logits[:, Label.BACKGROUND] = BACKGROUND_LOGIT
-                logits[slices] = self._compute_window(x[k][slices], window, maps)
+                logits[slices] = self._compute_window(x[k], window, maps, slices)
                 if touches_edge(_postprocess_labels(_to_labels(logits)), window, _get_shape(x)):
                     yield int(k), self._compute_whole(x[k])[-1], None
                 else:
                     yield int(k), logits, window
+
+    def _gather(self, stack: Tensor, slices: NDArray[np.intp]) -> Tensor:
+        """Return what the network sees for ``slices`` of a stack (slice, y, x): (len(slices), inputs, y, x)."""
+        return stack[torch.from_numpy(list_neighbours(len(stack), self.context)[slices])]
 
     def _compute_key_frame(self, x: Tensor, frame: int) -> KeyFrame:
         points = self._compute_whole(x[frame])
         return KeyFrame(frame, points[-1], points, Box(0, 0, *_get_shape(x)), _to_labels(points[-1]))
 
     def _compute_whole(self, stack: Tensor) -> tuple[Tensor, ...]:
-        images = stack[:, None].contiguous()
+        images = self._gather(stack, np.arange(len(stack)))
         return tuple(self._get_module(FieldNetwork, _get_shape(images))(images))
 
     def _compute_context(self, x: Tensor, key: KeyFrame, window: Box, slices: NDArray[np.intp]) -> tuple[Tensor, ...]:
         points = [window.cut(point, key.box)[slices].contiguous() for point in key.points]
-        images = x[key.frame][slices][:, None, *window.index].contiguous()
+        images = self._gather(x[key.frame][:, *window.index], slices)
         return tuple(self._get_module(ContextNetwork, _get_shape(images))(images, *points))
 
-    def _compute_window(self, stack: Tensor, window: Box, maps: Sequence[Tensor]) -> Tensor:
-        images = stack[:, None, *window.index].contiguous()
+    def _compute_window(
+        self, stack: Tensor, window: Box, maps: Sequence[Tensor], slices: NDArray[np.intp]
+    ) -> Tensor:
+        images = self._gather(stack[:, *window.index], slices)
         logits: Tensor = self._get_module(WindowNetwork, _get_shape(images))(images, *maps)
         return logits
 
 
-def _resample_stack(grid: PixelGrid, stack: NDArray[np.generic], spacing_yx: tuple[float, float]) -> Tensor:
+def _resample_stack(
+    grid: PixelGrid, stack: NDArray[np.generic], spacing_yx: tuple[float, float], scaling: str
+) -> Tensor:
     """Resample a stack (slice, y, x) to the training grid and normalise it: (slice, Y, X)."""
     images = torch.from_numpy(stack.astype(np.float32))[:, None]
-    return normalize_min_max(grid.from_native(images, spacing_yx))[:, 0]
+    return normalize(grid.from_native(images, spacing_yx), scaling)[:, 0]
 
 
 def _get_shape(images: Tensor) -> tuple[int, int]:

@@ -45,7 +45,8 @@ def write_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: 
     With ``half``, convolutions are stored as float16; batch statistics stay float32.
     """
     tensors = {k: v.half() if half and v.ndim == 4 else v for k, v in model.state_dict().items()}
-    header = {"channels": list(model.channels), "classes": model.classes, "reduce": model.reduce, **about}
+    network = {"classes": model.classes, "reduce": model.reduce, "context": model.context, "scaling": model.scaling}
+    header = {"channels": list(model.channels), **network, **about}
     write_tensors(path, tensors, header)
 
 

@@ -5,7 +5,8 @@ at 1/2^(l-1) of the input. The default has 12,963,443 parameters, 12,953,715 of 
 (BatchNorm's two running statistics per channel are the difference).
 
 ``reduce`` is our addition: the input is averaged over ``reduce`` × ``reduce`` pixels first and the heads upsample to
-the input's size, as they do at the deeper levels anyway. 1 is the published network.
+the input's size, as they do at the deeper levels anyway. 1 is the published network. ``context`` is ours too: the
+input has that many neighbouring slices on each side as further channels. 0 is the published network.
 """
 
 from __future__ import annotations
@@ -97,11 +98,14 @@ class Head(nn.Module):
 
 
 class UNet3Plus(nn.Module):
-    """Network from slices (N, 1, Y, X) in [0, 1] to logits (N, classes, Y, X), one per head, deepest first.
+    """Network from slices (N, inputs, Y, X) in [0, 1] to logits (N, classes, Y, X), one per head, deepest first.
 
     Y and X are multiples of ``16 · reduce``. The **last** output is the prediction; the others serve the loss. With
     ``deep_supervision`` off (it can be switched at any time) the last is the only one. With ``low_resolution`` off
     (likewise) upsampled maps are made and convolved, as in the published network.
+
+    ``inputs`` is 1 + 2 · ``context``: the slice in the middle, its neighbours in the order of the stack. ``scaling``
+    says how the grey values of the input were scaled (:data:`mousecmr_data.inference.grid.SCALINGS`).
     """
 
     def __init__(
@@ -111,16 +115,19 @@ class UNet3Plus(nn.Module):
         *,
         deep_supervision: bool = True,
         reduce: int = 1,
+        context: int = 0,
+        scaling: str = "min-max",
     ) -> None:
         super().__init__()
         if len(channels) != LEVELS or min(channels) < 1:
             raise ArgumentError(f"The channels are {tuple(channels)}.", f"{LEVELS} numbers, such as {CHANNELS}")
         self.channels, self.classes, self.reduce = tuple(channels), classes, reduce
+        self.context, self.inputs, self.scaling = context, 1 + 2 * context, scaling
         self.deep_supervision, self.low_resolution = deep_supervision, True
         levels = range(1, LEVELS + 1)
         c = dict(zip(levels, channels, strict=True))
         self.encoder = nn.ModuleDict(
-            {str(k): nn.Sequential(ConvBlock(c.get(k - 1, 1), c[k]), ConvBlock(c[k], c[k])) for k in levels}
+            {str(k): nn.Sequential(ConvBlock(c.get(k - 1, self.inputs), c[k]), ConvBlock(c[k], c[k])) for k in levels}
         )
         self.dropout = nn.Dropout(DROPOUT)
         self.skip = nn.ModuleDict({f"{u}_{d}": ConvBlock(c[u], c[d]) for d in levels[:-1] for u in levels})
@@ -130,8 +137,9 @@ class UNet3Plus(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the logits of the heads of levels 5, 4, 3, 2, 1, each (N, classes, Y, X)."""
         step = 2 ** (LEVELS - 1) * self.reduce
-        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % step or x.shape[3] % step:
-            raise ValueError(f"The input has the shape {tuple(x.shape)}; it must be (N, 1, Y, X), Y and X / {step}.")
+        if x.ndim != 4 or x.shape[1] != self.inputs or x.shape[2] % step or x.shape[3] % step:
+            expected = f"(N, {self.inputs}, Y, X), Y and X / {step}"
+            raise ValueError(f"The input has the shape {tuple(x.shape)}; it must be {expected}.")
         if self.reduce > 1:
             x = F.avg_pool2d(x, self.reduce)
         encoded: dict[int, Tensor] = {}

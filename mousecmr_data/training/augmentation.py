@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mousecmr_data.errors import MissingExtraError
-from mousecmr_data.inference.grid import make_training_grid, normalize_min_max
+from mousecmr_data.inference.grid import make_training_grid, normalize
 
 try:
     from monai import transforms
@@ -51,17 +51,19 @@ STRENGTHS = {
 }
 
 
-def augment(image: Tensor, label: Tensor, seed: int, kind: str = "paper") -> tuple[Tensor, Tensor]:
-    """Return an augmented batch: images float32 (N, 1, Y, X) in [0, 1] and labels int64 (N, Y, X).
+def augment(
+    image: Tensor, label: Tensor, seed: int, kind: str = "paper", scaling: str = "min-max"
+) -> tuple[Tensor, Tensor]:
+    """Return an augmented batch: images float32 (N, C, Y, X) in [0, 1] and labels int64 (N, Y, X).
 
-    ``image`` and ``label`` are uint8 (N, Y, X); ``kind`` is a key of :data:`STRENGTHS`.
+    ``image`` (N, C, Y, X) and ``label`` (N, Y, X) are uint8; ``kind`` is a key of :data:`STRENGTHS`.
     """
     chain = _build_transforms(kind)
     chain.set_random_state(seed)
-    pairs = zip(image[:, None].float() / 255.0, label[:, None].float(), strict=True)
+    pairs = zip(image.float() / 255.0, label[:, None].float(), strict=True)
     samples = [chain({IMAGE: x, LABEL: y}) for x, y in pairs]
     x, y = (torch.stack([convert_to_tensor(s[key], track_meta=False) for s in samples]) for key in (IMAGE, LABEL))
-    return normalize_min_max(round_to_256_greys(x)), y[:, 0].round().long()
+    return normalize(round_to_256_greys(x), scaling), y[:, 0].round().long()
 
 
 def round_to_256_greys(x: Tensor) -> Tensor:
@@ -92,8 +94,9 @@ def _build_transforms(kind: str) -> Any:
     s, both = STRENGTHS[kind], [IMAGE, LABEL]
 
     def equalize(x: Tensor) -> Tensor:
-        greys = (round_to_256_greys(torch.as_tensor(x))[0] * 255.0).round().to(torch.uint8).numpy()
-        return torch.from_numpy(clahe(greys, s.clip_limit, s.tiles).astype(np.float32) / 255.0)[None]
+        greys = (round_to_256_greys(torch.as_tensor(x)) * 255.0).round().to(torch.uint8).numpy()
+        equalized = [clahe(channel, s.clip_limit, s.tiles) for channel in greys]
+        return torch.from_numpy(np.stack(equalized).astype(np.float32) / 255.0)
 
     return t.Compose(
         [

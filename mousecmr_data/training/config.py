@@ -23,6 +23,10 @@ class TrainConfig:
     channels: tuple[int, ...] = CHANNELS
     reduce: int = 1
     """The network first averages this many pixels along each axis; 1 is the published network."""
+    context: int = 0
+    """Number of neighbouring slices on each side that the network sees; 0 is the published network."""
+    scaling: str = "min-max"
+    """How grey values are scaled slice by slice (:data:`mousecmr_data.inference.grid.SCALINGS`)."""
     deep_supervision: bool = True
     batch_size: int = 16
     replicas: int = 1
@@ -51,6 +55,9 @@ class TrainConfig:
     """Name or path of the weights to start from; empty means random weights."""
     validation_mice: int = 10
     """Number of synthetic mice to validate on, if training is on synthetic mice."""
+    end_weight: float = 1.0
+    """How many times as often as other slices those at the ventricle's ends are drawn: the last with a label, and the
+    first without, towards base and apex."""
     crop: int = 0
     """Side in pixels of the random square that is cut from each training slice; 0 is the whole slice."""
     half_weights: bool = False
@@ -75,9 +82,8 @@ class TrainConfig:
 
 
 _PHANTOM = TrainConfig(
-    steps_per_epoch=100, schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, pool_mice=400,
-    any_scanner=0.4,
-)  # fmt: skip
+    schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, any_scanner=0.4
+)
 RECIPES: Mapping[str, TrainConfig] = {
     "published": TrainConfig(),
     "phantom-small": replace(
@@ -85,18 +91,25 @@ RECIPES: Mapping[str, TrainConfig] = {
         recipe="phantom-small",
         channels=(12, 24, 48, 96, 192),
         reduce=2,
+        context=1,
+        scaling="min-p99",
         batch_size=8,
-        epochs=28,
+        epochs=36,
+        steps_per_epoch=250,
         learning_rate=2e-3,
-        patience=28,
-        precision="float32",
-        validation_mice=20,
+        patience=36,
+        precision="bfloat16",
+        pool_mice=480,
+        validation_mice=10,
+        end_weight=2.0,
+        crop=192,
         half_weights=True,
     ),
     # The published network on synthetic mice; the number of steps suits a computer without a GPU.
     "phantom-full-width": replace(
-        _PHANTOM, recipe="phantom-full-width", batch_size=4, epochs=6, validation_mice=3, crop=160
-    ),
+        _PHANTOM, recipe="phantom-full-width", batch_size=4, epochs=6, steps_per_epoch=100, pool_mice=400,
+        validation_mice=3, crop=160,
+    ),  # fmt: skip
 }
 
 

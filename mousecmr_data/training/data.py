@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from mousecmr_data._utils.checksums import append_checksum, hash_arrays, is_inta
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.adapters.torch import collate, dataset
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.inference.grid import make_training_grid, normalize_min_max, normalize_to_uint8
+from mousecmr_data.inference.grid import list_neighbours, make_training_grid, normalize, normalize_to_uint8
 from mousecmr_data.phantom import VERSION, Plan, render
 from mousecmr_data.phantom.plan import Acquisition
 from mousecmr_data.schema.labels import Label
@@ -36,9 +38,25 @@ class SliceData:
 
     image: NDArray[np.uint8]
     label: NDArray[np.uint8]
+    stacks: tuple[int, ...] = ()
+    """Number of slices of each stack: one mouse in one frame, slices in their order. Empty: each slice is alone."""
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def list_neighbours(self, context: int) -> NDArray[np.intp]:
+        """Return the numbers of the slices that a network sees for each slice, (n, 1 + 2 · context)."""
+        stacks = self.stacks or (1,) * len(self)
+        starts = np.cumsum([0, *stacks[:-1]])
+        parts = [start + list_neighbours(size, context) for start, size in zip(starts, stacks, strict=True)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def is_end(self) -> NDArray[np.bool_]:
+        """Whether a slice with a label has a neighbour without, or the reverse; (n,)."""
+        labelled = np.array([bool(label.any()) for label in self.label])
+        around = labelled[self.list_neighbours(1)]
+        return np.asarray(around.any(1) & ~around.all(1))
 
     def checksum(self) -> str:
         """Return the SHA-256 of shape and content, which identifies the data of a run."""
@@ -49,7 +67,7 @@ def collect_slices(cohort: Cohort) -> SliceData:
     """Return every 2D slice of every labelled frame of ``cohort``, resampled if its pixels are not 0.1 mm."""
     samples = dataset(cohort, "slices", frames="labelled", mode="memory")
     grid = make_training_grid()
-    images, labels = [], []
+    images, labels, stacks = [], [], []
     for number in range(len(samples)):
         batch = collate(samples.__getitems__([number]))  # plain tensors, also where MONAI is used
         dy, dx = batch["spacing"][0].tolist()
@@ -59,13 +77,14 @@ def collect_slices(cohort: Cohort) -> SliceData:
             image, label = grid.from_native(image, (dy, dx)), grid.from_native(shares, (dy, dx)).argmax(1)[0]
         images.append(normalize_to_uint8(image[0].numpy()))
         labels.append(label.to(torch.uint8).numpy())
-    return SliceData(np.concatenate(images), np.stack(labels))
+        stacks.append((batch["mouse"][0], int(batch["frame"][0])))
+    return SliceData(np.concatenate(images), np.stack(labels), tuple(len(list(s)) for _, s in groupby(stacks)))
 
 
 # Slices of synthetic mice
 
-POOL_FORMAT = 2
-"""2 added a checksum at the end of each file."""
+POOL_FORMAT = 3
+"""3 added the numbers of slices."""
 POOL_FRAMES = 4
 """Number of frames rendered per mouse: end-diastole, mid-systole, end-systole, early filling."""
 ES_FRAME = 2
@@ -155,25 +174,28 @@ def render_slices(
     """
     plans_hash = hashlib.sha256(repr(sorted(plans.items())).encode()).hexdigest()[:8]
     name = f"pool-{POOL_FORMAT}-{VERSION}-{any_scanner:g}-{plans_hash}-{mice}-{seed}"
-    files = None if cache is None else (cache / f"{name}-image.npy", cache / f"{name}-label.npy")
+    kinds = ("image", "label", "stacks")
+    files = None if cache is None else [cache / f"{name}-{kind}.npy" for kind in kinds]
     damaged = [f for f in files or () if not is_intact(f)]
     if files and not damaged:
-        return SliceData(*(np.load(f, mmap_mode="r") for f in files))
+        image, label, stacks = (np.load(f, mmap_mode="r") for f in files)
+        return SliceData(image, label, tuple(stacks.tolist()))
     for file in filter(Path.exists, damaged):
         report_damage(file)
     rng = np.random.default_rng([seed, mice])
-    images, labels = [], []
+    images, labels, sizes = [], [], []
     for number in range(mice):
         plan = make_random_plan(rng, list(plans.values()), f"pool-{number}", any_scanner=number < any_scanner * mice)
         mouse = render(plan)
         shape = (-1, *mouse.image.shape[-2:])
         images.append(normalize_to_uint8(mouse.image.reshape(shape)))
         labels.append(mouse.truth.reshape(shape))
+        sizes += [mouse.image.shape[1]] * len(mouse.image)
         if progress:
             progress(1)
-    pool = SliceData(np.concatenate(images), np.concatenate(labels))
+    pool = SliceData(np.concatenate(images), np.concatenate(labels), tuple(sizes))
     if files:
-        for file, array in zip(files, (pool.image, pool.label), strict=True):
+        for file, array in zip(files, (pool.image, pool.label, np.array(sizes)), strict=True):
             with atomic_path(file) as partial:
                 np.save(partial, array)
                 append_checksum(partial)
@@ -183,32 +205,36 @@ def render_slices(
 # Batches
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 (N, 1, Y, X) in [0, 1] and labels int64 (N, Y, X)."""
+"""Images float32 (N, inputs, Y, X) in [0, 1] and labels int64 (N, Y, X)."""
 
 
 def make_batch(slices: SliceData, config: TrainConfig, epoch: int, step: int, replica: int = 0) -> Batch:
     """Return the part of replica ``replica`` of the batch of a step; the same for the same arguments."""
     rng = np.random.default_rng([config.seed, epoch, step, replica])
-    chosen = rng.integers(len(slices), size=config.batch_size // config.replicas)
-    image, label = torch.from_numpy(slices.image[chosen]), torch.from_numpy(slices.label[chosen])  # copies
+    size = config.batch_size // config.replicas
+    if config.end_weight == 1.0:
+        chosen = rng.integers(len(slices), size=size)
+    else:
+        weight = np.where(slices.is_end, config.end_weight, 1.0)
+        chosen = rng.choice(len(slices), size=size, p=weight / weight.sum())
+    around = slices.list_neighbours(config.context)[chosen]
+    if config.context:  # the order of slices is not known: train in both
+        around = np.where(rng.random((len(around), 1)) < 0.5, around, around[:, ::-1])
+    image, label = torch.from_numpy(slices.image[around]), torch.from_numpy(slices.label[chosen])  # copies
     if config.augmentation == "randomised":
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        x, y = randomize(image, label, generator, reduce=config.reduce)
+        labels = torch.from_numpy(slices.label[around])
+        x, y = randomize(image, labels, generator, reduce=config.reduce, scaling=config.scaling)
     elif config.augmentation == "none":
-        x, y = normalize_batch(image, label)
+        x, y = normalize(image.float(), config.scaling), label.long()
     else:
         from mousecmr_data.training.augmentation import augment
 
-        x, y = augment(image, label, int(rng.integers(2**31)), config.augmentation)
+        x, y = augment(image, label, int(rng.integers(2**31)), config.augmentation, config.scaling)
     if not (side := config.crop):
         return x, y
     top, left = (int(rng.integers(size - side + 1)) for size in y.shape[1:])
     return x[..., top : top + side, left : left + side], y[:, top : top + side, left : left + side]
-
-
-def normalize_batch(image: Tensor, label: Tensor) -> Batch:
-    """Return slices min–max normalised, without augmentation."""
-    return normalize_min_max(image[:, None].float()), label.long()
 
 
 def iterate_epoch(
@@ -228,8 +254,10 @@ def iterate_epoch(
             yield batches
 
 
-def iterate_validation(slices: SliceData, size: int) -> Iterator[Batch]:
-    """Yield all slices once, in order, not augmented, in batches of ``size``."""
-    for start in range(0, len(slices), size):
-        part = slice(start, start + size)
-        yield normalize_batch(torch.tensor(slices.image[part]), torch.tensor(slices.label[part]))
+def iterate_validation(slices: SliceData, config: TrainConfig) -> Iterator[Batch]:
+    """Yield all slices once, in order, not augmented, in batches."""
+    around = slices.list_neighbours(config.context)
+    for start in range(0, len(slices), config.batch_size):
+        part = slice(start, start + config.batch_size)
+        image = torch.from_numpy(slices.image[around[part]]).float()
+        yield normalize(image, config.scaling), torch.tensor(slices.label[part]).long()

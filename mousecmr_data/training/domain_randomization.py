@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from mousecmr_data.inference.grid import normalize_min_max
+from mousecmr_data.inference.grid import normalize, normalize_min_max
 from mousecmr_data.schema.labels import Label
 
 
@@ -43,25 +43,33 @@ class RandomizationRanges:
 
 
 def randomize(
-    image: Tensor, label: Tensor, g: Generator, ranges: RandomizationRanges | None = None, reduce: int = 1
+    image: Tensor,
+    label: Tensor,
+    g: Generator,
+    ranges: RandomizationRanges | None = None,
+    reduce: int = 1,
+    scaling: str = "min-max",
 ) -> tuple[Tensor, Tensor]:
-    """Return a randomised batch of slices.
+    """Return a randomised batch of slices with their neighbours.
 
-    ``image`` uint8 or float (N, Y, X) and ``label`` (N, Y, X) become float32 (N, 1, Y, X), min–max normalised per slice
-    to [0, 1], and int64 (N, Y, X). For a network that averages ``reduce`` × ``reduce`` pixels, grey values are computed
-    on that coarse grid and repeated; labels keep the fine grid.
+    ``image`` uint8 or float (N, C, Y, X) and ``label`` (N, C, Y, X), the slice in the middle, become float32 (N, C, Y,
+    X), scaled slice by slice to [0, 1], and int64 (N, Y, X). All slices of a sample get the same pose, contrast and
+    field, as in a scan, and their own noise. For a network that averages ``reduce`` × ``reduce`` pixels, grey values
+    are computed on that coarse grid and repeated; labels keep the fine grid.
     """
     r = ranges or RandomizationRanges()
-    x, y = _randomize_pose(image.float()[:, None] / 255.0, label[:, None].float(), g, r)
-    shares = torch.cat([(y == float(label)).float() for label in Label], 1)
-    if reduce > 1:
-        x, shares = F.avg_pool2d(x, reduce), F.avg_pool2d(shares, reduce)
-    x = _randomize_contrast(x, shares, g, r)
-    x = _add_hot_spots(x, shares, g)
+    grid = _make_pose(image, g, r)
+    coarse = F.avg_pool2d(grid.movedim(-1, 1), reduce).movedim(1, -1)
+    middle = image.shape[1] // 2
+    y = _sample(label[:, middle : middle + 1].float(), grid, "nearest")
+    x = _sample(F.avg_pool2d(image.float() / 255.0, reduce), coarse, "bilinear")
+    labels = _sample(label.float(), coarse, "nearest")
+    x = _randomize_contrast(x, labels, g, r)
+    x = _add_hot_spots(x, labels, g)
     x = x * torch.exp(_make_smooth_field(x, g, 3, r.field))
     x = _blur(x, g, r)
     x = normalize_min_max(_add_noise(x, g, r))
-    x = normalize_min_max(x ** torch.exp(_draw_normal(x, g) * r.tone))
+    x = normalize(x ** torch.exp(_draw_normal(x, g) * r.tone), scaling)
     if reduce > 1:
         x = F.interpolate(x, scale_factor=float(reduce), mode="nearest")
     return x, y[:, 0].long()
@@ -91,8 +99,8 @@ def _make_spread_matrix(cells: int, size: int) -> Tensor:
     return F.interpolate(torch.eye(cells)[None, None], (size, cells), mode="bicubic", align_corners=True)[0, 0]
 
 
-def _randomize_pose(x: Tensor, y: Tensor, g: Generator, r: RandomizationRanges) -> tuple[Tensor, Tensor]:
-    """Apply any rotation, a mirror, scale, stretch, shear, shift and a smooth warp; zero outside the field of view."""
+def _make_pose(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
+    """Make the coordinates (N, Y, X, 2) of any rotation, a mirror, scale, stretch, shear, shift and a smooth warp."""
     n = len(x)
     turn = (_draw_uniform(x, g) * 2 * torch.pi)[:, 0, 0, 0]
     cos, sin = torch.cos(turn), torch.sin(turn)
@@ -107,26 +115,28 @@ def _randomize_pose(x: Tensor, y: Tensor, g: Generator, r: RandomizationRanges) 
     shift = (torch.rand((n, 2, 1), generator=g) * 2 - 1) * 2 * r.shift
     grid = F.affine_grid(torch.cat([rotation @ shape, shift], 2), list(x.shape), align_corners=False)
     warp = _make_smooth_field(x, g, 5, 2 * r.warp, 2) + _make_smooth_field(x, g, 10, r.warp, 2)
-    grid = grid + warp.permute(0, 2, 3, 1)
-    return (
-        F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False),
-        F.grid_sample(y, grid, mode="nearest", padding_mode="zeros", align_corners=False),
-    )
+    return grid + warp.permute(0, 2, 3, 1)
 
 
-def _randomize_contrast(x: Tensor, shares: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
+def _sample(x: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """Sample maps at the coordinates; zero outside the field of view."""
+    return F.grid_sample(x, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def _randomize_contrast(x: Tensor, labels: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
     """Multiply the signal of each label by a factor; edges are softened as by a point spread function."""
-    factor = torch.randn((*shares.shape[:2], 1, 1), generator=g) * r.tissue
-    softened = F.avg_pool2d(F.pad((shares * factor).sum(1, keepdim=True), (1, 1, 1, 1), mode="replicate"), 3, 1)
+    factors = torch.randn((len(x), len(Label), 1, 1, 1), generator=g) * r.tissue
+    change = sum((labels == float(label)) * factors[:, label] for label in Label)
+    softened = F.avg_pool2d(F.pad(torch.as_tensor(change), (1, 1, 1, 1), mode="replicate"), 3, 1)
     return x * torch.exp(softened)
 
 
-def _add_hot_spots(x: Tensor, shares: Tensor, g: Generator, spots: int = 3) -> Tensor:
+def _add_hot_spots(x: Tensor, labels: Tensor, g: Generator, spots: int = 3) -> Tensor:
     """Add bright or dark smooth spots outside the ventricle: fat, vessels and skin, which the phantom lacks."""
     rows, columns = x.shape[-2:]
     v = torch.linspace(-1, 1, rows)[None, None, :, None]
     u = torch.linspace(-1, 1, columns)[None, None, None, :]
-    outside = shares[:, :1]
+    outside = (labels == float(Label.BACKGROUND)).float()
     for _ in range(spots):
         at_v, at_u = _draw_uniform(x, g, -1, 1), _draw_uniform(x, g, -1, 1)
         size_v, size_u = (torch.exp(_draw_uniform(x, g, -4.0, -1.6)) for _ in range(2))
@@ -154,10 +164,11 @@ def _blur(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
 def _add_noise(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
     """Add Rician noise, part of it at half the resolution, as in zero-filled k-space."""
     rows, columns = x.shape[-2:]
-    sd = _draw_uniform(x, g, 0.0, r.noise) * _draw_chance(x, g, 0.8) * x.amax((-2, -1), keepdim=True)
+    sd = _draw_uniform(x, g, 0.0, r.noise) * _draw_chance(x, g, 0.8) * x.amax((1, 2, 3), keepdim=True)
     share = _draw_uniform(x, g)
-    coarse = torch.randn((len(x), 2, rows // 2, columns // 2), generator=g)
-    fine = torch.randn((len(x), 2, rows, columns), generator=g)
+    n = x.shape[1]
+    coarse = torch.randn((len(x), 2 * n, rows // 2, columns // 2), generator=g)
+    fine = torch.randn((len(x), 2 * n, rows, columns), generator=g)
     noise = share * F.interpolate(coarse, (rows, columns), mode="bilinear", align_corners=False) * 1.6
     noise = (noise + (1.0 - share) * fine) * sd
-    return torch.sqrt((x + noise[:, :1]) ** 2 + noise[:, 1:] ** 2)
+    return torch.sqrt((x + noise[:, :n]) ** 2 + noise[:, n:] ** 2)

@@ -98,7 +98,10 @@ def fit(
     processes = ProcessGroup.join(config.replicas)
     device = select_device(config.device, processes.local)
     torch.manual_seed(config.seed)
-    model = UNet3Plus(config.channels, deep_supervision=config.deep_supervision, reduce=config.reduce)
+    model = UNet3Plus(
+        config.channels, deep_supervision=config.deep_supervision, reduce=config.reduce, context=config.context,
+        scaling=config.scaling,
+    )  # fmt: skip
     if initial is not None:
         model.load_state_dict(initial)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -172,7 +175,7 @@ def _validate(model: UNet3Plus, slices: SliceData, config: TrainConfig, device: 
     """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
     losses, counts = [], torch.zeros(2, len(Label), dtype=torch.float64)
-    for x, y in iterate_validation(slices, config.batch_size):
+    for x, y in iterate_validation(slices, config):
         with make_autocast(config, device):
             outputs = model(x.to(device, memory_format=torch.channels_last))
         truth, predicted = y.to(device), outputs[-1].argmax(1)

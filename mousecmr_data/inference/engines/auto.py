@@ -21,7 +21,7 @@ from torch import Tensor
 from mousecmr_data._utils.environment import list_versions, select_device
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.inference.engines.base import Engine, get_cache_path, read_cache_file, write_cache_file
-from mousecmr_data.inference.grid import normalize_min_max
+from mousecmr_data.inference.grid import list_neighbours, normalize
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.safetensors import hash_tensors
@@ -33,7 +33,7 @@ from mousecmr_data.schema.labels import Label
 CPU_CANDIDATES = ("openvino", "exact")
 """Fastest first. "openvino-int8" is faster still, but its gate is wider: it is used by name only."""
 GPU_CANDIDATES = ("cuda", "exact")
-SAMPLES_VERSION = f"1, phantom {PHANTOM_VERSION}"
+SAMPLES_VERSION = f"2, phantom {PHANTOM_VERSION}"
 """Changes whenever the slices for calibration and for the gate do."""
 CALIBRATION_MICE = ("Mouse1", "Mouse2")
 GATE_MOUSE = "Mouse6"
@@ -90,7 +90,7 @@ class GateResult:
 
 
 def compare_engines(engine: Engine, reference: Engine, stacks: Tensor) -> GateResult:
-    """Compare both engines on ``stacks`` (stack, slice, 1, Y, X): end-diastole, end-systole; or one, without EF."""
+    """Compare both engines on ``stacks`` (stack, slice, inputs, Y, X): end-diastole, end-systole; or one, without EF."""
     return compare_logits(run_engine(engine, stacks), run_engine(reference, stacks))
 
 
@@ -108,7 +108,7 @@ def compare_logits(logits: Tensor, reference: Tensor) -> GateResult:
 
 
 def run_engine(engine: Engine, stacks: Tensor) -> Tensor:
-    """Return logits (stack, slice, classes, Y, X) of stacks (stack, slice, 1, Y, X), one batch per stack."""
+    """Return logits (stack, slice, classes, Y, X) of stacks (stack, slice, inputs, Y, X), one batch per stack."""
     return torch.stack([engine(stack).cpu() for stack in stacks])
 
 
@@ -121,17 +121,20 @@ def _compute_ef(stacks: NDArray[np.uint8]) -> float:
 
 
 @cache
-def make_calibration_slices() -> Tensor:
-    """Make every second slice of two synthetic mice at end-diastole and end-systole: (n, 1, 256, 256) in [0, 1]."""
-    return torch.cat([make_gate_stacks(mouse)[:, ::2].flatten(0, 1) for mouse in CALIBRATION_MICE])
+def make_calibration_slices(context: int = 0, scaling: str = "min-max") -> Tensor:
+    """Make every second slice of two synthetic mice at end-diastole and end-systole: (n, inputs, 256, 256)."""
+    stacks = [make_gate_stacks(mouse, context, scaling) for mouse in CALIBRATION_MICE]
+    return torch.cat([x[:, ::2].flatten(0, 1) for x in stacks])
 
 
 @cache
-def make_gate_stacks(mouse: str = GATE_MOUSE) -> Tensor:
-    """Make the stacks of a synthetic mouse at end-diastole and end-systole: (2, slice, 1, 256, 256) in [0, 1]."""
+def make_gate_stacks(mouse: str = GATE_MOUSE, context: int = 0, scaling: str = "min-max") -> Tensor:
+    """Make the stacks of a synthetic mouse at end-diastole and end-systole, as a network with this ``context`` and
+    ``scaling`` sees them: (2, slice, inputs, 256, 256) in [0, 1].
+    """
     plan = make_plans("phantom")[mouse]
     image = render(plan).image[[plan.ed_frame, plan.es_frame]].astype(np.float32)
-    return normalize_min_max(torch.from_numpy(image)[:, :, None])
+    return normalize(torch.from_numpy(image), scaling)[:, list_neighbours(image.shape[1], context)]
 
 
 class AutoEngine:
@@ -171,6 +174,7 @@ class AutoEngine:
         versions = list_versions("openvino", "onnxruntime", missing="none")
         key_parts = {
             "content": hash_tensors(self.network.state_dict()),
+            "scaling": self.network.scaling,
             "device": str(self.device),
             "limits": {k: vars(GATE_LIMITS[k]) for k in self._candidates},
             "samples": SAMPLES_VERSION,
@@ -190,14 +194,15 @@ class AutoEngine:
 
     def _find_first_passing(self, candidates: tuple[str, ...]) -> Engine:
         reference, expected = self.make("eager"), None
+        stacks = make_gate_stacks(GATE_MOUSE, self.network.context, self.network.scaling)
         for name in candidates:
             try:
                 engine = self.make(name)
-                logits = run_engine(engine, make_gate_stacks())
+                logits = run_engine(engine, stacks)
             except (MouseCMRError, RuntimeError) as e:  # not installed; or its library cannot do it on this machine
                 self.verdicts[name] = f"not available: {next(iter(str(e).splitlines()), type(e).__name__)}"
                 continue
-            expected = run_engine(reference, make_gate_stacks()) if expected is None else expected
+            expected = run_engine(reference, stacks) if expected is None else expected
             result = compare_logits(logits, expected)
             passed = result.passes(GATE_LIMITS[name])
             self.verdicts[name] = f"{'passed' if passed else 'failed'} its gate: {result}"

@@ -36,7 +36,7 @@ WARM_UP_RUNS = 3
 class Engine(Protocol):
     """A way to compute a network: a callable, with a name.
 
-    Takes images (N, 1, Y, X) float32 in [0, 1] on the CPU; Y and X are multiples of 16 times the network's
+    Takes images (N, inputs, Y, X) float32 in [0, 1] on the CPU; Y and X are multiples of 16 times the network's
     ``reduce``, N is anything from 1. Returns logits (N, classes, Y, X) float32, on the engine's device.
     """
 
@@ -65,7 +65,7 @@ class EagerEngine:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes, Y, X) of images (N, 1, Y, X), both float32."""
+        """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32."""
         logits: Tensor = self.network(images.to(self.device, memory_format=torch.channels_last))[-1]
         return logits
 
@@ -88,7 +88,7 @@ class ExactEngine:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes, Y, X) of images (N, 1, Y, X), both float32."""
+        """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32."""
         network = self._get_network((images.shape[2], images.shape[3]))
         x = images.to(self.device, memory_format=torch.channels_last)
         part_size = 1 if self.device.type == "cpu" else len(x)  # a slice's maps stay in the processor's cache
@@ -120,7 +120,7 @@ class CompiledEngine:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes, Y, X) of images (N, 1, Y, X), both float32, one slice at a time."""
+        """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32, one slice at a time."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler stack warns of its own parts
             network = self._get_network((images.shape[2], images.shape[3]))
@@ -161,7 +161,7 @@ class CudaEngine:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes, Y, X) float32, on the GPU, of images (N, 1, Y, X)."""
+        """Return logits (N, classes, Y, X) float32, on the GPU, of images (N, inputs, Y, X)."""
         run = self._get_graph(tuple(images.shape))
         run.images.copy_(images.pin_memory(), non_blocking=True)
         run.graph.replay()

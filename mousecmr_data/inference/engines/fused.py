@@ -159,12 +159,13 @@ def _to_float32(x: Tensor) -> Tensor:
 
 
 class FusedNetwork(nn.Module):
-    """The restructured network: images (N, 1, Y, X), of the one size ``shape_yx``, to logits (N, classes, Y, X)."""
+    """The restructured network: images (N, inputs, Y, X), of the one size ``shape_yx``, to logits (N, classes, Y, X)."""
 
     def __init__(self, network: UNet3Plus, shape_yx: tuple[int, int], *, anchored: bool = False) -> None:
         """Build the modules; ``anchored`` adds the depthwise steps that OpenVINO needs (see :class:`UpsampledConv`)."""
         super().__init__()
         self.shape_yx, self.reduce, self.quantized = shape_yx, network.reduce, False
+        self.n_inputs = network.inputs
         parts = fold_batchnorm(network)
         levels = range(1, LEVELS + 1)
         y, x = (n // network.reduce for n in shape_yx)
@@ -187,7 +188,7 @@ class FusedNetwork(nn.Module):
 
     def inputs(self) -> list[tuple[int, ...]]:
         """Return the shapes of the inputs, without N."""
-        return [(1, *self.shape_yx)]
+        return [(self.n_inputs, *self.shape_yx)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

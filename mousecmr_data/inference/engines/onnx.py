@@ -52,7 +52,7 @@ class OnnxEngine:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes, Y, X) of images (N, 1, Y, X), both float32."""
+        """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32."""
         session = self._get_session((images.shape[2], images.shape[3]))
         slices = [session.run([OUTPUT_NAME], {INPUT_NAME: image[None]})[0] for image in images.numpy()]
         return torch.from_numpy(np.concatenate(slices))
@@ -72,8 +72,8 @@ def write_onnx(
 ) -> Path:
     """Write the prediction of ``network`` for images of ``shape_yx`` to an ONNX file, whole or not at all.
 
-    Input "image" (batch, 1, Y, X) float32, min–max normalised to [0, 1] slice by slice; output "logits"
-    (batch, classes, Y, X) float32. The batch size is free. ``about`` becomes the file's metadata. The exported network
+    Input "image" (batch, inputs, Y, X) float32, scaled to [0, 1] slice by slice as the network asks for; output
+    "logits" (batch, classes, Y, X) float32. The batch size is free. ``about`` becomes the file's metadata. The exported network
     is first compared with the reference, in ONNX Runtime; raises :class:`~mousecmr_data.errors.FileLayoutError`
     if it differs by more than float32's rounding, OutputError if ``path`` exists, unless this library wrote it and
     nobody edited it, or with ``overwrite``.
@@ -82,14 +82,16 @@ def write_onnx(
     if shape_yx[0] % step or shape_yx[1] % step:
         raise ArgumentError(f"The size is {shape_yx[0]} × {shape_yx[1]}.", f"multiples of {step}, for this network")
     model = export_onnx(network, shape_yx, cache)
-    model.doc_string = f"Image (batch, 1, {shape_yx[0]}, {shape_yx[1]}) in [0, 1]: each slice min-max normalised."
+    shape = f"(batch, {network.inputs}, {shape_yx[0]}, {shape_yx[1]})"
+    model.doc_string = f"Image {shape} in [0, 1]: each slice scaled {network.scaling}"
+    model.doc_string += f"; {network.context} neighbours on each side as further channels." if network.context else "."
     onnx.helper.set_model_props(model, {k: str(v) for k, v in about.items()})
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
     session = _create_session(data)
     generator = torch.Generator().manual_seed(0)
     for batch in (1, 3):
-        image = torch.rand((batch, 1, *shape_yx), generator=generator)
+        image = torch.rand((batch, network.inputs, *shape_yx), generator=generator)
         logits = torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0])
         difference = float((logits - EagerEngine(network, "cpu")(image)).abs().max())
         if not difference <= EXACT.logit:
@@ -114,7 +116,7 @@ def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path
         warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts
         torch.onnx.export(
             FusedNetwork(network, shape_yx),
-            (torch.zeros(2, 1, *shape_yx),),
+            (torch.zeros(2, network.inputs, *shape_yx),),
             target,
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],

@@ -43,14 +43,14 @@ class SplitInputNetwork(FusedNetwork):
 
     def inputs(self) -> list[tuple[int, ...]]:
         """Return the shape of the two parts."""
-        return [(2, *(n // self.reduce for n in self.shape_yx))]
+        return [(2 * self.n_inputs, *(n // self.reduce for n in self.shape_yx))]
 
     def _prepare_input(self, x: Tensor) -> Tensor:
         return x
 
 
 def split_bfloat16(images: Tensor, reduce: int) -> Tensor:
-    """Return averaged images (N, 2, Y / reduce, X / reduce): the nearest bfloat16 numbers, and the remainders."""
+    """Return averaged images (N, 2 · inputs, Y / reduce, X / reduce): the nearest bfloat16 numbers, and the remainders."""
     x = F.avg_pool2d(images, reduce) if reduce > 1 else images
     near = x.bfloat16().float()
     return torch.cat([near, x - near], 1)
@@ -109,7 +109,7 @@ class OpenVinoEngine:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (N, classes, Y, X) of images (N, 1, Y, X), both float32, one slice per stream."""
+        """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32, one slice per stream."""
         queue = self._get_queue((images.shape[2], images.shape[3]))
         return queue(split_bfloat16(images, self.network.reduce) if self._split else images)[0]
 
@@ -144,10 +144,11 @@ class OpenVinoEngine:
 
     def _find_maxima(self) -> dict[str, Tensor]:
         """Return the channel maxima for 8-bit scales (:func:`find_channel_maxima`); kept in the cache."""
-        path = get_cache_path({"content": self._content, "samples": SAMPLES_VERSION}, "scales", self.cache)
+        key_parts = {"content": self._content, "samples": SAMPLES_VERSION, "scaling": self.network.scaling}
+        path = get_cache_path(key_parts, "scales", self.cache)
         if (data := read_cache_file(path)) is not None:
             return load(data)
-        slices = make_calibration_slices()
+        slices = make_calibration_slices(self.network.context, self.network.scaling)
         maxima = find_channel_maxima(FusedNetwork(self.network, (slices.shape[2], slices.shape[3])), slices)
         write_cache_file(path, save(maxima))
         return maxima

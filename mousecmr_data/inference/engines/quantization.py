@@ -98,7 +98,7 @@ def _list_inputs() -> dict[str, list[str]]:
 
 @torch.inference_mode()
 def find_channel_maxima(network: FusedNetwork, slices: Tensor) -> dict[str, Tensor]:
-    """Return the largest value of each channel of each map over ``slices`` (n, 1, Y, X), by the map's module."""
+    """Return the largest value of each channel of each map over ``slices`` (n, inputs, Y, X), by the map's module."""
     maxima: dict[str, Tensor] = {}
 
     def update(name: str, _module: nn.Module, _input: object, out: Tensor) -> None:

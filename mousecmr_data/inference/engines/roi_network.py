@@ -64,7 +64,7 @@ class RoiNetwork(FusedNetwork):
 
 
 class FieldNetwork(RoiNetwork):
-    """Images (N, 1, Y, X) of a key frame to its points; the last are the logits (N, classes, Y, X)."""
+    """Images (N, inputs, Y, X) of a key frame to its points; the last are the logits (N, classes, Y, X)."""
 
     def inputs(self) -> list[tuple[int, ...]]:
         """Return the shape of the image only."""
@@ -76,7 +76,7 @@ class FieldNetwork(RoiNetwork):
 
 
 class ContextNetwork(RoiNetwork):
-    """Windows (N, 1, y, x) of a key frame, with its points cut to the window, to the context maps."""
+    """Windows (N, inputs, y, x) of a key frame, with its points cut to the window, to the context maps."""
 
     def forward(self, x: Tensor, *points: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Return the maps, each of its point's shape."""
@@ -89,7 +89,7 @@ class ContextNetwork(RoiNetwork):
 
 
 class WindowNetwork(RoiNetwork):
-    """Windows (N, 1, y, x) of any frame, with the context maps, to logits (N, classes, y, x)."""
+    """Windows (N, inputs, y, x) of any frame, with the context maps, to logits (N, classes, y, x)."""
 
     def forward(self, x: Tensor, *maps: Tensor) -> Tensor:
         """Return the logits."""
