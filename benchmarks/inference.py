@@ -127,7 +127,7 @@ class Worker:
 
         from mousecmr_data.inference.engines.auto import run_engine
 
-        stacks = [torch.load(self.scratch / "stacks.pt"), *([real_stack(self.stack)] if self.stack else [])]
+        stacks = [torch.load(self.scratch / "stacks.pt"), *([real_stack(self.stack, self.network)] if self.stack else [])]
         torch.save([run_engine(self.engine, s) for s in stacks], self.scratch / f"{self.name}.pt")
         return {}
 
@@ -193,30 +193,31 @@ def network(weights: str | None) -> Any:
     return UNet3Plus().eval()
 
 
-def real_stack(path: Path) -> Any:
-    """Return the first frame of a mouse in the shape of the gate's stacks: (1, slice, 1, Y, X)."""
+def real_stack(path: Path, network: Any) -> Any:
+    """Return the first frame of a mouse in the shape of the gate's stacks: (1, slice, inputs, Y, X)."""
     import numpy as np
     import torch
 
     import mousecmr_data
-    from mousecmr_data.inference.grid import normalize_min_max
+    from mousecmr_data.inference.grid import list_neighbours, normalize
 
     image = mousecmr_data.open_mouse(str(path))["image"].transpose("frame", "slice", "y", "x").values[:1]
-    return normalize_min_max(torch.from_numpy(image.astype(np.float32))[:, :, None])
+    stack = normalize(torch.from_numpy(image.astype(np.float32)), network.scaling)
+    return stack[:, list_neighbours(stack.shape[1], network.context)]
 
 
-def prepare(scratch: Path, frames: int) -> None:
+def prepare(scratch: Path, frames: int, network: Any) -> None:
     """Write the cine and the gate's stacks as files."""
     import torch
 
     from mousecmr_data.inference.engines.auto import GATE_MOUSE, make_gate_stacks
-    from mousecmr_data.inference.grid import normalize_min_max
+    from mousecmr_data.inference.grid import list_neighbours, normalize
     from mousecmr_data.phantom import make_plans, render
 
     image = torch.from_numpy(render(make_plans("phantom")[GATE_MOUSE]).image.astype("float32"))
-    cine = normalize_min_max(image[[k % len(image) for k in range(frames)], :SLICES][:, :, None])
-    torch.save(cine, scratch / "frames.pt")
-    torch.save(make_gate_stacks(), scratch / "stacks.pt")
+    cine = normalize(image[[k % len(image) for k in range(frames)], :SLICES], network.scaling)
+    torch.save(cine[:, list_neighbours(cine.shape[1], network.context)], scratch / "frames.pt")
+    torch.save(make_gate_stacks(network), scratch / "stacks.pt")
 
 
 def benchmark(args: argparse.Namespace, scratch: Path) -> None:
@@ -229,7 +230,7 @@ def benchmark(args: argparse.Namespace, scratch: Path) -> None:
     names = args.engines.split(",")
     if torch.cuda.is_available() and args.engines == ENGINES:
         names += ON_GPU.strip(",").split(",")
-    prepare(scratch, args.frames)
+    prepare(scratch, args.frames, network(args.weights))
     packages = ("torch", "onnxruntime", "openvino", "mousecmr-data")
     print(f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
     print(f"{', '.join(f'{p} {installed(p)}' for p in packages)}; weights: {args.weights or 'random'}")

@@ -6,10 +6,10 @@ from torch import nn
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 
-def make_random_network(channels: tuple[int, ...], reduce: int = 1) -> UNet3Plus:
+def make_random_network(channels: tuple[int, ...], reduce: int = 1, context: int = 0) -> UNet3Plus:
     """Make a network with random weights, and batch statistics other than the initial ones."""
     torch.manual_seed(0)
-    network = UNet3Plus(channels, reduce=reduce).eval()
+    network = UNet3Plus(channels, reduce=reduce, context=context).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -24,7 +24,9 @@ def widen_network(network: UNet3Plus, times: int) -> UNet3Plus:
 
     Each channel is repeated ``times`` times; its readers divide their weight among the copies, unevenly.
     """
-    wide = UNet3Plus([c * times for c in network.channels], network.classes, reduce=network.reduce).eval()
+    channels = [c * times for c in network.channels]
+    settings = {"reduce": network.reduce, "context": network.context, "scaling": network.scaling}
+    wide = UNet3Plus(channels, network.classes, **settings).eval()
     generator = torch.Generator().manual_seed(0)
     state = network.state_dict()
     for name, target in wide.state_dict().items():

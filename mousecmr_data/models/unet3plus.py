@@ -104,7 +104,7 @@ class UNet3Plus(nn.Module):
     ``deep_supervision`` off (it can be switched at any time) the last is the only one. With ``low_resolution`` off
     (likewise) upsampled maps are made and convolved, as in the published network.
 
-    ``inputs`` is 1 + 2 · ``context``: the slice in the middle, its neighbours in the order of the stack. ``scaling``
+    The number of ``inputs`` is 1 + 2 · ``context``: the slice in the middle, its neighbours in the order of the stack. ``scaling``
     says how the grey values of the input were scaled (:data:`mousecmr_data.inference.grid.SCALINGS`).
     """
 
@@ -122,12 +122,12 @@ class UNet3Plus(nn.Module):
         if len(channels) != LEVELS or min(channels) < 1:
             raise ArgumentError(f"The channels are {tuple(channels)}.", f"{LEVELS} numbers, such as {CHANNELS}")
         self.channels, self.classes, self.reduce = tuple(channels), classes, reduce
-        self.context, self.inputs, self.scaling = context, 1 + 2 * context, scaling
+        self.context, self.n_inputs, self.scaling = context, 1 + 2 * context, scaling
         self.deep_supervision, self.low_resolution = deep_supervision, True
         levels = range(1, LEVELS + 1)
         c = dict(zip(levels, channels, strict=True))
         self.encoder = nn.ModuleDict(
-            {str(k): nn.Sequential(ConvBlock(c.get(k - 1, self.inputs), c[k]), ConvBlock(c[k], c[k])) for k in levels}
+            {str(k): nn.Sequential(ConvBlock(c.get(k - 1, self.n_inputs), c[k]), ConvBlock(c[k], c[k])) for k in levels}
         )
         self.dropout = nn.Dropout(DROPOUT)
         self.skip = nn.ModuleDict({f"{u}_{d}": ConvBlock(c[u], c[d]) for d in levels[:-1] for u in levels})
@@ -137,8 +137,8 @@ class UNet3Plus(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the logits of the heads of levels 5, 4, 3, 2, 1, each (N, classes, Y, X)."""
         step = 2 ** (LEVELS - 1) * self.reduce
-        if x.ndim != 4 or x.shape[1] != self.inputs or x.shape[2] % step or x.shape[3] % step:
-            expected = f"(N, {self.inputs}, Y, X), Y and X / {step}"
+        if x.ndim != 4 or x.shape[1] != self.n_inputs or x.shape[2] % step or x.shape[3] % step:
+            expected = f"(N, {self.n_inputs}, Y, X), Y and X / {step}"
             raise ValueError(f"The input has the shape {tuple(x.shape)}; it must be {expected}.")
         if self.reduce > 1:
             x = F.avg_pool2d(x, self.reduce)

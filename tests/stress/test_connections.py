@@ -89,7 +89,7 @@ print(sum(1 for _ in DataLoader(dataset(cohort), batch_size=None, num_workers=2)
     "monai": """
 import torch
 from mousecmr_data.training.augmentation import augment
-print(augment(torch.zeros(1, 64, 64), torch.zeros(1, 64, 64, dtype=torch.uint8), 1)[0].shape)
+print(augment(torch.zeros(1, 1, 64, 64), torch.zeros(1, 64, 64, dtype=torch.uint8), 1)[0].shape)
 """,
     "pingouin": """
 from mousecmr_data.metrics.agreement import icc

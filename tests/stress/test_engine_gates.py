@@ -29,5 +29,5 @@ def test_no_mouse_is_beyond_the_gate(name: str, tmp_path_factory: pytest.TempPat
     cache: Path = tmp_path_factory.getbasetemp() / "gates"
     engine, reference = make_engine(name, network, "cpu", cache), make_engine("eager", network, "cpu")
     for mouse in MICE:
-        result = compare_engines(engine, reference, make_gate_stacks(mouse))
+        result = compare_engines(engine, reference, make_gate_stacks(network, mouse))
         assert result.passes(GATE_LIMITS[name]), f"{mouse}: {result}"

@@ -120,21 +120,26 @@ def _compute_ef(stacks: NDArray[np.uint8]) -> float:
     return 100.0 * (end_diastole - end_systole) / end_diastole if end_diastole else float("nan")
 
 
-@cache
-def make_calibration_slices(context: int = 0, scaling: str = "min-max") -> Tensor:
-    """Make every second slice of two synthetic mice at end-diastole and end-systole: (n, inputs, 256, 256)."""
-    stacks = [make_gate_stacks(mouse, context, scaling) for mouse in CALIBRATION_MICE]
-    return torch.cat([x[:, ::2].flatten(0, 1) for x in stacks])
+def make_calibration_slices(network: UNet3Plus) -> Tensor:
+    """Make every second slice of two synthetic mice at end-diastole and end-systole: (n, inputs, 256, 256) in [0, 1].
 
-
-@cache
-def make_gate_stacks(mouse: str = GATE_MOUSE, context: int = 0, scaling: str = "min-max") -> Tensor:
-    """Make the stacks of a synthetic mouse at end-diastole and end-systole, as a network with this ``context`` and
-    ``scaling`` sees them: (2, slice, inputs, 256, 256) in [0, 1].
+    ``inputs``, and the scaling, are those of ``network``.
     """
+    return torch.cat([make_gate_stacks(network, mouse)[:, ::2].flatten(0, 1) for mouse in CALIBRATION_MICE])
+
+
+def make_gate_stacks(network: UNet3Plus, mouse: str = GATE_MOUSE) -> Tensor:
+    """Make the stacks of a synthetic mouse at end-diastole and end-systole, as ``network`` sees them: (2, slice,
+    inputs, 256, 256) in [0, 1].
+    """
+    images = normalize(_render_stacks(mouse), network.scaling)
+    return images[:, list_neighbours(images.shape[1], network.context)]
+
+
+@cache
+def _render_stacks(mouse: str) -> Tensor:
     plan = make_plans("phantom")[mouse]
-    image = render(plan).image[[plan.ed_frame, plan.es_frame]].astype(np.float32)
-    return normalize(torch.from_numpy(image), scaling)[:, list_neighbours(image.shape[1], context)]
+    return torch.from_numpy(render(plan).image[[plan.ed_frame, plan.es_frame]].astype(np.float32))
 
 
 class AutoEngine:
@@ -194,7 +199,7 @@ class AutoEngine:
 
     def _find_first_passing(self, candidates: tuple[str, ...]) -> Engine:
         reference, expected = self.make("eager"), None
-        stacks = make_gate_stacks(GATE_MOUSE, self.network.context, self.network.scaling)
+        stacks = make_gate_stacks(self.network)
         for name in candidates:
             try:
                 engine = self.make(name)

@@ -165,7 +165,7 @@ class FusedNetwork(nn.Module):
         """Build the modules; ``anchored`` adds the depthwise steps that OpenVINO needs (see :class:`UpsampledConv`)."""
         super().__init__()
         self.shape_yx, self.reduce, self.quantized = shape_yx, network.reduce, False
-        self.n_inputs = network.inputs
+        self.n_inputs = network.n_inputs
         parts = fold_batchnorm(network)
         levels = range(1, LEVELS + 1)
         y, x = (n // network.reduce for n in shape_yx)

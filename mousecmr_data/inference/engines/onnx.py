@@ -82,7 +82,7 @@ def write_onnx(
     if shape_yx[0] % step or shape_yx[1] % step:
         raise ArgumentError(f"The size is {shape_yx[0]} × {shape_yx[1]}.", f"multiples of {step}, for this network")
     model = export_onnx(network, shape_yx, cache)
-    shape = f"(batch, {network.inputs}, {shape_yx[0]}, {shape_yx[1]})"
+    shape = f"(batch, {network.n_inputs}, {shape_yx[0]}, {shape_yx[1]})"
     model.doc_string = f"Image {shape} in [0, 1]: each slice scaled {network.scaling}"
     model.doc_string += f"; {network.context} neighbours on each side as further channels." if network.context else "."
     onnx.helper.set_model_props(model, {k: str(v) for k, v in about.items()})
@@ -91,7 +91,7 @@ def write_onnx(
     session = _create_session(data)
     generator = torch.Generator().manual_seed(0)
     for batch in (1, 3):
-        image = torch.rand((batch, network.inputs, *shape_yx), generator=generator)
+        image = torch.rand((batch, network.n_inputs, *shape_yx), generator=generator)
         logits = torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0])
         difference = float((logits - EagerEngine(network, "cpu")(image)).abs().max())
         if not difference <= EXACT.logit:
@@ -116,7 +116,7 @@ def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path
         warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts
         torch.onnx.export(
             FusedNetwork(network, shape_yx),
-            (torch.zeros(2, network.inputs, *shape_yx),),
+            (torch.zeros(2, network.n_inputs, *shape_yx),),
             target,
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],

@@ -148,7 +148,7 @@ class OpenVinoEngine:
         path = get_cache_path(key_parts, "scales", self.cache)
         if (data := read_cache_file(path)) is not None:
             return load(data)
-        slices = make_calibration_slices(self.network.context, self.network.scaling)
+        slices = make_calibration_slices(self.network)
         maxima = find_channel_maxima(FusedNetwork(self.network, (slices.shape[2], slices.shape[3])), slices)
         write_cache_file(path, save(maxima))
         return maxima

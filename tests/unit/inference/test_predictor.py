@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.dataset.model import build_dataset, resolve_sizes  # noqa: E402
 from mousecmr_data.errors import FileLayoutError, UnitsError  # noqa: E402
+from mousecmr_data.inference.grid import normalize_min_max  # noqa: E402
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo  # noqa: E402
 from mousecmr_data.metrics.volumes import measure  # noqa: E402
 from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
@@ -90,3 +91,44 @@ def test_other_datasets_are_refused() -> None:
         predictor().segment(mouse().rename(image="picture"))
     with pytest.raises(UnitsError):
         predictor().segment(mouse().drop_vars("x"))
+
+
+class Neighbours(UNet3Plus):
+    """Labels a slice as blood pool if both slices beside it are bright."""
+
+    def forward(self, x: "torch.Tensor") -> list["torch.Tensor"]:
+        """Return logits."""
+        bright = torch.minimum(x[:, :1], x[:, 2:])
+        return [torch.cat([0.5 - bright, torch.full_like(bright, -9.0), bright - 0.5], 1)]
+
+
+def test_a_network_with_context_sees_the_neighbours_of_its_own_stack_and_the_last_slice_twice() -> None:
+    ds = mouse(frames=2, slices=5)
+    image = ds["image"].values.copy()
+    image[0, 3] = 0  # only in the first frame
+    ds = ds.assign(image=(ds["image"].dims, image))
+    network = Neighbours((2, 2, 2, 2, 2), context=1)
+    s = Predictor(network, WeightsInfo("neighbours", "nothing", "none", True), "cpu")
+    for batch_size in (1, 3, 16):
+        predicted = s.segment(ds, postprocessing="none", batch_size=batch_size)["predicted"].values
+        assert predicted.any((2, 3)).tolist() == [[True, True, False, True, False], [True] * 5]
+
+
+def test_the_brightest_pixels_are_clipped_only_if_the_weights_ask_for_it() -> None:
+    ds = mouse(frames=1, slices=1)
+    image = ds["image"].values.copy()
+    image[..., :10, :10] = 60000
+    ds = ds.assign(image=(ds["image"].dims, image))
+    origin = WeightsInfo("threshold", "nothing", "none", True)
+    kept, clipped = (Predictor(Threshold((2, 2, 2, 2, 2), scaling=s), origin, "cpu") for s in ("min-max", "min-p99"))
+    truth = ds["mask"].values
+    assert not kept.segment(ds)["predicted"].values[truth > 0].any()
+    assert (clipped.segment(ds)["predicted"].values == truth)[truth > 0].all()
+
+
+def test_one_slice_at_a_time_is_computed_as_before() -> None:
+    """Bit for bit: min-max scaling of each slice alone."""
+    images = torch.rand(5, 256, 256)
+    s = predictor()
+    x = normalize_min_max(images[:, None])
+    assert torch.equal(s.predict_probabilities(images, (0.1, 0.1)), s.engine(x).softmax(1))

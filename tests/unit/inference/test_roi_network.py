@@ -13,18 +13,18 @@ from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
 FIELD = Box(0, 0, 160, 160)
 
 
-@pytest.mark.parametrize("reduce", [1, 2])
-def test_a_key_frame_in_its_window_equals_the_whole_field(reduce: int) -> None:
+@pytest.mark.parametrize(("reduce", "context"), [(1, 0), (2, 0), (2, 1)])
+def test_a_key_frame_in_its_window_equals_the_whole_field(reduce: int, context: int) -> None:
     """Without the context it does not, so the test would notice a missing context."""
     torch.manual_seed(0)
-    network = UNet3Plus((3, 4, 5, 6, 7), reduce=reduce).eval()
+    network = UNet3Plus((3, 4, 5, 6, 7), reduce=reduce, context=context).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
     network.deep_supervision = False
     window = Box(32, 64, 64, 64)
-    images = torch.rand(2, 1, 160, 160)
+    images = torch.rand(2, network.n_inputs, 160, 160)
     with torch.inference_mode():
         (reference,) = network(images)
         points = FieldNetwork(network, (160, 160))(images)

@@ -13,7 +13,7 @@ def batch() -> tuple["torch.Tensor", "torch.Tensor"]:
     label = np.zeros_like(image)
     label[:, 100:160, 90:150], label[:, 115:145, 105:135] = 1, 2
     image[label == 2] += 150
-    return torch.from_numpy(image), torch.from_numpy(label)
+    return torch.from_numpy(image)[:, None], torch.from_numpy(label)
 
 
 @pytest.mark.parametrize("kind", ["paper", "notebook"])

@@ -7,7 +7,8 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.inference.grid import normalize_to_uint8
 from mousecmr_data.phantom import make_plans
-from mousecmr_data.training.data import POOL_FRAMES, SliceData, make_random_plan, render_slices
+from mousecmr_data.training.config import TrainConfig
+from mousecmr_data.training.data import POOL_FRAMES, SliceData, make_batch, make_random_plan, render_slices
 
 ALL_PLANS = make_plans("phantom")
 TWO_PLANS = {m: ALL_PLANS[m] for m in ("Mouse1", "Mouse2")}
@@ -27,11 +28,12 @@ def test_rendered_slices_are_cached_for_their_plans(tmp_path: Path) -> None:
     assert pool.checksum() == again.checksum()
     assert pool.image.dtype == pool.label.dtype == np.uint8
     assert len(pool) % POOL_FRAMES == 0
+    assert sum(again.stacks) == len(pool) and len(again.stacks) == POOL_FRAMES
     assert set(np.unique(pool.label)) == {0, 1, 2}
     assert pool.image.reshape(len(pool), -1).max(1).tolist() == [255] * len(pool)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
     render_slices({"Mouse3": ALL_PLANS["Mouse3"]}, 1, seed=3, cache=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_a_flat_slice_becomes_zeros() -> None:
@@ -40,3 +42,34 @@ def test_a_flat_slice_becomes_zeros() -> None:
     assert not scaled[0].any()
     assert (scaled[1].min(), scaled[1].max()) == (0, 255)
     assert SliceData(scaled, scaled).checksum() != SliceData(scaled[::-1], scaled).checksum()
+
+
+def make_numbered_slices() -> SliceData:
+    """Two stacks of three slices; each slice has its number as the grey value of one pixel beside a white one."""
+    image = np.zeros((6, 32, 32), np.uint8)
+    image[:, 0, 0], image[:, 0, 1] = 255, np.arange(6) * 10
+    label = np.zeros_like(image)
+    label[1, 5:9, 5:9] = label[4:, 5:9, 5:9] = 1
+    return SliceData(image, label, (3, 3))
+
+
+def test_neighbours_are_of_the_same_stack_and_come_in_both_orders() -> None:
+    slices = make_numbered_slices()
+    assert slices.list_neighbours(1).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2], [3, 3, 4], [3, 4, 5], [4, 5, 5]]
+    config = TrainConfig(augmentation="none", context=1, batch_size=16)
+    seen = set()
+    for step in range(8):
+        x, _ = make_batch(slices, config, 1, step)
+        assert x.shape == (16, 3, 32, 32)
+        seen |= {tuple(row) for row in (x[:, :, 0, 1] * 25.5).round().int().tolist()}
+    rows = [tuple(row) for row in slices.list_neighbours(1).tolist()]
+    assert seen == {*rows, *(row[::-1] for row in rows)}
+
+
+def test_slices_at_the_ends_of_the_ventricle_are_drawn_more_often() -> None:
+    slices = make_numbered_slices()
+    assert slices.is_end.tolist() == [True, True, True, True, True, False]
+    config = TrainConfig(augmentation="none", end_weight=3.0, batch_size=400)
+    x, _ = make_batch(slices, config, 1, 1)
+    share = float(((x[:, 0, 0, 1] * 25.5).round() == 5).float().mean())
+    assert 0.02 < share < 0.11, "1 of 16, not 1 of 6"

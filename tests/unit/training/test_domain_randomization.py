@@ -11,7 +11,7 @@ def batch() -> tuple["torch.Tensor", "torch.Tensor"]:
     label = torch.zeros_like(image)
     label[:, 20:44, 20:44] = 1
     label[:, 26:38, 26:38] = 2
-    return image, label
+    return image[:, None], label[:, None]
 
 
 @pytest.mark.parametrize("reduce", [1, 2])
@@ -26,6 +26,16 @@ def test_the_same_generator_gives_the_same_batch(reduce: int) -> None:
     assert float(x.min()) == 0.0
     assert float(x.max()) == 1.0
     assert torch.isfinite(x).all()
+
+
+def test_all_slices_of_a_sample_get_the_same_pose_and_labels_are_those_of_the_middle() -> None:
+    image, label = batch()
+    same = randomize(image.repeat(1, 3, 1, 1), label.repeat(1, 3, 1, 1), torch.Generator().manual_seed(1))
+    label = torch.cat([torch.zeros_like(label), label, torch.zeros_like(label)], 1)
+    x, y = randomize(image.repeat(1, 3, 1, 1), label, torch.Generator().manual_seed(1), reduce=2, scaling="min-p99")
+    assert x.shape == (4, 3, 64, 64)
+    assert torch.equal(y, same[1])
+    assert ((x == 1.0).float().mean((-2, -1)) >= 0.01).all(), "the brightest hundredth is clipped"
 
 
 def test_a_flat_slice_becomes_zeros() -> None:
