@@ -127,7 +127,10 @@ class Worker:
 
         from mousecmr_data.inference.engines.auto import run_engine
 
-        stacks = [torch.load(self.scratch / "stacks.pt"), *([real_stack(self.stack, self.network)] if self.stack else [])]
+        stacks = [
+            torch.load(self.scratch / "stacks.pt"),
+            *([real_stack(self.stack, self.network)] if self.stack else []),
+        ]
         torch.save([run_engine(self.engine, s) for s in stacks], self.scratch / f"{self.name}.pt")
         return {}
 

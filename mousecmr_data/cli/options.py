@@ -17,7 +17,7 @@ Decorator: TypeAlias = Callable[[Any], Any]
 PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
-POSTPROCESSING = click.Choice(["paper", "upstream-code", "none"])
+POSTPROCESSING = click.Choice(["paper", "upstream-code", "slice-range", "none"])
 
 cache = click.option(
     "--cache", type=FOLDER, help="Folder of the cache. Default: MOUSECMR_CACHE, else the system's cache folder."
@@ -51,7 +51,8 @@ postprocessing = click.option(
     "--postprocessing",
     type=POSTPROCESSING,
     default="paper",
-    help="Connected components that are kept. paper: the largest; upstream-code: by the authors' code; none: all.",
+    help="What is kept. paper: the largest connected component; upstream-code: components by the authors' code; "
+    "slice-range: slices that are consistent along the heart and through the beat; none: everything.",
 )
 engine = click.option(
     "--engine",

@@ -30,7 +30,7 @@ from mousecmr_data.evaluation.tables import (
 )
 from mousecmr_data.metrics.agreement import Values, bland_altman, drop_missing_pairs, pearson
 from mousecmr_data.metrics.overlap import dice_by_class
-from mousecmr_data.metrics.postprocessing import postprocess
+from mousecmr_data.metrics.postprocessing import postprocess_cine
 from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, UNKNOWN
@@ -109,14 +109,16 @@ def _make_overlay_rows(
     """Return label, images, truth, prediction (each (slice, y, x), cut to the heart) and pixel aspect of ED and ES."""
     truth, frames = load_truth(ds), match_frames(prediction, ds)
     masks = truth[MASK].values
-    dy, dx = get_spacing(ds)[1:]
+    spacing = get_spacing(ds)
+    dy, dx = spacing[1:]
+    processed = postprocess_cine(prediction.labels, rule, spacing)
     part = find_crop(masks, round(MARGIN_MM / dy), round(MARGIN_MM / dx))
     rows = []
     for k, phase in enumerate(truth["phase"].values.astype(str)):
         if phase not in (ED, ES, UNKNOWN):
             continue
         number = int(truth["frame"].values[k])
-        predicted: NDArray[np.uint8] = postprocess(prediction.labels[frames.index(number)], rule)
+        predicted: NDArray[np.uint8] = processed[frames.index(number)]
         images = ds[IMAGE].isel(frame=int(np.flatnonzero(ds["frame"].values == number)[0])).transpose(*DIMS[1:]).values
         mean_dice = np.mean(list(dice_by_class(predicted, masks[k]).values()))
         name = f"frame {number}" if phase == UNKNOWN else phase

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from mousecmr_data.errors import (
 from mousecmr_data.evaluation.predictions import Prediction, Predictions, open_predictions
 from mousecmr_data.evaluation.result import MEASURES, Evaluation, FrameScore, MouseScore, Problem, make_evaluation
 from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy, compute_surface_distances, dice, dice_by_class
-from mousecmr_data.metrics.postprocessing import RULES, PostprocessingRule, postprocess
+from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess_cine
 from mousecmr_data.metrics.volumes import analyze_curve, make_phases, measure
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label, LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import get_constant
@@ -66,7 +66,11 @@ class EvaluationConfig:
     empty: EmptyPolicy = "missing"
 
     def __post_init__(self) -> None:
-        choices = {"phases": tuple(PHASE_RULES), "postprocessing": tuple(RULES), "empty": EMPTY_POLICIES}
+        choices = {
+            "phases": tuple(PHASE_RULES),
+            "postprocessing": get_args(PostprocessingRule),
+            "empty": EMPTY_POLICIES,
+        }
         for name, values in choices.items():
             if getattr(self, name) not in values:
                 raise ArgumentError(
@@ -147,20 +151,18 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig
             "predicted.",
             f"at least the labelled frames, {numbers.tolist()}",
         )
-    labels = prediction.labels
-    labelled = labels[[frames.index(n) for n in numbers]]
-    doubt = find_orientation_error(labelled[0], truth[MASK].values[0])
+    doubt = find_orientation_error(prediction.labels[frames.index(numbers[0])], truth[MASK].values[0])
     size, curve = get_spacing(ds), None
+    in_time = sorted(frames)
+    labels = postprocess_cine(prediction.labels[[frames.index(n) for n in in_time]], config.postprocessing, size)
+    labelled = labels[[in_time.index(n) for n in numbers]]
     is_whole = set(ds["frame"].values.tolist()) <= set(frames)
     if is_whole:  # the curve needs every frame
-        labels = np.stack([postprocess(labels[frames.index(n)], config.postprocessing) for n in ds["frame"].values])
-        labelled = labels[np.flatnonzero(ds["labelled"].values)]
+        labels = labels[[in_time.index(n) for n in ds["frame"].values]]
         volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * float(np.prod(size))
         times = ds["time"].values if "time" in ds.coords else np.array([])
         step = float(np.diff(times).mean()) if times.size > 1 else np.nan
         curve = asdict(analyze_curve(volumes, step)) if volumes.size > 1 else None
-    else:
-        labelled = np.stack([postprocess(stack, config.postprocessing) for stack in labelled])
     truth_measures = measure(truth)
     annotated = predicted = measure(truth.assign({PREDICTED: (DIMS, labelled)}), mask=PREDICTED)
     if config.phases == "volume-curve":

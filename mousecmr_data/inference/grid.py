@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mousecmr_data.errors import UnknownNameError
+from mousecmr_data.schema.labels import FOREGROUND
 from mousecmr_data.schema.manifest import load_manifest
 
 SIZE_STEP = 32
@@ -63,6 +64,22 @@ def argmax_labels(maps: Tensor) -> Tensor:
     (68 against 4 ms for nine slices of 256 × 256).
     """
     return maps.max(1).indices.to(torch.uint8)
+
+
+EMPTY_PIXELS = 25.0
+"""Number of pixels that is added to both sides of the ratio, so that a slice without a trace of a class gets 1."""
+
+
+def estimate_dice(maps: Tensor, labels: Tensor) -> Tensor:
+    """Return the Dice (n,) that ``labels`` (n, y, x) are expected to have if ``maps`` (n, classes, y, x) are the true
+    probabilities: the mean of myocardium and blood pool.
+    """
+    ratios = []
+    for label in FOREGROUND:
+        chosen, p = (labels == label).to(maps.dtype), maps[:, label]
+        common = (p * chosen).sum((1, 2))
+        ratios.append((2.0 * common + EMPTY_PIXELS) / (p.sum((1, 2)) + chosen.sum((1, 2)) + EMPTY_PIXELS))
+    return torch.stack(ratios).mean(0)
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,17 @@ from mousecmr_data.errors import (
     UnknownNameError,
 )
 from mousecmr_data.inference.engines import Engine, make_engine
-from mousecmr_data.inference.grid import argmax_labels, list_neighbours, make_training_grid, normalize
+from mousecmr_data.inference.grid import argmax_labels, estimate_dice, list_neighbours, make_training_grid, normalize
 from mousecmr_data.inference.roi import RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
-from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
+from mousecmr_data.metrics.postprocessing import PostprocessingRule, StackRule, postprocess, postprocess_cine
 from mousecmr_data.models.keras import read_keras_weights
 from mousecmr_data.models.safetensors import hash_tensors, read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema import SMALL_WEIGHTS
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
-from mousecmr_data.schema.variables import DIMS, HDF5_SUFFIXES, IMAGE, PREDICTED, UNPROCESSED
+from mousecmr_data.schema.variables import DIMS, EXPECTED_DICE, HDF5_SUFFIXES, IMAGE, PREDICTED, UNPROCESSED
 
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
 KERAS_SUFFIXES = (*HDF5_SUFFIXES, ".keras")
@@ -90,7 +90,8 @@ class Predictor:
         the native pixels. ``region="auto"`` computes most frames only in a window around the heart, if that is
         safe (see docs/predicting.md); the attributes of ``predicted`` state what was done. ``progress`` is called
         with the number of 2D slices done. ``unprocessed`` adds the labels before post-processing, as
-        ``predicted_unprocessed``; with a window they are background outside it. Raises
+        ``predicted_unprocessed`` (with a window they are background outside it), and ``expected_dice`` (frame, slice),
+        the network's own estimate of the Dice of each slice. Raises
         :class:`~mousecmr_data.errors.UnitsError` if the spacing is not known.
         """
         if IMAGE not in ds or set(ds[IMAGE].dims) != set(DIMS):
@@ -99,13 +100,17 @@ class Predictor:
             raise ArgumentError(f"There is no region {region!r}.", " or ".join(map(repr, get_args(RegionMode))))
         images = ds[IMAGE].transpose(*DIMS)
         n_frames, n_slices, *_ = images.shape
-        spacing = get_spacing(ds)[1:] if images.size else (0.1, 0.1)
-        rule = partial(postprocess, rule=postprocessing)
+        voxel = get_spacing(ds) if images.size else (1.0, 0.1, 0.1)
+        spacing = voxel[1:]
+        stack_rule: StackRule = "paper" if postprocessing == "slice-range" else postprocessing
+        rule = partial(postprocess, rule=stack_rule)
         region_attrs: dict[str, Any] = {}
+        expected = np.ones(images.shape[:2], np.float32)
         labels = None if images.size else np.zeros(images.shape, np.uint8)
         if region == "auto" and images.size:
             self._region = self._region or RoiPredictor(self.network, self.engine)
-            labels, outcome = self._region.predict_labels(np.asarray(images.values), spacing, rule, progress)
+            stacks = np.asarray(images.values)
+            labels, outcome = self._region.predict_labels(stacks, spacing, rule, progress, expected)
             region_attrs = outcome.to_attrs()
         if labels is None:
             labels = np.zeros(images.shape, np.uint8)
@@ -113,19 +118,22 @@ class Predictor:
             for start in range(0, n_frames, step):
                 part = slice(start, start + step)
                 stacks = np.asarray(images.isel(frame=part).values)
-                labels[part] = self.predict_labels(stacks, spacing, batch_size)
+                labels[part], expected[part] = self.predict_labels(stacks, spacing, batch_size)
                 if progress:
                     progress(len(stacks) * n_slices)
-        processed = np.stack([rule(stack) for stack in labels]) if labels.size else labels
+        processed = postprocess_cine(labels, postprocessing, voxel)
         segmented = ds.assign({PREDICTED: (DIMS, processed, self._make_attrs(postprocessing) | region_attrs)})
-        return segmented.assign({UNPROCESSED: (DIMS, labels)}) if unprocessed else segmented
+        extra = {UNPROCESSED: (DIMS, labels), EXPECTED_DICE: (DIMS[:2], expected)}
+        return segmented.assign(extra) if unprocessed else segmented
 
     def predict_labels(
         self, images: NDArray[np.generic], spacing_yx: tuple[float, float], batch_size: int = 16
-    ) -> NDArray[np.uint8]:
-        """Return labels uint8 of stacks (..., slice, y, x) with pixels of ``spacing_yx`` mm; no post-processing."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return labels uint8 of stacks (..., slice, y, x) with pixels of ``spacing_yx`` mm, without post-processing,
+        and the Dice that the network expects in each slice (..., slice).
+        """
         flat = images.reshape(-1, *images.shape[-2:])
-        out = np.empty(flat.shape, np.uint8)
+        out, expected = np.empty(flat.shape, np.uint8), np.empty(len(flat), np.float32)
         around = list_neighbours(images.shape[-3], self.network.context)
         first = np.arange(0, len(flat), images.shape[-3])
         around = (first[:, None, None] + around).reshape(len(flat), -1)
@@ -134,8 +142,9 @@ class Predictor:
             needed, position = np.unique(around[part], return_inverse=True)
             x = torch.from_numpy(flat[needed].astype(np.float32))
             maps = self.predict_probabilities(x, spacing_yx, position.reshape(-1, around.shape[1]))
-            out[part] = argmax_labels(maps).cpu().numpy()
-        return out.reshape(images.shape)
+            labels = argmax_labels(maps)
+            out[part], expected[part] = labels.cpu().numpy(), estimate_dice(maps, labels).cpu().numpy()
+        return out.reshape(images.shape), expected.reshape(images.shape[:-2])
 
     @torch.inference_mode()
     def predict_probabilities(

@@ -25,7 +25,14 @@ from torch import Tensor
 
 from mousecmr_data.inference.engines import Engine
 from mousecmr_data.inference.engines.roi_network import ContextNetwork, FieldNetwork, RoiNetwork, WindowNetwork
-from mousecmr_data.inference.grid import PixelGrid, argmax_labels, list_neighbours, make_training_grid, normalize
+from mousecmr_data.inference.grid import (
+    PixelGrid,
+    argmax_labels,
+    estimate_dice,
+    list_neighbours,
+    make_training_grid,
+    normalize,
+)
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
@@ -212,11 +219,13 @@ class RoiPredictor:
         spacing_yx: tuple[float, float],
         rule: StackRule,
         progress: Callable[[int], None] | None = None,
+        expected: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.uint8] | None, RoiOutcome]:
         """Return labels uint8 of a cine (frame, slice, y, x) at its own pixels of ``spacing_yx`` mm, and the outcome.
 
         Labels are not post-processed; None if the whole field has to be computed, for the reason in the outcome.
-        ``progress`` is called with the number of 2D slices done.
+        ``progress`` is called with the number of 2D slices done. The Dice that the network expects in each slice is
+        written to ``expected`` (frame, slice).
         """
         native = (int(images.shape[2]), int(images.shape[3]))
         if len(images) < MIN_FRAMES:
@@ -236,7 +245,11 @@ class RoiPredictor:
                     maps = torch.zeros((len(logits), logits.shape[1], *grid.shape_yx))
                     maps[:, Label.BACKGROUND] = 1.0
                     maps[..., *window.index] = inside
-                out[frame] = argmax_labels(grid.to_native(maps, native, spacing_yx)).numpy()
+                maps = grid.to_native(maps, native, spacing_yx)
+                labels = argmax_labels(maps)
+                out[frame] = labels.numpy()
+                if expected is not None:
+                    expected[frame] = estimate_dice(maps, labels).numpy()
                 if progress:
                     progress(len(out[frame]))
         return out, replace(outcome, whole_frames=whole_frames)
@@ -311,9 +324,7 @@ class RoiPredictor:
         images = self._gather(x[key.frame][:, *window.index], slices)
         return tuple(self._get_module(ContextNetwork, _get_shape(images))(images, *points))
 
-    def _compute_window(
-        self, stack: Tensor, window: Box, maps: Sequence[Tensor], slices: NDArray[np.intp]
-    ) -> Tensor:
+    def _compute_window(self, stack: Tensor, window: Box, maps: Sequence[Tensor], slices: NDArray[np.intp]) -> Tensor:
         images = self._gather(stack[:, *window.index], slices)
         logits: Tensor = self._get_module(WindowNetwork, _get_shape(images))(images, *maps)
         return logits

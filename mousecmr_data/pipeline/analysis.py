@@ -17,9 +17,17 @@ from mousecmr_data.errors import FileLayoutError, UnitsError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES
 from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure, smooth_curve
 from mousecmr_data.pipeline.config import SegmentConfig
-from mousecmr_data.pipeline.quality import IMPOSSIBLE_UL, Flag, check_curve, check_function, check_images, check_masks
+from mousecmr_data.pipeline.quality import (
+    IMPOSSIBLE_UL,
+    Flag,
+    check_curve,
+    check_expected_dice,
+    check_function,
+    check_images,
+    check_masks,
+)
 from mousecmr_data.schema.labels import Label
-from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED, UNKNOWN, UNPROCESSED
+from mousecmr_data.schema.variables import DIMS, ED, ES, EXPECTED_DICE, IMAGE, MASK, PREDICTED, UNKNOWN, UNPROCESSED
 
 if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
@@ -47,7 +55,7 @@ class AnalysisResult:
     frames: pd.DataFrame
     """One row per frame: time, phase, volumes, mass, flags."""
     slices: pd.DataFrame
-    """One row per slice of each frame: areas, flags."""
+    """One row per slice of each frame: areas, what post-processing added and removed, expected Dice, flags."""
     flags: tuple[Flag, ...]
     marks: tuple[str, ...]
     """Notices to show with every number and picture."""
@@ -82,7 +90,8 @@ def analyze(
         progress=progress, unprocessed=True,
     )  # fmt: skip
     labels, unprocessed, attrs = segmented[PREDICTED].values, segmented[UNPROCESSED].values, segmented[PREDICTED].attrs
-    segmented = segmented.drop_vars(UNPROCESSED).assign_attrs(mouse=name)
+    expected = segmented[EXPECTED_DICE].values
+    segmented = segmented.drop_vars([UNPROCESSED, EXPECTED_DICE]).assign_attrs(mouse=name)
     segmented = segmented.assign_coords(labelled=("frame", np.ones(len(labels), bool)))
     measures = measure(segmented, mask=PREDICTED)
     volumes = measures.frames["blood_pool_ul"].to_numpy()
@@ -97,7 +106,10 @@ def analyze(
     segmented = segmented.assign_coords(phase=("frame", phase))
     measures = measure(segmented, mask=PREDICTED)
     row = _make_row(segmented, measures)
-    flags = (*_collect_flags(segmented, unprocessed, volumes), *check_function(row["edv_ul"], row["ef_percent"]))
+    flags = (
+        *_collect_flags(segmented, unprocessed, expected, volumes),
+        *check_function(row["edv_ul"], row["ef_percent"]),
+    )
     notices = list_notices(bool(attrs["synthetic_training"]), bool(ds.attrs.get("synthetic")))
     row = {k: round(v, TABLE_DIGITS) if isinstance(v, float) else v for k, v in row.items()}
     common = {"weights": attrs["weights"], "marks": " ".join(notices)}
@@ -106,7 +118,7 @@ def analyze(
         segmented,
         {"mouse": name, **row, "flags": _join_flags(flags), **common},
         _make_frame_table(segmented, measures, smooth_curve(volumes), flags).round(TABLE_DIGITS).assign(**common),
-        _make_slice_table(segmented, measures, flags).round(TABLE_DIGITS).assign(**common),
+        _make_slice_table(segmented, unprocessed, expected, measures, flags).round(TABLE_DIGITS).assign(**common),
         flags,
         notices,
         time.perf_counter() - start,
@@ -138,9 +150,10 @@ def _make_row(ds: xr.Dataset, measures: Measures) -> dict[str, Any]:
     }
 
 
-def _collect_flags(ds: xr.Dataset, unprocessed: Any, volumes: Any) -> Iterator[Flag]:
+def _collect_flags(ds: xr.Dataset, unprocessed: Any, expected: Any, volumes: Any) -> Iterator[Flag]:
     labels = ds[PREDICTED].values
     yield from check_masks(labels, unprocessed)
+    yield from check_expected_dice(expected)
     yield from check_images(ds[IMAGE].values, labels)
     yield from check_curve(volumes)
     if volumes.size == 1:
@@ -162,7 +175,9 @@ def _make_frame_table(ds: xr.Dataset, measures: Measures, smoothed: Any, flags: 
     return table
 
 
-def _make_slice_table(ds: xr.Dataset, measures: Measures, flags: Sequence[Flag]) -> pd.DataFrame:
+def _make_slice_table(
+    ds: xr.Dataset, unprocessed: Any, expected: Any, measures: Measures, flags: Sequence[Flag]
+) -> pd.DataFrame:
     labels = ds[PREDICTED].values
     n_frames, n_slices = labels.shape[:2]
     _, dy, dx = measures.voxel_size_mm
@@ -176,6 +191,9 @@ def _make_slice_table(ds: xr.Dataset, measures: Measures, flags: Sequence[Flag])
             "slice": np.tile(np.arange(n_slices), n_frames),
             "blood_pool_mm2": (labels == Label.BLOOD_POOL).sum(axis=(2, 3)).ravel() * (dy * dx),
             "myocardium_mm2": (labels == Label.MYOCARDIUM).sum(axis=(2, 3)).ravel() * (dy * dx),
+            "added_mm2": ((labels > 0) & (unprocessed == 0)).sum(axis=(2, 3)).ravel() * (dy * dx),
+            "removed_mm2": ((labels == 0) & (unprocessed > 0)).sum(axis=(2, 3)).ravel() * (dy * dx),
+            "expected_dice": expected.astype(float).ravel(),
             "flags": [
                 _join_flags(flags_at.get((f, s), []) + flags_at.get((None, s), []))
                 for f in range(n_frames)

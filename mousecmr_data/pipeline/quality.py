@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from mousecmr_data.schema.labels import Label
 FLAGS = {
     "heart_not_found": "no blood pool was found, in this frame or in any",
     "islands_removed": "the network also marked something away from the ventricle, which was removed",
+    "check_slice": "the network is not sure of this slice: look at it first",
+    "slice_removed": "the rule for the slice range removed the ventricle from this slice",
+    "slice_added": "the rule for the slice range added the ventricle to this slice",
     "slice_gap": "a slice without the ventricle lies between slices that have it",
     "myocardium_hole": "the myocardium does not close around the blood pool, or has a hole",
     "at_edge": "the ventricle touches the edge of the image: a part of it may be cut off",
@@ -35,6 +39,8 @@ ISLAND_SHARE = 0.02
 """Smallest share of removed voxels, relative to the kept ones of the same frame, that raises a flag."""
 ISLAND_VOXELS = 30
 """Smallest number of removed voxels that raises a flag."""
+CHECK_BELOW = 0.75
+"""Expected Dice of a slice that raises a flag."""
 OPEN_SHARE = 0.15
 """Share of the blood pool's outline in a slice that may touch background. At the base the wall is open by nature."""
 HOLE_PIXELS = 5
@@ -85,7 +91,13 @@ def check_masks(labels: NDArray[np.uint8], unprocessed: NDArray[np.uint8]) -> It
         if removed.sum() >= max(ISLAND_VOXELS, ISLAND_SHARE * np.count_nonzero(labels[frame])):
             for k in np.flatnonzero(removed).tolist():
                 yield Flag("islands_removed", f"{removed[k]} voxels were removed from slice {k}.", frame, k)
-        heart = labels[frame] > 0
+        heart, before = labels[frame] > 0, unprocessed[frame] > 0
+        for k in np.flatnonzero(heart.any((1, 2)) & ~before.any((1, 2))).tolist():
+            yield Flag("slice_added", f"The ventricle in slice {k} comes from its neighbours.", frame, k)
+        for k in np.flatnonzero(~heart.any((1, 2)) & before.any((1, 2))).tolist():
+            beside = heart[max(k - 1, 0) : k + 2].any(0)
+            if np.count_nonzero(before[k] & beside) >= ISLAND_VOXELS:
+                yield Flag("slice_removed", f"The ventricle was removed from slice {k}.", frame, k)
         present = np.flatnonzero(heart.any(axis=(1, 2)))
         for missing in sorted(set(range(present[0], present[-1] + 1)) - set(present.tolist())):
             yield Flag("slice_gap", f"Slice {missing} has no ventricle, but its neighbours have.", frame, missing)
@@ -94,6 +106,12 @@ def check_masks(labels: NDArray[np.uint8], unprocessed: NDArray[np.uint8]) -> It
                 yield Flag("at_edge", f"The ventricle touches the edge of the image in slice {k}.", frame, k)
             if message := _find_hole(labels[frame, k]):
                 yield Flag("myocardium_hole", message, frame, k)
+
+
+def check_expected_dice(expected: NDArray[np.floating[Any]], limit: float = CHECK_BELOW) -> Iterator[Flag]:
+    """Yield flags of slices whose ``expected`` Dice (frame, slice) is below ``limit``, the least certain first."""
+    for frame, k in np.argwhere(expected < limit)[np.argsort(expected[expected < limit], kind="stable")].tolist():
+        yield Flag("check_slice", f"The network expects a Dice of {expected[frame, k]:.2f} here.", frame, k)
 
 
 def check_images(images: NDArray[np.generic], labels: NDArray[np.uint8]) -> Iterator[Flag]:

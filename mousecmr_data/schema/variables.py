@@ -16,6 +16,8 @@ MASK = "mask"
 PREDICTED = "predicted"
 UNPROCESSED = "predicted_unprocessed"
 """A network's labels: ``PREDICTED`` after post-processing, ``UNPROCESSED`` before it."""
+EXPECTED_DICE = "expected_dice"
+"""A network's own estimate of the Dice of each slice, (frame, slice)."""
 DIMS = ("frame", "slice", "y", "x")
 MODEL_TO_FILE = (3, 2, 0, 1)
 """Axis of the file's array that holds each of the model's DIMS."""

@@ -81,9 +81,7 @@ class TrainConfig:
         return update_config(cls(), json.loads(text))
 
 
-_PHANTOM = TrainConfig(
-    schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, any_scanner=0.4
-)
+_PHANTOM = TrainConfig(schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, any_scanner=0.4)
 RECIPES: Mapping[str, TrainConfig] = {
     "published": TrainConfig(),
     "phantom-small": replace(
@@ -107,8 +105,14 @@ RECIPES: Mapping[str, TrainConfig] = {
     ),
     # The published network on synthetic mice; the number of steps suits a computer without a GPU.
     "phantom-full-width": replace(
-        _PHANTOM, recipe="phantom-full-width", batch_size=4, epochs=6, steps_per_epoch=100, pool_mice=400,
-        validation_mice=3, crop=160,
+        _PHANTOM,
+        recipe="phantom-full-width",
+        batch_size=4,
+        epochs=6,
+        steps_per_epoch=100,
+        pool_mice=400,
+        validation_mice=3,
+        crop=160,
     ),  # fmt: skip
 }
 

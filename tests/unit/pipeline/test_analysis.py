@@ -15,7 +15,7 @@ from mousecmr_data.formats.orientation import FileGrid
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.pipeline.analysis import analyze
 from mousecmr_data.pipeline.quality import FLAGS
-from mousecmr_data.schema.variables import DIMS, PREDICTED, UNPROCESSED
+from mousecmr_data.schema.variables import DIMS, EXPECTED_DICE, PREDICTED, UNPROCESSED
 
 RADII = 5.0 + 2.0 * np.cos(np.linspace(0, 2 * np.pi, 20, endpoint=False))
 """Radii of the blood pool in each frame, in pixels."""
@@ -27,14 +27,15 @@ class FixedSegmenter:
     origin = SimpleNamespace(name="fixed", synthetic_training=True)
 
     def __init__(self, labels: NDArray[np.uint8]) -> None:
-        self.labels = labels
+        self.labels, self.expected = labels, np.ones(labels.shape[:2], np.float32)
 
     def segment(self, ds: xr.Dataset, *, progress: Callable[[int], None] | None, **_: Any) -> xr.Dataset:
         attrs = {"weights": "fixed", "synthetic_training": True}
         if progress:
             progress(self.labels.shape[0] * self.labels.shape[1])
         kept = np.stack([postprocess(stack) for stack in self.labels])
-        return ds.assign({PREDICTED: (DIMS, kept, attrs), UNPROCESSED: (DIMS, self.labels)})
+        extra = {UNPROCESSED: (DIMS, self.labels), EXPECTED_DICE: (DIMS[:2], self.expected)}
+        return ds.assign({PREDICTED: (DIMS, kept, attrs), **extra})
 
 
 @pytest.fixture
@@ -123,3 +124,29 @@ def test_progress_counts_every_slice(labels: NDArray[np.uint8]) -> None:
     counts: list[int] = []
     analyze(dataset(labels), FixedSegmenter(labels), progress=counts.append)  # type: ignore[arg-type]
     assert sum(counts) == 120
+
+
+def test_uncertain_slices_are_flagged_the_least_certain_first(labels: NDArray[np.uint8]) -> None:
+    segmenter = FixedSegmenter(labels)
+    segmenter.expected[3, 4], segmenter.expected[5, 1] = 0.6, 0.3
+    result = analyze(dataset(labels), segmenter)  # type: ignore[arg-type]
+    assert [(f.frame, f.slice) for f in result.flags if f.flag == "check_slice"] == [(5, 1), (3, 4)]
+    row = result.slices.query("frame == 3 and slice == 4").iloc[0]
+    assert row["expected_dice"] == pytest.approx(0.6) and row["flags"] == "check_slice"
+
+
+def test_what_post_processing_removed_and_added_is_in_the_table_and_flagged(labels: NDArray[np.uint8]) -> None:
+    class Changed(FixedSegmenter):
+        def segment(self, ds: xr.Dataset, **options: Any) -> xr.Dataset:
+            out = super().segment(ds, **options)
+            before = out[UNPROCESSED].values.copy()
+            before[2, 1], before[6, 5] = 0, before[6, 4]
+            return out.assign({UNPROCESSED: (DIMS, before)})
+
+    result = analyze(dataset(labels), Changed(labels))  # type: ignore[arg-type]
+    found = {(f.flag, f.frame, f.slice) for f in result.flags}
+    assert {("slice_added", 2, 1), ("slice_removed", 6, 5)} <= found
+    table = result.slices.set_index(["frame", "slice"])
+    assert table.loc[(2, 1), "added_mm2"] == pytest.approx(np.count_nonzero(labels[2, 1]) * 0.04)
+    assert table.loc[(6, 5), "removed_mm2"] == pytest.approx(np.count_nonzero(labels[6, 4]) * 0.04)
+    assert table["added_mm2"].gt(0).sum() == table["removed_mm2"].gt(0).sum() == 1
