@@ -70,7 +70,7 @@ class Predictor:
     ) -> None:
         self.network, self.origin = network, origin
         self.engine = make_engine(engine, network, device) if isinstance(engine, str) else engine
-        """Images (N, inputs, Y, X) to logits (N, classes, Y, X); see :class:`mousecmr_data.inference.engines.Engine`."""
+        """Images (N, inputs, Y, X) to logits (N, classes, Y, X): :class:`mousecmr_data.inference.engines.Engine`."""
         self._region: RoiPredictor | None = None
 
     def segment(

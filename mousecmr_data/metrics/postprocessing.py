@@ -113,7 +113,7 @@ def _interpolate(first: Labels, second: Labels) -> Labels:
 
 def _fit_range_to_beat(labels: Labels, dz: float) -> Labels:
     """Remove and add slices at the two ends so that the ends agree with the neighbouring frames."""
-    present = (labels > 0).any((2, 3))
+    present: Mask = np.asarray((labels > 0).any((2, 3)))
     frames = np.flatnonzero(present.any(1))
     if len(frames) < MIN_FRAMES:
         return labels

@@ -104,8 +104,8 @@ class UNet3Plus(nn.Module):
     ``deep_supervision`` off (it can be switched at any time) the last is the only one. With ``low_resolution`` off
     (likewise) upsampled maps are made and convolved, as in the published network.
 
-    The number of ``inputs`` is 1 + 2 · ``context``: the slice in the middle, its neighbours in the order of the stack. ``scaling``
-    says how the grey values of the input were scaled (:data:`mousecmr_data.inference.grid.SCALINGS`).
+    The number of ``inputs`` is 1 + 2 · ``context``: the slice in the middle, its neighbours in the order of the stack.
+    ``scaling`` says how the grey values of the input were scaled (:data:`mousecmr_data.inference.grid.SCALINGS`).
     """
 
     def __init__(

@@ -113,7 +113,7 @@ RECIPES: Mapping[str, TrainConfig] = {
         pool_mice=400,
         validation_mice=3,
         crop=160,
-    ),  # fmt: skip
+    ),
 }
 
 

@@ -90,7 +90,7 @@ class GateResult:
 
 
 def compare_engines(engine: Engine, reference: Engine, stacks: Tensor) -> GateResult:
-    """Compare both engines on ``stacks`` (stack, slice, inputs, Y, X): end-diastole, end-systole; or one, without EF."""
+    """Compare engines on ``stacks`` (stack, slice, inputs, Y, X): end-diastole, end-systole; or one, without EF."""
     return compare_logits(run_engine(engine, stacks), run_engine(reference, stacks))
 
 

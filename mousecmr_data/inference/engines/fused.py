@@ -159,7 +159,7 @@ def _to_float32(x: Tensor) -> Tensor:
 
 
 class FusedNetwork(nn.Module):
-    """The restructured network: images (N, inputs, Y, X), of the one size ``shape_yx``, to logits (N, classes, Y, X)."""
+    """The restructured network: images (N, inputs, Y, X), of one size ``shape_yx``, to logits (N, classes, Y, X)."""
 
     def __init__(self, network: UNet3Plus, shape_yx: tuple[int, int], *, anchored: bool = False) -> None:
         """Build the modules; ``anchored`` adds the depthwise steps that OpenVINO needs (see :class:`UpsampledConv`)."""

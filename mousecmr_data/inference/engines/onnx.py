@@ -73,8 +73,8 @@ def write_onnx(
     """Write the prediction of ``network`` for images of ``shape_yx`` to an ONNX file, whole or not at all.
 
     Input "image" (batch, inputs, Y, X) float32, scaled to [0, 1] slice by slice as the network asks for; output
-    "logits" (batch, classes, Y, X) float32. The batch size is free. ``about`` becomes the file's metadata. The exported network
-    is first compared with the reference, in ONNX Runtime; raises :class:`~mousecmr_data.errors.FileLayoutError`
+    "logits" (batch, classes, Y, X) float32. The batch size is free. ``about`` becomes the file's metadata. The exported
+    network is first compared with the reference, in ONNX Runtime; raises :class:`~mousecmr_data.errors.FileLayoutError`
     if it differs by more than float32's rounding, OutputError if ``path`` exists, unless this library wrote it and
     nobody edited it, or with ``overwrite``.
     """

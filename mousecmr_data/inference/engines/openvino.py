@@ -50,7 +50,7 @@ class SplitInputNetwork(FusedNetwork):
 
 
 def split_bfloat16(images: Tensor, reduce: int) -> Tensor:
-    """Return averaged images (N, 2 · inputs, Y / reduce, X / reduce): the nearest bfloat16 numbers, and the remainders."""
+    """Return averaged images (N, 2 · inputs, Y / reduce, X / reduce): the nearest bfloat16 numbers, and remainders."""
     x = F.avg_pool2d(images, reduce) if reduce > 1 else images
     near = x.bfloat16().float()
     return torch.cat([near, x - near], 1)

@@ -48,7 +48,7 @@ def test_the_error_names_an_unknown_rule() -> None:
 
 
 def make_cine(radii: list[float], frames: int = 7, slices: int = 0) -> np.ndarray:
-    """A ventricle with these outer radii (pixels) from slice 0 on, the same in all frames; the pool has half of them."""
+    """Make a ventricle with these outer radii (pixels) from slice 0 on, in all frames; the pool has half of them."""
     labels = np.zeros((frames, slices or len(radii), 80, 80), np.uint8)
     r = np.hypot(*np.ogrid[-40:40, -40:40])
     for k, radius in enumerate(radii):
