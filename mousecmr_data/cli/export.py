@@ -29,9 +29,9 @@ def command(
 ) -> None:
     """Write a network to an ONNX file, for use in other programs.
 
-    The input is any number of slices, each min-max normalised to [0, 1]; the output is the logits of background, LV
-    myocardium and LV blood pool. The exported network is compared with the original before the file is written. Its
-    metadata say what the weights were trained on.
+    The input is any number of slices, each scaled to [0, 1]; the output is the logits of background, LV myocardium and
+    LV blood pool. The exported network is compared with the original before the file is written. Its metadata say how
+    slices are scaled, how many neighbours are further channels, and what the weights were trained on.
     """
     require_extra("onnx")
     from mousecmr_data._utils.outputs import check_file, find_paths

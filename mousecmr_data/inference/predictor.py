@@ -237,6 +237,9 @@ def load_model(
         shipped = str(name) in _read_shipped_cards()
         network = _load_shipped(card) if shipped else _load_fetched(card, manifest, cache, offline)
         entry = card.weights
+        if (network.scaling, network.context) != (entry.scaling, entry.context):
+            found = f"The weights {entry.name} are for the scaling {network.scaling!r} and context {network.context}."
+            raise FileLayoutError(found, f"{entry.scaling!r} and {entry.context}, as their card says")
         origin = WeightsInfo(entry.name, entry.trained_on, entry.limits, card.synthetic_training)
     elif path.suffix or path.exists():
         network, origin = _load_file(path)

@@ -101,6 +101,10 @@ class Weights:
     classes: tuple[str, ...]
     trained_on: str
     limits: str
+    scaling: str = "min-max"
+    """How grey values are scaled slice by slice (:data:`mousecmr_data.inference.grid.SCALINGS`)."""
+    context: int = 0
+    """Number of neighbouring slices on each side that the network sees."""
 
 
 @dataclass(frozen=True)

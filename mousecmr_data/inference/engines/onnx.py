@@ -85,7 +85,8 @@ def write_onnx(
     shape = f"(batch, {network.n_inputs}, {shape_yx[0]}, {shape_yx[1]})"
     model.doc_string = f"Image {shape} in [0, 1]: each slice scaled {network.scaling}"
     model.doc_string += f"; {network.context} neighbours on each side as further channels." if network.context else "."
-    onnx.helper.set_model_props(model, {k: str(v) for k, v in about.items()})
+    properties = {**about, "scaling": network.scaling, "context": network.context}
+    onnx.helper.set_model_props(model, {k: str(v) for k, v in properties.items()})
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
     session = _create_session(data)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 from keras_file import randomised, write_keras  # noqa: E402
 
 from mousecmr_data.download.cache import get_weights_folder  # noqa: E402
-from mousecmr_data.errors import ChecksumError, MissingDataError, UnknownNameError  # noqa: E402
+from mousecmr_data.errors import ChecksumError, FileLayoutError, MissingDataError, UnknownNameError  # noqa: E402
 from mousecmr_data.inference import predictor  # noqa: E402
 from mousecmr_data.inference.predictor import SHIPPED_FOLDER, list_models, load_model  # noqa: E402
 from mousecmr_data.schema.manifest import Manifest, load_manifest  # noqa: E402
@@ -105,3 +105,15 @@ def test_your_own_file_is_loaded_by_its_path(tmp_path: Path) -> None:
         load_model(tmp_path / "other.h5", device="cpu")
     with pytest.raises(UnknownNameError, match="phantom-small"):
         load_model("phantom-large", device="cpu")
+
+
+def test_the_card_of_weights_states_their_preprocessing_and_a_contradiction_is_an_error(
+    lab: tuple[Manifest, Path],
+) -> None:
+    manifest, cache = lab
+    assert {card.weights.scaling for card in list_models().values()} <= {"min-max", "min-p99"}
+    published = list_models()[AUTHORS].weights
+    assert (published.scaling, published.context) == ("min-max", 0)
+    entry = replace(manifest.weights[AUTHORS], scaling="min-p99")
+    with pytest.raises(FileLayoutError, match="min-p99"):
+        load_model(AUTHORS, manifest=replace(manifest, weights={AUTHORS: entry}), cache=cache, offline=True)
