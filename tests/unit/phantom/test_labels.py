@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -115,3 +117,33 @@ def test_labels_without_rendering_equal_the_rendered_ones(plan: phantom.Plan, re
     np.testing.assert_array_equal(
         compute_labels(plan, plan.labelled_frames), rendering.truth[list(plan.labelled_frames)]
     )
+
+
+def test_the_ends_are_as_in_real_stacks(cohort: dict[str, Labels]) -> None:
+    """Apical slices without a pool, small ones, stacks that begin in the ventricle, and stacks with atria."""
+    plans = phantom.make_plans("phantom")
+    last, first = [], []
+    for name, labels in cohort.items():
+        stacks = labels[:, ::-1] if plans[name].pose.apex_first else labels
+        for stack in stacks:
+            filled = np.flatnonzero(stack.any((1, 2)))
+            last.append([np.count_nonzero(stack[filled[-1]] == label) for label in (1, 2)])
+            first.append(filled[0])
+    myocardium, pool = np.array(last).T
+    assert myocardium.min() >= 100, "an expert draws no smaller ventricle"
+    assert 0.3 < (pool == 0).mean() < 0.8
+    assert 0.2 < ((myocardium > 150) & (myocardium < 600)).mean()
+    assert {0, 1, 2} <= set(first) and 0.05 < np.mean(np.array(first) == 0) < 0.4
+
+
+def test_the_valve_plane_is_tilted_and_muscle_continues_above_it_without_a_label(plan: phantom.Plan) -> None:
+    """Above the plane, the image of a slice has a ring about as grey as labelled muscle; its truth is empty."""
+    heart = dataclasses.replace(plan.heart, collar_mm=1.2, valve_tilt_deg=20.0, valve_turn_deg=0.0)
+    pose = dataclasses.replace(plan.pose, base_mm=0.4, apex_first=False)
+    changed = dataclasses.replace(plan, heart=heart, pose=pose)
+    rendering = phantom.render(changed)
+    assert not rendering.truth[0, 0].any() and rendering.truth[0, 1].any()
+    wall, pool = (rendering.truth[0, 1] == label for label in (Label.MYOCARDIUM, Label.BLOOD_POOL))
+    above, below = rendering.image[0, 0].astype(float), rendering.image[0, 1].astype(float)
+    assert np.median(above[pool]) > 1.3 * np.percentile(above[wall], 20)
+    assert np.percentile(above[wall], 20) < 1.3 * np.median(below[wall])
