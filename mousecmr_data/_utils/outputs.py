@@ -18,6 +18,7 @@ from mousecmr_data._utils.atomic import PART, fsync_file, fsync_folder, temporar
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import lock_folder
+from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import OutputError
 
@@ -80,8 +81,10 @@ def read_listed_files(record: Path) -> dict[str, str]:
             for name, sha256 in files.items()
             if ".." not in Path(name).parts and not Path(name).is_absolute()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (*ABSENT, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    except OSError as e:
+        raise make_read_error(record, e) from e
 
 
 def _read_own_record(record: Path) -> dict[str, str]:
@@ -126,8 +129,10 @@ def make_foreign_error(folder: Path, names: Sequence[str]) -> OutputError:
 def _is_as_listed(path: Path, sha256: str) -> bool:
     try:
         return not path.is_symlink() and compute_sha256(path) == sha256
-    except OSError:
+    except ABSENT:
         return False
+    except OSError as e:
+        raise make_read_error(path, e) from e
 
 
 @contextmanager

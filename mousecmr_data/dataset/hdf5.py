@@ -18,10 +18,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.hdf5 import get_item
+from mousecmr_data._utils.hdf5 import get_item, open_hdf5
+from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data.dataset.lazy import Key, LazyArray
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, resolve_sizes
-from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
+from mousecmr_data.errors import FileLayoutError, LabelError
 from mousecmr_data.schema.labels import LabelMap
 from mousecmr_data.schema.manifest import Manifest
 from mousecmr_data.schema.variables import (
@@ -144,27 +145,19 @@ class HDF5Array(LazyArray):
 
 @contextmanager
 def _open_file(path: str | Path) -> Iterator[h5py.File]:
-    """Open a file; any error that HDF5 raises for a damaged file becomes FileLayoutError."""
-    if not Path(path).exists():
-        raise MissingDataError(
-            f"There is no file {path}.",
-            "a mouse's HDF5 file",
-            "check the path; a mouse of the dataset has a name instead, such as Mouse4: mousecmr fetch Mouse4",
-        )
-    if not Path(path).is_file():
-        raise FileLayoutError(f"{path} is not a file.", "a mouse's HDF5 file")
+    """Open a file; any error that HDF5 raises for a damaged file becomes FileLayoutError, of the system ReadError."""
+    check_input(
+        path,
+        "a mouse's HDF5 file",
+        "check the path; a mouse of the dataset has a name instead, such as Mouse4: mousecmr fetch Mouse4",
+    )
     try:
-        with h5py.File(path, "r") as f:
+        with open_hdf5(path) as f:
             yield f
     except (FileLayoutError, LabelError):
         raise
-    except PermissionError as e:
-        raise FileLayoutError(f"{path} cannot be read: permission denied.", "a readable file") from e
-    except MemoryError as e:
-        raise FileLayoutError(
-            f"{path} states a size larger than this machine's memory: {_first_line(e)}", _EXPECTED_LAYOUT
-        ) from e
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as e:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as e:
+        check_access(e, Path(path))
         raise FileLayoutError(
             f"{path} ({Path(path).stat().st_size} bytes) is damaged or not HDF5: {_first_line(e)}",
             "an HDF5 file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,10 +12,12 @@ from typing import Any, Protocol
 import xarray as xr
 import zarr
 
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data.dataset.hdf5 import HDF5Array, MouseParts, read_header, read_parts
 from mousecmr_data.dataset.layout_cache import DTYPES, CachedArray, LayoutCache
 from mousecmr_data.dataset.model import read_phases, resolve_sizes
 from mousecmr_data.dataset.zarr_store import (
+    INDEX_FILE,
     NO_OPTIONS,
     MouseEntry,
     StorageOptions,
@@ -213,6 +216,8 @@ class ZarrSource:
         except MouseCMRError:
             raise
         except Exception as e:  # a remote file system may raise anything
+            local = [Path(self.location), Path(self.location) / INDEX_FILE]
+            check_access(e, *(path for path in local if os.path.lexists(path)))
             raise FileLayoutError(
                 f"{self.location} cannot be opened: {type(e).__name__}: {e}",
                 "a store written by `mousecmr convert`",

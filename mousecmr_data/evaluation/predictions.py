@@ -16,11 +16,12 @@ import zarr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.hdf5 import get_item
+from mousecmr_data._utils.hdf5 import get_item, open_hdf5
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data.dataset.model import convert_labels
 from mousecmr_data.dataset.source import ZarrSource
 from mousecmr_data.dataset.zarr_store import open_store
-from mousecmr_data.errors import FileLayoutError, MissingDataError, PredictionError
+from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError, PredictionError
 from mousecmr_data.schema.labels import STRUCTURE_FILES, LabelMap
 from mousecmr_data.schema.variables import (
     DICOM_SEG_SUFFIX,
@@ -227,7 +228,10 @@ class ZarrPredictions:
     def _open(self) -> zarr.Group:
         try:
             return zarr.open_group(open_store(str(self.path)), mode="r")
+        except MouseCMRError:
+            raise
         except (ValueError, KeyError, OSError) as e:
+            check_access(e, self.path)
             raise FileLayoutError(f"{self.path} is not a Zarr group: {e}", "a Zarr store") from e
 
 
@@ -302,14 +306,15 @@ def _read_file(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Predict
     from mousecmr_data.dataset.hdf5 import HDF5Array
 
     try:
-        with h5py.File(path, "r") as f:
+        with open_hdf5(path) as f:
             masks, frames_with_roi = get_item(f, MASKS), get_item(f, FRAMES_WITH_ROI)
             if not isinstance(masks, h5py.Dataset):
                 raise FileLayoutError(f"{path} has no dataset {MASKS!r}; it holds {', '.join(f) or 'nothing'}.")
             shape = masks.shape
             roi = frames_with_roi[()] if isinstance(frames_with_roi, h5py.Dataset) else None
             about = {k: str(f.attrs[k]) for k in ("segmented_by", "trained_on") if k in f.attrs}
-    except OSError as e:
+    except (OSError, RuntimeError, KeyError, MemoryError) as e:
+        check_access(e, path)
         raise FileLayoutError(f"{path} is damaged or not HDF5.", "an HDF5 file") from e
     if len(shape) != 4:
         raise FileLayoutError(f"{path}: {MASKS} has the shape {shape}.", "(row, column, slice, frame)")

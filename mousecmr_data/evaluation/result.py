@@ -21,6 +21,7 @@ import pandas as pd
 from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -138,8 +139,7 @@ def read_result(path: str | PathLike[str]) -> Evaluation:
 
     Raises MissingDataError where there is no such file, FileLayoutError with the reason where it is not valid.
     """
-    if not Path(path).is_file():
-        raise MissingDataError(f"There is no result file {path}.", None, "mousecmr evaluate PREDICTIONS -o RESULT.json")
+    check_input(path, f"a result file ({SCHEMA})", "mousecmr evaluate PREDICTIONS -o RESULT.json")
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         if (table["schema"], table["schema_version"]) != (SCHEMA, SCHEMA_VERSION):
@@ -150,6 +150,7 @@ def read_result(path: str | PathLike[str]) -> Evaluation:
             table["name"], table["truth"], table["policies"], table["versions"], table["created"], mice, problems
         )
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as e:
+        check_access(e, Path(path))
         raise FileLayoutError(
             f"{path} is not a valid result file: {type(e).__name__}: {e}",
             f"{SCHEMA} {SCHEMA_VERSION}",

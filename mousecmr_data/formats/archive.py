@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, make_disk_full_error
 from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
+from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data._utils.text import format_bytes, is_reserved, make_file_name
-from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.errors import FileLayoutError, MouseCMRError
 
 MAX_BYTES = 2 * 1024**3
 """Largest unpacked size of an archive, nested archives included."""
@@ -45,8 +46,7 @@ class _Unpacker:
 
     def unpack(self, archive: Path, into: Path, depth: int) -> None:
         name = archive.name
-        if not archive.is_file():
-            raise MissingDataError(f"There is no file {archive}.", "a .zip archive")
+        check_input(archive, "a .zip archive")
         if depth > MAX_DEPTH:
             raise FileLayoutError(f"{name} is an archive inside {MAX_DEPTH} others.", "one archive of image files")
         try:
@@ -63,6 +63,7 @@ class _Unpacker:
         except Exception as e:  # decoders can raise almost anything
             if isinstance(e, OSError) and e.errno in DISK_FULL:
                 raise make_disk_full_error(into) from e
+            check_access(e, archive)
             raise _make_damaged_error(name, e) from e
         for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() == ".zip" and p.is_file()):
             target = inner.with_suffix("")

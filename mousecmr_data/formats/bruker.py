@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data._utils.text import is_marked_synthetic
-from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError
+from mousecmr_data.errors import FileLayoutError, MissingExtraError
 from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, prefer_given, suppress_warnings
 from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
 
@@ -68,13 +69,12 @@ def read_bruker(
 
 def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], float | None, bool]:
     """Return pixels, letters of their axes, affine (column, row, slice) to RAS, repetition time, whether synthetic."""
-    if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "Bruker's 2dseq")
-    if not (path.parent / "visu_pars").is_file():
-        raise MissingDataError(f"There is no visu_pars beside {path.name}.", "both, as ParaVision wrote them")
+    check_input(path, "Bruker's 2dseq")
+    check_input(path.parent / "visu_pars", "2dseq and visu_pars in one folder, as ParaVision wrote them")
     check_array_size(path.name, (path.stat().st_size,), FLOAT_BYTES // 2)
     scan = path.parents[2] if len(path.parents) > 2 else path.parent
-    for parameters in (path.parent / "visu_pars", path.parent / "reco", scan / "method", scan / "acqp"):
+    parameter_files = (path.parent / "visu_pars", path.parent / "reco", scan / "method", scan / "acqp")
+    for parameters in parameter_files:
         if parameters.is_file() and parameters.stat().st_size > MAX_PARAMETER_BYTES:
             size = f"{parameters.stat().st_size:,} bytes"
             raise FileLayoutError(f"{parameters.name} has {size}.", f"at most {MAX_PARAMETER_BYTES:,}")
@@ -87,6 +87,7 @@ def _load_2dseq(path: Path) -> tuple[NDArray[Any], str, NDArray[np.float64], flo
             repetition = getattr(data, "TR", None)
             comment = str(data["VisuSubjectComment"].value) if "VisuSubjectComment" in data else ""
     except Exception as e:  # a damaged parameter file can make brukerapi raise almost anything
+        check_access(e, *(p for p in (path, *parameter_files) if p.is_file()))
         text = (str(e).strip().splitlines() or [""])[0][:200]
         raise FileLayoutError(
             f"{path} cannot be read: {type(e).__name__}: {text}", "a reconstruction as ParaVision wrote it"

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data._utils.text import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.build import (
@@ -117,8 +118,10 @@ def load_dicom(path: Path, pixels: bool = True) -> Any:
     except MouseCMRError:
         raise
     except dcm.errors.InvalidDicomError as e:
+        check_access(e, path)
         raise FileLayoutError(f"{path.name} is not a DICOM file: it lacks the DICM prefix.", "a DICOM file") from e
     except Exception as e:  # a damaged file can make pydicom raise almost anything
+        check_access(e, path)
         raise FileLayoutError(
             f"{path.name} is damaged or not a DICOM file: {type(e).__name__}: {e}", "a DICOM file"
         ) from e
@@ -395,9 +398,10 @@ def _read_pixels(stack: list[list[DicomPlane]]) -> NDArray[Any]:
             pixels = pixels.reshape(-1, first.rows, first.columns)
             for t, z, plane in planes:
                 array[t, z] = pixels[plane.index] * plane.slope + plane.intercept if scaled else pixels[plane.index]
-        except FileLayoutError:
+        except MouseCMRError:
             raise
         except Exception as e:  # decoders can raise anything
+            check_access(e, path)
             raise FileLayoutError(
                 f"{path.name}: its pixels cannot be read: {type(e).__name__}: {e}",
                 "images that pydicom can decode",

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
-from mousecmr_data._utils.locks import ALIVE, remove_abandoned
+from mousecmr_data._utils.locks import keep_alive, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import make_file_name, make_unique
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
@@ -207,7 +205,7 @@ def collect_inputs(
     remove_abandoned(parent, SCRATCH_PREFIX)
     with (
         tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=parent) as temporary,
-        FileLock(Path(temporary) / ALIVE, thread_local=False),
+        keep_alive(Path(temporary)),
     ):
         items = [item for k, path in enumerate(inputs) for item in _find_in_path(path, Path(temporary) / str(k))]
         unique = make_unique(item.name for item in items)

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.reading import check_input
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, find_slice_distance, prefer_given
 from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, to_rows
@@ -43,8 +44,7 @@ def read_procpar(path: Path) -> dict[str, ProcparValues]:
 
     Raises :class:`MissingDataError`, and :class:`FileLayoutError` if the file does not follow the format.
     """
-    if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "procpar beside the .fdf files")
+    check_input(path, "procpar beside the .fdf files")
     if path.stat().st_size > MAX_PROCPAR_BYTES:
         raise FileLayoutError(f"{path.name} has {path.stat().st_size:,} bytes.", f"at most {MAX_PROCPAR_BYTES:,}")
     lines = iter(path.read_text(encoding="latin-1").splitlines())
@@ -145,8 +145,7 @@ def read_fdf(
 
 def read_fdf_header(path: Path) -> FdfImage:
     """Read the header of one file. Raises :class:`FileLayoutError` if it is damaged or of another rank than 2."""
-    if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "an .fdf file")
+    check_input(path, "an .fdf file")
     with path.open("rb") as f:
         raw = f.read(MAX_HEADER)
     end = raw.find(b"\0")

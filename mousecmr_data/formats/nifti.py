@@ -7,6 +7,7 @@ All of them are an array with a place in space, and become a NIfTI image in memo
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +20,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, get_spacing
 from mousecmr_data.errors import (
     ArgumentError,
     FileLayoutError,
-    MissingDataError,
     MissingExtraError,
     MouseCMRError,
     UnlabelledError,
@@ -245,8 +246,7 @@ def _open_image(path: Path) -> Any:
 
 
 def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
-    if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", READABLE)
+    check_input(path, READABLE)
     try:
         image = _open_image(path)
         check_array_size(path.name, image.shape, 4)  # as float32
@@ -256,9 +256,11 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
         scaled = not isinstance(data, np.ndarray) and (data.slope != 1 or data.inter != 0)
         array = np.asarray(data, np.float32 if scaled else None)
         affine = np.asarray(image.affine, float)
-    except (FileLayoutError, MissingExtraError):
+    except MouseCMRError:
         raise
     except Exception as e:  # a damaged header can make nibabel raise almost anything
+        has_pixels_beside = path.suffix.lower() in (".hdr", ".mhd", ".nhdr")
+        check_access(e, path, *(path.parent.glob(f"{glob.escape(path.stem)}.*") if has_pixels_beside else ()))
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise FileLayoutError(
             f"{path.name} ({path.stat().st_size} bytes) is damaged or not a {_name_format(path)} file: {reason}",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from mousecmr_data._utils.reading import make_read_error
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES, check_order, check_spacing, find_oddities
@@ -31,7 +32,10 @@ def read_scan(
     """
     if axes is not None and scan.kind not in IMAGE_FORMATS:
         raise ArgumentError(f"{scan.name}: axes were given for {scan.kind}.", f"one of {', '.join(IMAGE_FORMATS)}")
-    ds = _read_files(scan, spacing, axes, frame_time_ms)
+    try:
+        ds = _read_files(scan, spacing, axes, frame_time_ms)
+    except OSError as e:  # of the system
+        raise make_read_error(e.filename or scan.paths[0], e) from e
     image = ds[IMAGE].values
     if axes is None:
         check_order(scan.name, image)

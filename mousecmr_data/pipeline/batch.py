@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -20,15 +20,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
-import h5py
 import pandas as pd
 import xarray as xr
 
 from mousecmr_data._utils.atomic import remove_leftovers, write_text
 from mousecmr_data._utils.checksums import compute_sha256, hash_files
 from mousecmr_data._utils.environment import describe_machine, list_versions
+from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.json import to_json_value, write_json
-from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.outputs import (
     check_apart,
     check_replaceable,
@@ -37,6 +37,7 @@ from mousecmr_data._utils.outputs import (
     write_folder,
 )
 from mousecmr_data._utils.parallel import map_in_processes, read_in_child
+from mousecmr_data._utils.reading import ABSENT, check_access, make_read_error
 from mousecmr_data._utils.tables import format_csv, write_workbook
 from mousecmr_data._utils.text import RESEARCH_ONLY, make_file_name
 from mousecmr_data._version import __version__
@@ -243,12 +244,7 @@ def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
     def refuse() -> None:
         raise CacheError(f"Another run is writing to {folder}.", "one at a time", "wait for it, or give another folder")
 
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(hold_lock(locks, name, refuse))
-        except OSError as e:
-            if isinstance(e, CacheError):
-                raise  # a read-only cache can hold no locks: continue without
+    with try_lock(locks, name, refuse):
         remove_leftovers(folder)
         yield
 
@@ -411,11 +407,12 @@ def _make_slice_counter(ds: xr.Dataset, name: str, progress: EventListener) -> C
 
 
 def read_prediction_attrs(path: Path) -> dict[str, str]:
-    """Return the attributes that state how a file was made; empty if there are none or the file cannot be read."""
+    """Return the attributes that state how a file was made; empty if there are none or the file is damaged."""
     try:
-        with h5py.File(path) as f:
+        with open_hdf5(path) as f:
             return {k: str(f.attrs[k]) for k in (ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION) if k in f.attrs}
-    except OSError:
+    except OSError as e:
+        check_access(e, path)
         return {}
 
 
@@ -634,8 +631,10 @@ def _list_tables(folder: Path) -> dict[str, str]:
     try:  # a manifest from before files were listed
         about = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         earlier = {"settings", "weights", "mice"} <= about.keys()
-    except (OSError, ValueError, AttributeError):
+    except (*ABSENT, ValueError, AttributeError):
         earlier = False
+    except OSError as e:
+        raise make_read_error(folder / MANIFEST_FILE, e) from e
     if not earlier:
         raise make_foreign_error(folder, [MANIFEST_FILE])
     return {name: compute_sha256(folder / name) for name in CSV_FILES if (folder / name).is_file()}

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -16,6 +15,7 @@ from scipy.io import savemat
 
 from mousecmr_data._utils.atomic import atomic_path, write_text
 from mousecmr_data._utils.checksums import compute_sha256
+from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.outputs import (
     add_file,
@@ -24,6 +24,7 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
+from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data._utils.tables import format_csv
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MissingExtraError, MouseCMRError
@@ -76,7 +77,7 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
     predicted = ds[PREDICTED].transpose(*DIMS)
     arrays = {variables.IMAGES: ds[IMAGE].transpose(*DIMS).values, variables.MASKS: predicted.values}
     to_file = [variables.MODEL_TO_FILE.index(k) for k in range(len(DIMS))]
-    with atomic_path(path) as partial, h5py.File(partial, "w") as f:
+    with atomic_path(path) as partial, open_hdf5(partial, "w") as f:
         for name, array in arrays.items():
             stored = np.ascontiguousarray(array.transpose(to_file))
             rows, columns, _, frames = stored.shape
@@ -209,8 +210,10 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """Return the record of a folder written by :func:`write_result`; None if there is none or a file is missing."""
     try:
         record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (*ABSENT, ValueError):
         return None
+    except OSError as e:
+        raise make_read_error(folder / RECORD_FILE, e) from e
     valid = isinstance(record, dict) and {"key", "mouse", "flags"} <= record.keys()
     return record if valid and all((folder / n).is_file() for n in (MASKS_FILE, FRAMES_FILE, SLICES_FILE)) else None
 

@@ -8,13 +8,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
-
-from mousecmr_data._utils.locks import ALIVE, remove_abandoned
+from mousecmr_data._utils.locks import keep_alive, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.dataset.model import get_spacing
@@ -194,7 +192,8 @@ class SessionStore:
     def __init__(self, kept_seconds: float = 12 * 3600) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
         self.kept_seconds = kept_seconds
-        self._alive = FileLock(self.folder / ALIVE, thread_local=False)  # visitors come in different threads
+        self._alive = ExitStack()
+        self._is_made = False
         self._by_id: dict[str, Session] = {}
         self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -211,11 +210,12 @@ class SessionStore:
             raise ArgumentError("This page is already open in another browser.", next_step="reload the page")
         self.close_session(session_id, owner)
         with self._lock:
-            if not self._alive.is_locked:
+            if not self._is_made:
                 remove_abandoned(self.folder.parent, FOLDER_PREFIX)
                 self.folder.mkdir(exist_ok=True)  # gradio, which also keeps files here, may have made it
                 self.folder.chmod(0o700)  # readable by its owner only
-                self._alive.acquire()
+                self._alive.enter_context(keep_alive(self.folder))
+                self._is_made = True
         session = Session(Path(tempfile.mkdtemp(dir=self.folder)), owner)
         with self._lock:
             self._by_id[session_id] = session
@@ -255,7 +255,7 @@ class SessionStore:
         """Close all sessions and remove the folder."""
         for session_id, session in list(self._by_id.items()):
             self.close_session(session_id, session.owner)
-        self._alive.release()
+        self._alive.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
