@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.hdf5 import get_item, open_hdf5
 from mousecmr_data._utils.reading import check_access, check_input
-from mousecmr_data.dataset.lazy import Key, LazyArray
-from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, resolve_sizes
+from mousecmr_data.dataset.model import Key, LazyArray, PhysicalSizes, build_dataset, convert_labels, resolve_sizes
 from mousecmr_data.errors import FileLayoutError, LabelError
 from mousecmr_data.schema.labels import LabelMap
 from mousecmr_data.schema.manifest import Manifest

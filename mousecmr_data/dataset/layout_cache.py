@@ -25,7 +25,7 @@ from mousecmr_data._utils.checksums import compute_sha256, has_checksum, report_
 from mousecmr_data._utils.locks import hold_lock, report_no_locks
 from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data.dataset.hdf5 import MouseParts
-from mousecmr_data.dataset.lazy import Key, LazyArray
+from mousecmr_data.dataset.model import Key, LazyArray
 from mousecmr_data.dataset.zarr_store import (
     INDEX_FILE,
     SHARD_PATH,
