@@ -22,7 +22,7 @@ ABSENT = (FileNotFoundError, NotADirectoryError)
 OF_CONTENT = {errno.EINVAL, errno.EFBIG, errno.EOVERFLOW, errno.ERANGE, errno.EDOM, errno.EILSEQ, errno.ESPIPE}
 """Errors that a damaged file can cause, such as a jump to a position before its start."""
 NEXT_STEPS = {
-    "chmod u+r FILE  (and u+x for its folders), or ask its owner": (errno.EACCES, errno.EPERM),
+    "chmod -R u+rX FILE, or ask its owner": (errno.EACCES, errno.EPERM),
     "ulimit -n 4096  (the open files that a program may have), then the same command again": (
         errno.EMFILE,
         errno.ENFILE,
@@ -100,31 +100,38 @@ def check_access(error: BaseException, *paths: Path) -> None:
 
 
 def make_read_error(
-    path: str | bytes | PathLike[str], error: OSError, expected: str | None = None, next_step: str | None = None
+    path: str | bytes | PathLike[str],
+    error: OSError,
+    expected: str | None = None,
+    next_step: str | None = None,
+    folder: Path | None = None,
 ) -> MouseCMRError:
     """Return the error to raise for ``error`` of the system about ``path``.
 
     It is a :class:`MissingDataError` with ``expected`` and ``next_step`` if there is no such file, else a
-    :class:`ReadError`. An error of this library is returned as it is.
+    :class:`ReadError`. An error of this library is returned as it is. ``folder`` is given if the file is one of many in
+    it, which are likely to share the fault: the next step is then for all of them.
     """
     if isinstance(error, MouseCMRError):
         return error
     name = os.fsdecode(path)
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return _make_missing_error(Path(name), expected, next_step)
+        return _make_missing_error(Path(name), expected, next_step, folder)
     step = next((text for text, numbers in NEXT_STEPS.items() if error.errno in numbers), OTHER_STEP)
     return ReadError(
         f"{name} cannot be read: {error.strerror or error}. The system says so; the file itself may be sound.",
         "a file that the system lets this program read",
-        step.replace("FILE", shlex.quote(name)),
+        step.replace("FILE", shlex.quote(str(folder or name))),
     )
 
 
-def _make_missing_error(path: Path, expected: str | None, next_step: str | None) -> MissingDataError:
+def _make_missing_error(
+    path: Path, expected: str | None, next_step: str | None, folder: Path | None
+) -> MissingDataError:
     link = next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None)
     if link is None:
         return MissingDataError(f"There is no file {path}.", expected, next_step)
-    get = "datalad get {0}  (or: git annex get {0})".format(shlex.quote(str(path)))
+    get = "datalad get {0}  (or: git annex get {0})".format(shlex.quote(str(folder or path)))
     is_annexed = ANNEX.search(os.path.realpath(link))
     return MissingDataError(
         f"{link} is a link to {link.readlink()}, which is not there.",

@@ -264,7 +264,7 @@ def _make_frames(array: NDArray[Any], name: str, labels: LabelMap | None) -> NDA
 
 def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
     """Yield the name and path of each file of masks, and of each folder with one file per structure."""
-    if path.is_file():
+    if not path.is_dir():  # also a link to nothing: reading it says so
         if match := _FILE_NAME.fullmatch(path.name):
             if path.name.lower().endswith(MASK_SUFFIXES):
                 require_extra("formats", "nibabel", _READERS.get(path.suffix.lower(), "nibabel"))
@@ -274,7 +274,7 @@ def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
         if not entry.is_dir():
             yield from _list_masks(entry)
             continue
-        files = [item for file in sorted(entry.iterdir()) if file.is_file() for item in _list_masks(file)]
+        files = [item for file in sorted(entry.iterdir()) if not file.is_dir() for item in _list_masks(file)]
         if any(stem in STRUCTURE_FILES for stem, _ in files):
             yield entry.name, entry
         for stem, file in files:
