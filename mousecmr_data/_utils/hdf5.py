@@ -24,12 +24,13 @@ def open_hdf5(path: str | PathLike[str], mode: Literal["r", "w"] = "r") -> h5py.
 
     Files are written under temporary names (:mod:`mousecmr_data._utils.atomic`), so that nobody else opens them.
     """
-    try:
-        return h5py.File(path, mode, locking=False)
-    except OSError as e:
-        if "locking flag" not in str(e):
-            raise
-        return h5py.File(path, mode)  # this process has it open already, with locks
+    for locking in (False, True):
+        try:
+            return h5py.File(path, mode, locking=locking)
+        except OSError as e:
+            if "lock" not in str(e) or "flag values" not in str(e):
+                raise  # else this process has it open already, in another way
+    return h5py.File(path, mode, locking="best-effort")
 
 
 def get_item(group: h5py.Group, name: str) -> Item | None:

@@ -22,7 +22,7 @@ ABSENT = (FileNotFoundError, NotADirectoryError)
 OF_CONTENT = {errno.EINVAL, errno.EFBIG, errno.EOVERFLOW, errno.ERANGE, errno.EDOM, errno.EILSEQ, errno.ESPIPE}
 """Errors that a damaged file can cause, such as a jump to a position before its start."""
 NEXT_STEPS = {
-    "chmod -R u+rX FILE, or ask its owner": (errno.EACCES, errno.EPERM),
+    "chmod -R u+rX {0}, or ask its owner": (errno.EACCES, errno.EPERM),
     "ulimit -n 4096  (the open files that a program may have), then the same command again": (
         errno.EMFILE,
         errno.ENFILE,
@@ -121,7 +121,7 @@ def make_read_error(
     return ReadError(
         f"{name} cannot be read: {error.strerror or error}. The system says so; the file itself may be sound.",
         "a file that the system lets this program read",
-        step.replace("FILE", shlex.quote(str(folder or name))),
+        step.format(shlex.quote(str(folder or name))),
     )
 
 

@@ -45,15 +45,15 @@ def read_keras_weights(path: str | Path) -> UNet3Plus:
     """
     path = Path(path)
     check_input(path, "the authors' weights file, SEG459.h5")
-    with path.open("rb") as f:
-        is_pointer = f.read(len(_LFS)) == _LFS
-    if is_pointer:
-        raise FileLayoutError(
-            f"{path} is a Git LFS pointer ({path.stat().st_size} bytes of text), not the weights.",
-            "the HDF5 file it points to",
-            f"mousecmr fetch --only-weights, then the name {PUBLISHED_WEIGHTS} instead of the path",
-        )
     try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_LFS)) == _LFS
+        if is_pointer:
+            raise FileLayoutError(
+                f"{path} is a Git LFS pointer ({path.stat().st_size} bytes of text), not the weights.",
+                "the HDF5 file it points to",
+                f"mousecmr fetch --only-weights, then the name {PUBLISHED_WEIGHTS} instead of the path",
+            )
         with open_hdf5(path) as f:
             arrays = _read_arrays(f, path)
     except FileLayoutError:
