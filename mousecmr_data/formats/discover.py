@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import stat
@@ -16,7 +17,7 @@ from typing import Literal, TypeAlias
 from mousecmr_data._utils.locks import keep_alive, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.reading import make_read_error
-from mousecmr_data._utils.text import make_file_name, make_unique
+from mousecmr_data._utils.text import join_names, make_file_name, make_unique
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
 from mousecmr_data.schema.variables import (
@@ -50,6 +51,7 @@ MASK_NAMES = re.compile(
 )
 """Names of files that hold masks: left out when a folder is searched."""
 SCRATCH_PREFIX = "mousecmr-unpacked-"
+log = logging.getLogger("mousecmr_data")
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
 _ScanFiles = tuple[FormatName, tuple[Path, ...]]
@@ -106,7 +108,10 @@ def find_scans(path: Path, refused: _Refused | None = None) -> list[FoundScan]:
     unique: dict[_Identity, _ScanFiles] = {}
     for scan in sorted(scans, key=lambda scan: order[scan[1][0]]):  # files come before links to them
         unique.setdefault(_identify(scan[1]), scan)
-    return _name_scans([scan for scan in scans if unique[_identify(scan[1])] is scan], path)
+    kept = [scan for scan in scans if unique[_identify(scan[1])] is scan]
+    if repeated := [scan[1][0].relative_to(path) for scan in scans if scan not in kept]:
+        log.warning("%s: read once, since these are links to other scans of it: %s", path.name, join_names(repeated))
+    return _name_scans(kept, path)
 
 
 def _detect_format(path: Path) -> FormatName | None:

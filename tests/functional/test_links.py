@@ -131,7 +131,9 @@ def test_a_link_to_nothing_is_named(target: str, store: Path, study: Path) -> No
     (study / "own_seg.nii.gz").symlink_to("/elsewhere/seg.nii.gz")
     scans, (refused,) = find(study)
     assert [s.paths for s in scans] == [(study / "own.nii.gz",)]
-    for error in (refused.error, pytest.raises(MouseCMRError, open_mouse, gone).value):
+    with pytest.raises(MouseCMRError) as opened:
+        open_mouse(gone)
+    for error in (refused.error, opened.value):
         assert isinstance(error, MissingDataError)
         assert f"sub 2.nii.gz is a link to {target}, which is not there" in str(error)
         assert f"datalad get '{gone}'  (or: git annex get '{gone}')" in str(error)
@@ -141,7 +143,7 @@ def test_a_link_to_nothing_is_named(target: str, store: Path, study: Path) -> No
         find_scans(study)
 
 
-def test_links_to_nothing_are_named_in_the_table(store: Path, study: Path, tmp_path: Path) -> None:
+def test_links_to_nothing_are_named_in_the_table(study: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     for name in ("gone 1", "gone 2"):
         (study / f"{name}.nii.gz").symlink_to("/elsewhere/x.nii.gz")
