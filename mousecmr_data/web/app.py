@@ -154,7 +154,8 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     blocks.state_session_capacity = MAX_GRADIO_STATES
     gr.mount_gradio_app(
         app, blocks, path="/", root_path=options.prefix or None, theme=make_theme(), css=read_static("page.css"),
-        show_error=False, footer_links=[], run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False, mcp_server=False, max_file_size=1,
+        show_error=False, footer_links=[], run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False,
+        mcp_server=False, max_file_size=1,
     )  # fmt: skip
     # gradio checks the paths in requests only if its own launch() has started the app.
     blocks.has_launched = True

@@ -153,7 +153,7 @@ class AccessMiddleware:
             return False
         own = (request.scope.get("server") or ("", None))[1]
         is_proxied = bool(self.config.root_path) and port != own and own not in (80, 443)
-        return not self.config.local or name in (*LOCAL_NAMES, self.config.host.strip("[]")) or is_proxied
+        return not self.config.local or name in ("", *LOCAL_NAMES, self.config.host.strip("[]")) or is_proxied
 
     def _may_enter(self, request: Request) -> bool:
         """Return whether a browser without a cookie gets one: it opens the page, with the token if there is one."""
