@@ -62,6 +62,7 @@ def command(
     read does not stop the others. For research, not for clinical use.
     """
     require_extra("segment", "torch", "safetensors", "nibabel", *(("matplotlib",) if pictures else ()))
+    from mousecmr_data.formats.masks import describe_left_out
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig
 
@@ -79,8 +80,13 @@ def command(
         result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)
     table = result.mice.astype(object).where(result.mice.notna(), None)
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    left_out = describe_left_out(result.left_out)
+    for text in left_out:
+        click.echo(text, err=True)
+    if left_out:
+        click.echo("To segment one of them, give the file itself.", err=True)
     if as_json:
-        output.print_json({"folder": folder, "mice": rows})
+        output.print_json({"folder": folder, "mice": rows, "left_out": [vars(file) for file in result.left_out]})
     else:
         _print_rows(rows, folder)
     for name, error in result.errors.items():

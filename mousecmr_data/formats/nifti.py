@@ -7,6 +7,7 @@ All of them are an array with a place in space, and become a NIfTI image in memo
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.outputs import write_file
-from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic
+from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic, join_names
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, get_spacing
 from mousecmr_data.errors import (
     ArgumentError,
@@ -39,6 +40,7 @@ from mousecmr_data.formats.build import (
     prefer_given,
     suppress_warnings,
 )
+from mousecmr_data.formats.masks import MASK_NAME, LeftOutFile, find_labels, strip_mask_word
 from mousecmr_data.formats.orientation import (
     MM_PER_UNIT,
     MS_PER_UNIT,
@@ -48,16 +50,18 @@ from mousecmr_data.formats.orientation import (
     to_rows,
 )
 from mousecmr_data.metrics.volumes import make_phases
-from mousecmr_data.schema.labels import Label, LabelMap
+from mousecmr_data.schema.labels import LABEL_PRESETS, Label, LabelMap
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import (
     DICOM_SEG_SUFFIX,
     DIMS,
     IMAGE,
     IMAGE_SUFFIXES,
+    MASK,
     METAIMAGE_SUFFIXES,
     NIFTI_SUFFIXES,
     NRRD_SUFFIXES,
+    SLICER_SEGMENTATION_SUFFIX,
 )
 
 try:
@@ -388,11 +392,129 @@ def make_natural_key(path: Path) -> tuple[object, ...]:
     return tuple((int(t), "") if t.isdigit() else (-1, t.lower()) for t in re.split(r"(\d+)", str(path)))
 
 
+def find_shared_name(path: Path) -> str:
+    """Return the part of the name that files of single frames of a mouse share; empty for ``frame_01.nii``."""
+    stem = re.sub(r"_0000$", "", strip_suffix(path))  # nnU-Net's number of the channel
+    number = re.search(r"(?<![a-z])(ED|ES)$|\d+(?=\D*$)", stem, re.IGNORECASE)
+    stem = stem[: number.start()] + stem[number.end() :] if number else stem
+    words = "frame|phase|timepoint|time|t|volume|vol|image|img|im|dyn"
+    return re.sub(rf"((?<![a-z])({words}))?[_\-. ]*$", "", stem, flags=re.IGNORECASE)
+
+
+def find_label_numbers(path: Path) -> tuple[int, ...]:
+    """Return the numbers in a file of labels (see :func:`~mousecmr_data.formats.masks.find_labels`); empty for images.
+
+    Also empty for a file that cannot be read: reading it raises the error.
+    """
+    try:
+        image = _open_image(path)
+        check_array_size(path.name, image.shape, image.get_data_dtype().itemsize)
+        first = find_labels(np.asarray(image.dataobj[(..., *[0] * (len(image.shape) - 2))]))
+        return find_labels(np.asarray(image.dataobj)) if first else ()
+    except Exception:
+        return ()
+
+
+def sort_nifti_files(
+    paths: Sequence[Path], left_out: list[LeftOutFile]
+) -> list[tuple[tuple[Path, ...], tuple[Path, ...]]]:
+    """Group ``paths`` (of one folder) by mouse: the files of its images, and those with masks of them.
+
+    ``left_out`` receives the files that are no scans: masks, by their name or their numbers, and single frames that
+    stand beside the cine which they are from (ACDC, M&Ms).
+    """
+    reasons: dict[Path, str] = {}
+    empty: list[Path] = []
+    for path in paths:
+        if MASK_NAME.search(strip_suffix(path)) or path.name.lower().endswith(SLICER_SEGMENTATION_SUFFIX):
+            reasons[path] = "masks, by its name"
+        elif len(numbers := find_label_numbers(path)) > 1:
+            reasons[path] = f"masks: it holds the numbers {join_names(numbers)}"
+        elif numbers:
+            empty.append(path)
+    if reasons:
+        reasons |= dict.fromkeys(empty, "only zeros, beside masks")
+    masks = list(reasons)
+    groups = group_nifti_files([path for path in paths if path not in reasons])
+    shapes = {path: _read_shape(path) for path in paths if path not in reasons}
+    frames: dict[tuple[Path, ...], list[str]] = {}
+    for cine in [g for g in groups if len(g) == 1 and shapes[g[0]][3:] > (1,)]:
+        name = re.compile(rf"{re.escape(_strip_cine_word(cine[0]))}[_-]((frame|phase|t)?[_-]?\d+|ED|ES)", re.IGNORECASE)
+        frames[cine] = [stem for p in paths if name.fullmatch(stem := strip_mask_word(strip_suffix(p)))]
+        for group in list(groups):
+            if all(name.fullmatch(strip_suffix(p)) and shapes[p] == shapes[cine[0]][:3] for p in group):
+                groups.remove(group)
+                reasons |= dict.fromkeys(group, f"a frame of {cine[0].name}")
+    left_out += [LeftOutFile(path, reason) for path, reason in reasons.items()]
+    labels: dict[tuple[Path, ...], list[Path]] = {group: [] for group in groups}
+    for mask in masks:
+        stem = strip_mask_word(strip_suffix(mask))
+        for group in groups:
+            own = {name for p in group for name in (strip_suffix(p), _strip_cine_word(p))}
+            if stem in own or stem in frames.get(group, ()):
+                labels[group].append(mask)
+    return [(group, tuple(labels[group])) for group in groups]
+
+
+def _read_shape(path: Path) -> tuple[int, ...]:
+    try:
+        return tuple(_open_image(path).shape)
+    except Exception:  # reading it raises the error
+        return ()
+
+
+def _strip_cine_word(path: Path) -> str:
+    return re.sub(r"[_-](4d|cine)$", "", strip_suffix(path), flags=re.IGNORECASE)
+
+
+def add_labels(ds: xr.Dataset, paths: Sequence[Path], labels: LabelMap | None = None) -> xr.Dataset:
+    """Return the cine ``ds`` with the masks in ``paths``: ``mask`` uint8 (frame, slice, y, x), ``labelled``, ``phase``.
+
+    A file holds the masks of every frame, or those of one: the frame of the cine that equals the image beside it (or
+    else has the number in its name, counted from 1). ``labels`` says what the numbers mean; those of ACDC are known by
+    its names. Masks that do not fit are left out, with a note.
+    """
+    masks = np.zeros(ds[IMAGE].shape, np.uint8)
+    labelled: set[int] = set()
+    notes = str(ds.attrs[ATTR_NOTES]).splitlines()
+    for path in paths:
+        own = LABEL_PRESETS["acdc"] if re.match(r"patient\d+_(frame\d+|4d)_gt", path.name) else None
+        try:
+            array = read_nifti_labels(path, ds, labels or own)
+            frames = list(range(len(masks))) if len(array) == len(masks) else [_find_frame(ds, path)]
+            masks[frames] = array
+        except (MouseCMRError, ValueError) as e:
+            notes.append(f"The masks in {path.name} were not used: {e.found if isinstance(e, MouseCMRError) else e}")
+            continue
+        labelled |= {frame for frame, mask in zip(frames, array, strict=True) if len(frames) == 1 or mask.any()}
+    if labelled:
+        sizes = PhysicalSizes(get_spacing(ds), "", float(ds["time"].attrs["frame_time"]), "")
+        with_masks = build_dataset(ds[IMAGE].values, masks, sorted(labelled), sizes, {})
+        ds = ds.assign({MASK: with_masks[MASK]}).assign_coords({k: with_masks[k] for k in ("labelled", "phase")})
+    return ds.assign_attrs({ATTR_NOTES: "\n".join(notes)})
+
+
+def _find_frame(ds: xr.Dataset, mask: Path) -> int:
+    """Return the frame of ``ds`` to which the masks of one frame belong."""
+    stem, images = strip_mask_word(strip_suffix(mask)), ds[IMAGE].values
+    for path in sorted(mask.parent.glob(f"{glob.escape(stem)}.*")):
+        if path.name.lower().endswith(IMAGE_SUFFIXES):
+            array, header, affine = _load_nifti(path)
+            own = _make_grid(path, array.shape, header, affine, None)[0].to_model(array)
+            same = [k for k, frame in enumerate(images) if np.array_equal(frame, own[0])]
+            if len(same) == 1:
+                return same[0]
+    number = re.search(r"(\d+)\D*$", stem)
+    if number is None or not 1 <= int(number[1]) <= len(images):
+        raise FileLayoutError(f"which of the {len(images)} frames they belong to is not known.")
+    return int(number[1]) - 1
+
+
 def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
     """Group ``paths`` (of one folder) by mouse.
 
-    A cine is a mouse by itself; files of one frame each (3D), or of one slice each (x, y, 1, frame), are one mouse if
-    their grids have the same shape and directions.
+    A cine is a mouse by itself; files of one frame each (3D) with the same name but for a number, or of one slice each
+    (x, y, 1, frame), are one mouse if their grids have the same shape and directions.
     """
     alone: list[tuple[Path, ...]] = []
     together: dict[object, list[Path]] = {}
@@ -404,7 +526,8 @@ def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
             alone.append((path,))
             continue
         if len(shape) == 3:
-            together.setdefault(("frame", shape, _round_affine(affine)), []).append(path)
+            key = ("frame", find_shared_name(path), shape, _round_affine(affine))
+            together.setdefault(key, []).append(path)
         elif len(shape) == 4 and shape[2] == 1 and shape[3] > 1:
             together.setdefault(("slice", shape, _round_affine(affine[:3, :3])), []).append(path)
         else:

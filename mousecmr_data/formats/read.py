@@ -44,9 +44,10 @@ def _read_files(
 ) -> xr.Dataset:
     """Read the files of ``scan``; a reader, which may need an extra, is imported only for its own format."""
     if scan.kind in IMAGE_FORMATS:
-        from mousecmr_data.formats.nifti import read_nifti_files
+        from mousecmr_data.formats.nifti import add_labels, read_nifti_files
 
-        return read_nifti_files(scan.paths, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
+        ds = read_nifti_files(scan.paths, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
+        return add_labels(ds, scan.labels) if scan.labels else ds
     if scan.kind == "DICOM":
         from mousecmr_data.formats.dicom import read_dicom
 

@@ -52,6 +52,7 @@ from mousecmr_data.errors import (
     ProcessError,
 )
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
+from mousecmr_data.formats.masks import LeftOutFile
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
 from mousecmr_data.pipeline import writers
@@ -495,6 +496,8 @@ class BatchResult:
     mice: pd.DataFrame
     """One row per mouse: numbers, flags, ``status`` (a :data:`Status`) and ``error``."""
     errors: dict[str, MouseCMRError] = field(default_factory=dict)
+    left_out: list[LeftOutFile] = field(default_factory=list)
+    """Files that are masks or results of programs, and so were not segmented."""
 
 
 def segment_batch(
@@ -533,7 +536,8 @@ def segment_batch(
         predictor, sha256 = load_predictor(config)
     origin = predictor.origin
     weights = {"name": origin.name, "sha256": sha256, **vars(origin), "engine": predictor.engine.name}
-    with collect_inputs(inputs, scratch) as (found, refused):
+    left_out: list[LeftOutFile] = []
+    with collect_inputs(inputs, scratch, left_out) as (found, refused):
         if len(refused) == 1 and not found:
             raise refused[0].error
         if not found:
@@ -562,13 +566,14 @@ def segment_batch(
                 "weights": weights,
                 "settings": config.to_dict(),
                 "mice": [{k: row.get(k) for k in columns} for row in rows],
+                "left_out": [{"path": str(file.path), "reason": file.reason} for file in left_out],
             }
             with write_folder(
                 folder, record=MANIFEST_FILE, listed=_list_tables(folder), overwrite=overwrite, inside=True
             ) as tables:
                 mice = _write_tables(folder, tables, rows)
                 write_json(tables / MANIFEST_FILE, manifest)
-    return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error})
+    return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error}, left_out)
 
 
 def _make_failed_scan(
