@@ -146,7 +146,7 @@ def _place(scan: FoundScan, base: Path) -> FoundScan:
     first = scan.paths[0]
     place = owner = first
     if scan.kind == "Bruker" and first.parent.parent.name == "pdata":
-        owner = first.parents[2]
+        owner = first.parents[3 if first.parents[2].name.isdigit() else 2]  # of ParaVision: STUDY/5/pdata/1/2dseq
     elif len(scan.paths) > 1:
         place = owner = Path(os.path.commonpath([p.parent for p in scan.paths]))
         if scan.kind in IMAGE_FORMATS:
