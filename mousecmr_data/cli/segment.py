@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     required=True,
 )
 @options.spacing
+@options.axes
 @click.option(
-    "--axes",
-    help="NIfTI, NRRD, MetaImage: one letter per axis, in order (x column, y row, z slice, t frame), e.g. xyzt.",
+    "--frames",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Frames of each slice, where a file stores slices and frames in one axis.",
 )
+@click.option("--fill", type=float, metavar="VALUE", help="Value for pixels that are NaN or infinite, e.g. 0.")
 @options.frame_time
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
@@ -45,6 +49,8 @@ def command(
     folder: Path,
     spacing: options.Spacing | None,
     axes: str | None,
+    frames: int | None,
+    fill: float | None,
     frame_time: float | None,
     pictures: bool,
     matlab: bool,
@@ -69,6 +75,8 @@ def command(
     config = SegmentConfig(
         spacing=spacing,
         axes=axes,
+        frames=frames,
+        fill=fill,
         frame_time_ms=frame_time,
         pictures=pictures,
         keep_names=keep_names,

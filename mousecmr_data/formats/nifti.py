@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic, join_names
-from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, get_spacing
+from mousecmr_data.dataset.model import (
+    PhysicalSizes,
+    build_dataset,
+    check_axes,
+    check_spacing,
+    convert_labels,
+    get_spacing,
+)
 from mousecmr_data.errors import (
     ArgumentError,
     FileLayoutError,
@@ -35,7 +42,7 @@ from mousecmr_data.formats.build import (
     ATTR_NOTES,
     build_scan,
     check_array_size,
-    check_spacing,
+    choose_folding,
     convert_pixels,
     prefer_given,
     suppress_warnings,
@@ -53,6 +60,7 @@ from mousecmr_data.metrics.volumes import make_phases
 from mousecmr_data.schema.labels import LABEL_PRESETS, Label, LabelMap
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import (
+    AXIS_LETTERS,
     DICOM_SEG_SUFFIX,
     DIMS,
     IMAGE,
@@ -75,6 +83,7 @@ NIFTI2_HEADER_BYTES, MAX_EXTENSION_BYTES = 540, 16 * 10**6
 """Size of the longer kind of header, and the largest size of header and extensions (comments, usually of some kB)."""
 MAX_SHEAR = 0.02
 """Cosine between axes above which a grid is not rectangular."""
+FOLDINGS = {"zt": "slice after slice", "tz": "frame after frame"}
 TOLERANCE_MM = 1e-3
 """Affines of files are compared after rounding to this."""
 
@@ -85,14 +94,17 @@ def read_nifti(
     spacing: Sequence[float] | None = None,
     axes: str | None = None,
     frame_time_ms: float | None = None,
+    frames: int | None = None,
+    fill: float | None = None,
 ) -> xr.Dataset:
     """Read the cine in a file of ``IMAGE_SUFFIXES`` (3D: one frame), with all pixels, as a dataset of the cine model.
 
     ``image`` is uint16, or float32 if the file's numbers are not exact as uint16. ``spacing`` (z, y, x) in mm,
     ``axes`` (one letter per axis of the file: x column, y row, z slice, t frame) and ``frame_time_ms`` take
-    precedence over the header. Without ``axes``, the slice axis is the one with the largest spacing, and rows
-    and columns are turned by :func:`~mousecmr_data.formats.orientation.orient_axes`. The attribute ``notes`` says what
-    was assumed, ``grid`` keeps the file's own grid for :func:`write_nifti_labels`.
+    precedence over the header. ``frames`` is the number of frames of a cine whose slices and frames share one axis
+    (3D); ``fill`` replaces pixels that are not finite. Without ``axes``, the slice axis is the one with the largest
+    spacing, and rows and columns are turned by :func:`~mousecmr_data.formats.orientation.orient_axes`. The attribute
+    ``notes`` says what was assumed, ``grid`` keeps the file's own grid for :func:`write_nifti_labels`.
 
     Raises :class:`MissingDataError`, :class:`FileLayoutError`, :class:`~mousecmr_data.errors.UnitsError` (no or
     impossible sizes), :class:`ArgumentError` (``axes`` does not fit).
@@ -103,8 +115,17 @@ def read_nifti(
     zyx, source = prefer_given(spacing, steps, f"the header ({grid.space_unit})")
     own_ms = grid.time_step * MS_PER_UNIT[grid.time_unit] or None
     ms, time_source = prefer_given(frame_time_ms, own_ms, f"the header ({grid.time_unit})")
+    if frames is not None:
+        if "t" in grid.axes:
+            raise ArgumentError(f"{path.name} has frames of its own.", "--frames only for a file of 3 axes")
+        grid = replace(grid, flipped=grid.flipped.replace("z", ""))
+        order = choose_folding(path.name, grid.to_model(array)[0], frames)
+        grid = replace(grid, folded=order, frames=frames)
+        notes.append(f"Slices and frames share one axis: taken as {frames} frames of each slice, {FOLDINGS[order]}.")
+    elif axes is None and array.ndim == 4:
+        check_axes(path.name, array.shape, grid.axes, AXIS_LETTERS)
     return build_scan(
-        convert_pixels(path.name, grid.to_model(array)),
+        convert_pixels(path.name, grid.to_model(array), fill),
         zyx,
         source,
         ms,
@@ -145,6 +166,7 @@ def read_nifti_masks(
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
     labels: LabelMap | None = None,
+    axes: str | None = None,
 ) -> xr.Dataset:
     """Read a file of masks (``MASK_SUFFIXES``: also DICOM SEG) as a dataset of the cine model without images.
 
@@ -155,7 +177,9 @@ def read_nifti_masks(
     """
     path = Path(path)
     array, header, affine = _load_nifti(path)
-    grid, steps, _ = _make_grid(path, array.shape, header, affine, None)
+    grid, steps, _ = _make_grid(path, array.shape, header, affine, axes)
+    if axes is None and array.ndim == 4:
+        check_axes(path.name, array.shape, grid.axes, AXIS_LETTERS)
     masks = np.ascontiguousarray(grid.to_model(convert_labels(array, str(path), labels)))
     labelled = np.flatnonzero(masks.any(axis=(1, 2, 3))).tolist()
     if not labelled:
@@ -356,12 +380,15 @@ def _write_nifti(
         endings = ", ".join((*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
         raise ArgumentError(f"{path.name} is not a name for an image file.", f"a name ending in {endings}")
     frames = array.shape[0]
+    if grid.folded and frames != grid.frames:
+        shape = tuple(array.shape[1] if c == "z" else n for c, n in zip(grid.axes, grid.shape, strict=True))
+        grid = replace(grid, shape=shape, folded="", frames=0)
     if "t" in grid.axes and grid.shape[grid.axes.index("t")] != frames:
         shape = tuple(frames if c == "t" else n for c, n in zip(grid.axes, grid.shape, strict=True))
         grid = replace(grid, shape=shape)
     if grid.axes[3:] == "t" and grid.shape[3] == 1:
         grid = replace(grid, axes=grid.axes[:3], shape=grid.shape[:3])
-    elif "t" not in grid.axes and frames > 1:
+    elif "t" not in grid.axes and frames > 1 and not grid.folded:
         grid = replace(grid, axes=grid.axes + "t", shape=(*grid.shape, frames))
     try:
         data = grid.to_file(array)
@@ -541,16 +568,18 @@ def read_nifti_files(
     spacing: Sequence[float] | None = None,
     axes: str | None = None,
     frame_time_ms: float | None = None,
+    frames: int | None = None,
+    fill: float | None = None,
 ) -> xr.Dataset:
     """Read the cine in the files ``paths``, as :func:`read_nifti` reads that of one file.
 
     Files of one frame each are ordered by name (numbers by value), files of one slice each by position.
     """
     if len(paths) == 1:
-        return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
+        return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, frames=frames, fill=fill)
     if axes is None and _open_image(paths[0]).ndim == 4:
-        return _read_slice_files(paths, spacing, frame_time_ms)
-    parts = [read_nifti(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms) for p in paths]
+        return _read_slice_files(paths, spacing, frame_time_ms, fill)
+    parts = [read_nifti(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, fill=fill) for p in paths]
     sizes = {tuple(p.sizes[d] for d in DIMS) for p in parts}
     if len(sizes) > 1 or parts[0].sizes["frame"] != 1:
         raise FileLayoutError(
@@ -565,7 +594,7 @@ def read_nifti_files(
 
 
 def _read_slice_files(
-    paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None
+    paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None, fill: float | None
 ) -> xr.Dataset:
     affines = [np.asarray(_open_image(p).affine, float) for p in paths]
     normal = np.cross(affines[0][:3, 0], affines[0][:3, 1])
@@ -585,7 +614,7 @@ def _read_slice_files(
         x, y = (float(v) for v in nib.affines.voxel_sizes(affines[k])[:2] * unit)
         try:
             zyx = spacing or (thickness, y, x)
-            parts.append(read_nifti(paths[k], spacing=zyx, axes="xyzt", frame_time_ms=frame_time_ms))
+            parts.append(read_nifti(paths[k], spacing=zyx, axes="xyzt", frame_time_ms=frame_time_ms, fill=fill))
         except MouseCMRError as e:
             raise FileLayoutError(f"{paths[k].name}: {e.found}", e.expected, e.next_step) from e
     if len({p.sizes["frame"] for p in parts}) > 1:

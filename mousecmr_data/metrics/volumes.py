@@ -22,11 +22,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from mousecmr_data.dataset.model import check_labels, get_spacing
+from mousecmr_data.dataset.model import check_labels, get_spacing, swap_slices_and_frames
 from mousecmr_data.errors import FileLayoutError, UnlabelledError
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.manifest import get_constant
-from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, PHASE_DTYPE, UNLABELLED
+from mousecmr_data.schema.variables import DIMS, ED, ES, FILE_LETTERS, MASK, PHASE_DTYPE, UNLABELLED
 
 FITTED_FRAMES = 5
 ED_TIE = 0.02
@@ -166,6 +166,12 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     array = labels.isel(frame=labelled).transpose(*DIMS).values
     check_labels(array, f"{mouse}: {mask}")
     density = float(get_constant("myocardial_density"))  # g/ml = mg/µL
+    if mask == MASK and (empty := [int(k) for k, m in zip(labelled, array, strict=True) if not m.any()]):
+        raise UnlabelledError(
+            f"{mouse}: the masks of the frames {empty} are empty, though they count as segmented.",
+            "masks in every labelled frame",
+            f"check Frames_with_ROI, which counts from 0, and the axes, e.g. --axes {swap_slices_and_frames(FILE_LETTERS)}",
+        )
     counts = {label: np.count_nonzero(array == label, axis=(1, 2, 3)) for label in Label}
     frames = pd.DataFrame(
         {

@@ -270,14 +270,16 @@ class MiceProtocol(Protocol):
 
 @dataclass(frozen=True)
 class HDF5Files:
-    """Mice in HDF5 files of the dataset's layout; the paths are the names. ``spacing`` is (z, y, x) in mm."""
+    """Mice in HDF5 files of the dataset's layout; the paths are the names. ``spacing`` is (z, y, x) in mm;
+    ``axes`` says what the axes of their arrays are, one letter each."""
 
     mice: tuple[str, ...]
     spacing: tuple[float, float, float] | None = None
+    axes: str | None = None
     source: ClassVar[None] = None
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
-        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing)
+        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing, axes=self.axes)
         return ds.assign_attrs(sha256=compute_sha256(name))
 
 
@@ -331,7 +333,7 @@ def _read_mouse_name(mice: MiceProtocol, name: str) -> str:
     """Return the name inside a file, which is that of its output; a file that cannot be read fails later."""
     if isinstance(mice, HDF5Files):
         with suppress(MouseCMRError):
-            return str(read_in_child(read_header, name, name).attrs.get(ATTR_MOUSE, Path(name).stem))
+            return str(read_in_child(read_header, name, name, mice.axes).attrs.get(ATTR_MOUSE, Path(name).stem))
     return name
 
 
@@ -456,6 +458,8 @@ def segment(
     weights: str = SegmentConfig.weights,
     spacing: tuple[float, float, float] | None = None,
     axes: str | None = None,
+    frames: int | None = None,
+    fill: float | None = None,
     frame_time_ms: float | None = None,
     postprocessing: PostprocessingRule = SegmentConfig.postprocessing,
     engine: str = SegmentConfig.engine,
@@ -478,9 +482,9 @@ def segment(
     see :func:`segment_batch`.
     """
     config = SegmentConfig(
-        weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
-        engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
-        keep_names=keep_names, matlab=matlab, cache=cache,
+        weights=weights, spacing=spacing, axes=axes, frames=frames, fill=fill, frame_time_ms=frame_time_ms,
+        postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
+        pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(
@@ -619,9 +623,7 @@ def _segment_one(
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     writers.check_result_folder(target, overwrite)
     progress(BatchEvent("reading", name))
-    ds = read_in_child(
-        read_scan, name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
-    )
+    ds = read_in_child(read_scan, name, scan, **config.reading)
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)

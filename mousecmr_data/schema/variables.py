@@ -9,6 +9,12 @@ IMAGES = "Images"
 MASKS = "Masks"
 FRAMES_WITH_ROI = "Frames_with_ROI"
 FILE_AXES = ("row", "column", "slice", "frame")
+AXIS_LETTERS = "xyzt"
+"""Column, row, slice, frame: one letter for each axis of an array in a file."""
+MODEL_LETTERS = "tzyx"
+"""The same in the order of the cine model."""
+FILE_LETTERS = "yxzt"
+"""The same in the order of the dataset's HDF5 files."""
 
 # The cine model: one xarray.Dataset per mouse.
 IMAGE = "image"

@@ -86,6 +86,8 @@ def make_hint(e: MouseCMRError, weights: str) -> str:
         return f"choose {SMALL_WEIGHTS} under Weights; its results are marked in every table, file and picture."
     options = (("--spacing", "Voxel size"), ("--axes", "Axes"), ("--frame-time", "Frame time"))
     fields = " or ".join(field for option, field in options if option in text)
+    if "--frames" in text or "--fill" in text:
+        return "this page has no field for that: use the command mousecmr segment with the option."
     return f"fill in {fields} under “{OVERRIDES_LABEL}”." if fields else ""
 
 

@@ -66,9 +66,7 @@ def inspect_inputs(
 
 def _inspect_scan(scan: FoundScan, config: SegmentConfig) -> InspectedScan:
     try:
-        ds = read_in_child(
-            read_scan, scan.name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
-        )
+        ds = read_in_child(read_scan, scan.name, scan, **config.reading)
     except MouseCMRError as e:
         return InspectedScan(scan.name, scan.kind, scan.size, error=e)
     frames, slices, y, x = (ds.sizes[dim] for dim in DIMS)
