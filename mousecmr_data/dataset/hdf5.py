@@ -81,7 +81,8 @@ def read_header(path: str | Path, axes: str | None = None) -> FileHeader:
         images = _get_dataset(f, IMAGES, path)
         if images is None:
             names = ", ".join(sorted(map(str, f))) or "nothing"
-            raise FileLayoutError(f"{path} has no dataset {IMAGES!r}; it holds {names}.", _EXPECTED_LAYOUT)
+            rename = f"if one of them holds the images, rename it: h5py.File({str(path)!r}, 'a').move(NAME, {IMAGES!r})"
+            raise FileLayoutError(f"{path} has no dataset {IMAGES!r}; it holds {names}.", _EXPECTED_LAYOUT, rename)
         axes = _find_axes(images, axes, path)
         sizes = dict(zip(axes, images.shape, strict=True))
         n_frames = sizes.get("t", 1)
@@ -209,7 +210,7 @@ class HDF5Array(LazyArray):
                     f"{self.path}: {self.name} ({raw.dtype}) holds values that {self.dtype} cannot represent: "
                     + (f"{missing} are NaN." if missing else f"from {np.min(raw)} to {np.max(raw)}."),
                     f"whole numbers from 0 to {np.iinfo(self.dtype).max}",
-                    f"mousecmr segment {self.path} --fill 0 -o results  puts 0 in their place, and reads any real numbers"
+                    f"mousecmr segment {self.path} -o results --fill 0  puts 0 in their place"
                     if missing
                     else "scale or round the array before writing it",
                 )

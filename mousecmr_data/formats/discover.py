@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
+from h5py import is_hdf5
 
 from mousecmr_data._utils.locks import ALIVE, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
@@ -45,7 +46,7 @@ SUFFIXES: dict[FormatName, tuple[str, ...]] = {
     "NRRD": NRRD_SUFFIXES,
     "MetaImage": METAIMAGE_SUFFIXES,
     "Analyze": ANALYZE_SUFFIXES,
-    "HDF5": HDF5_SUFFIXES,
+    "HDF5": (*HDF5_SUFFIXES, ".mat"),
     "FDF": (".fdf",),
     "DICOM": (".dcm", ".ima", ".dicom"),
 }
@@ -124,6 +125,12 @@ def _find_unnamed(path: Path, left_out: list[LeftOutFile]) -> list[FoundScan]:
         scans = list(_find_in_folder(path, left_out))
     else:
         kind = _detect_format(path)
+        if path.suffix.lower() == ".mat" and not is_hdf5(path):
+            raise FileLayoutError(
+                f"{path.name} is a MATLAB file of version 7 or older.",
+                "one of version 7.3, which is HDF5, with Images (row, column, slice, frame)",
+                f"in MATLAB: save('{path.name}', 'Images', '-v7.3')",
+            )
         scans = [FoundScan("", kind, (path,))] if kind else []
         if kind in IMAGE_FORMATS and (numbers := _find_label_numbers(path)):
             raise FileLayoutError(
@@ -153,6 +160,7 @@ def _place(scan: FoundScan, base: Path) -> FoundScan:
             from mousecmr_data.formats.nifti import find_shared_name
 
             place = place / find_shared_name(first)
+            owner = place
     place, owner, base = (_make_absolute(p) for p in (place, owner, base))
     root = base if base in owner.parents else owner.parent  # the scan itself was given: its own name
     return replace(scan, place=place, depth=len(place.relative_to(root).parts))
@@ -287,7 +295,7 @@ def make_scan_name(name: str) -> str:
     """Return the name of a file or folder as the name of a scan: without endings of image files, plain."""
     return make_file_name(
         re.sub(
-            r"(\.nii)?\.gz$|\.(nii|seq\.nrrd|nrrd|nhdr|mha|mhd|hdr|h5|hdf5?|dcm|ima|fdf|img|zip)$",
+            r"(\.nii)?\.gz$|\.(nii|seq\.nrrd|nrrd|nhdr|mha|mhd|hdr|h5|hdf5?|mat|dcm|ima|fdf|img|zip)$",
             "",
             name,
             flags=re.IGNORECASE,

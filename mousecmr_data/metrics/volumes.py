@@ -166,12 +166,6 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     array = labels.isel(frame=labelled).transpose(*DIMS).values
     check_labels(array, f"{mouse}: {mask}")
     density = float(get_constant("myocardial_density"))  # g/ml = mg/µL
-    if mask == MASK and (empty := [int(k) for k, m in zip(labelled, array, strict=True) if not m.any()]):
-        raise UnlabelledError(
-            f"{mouse}: the masks of the frames {empty} are empty, though they count as segmented.",
-            "masks in every labelled frame",
-            f"check Frames_with_ROI, which counts from 0, and the axes, e.g. --axes {swap_slices_and_frames(FILE_LETTERS)}",
-        )
     counts = {label: np.count_nonzero(array == label, axis=(1, 2, 3)) for label in Label}
     frames = pd.DataFrame(
         {
@@ -189,6 +183,14 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
         return float(values.iloc[0]) if len(values) == 1 else np.nan
 
     edv, esv = get_value(ED, "blood_pool_ul"), get_value(ES, "blood_pool_ul")
+    if edv == 0 and mask == MASK:
+        frame = frames["frame"][frames["phase"] == ED].item()
+        raise UnlabelledError(
+            f"{mouse}: frame {frame} counts as segmented, at end-diastole, but has no blood pool.",
+            "masks in every labelled frame",
+            "check the frame numbers, which count from 0, and the axes of the file, e.g. --axes "
+            + swap_slices_and_frames(FILE_LETTERS),
+        )
     return Measures(
         mouse=mouse,
         synthetic=bool(ds.attrs.get("synthetic", False)),
