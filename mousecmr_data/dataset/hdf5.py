@@ -21,9 +21,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.hdf5 import get_item
-from mousecmr_data.dataset.lazy import Key, LazyArray
 from mousecmr_data.dataset.model import (
     FROM_FILE,
+    Key,
+    LazyArray,
     PhysicalSizes,
     build_dataset,
     check_axes,
