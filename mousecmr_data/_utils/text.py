@@ -47,18 +47,20 @@ def is_marked_synthetic(text: str) -> bool:
 
 MAX_CHARACTERS, MAX_BYTES = 80, 150
 """Longest name; file systems allow 255 bytes, and endings are added."""
-RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(10))}
+RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in "0123456789¹²³")}
 
 
 def make_file_name(text: str, default: str = "mouse") -> str:
     """Return ``text`` as the name of a file or folder on any system; ``default`` if nothing usable is left.
 
-    Letters and digits of every script and ``. + - _`` stay, in Unicode normal form C; all others (separators, control
-    characters, spaces) become ``_``. ``. + - _`` at the start and ``. _`` at
-    the end go; the length is limited.
+    Letters and digits of every script, symbols such as ♀ and ``. + - _`` stay, in Unicode normal form C; all others
+    (separators, control characters, spaces) become ``_``. ``. + - _`` at the start and ``. _`` at the end go; the
+    length is limited.
     """
     normal = unicodedata.normalize("NFC", text)
-    kept = "".join(c if c.isalnum() or c in ".+-" or unicodedata.category(c).startswith("M") else "_" for c in normal)
+    kept = "".join(
+        c if c.isalnum() or c in ".+-" or unicodedata.category(c) in ("Mn", "Mc", "Me", "So") else "_" for c in normal
+    )
     name = re.sub("_+", "_", kept).lstrip("._+-").rstrip("._")[:MAX_CHARACTERS]
     while len(name.encode()) > MAX_BYTES:
         name = name[:-1]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="HDF5 file or folder of HDF5 files with the expert masks, instead of --source.",
 )
 @options.spacing
+@options.axes
 @options.phenotypes
 @click.option(
     "--phases",
@@ -63,6 +64,7 @@ def command(
     split_scheme: str,
     truth: Path | None,
     spacing: options.Spacing | None,
+    axes: str | None,
     phenotypes: Path | None,
     labels: str | None,
     go_on: bool,
@@ -101,7 +103,7 @@ def command(
     mice: Any
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
-        mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing) for p in files)}
+        mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing, axes=axes) for p in files)}
     else:
         chosen = None if split == "all" else split
         mice = api.load(chosen, source=source, split_scheme=split_scheme, phenotypes=phenotypes, cache=cache)

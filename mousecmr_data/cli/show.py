@@ -16,6 +16,7 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @options.spacing
+@options.axes
 @options.output_folder("Folder for the pictures.", Path())
 @options.overwrite_edited
 @options.as_json
@@ -24,6 +25,7 @@ def command(
     source: str,
     cache: Path | None,
     spacing: options.Spacing | None,
+    axes: str | None,
     folder: Path,
     overwrite: bool,
     as_json: bool,
@@ -34,7 +36,7 @@ def command(
     from mousecmr_data._utils.outputs import check_folder, write_folder
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
 
-    ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing)
+    ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing, axes=axes)
     name = make_file_name(str(ds.attrs["mouse"]))
     plots = {f"{name}_montage.png": plot_montage}
     if ds["labelled"].any():

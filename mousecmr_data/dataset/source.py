@@ -134,7 +134,9 @@ class FileSource:
         """Return the summary of the mouse's file; reads masks only where the ED/ES rule has a choice."""
         path = self.get_path(mouse)
         header = read_header(path)
-        phases = read_phases(HDF5Array(path, MASKS, header.shape, "uint8"), header.labelled_frames).tolist()
+        phases = read_phases(
+            HDF5Array(path, MASKS, header.shape, "uint8", axes=header.axes), header.labelled_frames
+        ).tolist()
         return _make_summary(header.shape, header.labelled_frames, phases)
 
     def get_phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)

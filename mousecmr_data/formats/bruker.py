@@ -14,7 +14,8 @@ from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data._utils.text import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingExtraError
 from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, prefer_given, suppress_warnings
-from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
+from mousecmr_data.formats.orientation import LPS_TO_RAS, FileGrid, orient_axes, to_rows
+from mousecmr_data.schema.variables import AXIS_LETTERS
 
 try:
     from brukerapi.dataset import Dataset  # type: ignore[import-untyped]

@@ -26,7 +26,8 @@ from mousecmr_data.formats.build import (
     prefer_given,
     suppress_warnings,
 )
-from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
+from mousecmr_data.formats.orientation import LPS_TO_RAS, FileGrid, orient_axes, to_rows
+from mousecmr_data.schema.variables import AXIS_LETTERS
 
 try:
     import pydicom

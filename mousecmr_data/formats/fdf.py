@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.reading import check_input
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, find_slice_distance, prefer_given
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, to_rows
+from mousecmr_data.formats.orientation import FileGrid, to_rows
+from mousecmr_data.schema.variables import AXIS_LETTERS
 
 MAX_PROCPAR_BYTES = 16 * 1024**2
 """A procpar has some 100 kB."""
@@ -96,7 +97,11 @@ class FdfImage:
 
 
 def read_fdf(
-    paths: Sequence[Path], *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
+    paths: Sequence[Path],
+    *,
+    spacing: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+    fill: float | None = None,
 ) -> xr.Dataset:
     """Read the cine in FDF files (of one folder, in any order) as a dataset of the cine model.
 
@@ -130,7 +135,7 @@ def read_fdf(
     affine = np.diag([first.spacing[1], first.spacing[0], distance or 1.0, 1.0])
     grid = FileGrid(array.shape[::-1], AXIS_LETTERS, "", to_rows(affine), "mm", "msec", step or 0.0)
     return build_scan(
-        convert_pixels(folder.name, array),  # (frame, slice, row, column)
+        convert_pixels(folder.name, array, fill),  # (frame, slice, row, column)
         zyx,
         spacing_source,
         step,

@@ -21,8 +21,15 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data._utils.reading import check_access, check_input
-from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic
-from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, get_spacing
+from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic, join_names
+from mousecmr_data.dataset.model import (
+    PhysicalSizes,
+    build_dataset,
+    check_axes,
+    check_spacing,
+    convert_labels,
+    get_spacing,
+)
 from mousecmr_data.errors import (
     ArgumentError,
     FileLayoutError,
@@ -35,11 +42,12 @@ from mousecmr_data.formats.build import (
     ATTR_NOTES,
     build_scan,
     check_array_size,
-    check_spacing,
+    choose_folding,
     convert_pixels,
     prefer_given,
     suppress_warnings,
 )
+from mousecmr_data.formats.masks import MASK_NAME, LeftOutFile, find_labels, strip_mask_word
 from mousecmr_data.formats.orientation import (
     MM_PER_UNIT,
     MS_PER_UNIT,
@@ -49,16 +57,19 @@ from mousecmr_data.formats.orientation import (
     to_rows,
 )
 from mousecmr_data.metrics.volumes import make_phases
-from mousecmr_data.schema.labels import Label, LabelMap
+from mousecmr_data.schema.labels import LABEL_PRESETS, Label, LabelMap
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import (
+    AXIS_LETTERS,
     DICOM_SEG_SUFFIX,
     DIMS,
     IMAGE,
     IMAGE_SUFFIXES,
+    MASK,
     METAIMAGE_SUFFIXES,
     NIFTI_SUFFIXES,
     NRRD_SUFFIXES,
+    SLICER_SEGMENTATION_SUFFIX,
 )
 
 try:
@@ -72,6 +83,7 @@ NIFTI2_HEADER_BYTES, MAX_EXTENSION_BYTES = 540, 16 * 10**6
 """Size of the longer kind of header, and the largest size of header and extensions (comments, usually of some kB)."""
 MAX_SHEAR = 0.02
 """Cosine between axes above which a grid is not rectangular."""
+FOLDINGS = {"zt": "slice after slice", "tz": "frame after frame"}
 TOLERANCE_MM = 1e-3
 """Affines of files are compared after rounding to this."""
 
@@ -82,14 +94,17 @@ def read_nifti(
     spacing: Sequence[float] | None = None,
     axes: str | None = None,
     frame_time_ms: float | None = None,
+    frames: int | None = None,
+    fill: float | None = None,
 ) -> xr.Dataset:
     """Read the cine in a file of ``IMAGE_SUFFIXES`` (3D: one frame), with all pixels, as a dataset of the cine model.
 
     ``image`` is uint16, or float32 if the file's numbers are not exact as uint16. ``spacing`` (z, y, x) in mm,
     ``axes`` (one letter per axis of the file: x column, y row, z slice, t frame) and ``frame_time_ms`` take
-    precedence over the header. Without ``axes``, the slice axis is the one with the largest spacing, and rows
-    and columns are turned by :func:`~mousecmr_data.formats.orientation.orient_axes`. The attribute ``notes`` says what
-    was assumed, ``grid`` keeps the file's own grid for :func:`write_nifti_labels`.
+    precedence over the header. ``frames`` is the number of frames of a cine whose slices and frames share one axis
+    (3D); ``fill`` replaces pixels that are not finite. Without ``axes``, the slice axis is the one with the largest
+    spacing, and rows and columns are turned by :func:`~mousecmr_data.formats.orientation.orient_axes`. The attribute
+    ``notes`` says what was assumed, ``grid`` keeps the file's own grid for :func:`write_nifti_labels`.
 
     Raises :class:`MissingDataError`, :class:`FileLayoutError`, :class:`~mousecmr_data.errors.UnitsError` (no or
     impossible sizes), :class:`ArgumentError` (``axes`` does not fit).
@@ -100,8 +115,17 @@ def read_nifti(
     zyx, source = prefer_given(spacing, steps, f"the header ({grid.space_unit})")
     own_ms = grid.time_step * MS_PER_UNIT[grid.time_unit] or None
     ms, time_source = prefer_given(frame_time_ms, own_ms, f"the header ({grid.time_unit})")
+    if frames is not None:
+        if "t" in grid.axes:
+            raise ArgumentError(f"{path.name} has frames of its own.", "--frames only for a file of 3 axes")
+        grid = replace(grid, flipped=grid.flipped.replace("z", ""))
+        order = choose_folding(path.name, grid.to_model(array)[0], frames)
+        grid = replace(grid, folded=order, frames=frames)
+        notes.append(f"Slices and frames share one axis: taken as {frames} frames of each slice, {FOLDINGS[order]}.")
+    elif axes is None and array.ndim == 4:
+        check_axes(path.name, array.shape, grid.axes, AXIS_LETTERS)
     return build_scan(
-        convert_pixels(path.name, grid.to_model(array)),
+        convert_pixels(path.name, grid.to_model(array), fill),
         zyx,
         source,
         ms,
@@ -142,6 +166,7 @@ def read_nifti_masks(
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
     labels: LabelMap | None = None,
+    axes: str | None = None,
 ) -> xr.Dataset:
     """Read a file of masks (``MASK_SUFFIXES``: also DICOM SEG) as a dataset of the cine model without images.
 
@@ -152,7 +177,9 @@ def read_nifti_masks(
     """
     path = Path(path)
     array, header, affine = _load_nifti(path)
-    grid, steps, _ = _make_grid(path, array.shape, header, affine, None)
+    grid, steps, _ = _make_grid(path, array.shape, header, affine, axes)
+    if axes is None and array.ndim == 4:
+        check_axes(path.name, array.shape, grid.axes, AXIS_LETTERS)
     masks = np.ascontiguousarray(grid.to_model(convert_labels(array, str(path), labels)))
     labelled = np.flatnonzero(masks.any(axis=(1, 2, 3))).tolist()
     if not labelled:
@@ -354,12 +381,15 @@ def _write_nifti(
         endings = ", ".join((*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES))
         raise ArgumentError(f"{path.name} is not a name for an image file.", f"a name ending in {endings}")
     frames = array.shape[0]
+    if grid.folded and frames != grid.frames:
+        shape = tuple(array.shape[1] if c == "z" else n for c, n in zip(grid.axes, grid.shape, strict=True))
+        grid = replace(grid, shape=shape, folded="", frames=0)
     if "t" in grid.axes and grid.shape[grid.axes.index("t")] != frames:
         shape = tuple(frames if c == "t" else n for c, n in zip(grid.axes, grid.shape, strict=True))
         grid = replace(grid, shape=shape)
     if grid.axes[3:] == "t" and grid.shape[3] == 1:
         grid = replace(grid, axes=grid.axes[:3], shape=grid.shape[:3])
-    elif "t" not in grid.axes and frames > 1:
+    elif "t" not in grid.axes and frames > 1 and not grid.folded:
         grid = replace(grid, axes=grid.axes + "t", shape=(*grid.shape, frames))
     try:
         data = grid.to_file(array)
@@ -390,11 +420,129 @@ def make_natural_key(path: Path) -> tuple[object, ...]:
     return tuple((int(t), "") if t.isdigit() else (-1, t.lower()) for t in re.split(r"(\d+)", str(path)))
 
 
+def find_shared_name(path: Path) -> str:
+    """Return the part of the name that files of single frames of a mouse share; empty for ``frame_01.nii``."""
+    stem = re.sub(r"_0000$", "", strip_suffix(path))  # nnU-Net's number of the channel
+    number = re.search(r"(?<![a-z])(ED|ES)$|\d+(?=\D*$)", stem, re.IGNORECASE)
+    stem = stem[: number.start()] + stem[number.end() :] if number else stem
+    words = "frame|phase|timepoint|time|t|volume|vol|image|img|im|dyn"
+    return re.sub(rf"((?<![a-z])({words}))?[_\-. ]*$", "", stem, flags=re.IGNORECASE)
+
+
+def find_label_numbers(path: Path) -> tuple[int, ...]:
+    """Return the numbers in a file of labels (see :func:`~mousecmr_data.formats.masks.find_labels`); empty for images.
+
+    Also empty for a file that cannot be read: reading it raises the error.
+    """
+    try:
+        image = _open_image(path)
+        check_array_size(path.name, image.shape, image.get_data_dtype().itemsize)
+        first = find_labels(np.asarray(image.dataobj[(..., *[0] * (len(image.shape) - 2))]))
+        return find_labels(np.asarray(image.dataobj)) if first else ()
+    except Exception:
+        return ()
+
+
+def sort_nifti_files(
+    paths: Sequence[Path], left_out: list[LeftOutFile]
+) -> list[tuple[tuple[Path, ...], tuple[Path, ...]]]:
+    """Group ``paths`` (of one folder) by mouse: the files of its images, and those with masks of them.
+
+    ``left_out`` receives the files that are no scans: masks, by their name or their numbers, and single frames that
+    stand beside the cine which they are from (ACDC, M&Ms).
+    """
+    reasons: dict[Path, str] = {}
+    empty: list[Path] = []
+    for path in paths:
+        if MASK_NAME.search(strip_suffix(path)) or path.name.lower().endswith(SLICER_SEGMENTATION_SUFFIX):
+            reasons[path] = "masks, by its name"
+        elif len(numbers := find_label_numbers(path)) > 1:
+            reasons[path] = f"masks: it holds the numbers {join_names(numbers)}"
+        elif numbers:
+            empty.append(path)
+    if reasons:
+        reasons |= dict.fromkeys(empty, "only zeros, beside masks")
+    masks = list(reasons)
+    groups = group_nifti_files([path for path in paths if path not in reasons])
+    shapes = {path: _read_shape(path) for path in paths if path not in reasons}
+    frames: dict[tuple[Path, ...], list[str]] = {}
+    for cine in [g for g in groups if len(g) == 1 and shapes[g[0]][3:] > (1,)]:
+        name = re.compile(rf"{re.escape(_strip_cine_word(cine[0]))}[_-]((frame|phase|t)?[_-]?\d+|ED|ES)", re.IGNORECASE)
+        frames[cine] = [stem for p in paths if name.fullmatch(stem := strip_mask_word(strip_suffix(p)))]
+        for group in list(groups):
+            if all(name.fullmatch(strip_suffix(p)) and shapes[p] == shapes[cine[0]][:3] for p in group):
+                groups.remove(group)
+                reasons |= dict.fromkeys(group, f"a frame of {cine[0].name}")
+    left_out += [LeftOutFile(path, reason) for path, reason in reasons.items()]
+    labels: dict[tuple[Path, ...], list[Path]] = {group: [] for group in groups}
+    for mask in masks:
+        stem = strip_mask_word(strip_suffix(mask))
+        for group in groups:
+            own = {name for p in group for name in (strip_suffix(p), _strip_cine_word(p))}
+            if stem in own or stem in frames.get(group, ()):
+                labels[group].append(mask)
+    return [(group, tuple(labels[group])) for group in groups]
+
+
+def _read_shape(path: Path) -> tuple[int, ...]:
+    try:
+        return tuple(_open_image(path).shape)
+    except Exception:  # reading it raises the error
+        return ()
+
+
+def _strip_cine_word(path: Path) -> str:
+    return re.sub(r"[_-](4d|cine)$", "", strip_suffix(path), flags=re.IGNORECASE)
+
+
+def add_labels(ds: xr.Dataset, paths: Sequence[Path], labels: LabelMap | None = None) -> xr.Dataset:
+    """Return the cine ``ds`` with the masks in ``paths``: ``mask`` uint8 (frame, slice, y, x), ``labelled``, ``phase``.
+
+    A file holds the masks of every frame, or those of one: the frame of the cine that equals the image beside it (or
+    else has the number in its name, counted from 1). ``labels`` says what the numbers mean; those of ACDC are known by
+    its names. Masks that do not fit are left out, with a note.
+    """
+    masks = np.zeros(ds[IMAGE].shape, np.uint8)
+    labelled: set[int] = set()
+    notes = str(ds.attrs[ATTR_NOTES]).splitlines()
+    for path in paths:
+        own = LABEL_PRESETS["acdc"] if re.match(r"patient\d+_(frame\d+|4d)_gt", path.name) else None
+        try:
+            array = read_nifti_labels(path, ds, labels or own)
+            frames = list(range(len(masks))) if len(array) == len(masks) else [_find_frame(ds, path)]
+            masks[frames] = array
+        except (MouseCMRError, ValueError) as e:
+            notes.append(f"The masks in {path.name} were not used: {e.found if isinstance(e, MouseCMRError) else e}")
+            continue
+        labelled |= {frame for frame, mask in zip(frames, array, strict=True) if len(frames) == 1 or mask.any()}
+    if labelled:
+        sizes = PhysicalSizes(get_spacing(ds), "", float(ds["time"].attrs["frame_time"]), "")
+        with_masks = build_dataset(ds[IMAGE].values, masks, sorted(labelled), sizes, {})
+        ds = ds.assign({MASK: with_masks[MASK]}).assign_coords({k: with_masks[k] for k in ("labelled", "phase")})
+    return ds.assign_attrs({ATTR_NOTES: "\n".join(notes)})
+
+
+def _find_frame(ds: xr.Dataset, mask: Path) -> int:
+    """Return the frame of ``ds`` to which the masks of one frame belong."""
+    stem, images = strip_mask_word(strip_suffix(mask)), ds[IMAGE].values
+    for path in sorted(mask.parent.glob(f"{glob.escape(stem)}.*")):
+        if path.name.lower().endswith(IMAGE_SUFFIXES):
+            array, header, affine = _load_nifti(path)
+            own = _make_grid(path, array.shape, header, affine, None)[0].to_model(array)
+            same = [k for k, frame in enumerate(images) if np.array_equal(frame, own[0])]
+            if len(same) == 1:
+                return same[0]
+    number = re.search(r"(\d+)\D*$", stem)
+    if number is None or not 1 <= int(number[1]) <= len(images):
+        raise FileLayoutError(f"which of the {len(images)} frames they belong to is not known.")
+    return int(number[1]) - 1
+
+
 def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
     """Group ``paths`` (of one folder) by mouse.
 
-    A cine is a mouse by itself; files of one frame each (3D), or of one slice each (x, y, 1, frame), are one mouse if
-    their grids have the same shape and directions.
+    A cine is a mouse by itself; files of one frame each (3D) with the same name but for a number, or of one slice each
+    (x, y, 1, frame), are one mouse if their grids have the same shape and directions.
     """
     alone: list[tuple[Path, ...]] = []
     together: dict[object, list[Path]] = {}
@@ -406,7 +554,8 @@ def group_nifti_files(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
             alone.append((path,))
             continue
         if len(shape) == 3:
-            together.setdefault(("frame", shape, _round_affine(affine)), []).append(path)
+            key = ("frame", find_shared_name(path), shape, _round_affine(affine))
+            together.setdefault(key, []).append(path)
         elif len(shape) == 4 and shape[2] == 1 and shape[3] > 1:
             together.setdefault(("slice", shape, _round_affine(affine[:3, :3])), []).append(path)
         else:
@@ -420,16 +569,18 @@ def read_nifti_files(
     spacing: Sequence[float] | None = None,
     axes: str | None = None,
     frame_time_ms: float | None = None,
+    frames: int | None = None,
+    fill: float | None = None,
 ) -> xr.Dataset:
     """Read the cine in the files ``paths``, as :func:`read_nifti` reads that of one file.
 
     Files of one frame each are ordered by name (numbers by value), files of one slice each by position.
     """
     if len(paths) == 1:
-        return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms)
+        return read_nifti(paths[0], spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, frames=frames, fill=fill)
     if axes is None and _open_image(paths[0]).ndim == 4:
-        return _read_slice_files(paths, spacing, frame_time_ms)
-    parts = [read_nifti(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms) for p in paths]
+        return _read_slice_files(paths, spacing, frame_time_ms, fill)
+    parts = [read_nifti(p, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, fill=fill) for p in paths]
     sizes = {tuple(p.sizes[d] for d in DIMS) for p in parts}
     if len(sizes) > 1 or parts[0].sizes["frame"] != 1:
         raise FileLayoutError(
@@ -444,7 +595,7 @@ def read_nifti_files(
 
 
 def _read_slice_files(
-    paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None
+    paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None, fill: float | None
 ) -> xr.Dataset:
     affines = [np.asarray(_open_image(p).affine, float) for p in paths]
     normal = np.cross(affines[0][:3, 0], affines[0][:3, 1])
@@ -464,7 +615,7 @@ def _read_slice_files(
         x, y = (float(v) for v in nib.affines.voxel_sizes(affines[k])[:2] * unit)
         try:
             zyx = spacing or (thickness, y, x)
-            parts.append(read_nifti(paths[k], spacing=zyx, axes="xyzt", frame_time_ms=frame_time_ms))
+            parts.append(read_nifti(paths[k], spacing=zyx, axes="xyzt", frame_time_ms=frame_time_ms, fill=fill))
         except MouseCMRError as e:
             raise FileLayoutError(f"{paths[k].name}: {e.found}", e.expected, e.next_step) from e
     if len({p.sizes["frame"] for p in parts}) > 1:

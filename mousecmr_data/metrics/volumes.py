@@ -22,11 +22,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from mousecmr_data.dataset.model import check_labels, get_spacing
+from mousecmr_data.dataset.model import check_labels, get_spacing, swap_slices_and_frames
 from mousecmr_data.errors import FileLayoutError, UnlabelledError
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.manifest import get_constant
-from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, PHASE_DTYPE, UNLABELLED
+from mousecmr_data.schema.variables import DIMS, ED, ES, FILE_LETTERS, MASK, PHASE_DTYPE, UNLABELLED
 
 FITTED_FRAMES = 5
 ED_TIE = 0.02
@@ -183,6 +183,14 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
         return float(values.iloc[0]) if len(values) == 1 else np.nan
 
     edv, esv = get_value(ED, "blood_pool_ul"), get_value(ES, "blood_pool_ul")
+    if edv == 0 and mask == MASK:
+        frame = frames["frame"][frames["phase"] == ED].item()
+        raise UnlabelledError(
+            f"{mouse}: frame {frame} counts as segmented, at end-diastole, but has no blood pool.",
+            "masks in every labelled frame",
+            "check the frame numbers, which count from 0, and the axes of the file, e.g. --axes "
+            + swap_slices_and_frames(FILE_LETTERS),
+        )
     return Measures(
         mouse=mouse,
         synthetic=bool(ds.attrs.get("synthetic", False)),

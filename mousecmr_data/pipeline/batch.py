@@ -52,6 +52,7 @@ from mousecmr_data.errors import (
     ProcessError,
 )
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
+from mousecmr_data.formats.masks import LeftOutFile
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
 from mousecmr_data.pipeline import writers
@@ -264,14 +265,16 @@ class MiceProtocol(Protocol):
 
 @dataclass(frozen=True)
 class HDF5Files:
-    """Mice in HDF5 files of the dataset's layout; the paths are the names. ``spacing`` is (z, y, x) in mm."""
+    """Mice in HDF5 files of the dataset's layout; the paths are the names. ``spacing`` is (z, y, x) in mm;
+    ``axes`` says what the axes of their arrays are, one letter each."""
 
     mice: tuple[str, ...]
     spacing: tuple[float, float, float] | None = None
+    axes: str | None = None
     source: ClassVar[None] = None
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
-        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing)
+        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing, axes=self.axes)
         return ds.assign_attrs(sha256=compute_sha256(name))
 
 
@@ -325,7 +328,7 @@ def _read_mouse_name(mice: MiceProtocol, name: str) -> str:
     """Return the name inside a file, which is that of its output; a file that cannot be read fails later."""
     if isinstance(mice, HDF5Files):
         with suppress(MouseCMRError):
-            return str(read_in_child(read_header, name, name).attrs.get(ATTR_MOUSE, Path(name).stem))
+            return str(read_in_child(read_header, name, name, mice.axes).attrs.get(ATTR_MOUSE, Path(name).stem))
     return name
 
 
@@ -451,6 +454,8 @@ def segment(
     weights: str = SegmentConfig.weights,
     spacing: tuple[float, float, float] | None = None,
     axes: str | None = None,
+    frames: int | None = None,
+    fill: float | None = None,
     frame_time_ms: float | None = None,
     postprocessing: PostprocessingRule = SegmentConfig.postprocessing,
     engine: str = SegmentConfig.engine,
@@ -473,9 +478,9 @@ def segment(
     see :func:`segment_batch`.
     """
     config = SegmentConfig(
-        weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
-        engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
-        keep_names=keep_names, matlab=matlab, cache=cache,
+        weights=weights, spacing=spacing, axes=axes, frames=frames, fill=fill, frame_time_ms=frame_time_ms,
+        postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
+        pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(
@@ -491,6 +496,8 @@ class BatchResult:
     mice: pd.DataFrame
     """One row per mouse: numbers, flags, ``status`` (a :data:`Status`) and ``error``."""
     errors: dict[str, MouseCMRError] = field(default_factory=dict)
+    left_out: list[LeftOutFile] = field(default_factory=list)
+    """Files that are masks or results of programs, and so were not segmented."""
 
 
 def segment_batch(
@@ -529,7 +536,8 @@ def segment_batch(
         predictor, sha256 = load_predictor(config)
     origin = predictor.origin
     weights = {"name": origin.name, "sha256": sha256, **vars(origin), "engine": predictor.engine.name}
-    with collect_inputs(inputs, scratch) as (found, refused):
+    left_out: list[LeftOutFile] = []
+    with collect_inputs(inputs, scratch, left_out) as (found, refused):
         if len(refused) == 1 and not found:
             raise refused[0].error
         if not found:
@@ -558,13 +566,14 @@ def segment_batch(
                 "weights": weights,
                 "settings": config.to_dict(),
                 "mice": [{k: row.get(k) for k in columns} for row in rows],
+                "left_out": [{"path": str(file.path), "reason": file.reason} for file in left_out],
             }
             with write_folder(
                 folder, record=MANIFEST_FILE, listed=_list_tables(folder), overwrite=overwrite, inside=True
             ) as tables:
                 mice = _write_tables(folder, tables, rows)
                 write_json(tables / MANIFEST_FILE, manifest)
-    return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error})
+    return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error}, left_out)
 
 
 def _make_failed_scan(
@@ -610,9 +619,7 @@ def _segment_one(
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     writers.check_result_folder(target, overwrite)
     progress(BatchEvent("reading", name))
-    ds = read_in_child(
-        read_scan, name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
-    )
+    ds = read_in_child(read_scan, name, scan, **config.reading)
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)

@@ -50,7 +50,6 @@ RESULT_FILES = (
     MOVIE_FILE,
     OUTDATED_FILE,
 )
-ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
 
 def draw_pictures(result: AnalysisResult, folder: Path) -> None:
@@ -89,8 +88,8 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
         f.attrs[variables.ATTR_VOXEL_SIZE] = np.asarray(get_spacing(ds))
         if ds.sizes["frame"] > 1 and "time" in ds.coords:
             f.attrs[variables.ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
-        f.attrs[ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
-        f.attrs[ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
+        f.attrs[variables.ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
+        f.attrs[variables.ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
         f.attrs.update(attrs or {})
     return path
 

@@ -20,6 +20,7 @@ from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.formats.discover import FoundScan, collect_inputs
+from mousecmr_data.formats.masks import LeftOutFile
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema.variables import DIMS
@@ -48,19 +49,22 @@ class InspectedScan:
         return self.frames * self.slices
 
 
-def inspect_inputs(inputs: Sequence[Path], config: SegmentConfig, scratch: Path) -> list[InspectedScan]:
-    """Return the mice in ``inputs``, read in the same way as by a job, with their errors."""
+def inspect_inputs(
+    inputs: Sequence[Path], config: SegmentConfig, scratch: Path, left_out: list[LeftOutFile] | None = None
+) -> list[InspectedScan]:
+    """Return the mice in ``inputs``, read in the same way as by a job, with their errors.
+
+    ``left_out`` receives the files that are masks or results of programs.
+    """
     if not inputs:
         return []
-    with collect_inputs(inputs, scratch) as (scans, refused):
+    with collect_inputs(inputs, scratch, left_out) as (scans, refused):
         return [*(_inspect_scan(s, config) for s in scans), *(InspectedScan(r.name, error=r.error) for r in refused)]
 
 
 def _inspect_scan(scan: FoundScan, config: SegmentConfig) -> InspectedScan:
     try:
-        ds = read_in_child(
-            read_scan, scan.name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
-        )
+        ds = read_in_child(read_scan, scan.name, scan, **config.reading)
     except MouseCMRError as e:
         return InspectedScan(scan.name, scan.kind, scan.size, error=e)
     frames, slices, y, x = (ds.sizes[dim] for dim in DIMS)
@@ -90,6 +94,8 @@ class Session:
     download: Path | None = None
     inspected: list[InspectedScan] = field(default_factory=list)
     """The uploads as they were last inspected."""
+    left_out: list[LeftOutFile] = field(default_factory=list)
+    """Uploads that are masks or results of programs."""
     last_used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held by :meth:`hold_folder`."""
@@ -159,7 +165,7 @@ class Session:
         self.remove_results()
         if self.uploads.exists():
             shutil.rmtree(self.uploads)
-        self.inspected, self._written, self._files = [], 0, 0
+        self.inspected, self.left_out, self._written, self._files = [], [], 0, 0
 
     @contextmanager
     def hold_folder(self) -> Iterator[None]:

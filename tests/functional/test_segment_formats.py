@@ -22,7 +22,7 @@ from mousecmr_data.pipeline.config import SegmentConfig
 
 nib: Any = nibabel
 N_FRAMES, SLICES = 2, slice(3, 5)
-NOT_STORED_EXACTLY = "bruker"
+NOT_STORED_EXACTLY = "bruker_5_pdata_1_2dseq"
 """The test's writer stores even numbers only."""
 
 
@@ -54,15 +54,16 @@ def inputs(images: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory)
     ds = mousecmr_data.open_mouse(folder / "hdf5.h5")
     write_nifti_images(ds, folder / "slicer.seq.nrrd")
     write_nifti_images(ds, folder / "meta.mhd")
-    (folder / "analyze").mkdir()
     analyze = nib.AnalyzeImage(array.astype(np.int16), None)
     analyze.header.set_zooms((0.1, 0.1, 1.0, 5.0))
-    nib.save(analyze, folder / "analyze" / "a.img")
+    nib.save(analyze, folder / "analyze.img")
     scanner.dicom_classic(images, folder / "classic")
-    scanner.dicom_enhanced(images, folder / "enhanced" / "e.dcm")
+    scanner.dicom_enhanced(images, folder / "enhanced.dcm")
     scanner.fdf(images, folder / "fdf.img")
     scanner.bruker(images, folder / "bruker" / "5" / "pdata" / "1")
-    return {p.name.split(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix != ".zraw" and p.name[0] != "."}
+    found = {p.name.split(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix != ".zraw" and p.name[0] != "."}
+    found[NOT_STORED_EXACTLY] = found.pop("bruker")
+    return found
 
 
 @pytest.fixture(scope="module")
