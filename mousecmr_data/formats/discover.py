@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import glob
+import gzip
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from filelock import FileLock
 
@@ -18,7 +20,7 @@ from mousecmr_data._utils.locks import ALIVE, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import make_file_name, make_unique
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
-from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
+from mousecmr_data.formats.archive import GZIP_MAGIC, MAX_FILES, ZIP_MAGIC, unpack_archive
 from mousecmr_data.schema.variables import (
     ANALYZE_SUFFIXES,
     HDF5_SUFFIXES,
@@ -51,8 +53,14 @@ MASK_NAMES = re.compile(
 """Names of files that hold masks: left out when a folder is searched."""
 SCRATCH_PREFIX = "mousecmr-unpacked-"
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+_HEAD_BYTES = 512
 
-_ScanFiles = tuple[FormatName, tuple[Path, ...]]
+
+class _ScanFiles(NamedTuple):
+    kind: FormatName
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,10 @@ class FoundScan:
     kind: FormatName
     paths: tuple[Path, ...]
     """Its files; for Bruker, only the ``2dseq``; of a header beside its pixels, only the header."""
+    notes: tuple[str, ...] = ()
+    """What beside it was left out, and why."""
+    incomplete: tuple[str, ...] = ()
+    """What may belong to it and was refused."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -89,7 +101,13 @@ def find_scans(path: Path) -> list[FoundScan]:
         scans = list(_find_in_folder(path))
     else:
         kind = _detect_format(path)
-        scans = [(kind, (path,))] if kind else []
+        scans = [_ScanFiles(kind, (path,))] if kind else []
+        if kind == "DICOM":
+            from mousecmr_data.formats.dicom import list_dicomdir
+
+            listed = list_dicomdir(path)
+            scans = scans if listed is None else list(_group_dicom_files(listed))
+            path = path if listed is None else path.parent
     if not scans:
         names = ", ".join(sorted(p.name for p in _list_files(path))[:5]) if path.is_dir() else path.name
         raise FileLayoutError(f"{path.name} holds nothing that can be read: {names or 'no file'}.", READABLE_FORMATS)
@@ -113,25 +131,30 @@ def _find_in_folder(folder: Path) -> Iterator[_ScanFiles]:
     dicom: list[Path] = []
     for parent in sorted(by_folder):
         if parent / BRUKER_NAME in by_folder[parent]:
-            yield "Bruker", (parent / BRUKER_NAME,)
+            yield _ScanFiles("Bruker", (parent / BRUKER_NAME,))
             continue
         files: dict[FormatName | None, list[Path]] = {}
         for path in sorted(by_folder[parent]):
             files.setdefault(_detect_format(path), []).append(path)
         if fdf := files.get("FDF"):
-            yield "FDF", tuple(fdf)
+            yield _ScanFiles("FDF", tuple(fdf))
         for path in files.get("HDF5", ()):
-            yield "HDF5", (path,)
+            yield _ScanFiles("HDF5", (path,))
         for kind in IMAGE_FORMATS:
             if images := [p for p in files.get(kind, ()) if not MASK_NAMES.search(p.name) and not _is_half(p)]:
                 from mousecmr_data.formats.nifti import group_nifti_files
 
-                yield from ((kind, group) for group in group_nifti_files(images))
+                yield from (_ScanFiles(kind, group) for group in group_nifti_files(images))
         dicom += files.get("DICOM", [])
     if dicom:
-        from mousecmr_data.formats.dicom import group_dicom_files
+        yield from _group_dicom_files(dicom)
 
-        yield from (("DICOM", group) for group in group_dicom_files(dicom))
+
+def _group_dicom_files(paths: Sequence[Path]) -> Iterator[_ScanFiles]:
+    from mousecmr_data.formats.dicom_study import group_dicom_files
+
+    for scan in group_dicom_files(paths):
+        yield _ScanFiles("DICOM", scan.paths, scan.notes, scan.incomplete)
 
 
 def _is_half(path: Path) -> bool:
@@ -140,12 +163,32 @@ def _is_half(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether the file has DICOM's magic letters."""
+    """Return whether a file, or what is compressed in it, starts as DICOM does, with its magic letters or without."""
     try:
         with path.open("rb") as f:
-            return f.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
-    except OSError:
+            head = f.read(_HEAD_BYTES)
+            if head.startswith(GZIP_MAGIC):
+                f.seek(0)
+                with gzip.open(f) as packed:
+                    head = packed.read(_HEAD_BYTES)
+    except (OSError, EOFError, zlib.error):
         return False
+    return head[_MAGIC_AT:].startswith(_MAGIC) or _has_dicom_elements(head)
+
+
+def _has_dicom_elements(head: bytes) -> bool:
+    """Return whether ``head`` starts with elements of the groups 2 or 8, as a dataset without a prefix does."""
+    at, last = 0, (0, 0)
+    for _ in range(2):
+        if len(head) < at + 8:
+            return False
+        group, element, short = (int.from_bytes(head[at + k : at + k + 2], "little") for k in (0, 2, 6))
+        if group not in (2, 8) or ((group, element) <= last and at):
+            return False
+        explicit = head[at + 4 : at + 6].isalpha() and head[at + 4 : at + 6].isupper()
+        at += 8 + (short if explicit else int.from_bytes(head[at + 4 : at + 8], "little"))
+        last = (group, element)
+    return True
 
 
 def _list_files(folder: Path) -> Iterator[Path]:
@@ -167,10 +210,10 @@ def _name_scans(scans: Sequence[_ScanFiles], base: Path) -> list[FoundScan]:
     """Name the scans by their paths: ``base.name`` for one scan, else the path relative to ``base``."""
     names = [
         base.name if len(scans) == 1 else "_".join((p[0] if len(p) == 1 else p[0].parent).relative_to(base).parts)
-        for _, p in scans
+        for p in (scan.paths for scan in scans)
     ]
     unique = make_unique(map(make_scan_name, names))
-    return [FoundScan(name, kind, paths) for name, (kind, paths) in zip(unique, scans, strict=True)]
+    return [FoundScan(name, *scan) for name, scan in zip(unique, scans, strict=True)]
 
 
 def make_scan_name(name: str) -> str:
@@ -254,9 +297,15 @@ def _try_find(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
     return [RefusedInput(make_scan_name(path.name), error, path)]
 
 
+def _has_zip_magic(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as f:
+        return f.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    return False
+
+
 def _find_or_unpack(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
     """Find the scans; an archive is unpacked under its own name, since a scan alone in it gets that name."""
-    if path.suffix.lower() != ".zip" or path.is_dir():
+    if path.is_dir() or not (path.suffix.lower() == ".zip" or _has_zip_magic(path)):
         return list(find_scans(path))
     failed: dict[Path, MouseCMRError] = {}
     folder = unpack_archive(path, scratch / path.name, failed)

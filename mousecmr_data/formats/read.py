@@ -9,7 +9,14 @@ import xarray as xr
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES, check_order, check_spacing, find_oddities
+from mousecmr_data.formats.build import (
+    ATTR_FRAME_TIME_KNOWN,
+    ATTR_INCOMPLETE,
+    ATTR_NOTES,
+    check_order,
+    check_spacing,
+    find_oddities,
+)
 from mousecmr_data.formats.discover import IMAGE_FORMATS, FoundScan
 from mousecmr_data.schema.variables import IMAGE, MASK
 
@@ -33,10 +40,11 @@ def read_scan(
         raise ArgumentError(f"{scan.name}: axes were given for {scan.kind}.", f"one of {', '.join(IMAGE_FORMATS)}")
     ds = _read_files(scan, spacing, axes, frame_time_ms)
     image = ds[IMAGE].values
-    if axes is None:
+    if axes is None and scan.kind in IMAGE_FORMATS:  # the others state the place and time of each image
         check_order(scan.name, image)
-    notes = [*ds.attrs[ATTR_NOTES].splitlines(), *find_oddities(image, get_spacing(ds))]
-    return ds.assign_attrs({"mouse": scan.name, ATTR_NOTES: "\n".join(notes)})
+    notes = [*scan.notes, *ds.attrs[ATTR_NOTES].splitlines(), *find_oddities(image, get_spacing(ds))]
+    attrs = {"mouse": scan.name, ATTR_NOTES: "\n".join(notes), ATTR_INCOMPLETE: "\n".join(scan.incomplete)}
+    return ds.assign_attrs(attrs)
 
 
 def _read_files(

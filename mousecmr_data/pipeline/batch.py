@@ -620,7 +620,7 @@ def _segment_one(
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
-    writers.write_result(result, target, config, scan, key, overwrite)
+    result = writers.write_result(result, target, config, scan, key, overwrite)
     row = {"input": source, **result.mouse}
     seconds = round(result.seconds, 3)
     return SegmentResult(name, "done", target, None, seconds, row, result if in_this_process else None)
