@@ -31,6 +31,7 @@ from mousecmr_data.formats.archive import GZIP_MAGIC
 from mousecmr_data.formats.build import (
     ATTR_HEART_RATE,
     ATTR_HEART_RATE_SOURCE,
+    ATTR_PURPOSE,
     HEART_RATE_BPM,
     MAX_UNEVEN,
     build_scan,
@@ -183,7 +184,7 @@ class DicomFile:
     name: str
     """Names of series and protocol."""
     purpose: str
-    """What else than a short-axis cine this is by its name; empty if nothing says so."""
+    """What else than a short-axis cine this is by its header; empty if nothing says so."""
     rates: tuple[tuple[float, str], ...]
     """Heart rates, beats per minute, and where they stand in the header; measured ones first."""
     frame_ms: tuple[float, str] | None
@@ -192,6 +193,11 @@ class DicomFile:
     problem: FileLayoutError | None = field(default=None, compare=False)
     """Why it has no planes."""
     has_image: bool = True
+
+    @property
+    def uids(self) -> tuple[str, str, str]:
+        """UIDs of study, series and instance."""
+        return self.study, self.series, self.instance
 
 
 @dataclass(frozen=True)
@@ -312,7 +318,7 @@ def _describe_file(path: Path, header: dict[Any, Any]) -> DicomFile:
         return " ".join(str(header.get(name) or "").strip() for name in names).strip()
 
     sop_class, modality = text("SOPClassUID"), text("Modality")
-    has_image = "Rows" in header and modality not in NO_IMAGES
+    has_image = ("Rows" in header or sop_class in MR_CLASSES) and modality not in NO_IMAGES
     if not has_image and not sop_class:
         raise FileLayoutError(f"{path.name} is damaged: it does not state its content.", "a DICOM file")
     series_number = text("SeriesNumber")
@@ -354,6 +360,8 @@ def _find_problem(path: Path, header: dict[Any, Any], has_image: bool) -> FileLa
         return FileLayoutError(f"{path.name} holds no images: {kind}.", "MR images", MR_WANTED)
     if modality != "MR" and sop_class not in MR_CLASSES and (modality or sop_class):
         return FileLayoutError(f"{path.name} is no MR image: {kind}, modality {modality or '?'}.", "MR", MR_WANTED)
+    if "Rows" not in header:
+        return FileLayoutError(f"{path.name} is damaged: it ends within its header.", "MR images", "copy it again")
     colours = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
     if colours != "MONOCHROME2":
         return FileLayoutError(f"{path.name} is {colours}.", "grey images (MONOCHROME2)", MR_WANTED)
@@ -504,15 +512,21 @@ def _find_stated_frame_time(header: Any) -> tuple[float, str] | None:
 def drop_copies(files: Sequence[DicomFile]) -> tuple[list[DicomFile], list[tuple[Path, Path]]]:
     """Return ``files`` without copies, and the copies with their originals.
 
-    A copy is the same instance (UID) of the same place and time, or, without a UID, the same bytes.
+    A copy is the same instance (UID) of the same place and time. Where UIDs were removed, or set to one by an
+    anonymiser, it is the same bytes.
     """
+    places = {
+        f.path: [(p.index, p.position, p.trigger_ms, p.temporal, p.number, p.component) for p in f.planes]
+        for f in files
+    }
+    by_uid: dict[Any, Any] = {}
+    shared = {f.uids for f in files if by_uid.setdefault(f.uids, places[f.path]) != places[f.path]}
     kept: dict[Any, DicomFile] = {}
     copies: list[tuple[Path, Path]] = []
     for file in files:
-        place = tuple((p.index, p.position, p.trigger_ms, p.temporal, p.number, p.component) for p in file.planes)
-        uids = (file.study, file.series, file.instance or file.path.stat().st_size)
-        key: Any = (uids, place, str(file.problem or ""))
-        if not file.instance and key in kept:
+        is_known = file.instance and file.uids not in shared
+        key: Any = (file.uids, str(places[file.path]), is_known or file.path.stat().st_size)
+        if not is_known and key in kept:
             kept.setdefault((key, compute_sha256(kept[key].path)), kept[key])
             key = (key, compute_sha256(file.path))
         if key in kept:
@@ -752,6 +766,7 @@ def read_dicom(
         source=f"{len(stack.files)} DICOM file{'s'[: len(stack.files) > 1]}",
         format="DICOM",
         synthetic=any(file.synthetic for file in stack.files),
+        **({ATTR_PURPOSE: purpose} if (purpose := next((f.purpose for f in stack.files if f.purpose), "")) else {}),
         **_choose_heart_rate(stack.files),
     )
 

@@ -69,7 +69,8 @@ def write_dicom_seg(
     for plane in (p for frames in slices for p in frames):
         planes_of.setdefault(plane.path, []).append(plane)
     made = {name: str(hd.UID()) for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
-    headers = {path: _load_source(path, planes, slices[0][0], made, keep_names) for path, planes in planes_of.items()}
+    spacing, first = get_spacing(like), slices[0][0]
+    headers = {path: _load_source(path, planes, first, spacing, made, keep_names) for path, planes in planes_of.items()}
     written = []
     for t in range(on_file_grid.shape[3]):
         masks = on_file_grid[..., t].transpose(2, 1, 0)
@@ -82,7 +83,7 @@ def write_dicom_seg(
                 target = folder / (f"frame_{t:03d}_{part}.dcm" if len(groups) > 1 else f"frame_{t:03d}.dcm")
                 planes = [slices[k][t] for k in inside]
                 with atomic_path(target) as partial:
-                    _make_segmentation(masks[inside], planes, get_spacing(like), headers, by, t).save_as(partial)
+                    _make_segmentation(masks[inside], planes, spacing, headers, by, t).save_as(partial)
                 written.append(target)
     return written
 
@@ -100,9 +101,17 @@ def load_dicom_seg(path: Path) -> Any:
 
 
 def _load_source(
-    path: Path, planes: list[DicomPlane], first: DicomPlane, made: dict[str, str], keep_names: bool
+    path: Path,
+    planes: list[DicomPlane],
+    first: DicomPlane,
+    spacing: Sequence[float],
+    made: dict[str, str],
+    keep_names: bool,
 ) -> Any:
-    """Load the header of a file, with what highdicom needs where it expects it; ``made`` are UIDs for missing ones."""
+    """Load the header of a file, with what highdicom needs where it expects it.
+
+    ``made`` are UIDs, and ``spacing`` (z, y, x) sizes in mm, for images that do not state them.
+    """
     header = load_dicom(path, pixels=False)
     for name, uid in made.items():
         if not header.get(name):
@@ -119,8 +128,7 @@ def _load_source(
         return header
     shared = dcm.Dataset()
     shared.PlaneOrientationSequence = hd.PlaneOrientationSequence("PATIENT", first.orientation)
-    shared.PixelMeasuresSequence = [dcm.Dataset()]
-    shared.PixelMeasuresSequence[0].PixelSpacing = list(first.spacing or (1.0, 1.0))
+    shared.PixelMeasuresSequence = hd.PixelMeasuresSequence(first.spacing or spacing[1:], spacing[0])
     frames = [dcm.Dataset() for _ in range(int(header.get("NumberOfFrames") or 1))]
     for frame in frames:  # those that are not used lie at the place of one that is
         frame.PlanePositionSequence = hd.PlanePositionSequence("PATIENT", planes[0].position)

@@ -90,7 +90,7 @@ class _Stack:
         """Return what it is, for a note on why it was left out."""
         n, frames = len(self.depths), self.frames
         size = f"{n} slice{'s'[: n > 1]}, {frames} frame{'s'[: frames > 1]}"
-        return f"{self.label}: {size}" + (f", {self.purpose} by its name" if self.purpose else "")
+        return f"{self.label}: {size}" + (f", {self.purpose} by its header" if self.purpose else "")
 
     def fits(self, other: _Stack) -> bool:
         """Return whether the two have the same geometry and protocol."""
@@ -101,6 +101,12 @@ class _Stack:
         """Return whether this is a slice that ``other`` lacks, with other frames."""
         apart = min(abs(d - b) for d in self.depths for b in other.depths)
         return self.fits(other) and len(self.depths) == 1 and self.frames > 1 and apart >= TOLERANCE_MM
+
+    def may_have(self, file: DicomFile) -> bool:
+        """Return whether ``file``, which cannot be used, may be a part of this."""
+        near = {file.series, file.path.parent} & {v for f in self.files for v in (f.series or None, f.path.parent)}
+        unlike = file.purpose != self.purpose or file.protocol not in ("", self.files[0].protocol)
+        return file.problem is not None and file.modality in ("MR", "") and (bool(near) or not unlike)
 
     def join(self, other: _Stack) -> _Stack:
         files = (*self.files, *(f for f in other.files if f not in self.files))
@@ -127,10 +133,10 @@ def group_dicom_files(paths: Sequence[Path]) -> list[DicomScan]:
         else:
             files += [file] if file.has_image else []
     files, copies = drop_copies(files)
-    times_used = Counter((file.study, file.series, file.instance) for file in files)
+    times_used = Counter(file.uids for file in files)
     studies: dict[Any, dict[Any, list[DicomFile]]] = {}
     for file in files:
-        is_unique = not file.instance or times_used[file.study, file.series, file.instance] == 1
+        is_unique = not file.instance or times_used[file.uids] == 1
         known = file.series and is_unique  # else an anonymiser set all UIDs to one
         study = (file.study, file.patient) if known and file.study else file.path.parent
         studies.setdefault(study, {}).setdefault(file.series if known else file.path.parent, []).append(file)
@@ -172,15 +178,11 @@ def _choose_scans(series: list[list[DicomFile]]) -> list[DicomScan]:
     scans: list[DicomScan] = []
     belonging: list[list[DicomFile]] = []
     for stack in chosen:
-        own = {file.series or None for file in stack.files} | {file.path.parent for file in stack.files}
-        beside = [(f, text) for f, text in useless if own & {f[0].series, f[0].path.parent}]
-        members = [(f, text) for f, text in beside if f[0].modality in ("MR", "") and f[0].problem]
+        members = [(f, text) for f, text in useless if stack.may_have(f[0])]
         belonging += [f for f, _ in members]
         missing = [text for _, text in members] + [s.describe() for s in others if s.is_part_of(stack)]
         rest = [*left_out, *(s.describe() for s in others), *(text for f, text in useless if f not in belonging)]
         notes = join_sentence("Left out of this study", list(dict.fromkeys(t for t in rest if t not in missing)))
-        if stack.purpose:
-            notes.append(f"By its name this is {stack.purpose}, not a short-axis cine.")
         if len(chosen) > 1:
             notes.append(f"This study has {len(chosen)} such stacks, and all were taken. This one: {stack.label}.")
         scans.append(DicomScan(stack.paths, tuple(notes), tuple(_say_incomplete(missing))))
@@ -190,12 +192,12 @@ def _choose_scans(series: list[list[DicomFile]]) -> list[DicomScan]:
 
 def _split_series(files: list[DicomFile]) -> list[_Stack]:
     """Return the stacks in a series, by geometry; none if it is a localiser, or holds no magnitudes."""
-    planes = [plane for file in files for plane in file.planes if plane.component == MAGNITUDE]
-    groups = split_geometries(planes)
+    groups = split_geometries(plane for file in files for plane in file.planes)
     paths = [{plane.path for plane in group} for group in groups]
     parts = [
-        _Stack(tuple(f for f in files if f.path in inside), tuple(group))
+        _Stack(tuple(f for f in files if f.path in inside), magnitudes)
         for group, inside in zip(groups, paths, strict=True)
+        if (magnitudes := tuple(plane for plane in group if plane.component == MAGNITUDE))
     ]
     shared = sum(map(len, paths)) > len(set().union(*paths))
     return [] if len(parts) > 1 and (shared or all(part.frames == 1 for part in parts)) else parts

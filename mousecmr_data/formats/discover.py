@@ -120,7 +120,7 @@ def _detect_format(path: Path) -> FormatName | None:
         return "Bruker"
     for kind, suffixes in SUFFIXES.items():
         if name.endswith(suffixes):
-            return kind
+            return "DICOM" if kind == "Analyze" and is_dicom(path) else kind  # both have files named .img
     return "DICOM" if is_dicom(path) else None
 
 

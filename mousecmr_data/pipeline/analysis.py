@@ -20,6 +20,7 @@ from mousecmr_data.formats.build import (
     ATTR_HEART_RATE_SOURCE,
     ATTR_INCOMPLETE,
     ATTR_NOTES,
+    ATTR_PURPOSE,
 )
 from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure, smooth_curve
 from mousecmr_data.pipeline.config import SegmentConfig
@@ -166,6 +167,8 @@ def _collect_flags(ds: xr.Dataset, unprocessed: Any, volumes: Any) -> Iterator[F
         yield Flag("frame_time_unknown", "Give it in ms: --frame-time 5")
     if ds.sizes["slice"] == 1:
         yield Flag("single_slice", "One slice: its volumes are not those of a ventricle, and there is no EF.")
+    if purpose := ds.attrs.get(ATTR_PURPOSE):
+        yield Flag("not_short_axis", f"The header says that this is {purpose}.")
     for attr, flag in ((ATTR_INCOMPLETE, "input_incomplete"), (ATTR_NOTES, "input_note")):
         for note in str(ds.attrs.get(attr, "")).splitlines():
             yield Flag(flag, note)

@@ -28,6 +28,7 @@ FLAGS = {
     "volume_out_of_range": "the end-diastolic volume is outside the range seen in mice",
     "single_frame": "there is only one frame: no ED and ES, no ejection fraction",
     "single_slice": "there is only one slice: its volumes are not those of a ventricle, no ejection fraction",
+    "not_short_axis": "the header says that this is something else than a short-axis cine",
     "heart_rate_out_of_range": "the heart rate is outside the range seen in mice",
     "frame_time_unknown": "the time between frames is unknown: no heart rate, no ejection and filling rates",
     "input_note": "the file does not state something, has something unusual, or files beside it were left out",

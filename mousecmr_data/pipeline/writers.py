@@ -27,6 +27,7 @@ from mousecmr_data._utils.outputs import (
     write_folder,
 )
 from mousecmr_data._utils.tables import format_csv
+from mousecmr_data._utils.text import hide_home
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
@@ -166,7 +167,7 @@ def _report_failure(output: str, folder: Path, names: tuple[str, ...], flags: li
         if isinstance(e, OSError) and e.errno in DISK_FULL:
             raise  # nothing else could be written either
         text = " ".join(str(e).split()) if isinstance(e, MouseCMRError) else f"{type(e).__name__}: {e}"
-        flags.append(Flag("output_missing", f"No {output}: {text}"))
+        flags.append(Flag("output_missing", f"No {output}: {hide_home(text)}"))
         for path in (folder / name for name in names):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -200,6 +201,7 @@ def mark_outdated(folder: Path, error: MouseCMRError) -> None:
     """Write a notice that a later run failed, if ``folder`` holds an earlier result; the result stays."""
     if listed := list_result_files(folder):
         text = f"These files are from an earlier run. A later one, with other files or settings, failed:\n{error}\n"
+        text = hide_home(text)
         with suppress(OSError, ValueError):  # the tables also report the failure
             add_file(folder, OUTDATED_FILE, text, RECORD_FILE, listed)
 
