@@ -340,3 +340,58 @@ def test_advice_of_an_incomplete_grid_works(tmp_path: Path, images: Images) -> N
     for path in named:
         path.unlink()
     np.testing.assert_array_equal(read_one(tmp_path)[1]["image"].values, images[:, 1:])
+
+
+def test_masks_of_a_merged_stack_are_one_object_per_series_and_frame(tmp_path: Path, images: Images) -> None:
+    hd: Any = pytest.importorskip("highdicom")
+    from mousecmr_data.formats.dicom_seg import write_dicom_seg
+
+    for z in range(4):
+        paths = write_series(images[:, z : z + 1], tmp_path / "in" / f"SA_{z}", 10 + z, first_slice=z)
+        change(paths, FrameOfReferenceUID=None, PatientSex=None, StudyID=None)
+        change(paths[:1], ImageOrientationPatient=[1.0, 0.0, 0.0, 0.0, 1.0, 0.000001])
+    change(paths, PixelSpacing=[0.1, 0.1])
+    (scan,) = find_scans(tmp_path / "in")
+    ds = read_scan(scan)
+    labels = ((images // 40) % 3).astype(np.uint8)
+    written = write_dicom_seg(labels, tmp_path / "seg", scan.paths, ds, "a network; research only")
+    assert len(written) == 4 * 3
+    for path in written:
+        seg = hd.seg.segread(path)
+        frame, z = int(path.stem.split("_")[1]), int(path.stem.split("_")[2]) - 1
+        np.testing.assert_array_equal(seg.get_volume(combine_segments=True).array, labels[frame, z : z + 1])
+        (series,) = seg.ReferencedSeriesSequence
+        assert series.SeriesInstanceUID == f"{scanner.ROOT}.2.{10 + z}"
+        (instance,) = series.ReferencedInstanceSequence
+        assert instance.ReferencedSOPInstanceUID == f"{scanner.ROOT}.9.{10 + z}.{frame + 1}"
+
+
+@pytest.mark.parametrize("per_frame", ["PixelMeasuresSequence", "PlaneOrientationSequence", ""])
+def test_masks_of_enhanced_images_wherever_these_keep_their_geometry(
+    tmp_path: Path, images: Images, per_frame: str
+) -> None:
+    hd: Any = pytest.importorskip("highdicom")
+    from mousecmr_data.formats.dicom_seg import write_dicom_seg
+
+    path = scanner.dicom_enhanced(images[:, :1] if not per_frame else images, tmp_path / "e.dcm")
+    ds = pydicom.dcmread(path)
+    shared, frames = ds.SharedFunctionalGroupsSequence[0], ds.PerFrameFunctionalGroupsSequence
+    if per_frame:
+        for frame in frames:
+            setattr(frame, per_frame, shared[per_frame].value)
+        del shared[per_frame]
+    else:  # one position for all frames
+        shared.PlanePositionSequence = frames[0].PlanePositionSequence
+        for frame in frames:
+            del frame.PlanePositionSequence
+    ds.save_as(path)
+    read = read_scan(find_scans(path)[0])
+    labels = ((read["image"].values // 40) % 3).astype(np.uint8)
+    written = write_dicom_seg(labels, tmp_path / "seg", [path], read, "a network")
+    assert len(written) == 3
+    for frame, target in enumerate(written):
+        seg = hd.seg.segread(target)
+        np.testing.assert_array_equal(seg.get_volume(combine_segments=True).array[::-1], labels[frame])
+        for item in seg.PerFrameFunctionalGroupsSequence:
+            (source,) = item.DerivationImageSequence[0].SourceImageSequence
+            assert (source.ReferencedFrameNumber - 1) % 3 == frame
