@@ -69,6 +69,9 @@ def suppress_warnings(logger: str) -> Iterator[None]:
     """Suppress warnings and the log of a third-party reader: its remarks on odd values do not help a user."""
     log = logging.getLogger(logger)
     before = log.level
+    if before == logging.CRITICAL:  # inside another such block: setting a level is slow
+        yield
+        return
     log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():

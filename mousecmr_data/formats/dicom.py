@@ -108,6 +108,15 @@ USED = [
     )
 ]
 """All that is read from a header: the rest is not even decoded."""
+PIXEL_TAGS = [
+    dcm.tag.Tag(name)
+    for name in (
+        *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
+        *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ExtendedOffsetTable"),
+        *("ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    )
+]
+"""All that decoding pixels needs."""
 
 
 @dataclass(frozen=True)
@@ -301,16 +310,17 @@ def read_header(path: Path) -> DicomFile:
 
 @lru_cache(maxsize=20_000)
 def _read_header(path: Path, _size: int, _changed: int) -> DicomFile:
-    dataset = load_dicom(path, pixels=False, only=USED)
-    try:
-        with suppress_warnings("pydicom"):
+    with suppress_warnings("pydicom"):
+        dataset = load_dicom(path, pixels=False, only=USED)
+        try:
             sop_class = str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
             header = {"SOPClassUID": sop_class} | {e.keyword or int(e.tag): e.value for e in dataset}
             return _describe_file(path, header)
-    except MouseCMRError:
-        raise
-    except Exception as e:  # a header can hold anything
-        raise FileLayoutError(f"{path.name}: its header cannot be used: {type(e).__name__}: {e}", "MR images") from e
+        except MouseCMRError:
+            raise
+        except Exception as e:  # a header can hold anything
+            text = f"{path.name}: its header cannot be used: {type(e).__name__}: {e}"
+            raise FileLayoutError(text, "MR images") from e
 
 
 def _describe_file(path: Path, header: dict[Any, Any]) -> DicomFile:
@@ -376,6 +386,7 @@ def _list_words(dataset: Any, name: str) -> list[str]:
     return [str(v).upper() for v in ([value] if isinstance(value, str) else value)]
 
 
+@lru_cache(maxsize=1000)
 def _find_purpose(names: str) -> str:
     words = re.sub(r"[\W_]+", " ", names.lower())
     return next((purpose for purpose, pattern in PURPOSES.items() if re.search(pattern, words)), "")
@@ -832,7 +843,8 @@ def _read_pixels(name: str, slices: list[list[DicomPlane]]) -> NDArray[Any]:
         for t, plane in enumerate(frames):
             by_file.setdefault(plane.path, []).append((t, z, plane))
     for path, planes in by_file.items():
-        pixels = _decode_pixels(path).reshape(-1, first.rows, first.columns)
+        with suppress_warnings("pydicom"):
+            pixels = _decode_pixels(path).reshape(-1, first.rows, first.columns)
         if array is None:
             is_float = scaled or pixels.dtype.kind == "f"
             array = np.empty(shape, np.float32 if is_float else np.promote_types(pixels.dtype, np.int32))
@@ -842,11 +854,10 @@ def _read_pixels(name: str, slices: list[list[DicomPlane]]) -> NDArray[Any]:
 
 
 def _decode_pixels(path: Path) -> NDArray[Any]:
-    dataset = load_dicom(path)
+    dataset = load_dicom(path, only=PIXEL_TAGS)
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        with suppress_warnings("pydicom"):
-            return np.asarray(dataset.pixel_array)
+        return np.asarray(dataset.pixel_array)
     except Exception as e:  # decoders can raise anything
         expected, cure = "whole images", "copy the file again from the scanner or the archive: it may end too early"
         if syntax.is_compressed and not dcm.pixels.get_decoder(syntax).is_available:
