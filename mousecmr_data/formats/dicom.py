@@ -443,7 +443,7 @@ def _make_plane(
     for name in ("ImagePositionPatient", "ImageOrientationPatient"):
         if not location.get(name):
             raise FileLayoutError(f"{path.name} does not say its {name}.", "images of a scanner, with their geometry")
-    spacing = sizes.get("PixelSpacing")
+    spacing = _parse_numbers(sizes.get("PixelSpacing") or (0, 0), 2)
     number = _parse_integer(header.get("InstanceNumber"))
     return DicomPlane(
         path,
@@ -452,7 +452,7 @@ def _make_plane(
         columns=int(header["Columns"]),
         position=_parse_numbers(location.get("ImagePositionPatient"), 3),
         orientation=_parse_numbers(location.get("ImageOrientationPatient"), 6),
-        spacing=_parse_numbers(spacing, 2) if spacing else None,
+        spacing=spacing if min(spacing) > 0 else None,
         thickness=_parse_number(sizes.get("SliceThickness")),
         between=_parse_number(sizes.get("SpacingBetweenSlices")),
         trigger_ms=_parse_number(trigger_ms),
@@ -845,9 +845,11 @@ def _read_pixels(name: str, slices: list[list[DicomPlane]]) -> NDArray[Any]:
     for path, planes in by_file.items():
         with suppress_warnings("pydicom"):
             pixels = _decode_pixels(path).reshape(-1, first.rows, first.columns)
+        wanted = np.dtype(np.float32) if scaled else pixels.dtype
         if array is None:
-            is_float = scaled or pixels.dtype.kind == "f"
-            array = np.empty(shape, np.float32 if is_float else np.promote_types(pixels.dtype, np.int32))
+            array = np.empty(shape, wanted)
+        elif wanted != array.dtype:
+            array = array.astype(np.promote_types(array.dtype, wanted))
         for t, z, plane in planes:
             array[t, z] = pixels[plane.index] * plane.slope + plane.intercept if scaled else pixels[plane.index]
     return convert_pixels(first.path.name, np.asarray(array)).transpose(3, 2, 1, 0)

@@ -243,6 +243,8 @@ def test_missing_pixel_spacing_is_given(tmp_path: Path, images: Images) -> None:
     ds = read_scan(scan, spacing=(1.0, 0.1, 0.15))
     np.testing.assert_array_equal(ds["image"].values, images)
     assert get_spacing(ds) == (1.0, 0.1, 0.15)
+    change([tmp_path / p.name for p in scan.paths], PixelSpacing=[0, 0])
+    np.testing.assert_array_equal(read_scan(scan, spacing=(1.0, 0.1, 0.15))["image"].values, images)
 
 
 def test_oblong_pixels_keep_their_sides_when_the_axes_are_exchanged(tmp_path: Path, images: Images) -> None:
