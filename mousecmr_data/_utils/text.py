@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 SYNTHETIC = "SYNTHETIC"
 """The word that every name, title and header of synthetic data carries."""
@@ -48,6 +50,14 @@ def is_marked_synthetic(text: str) -> bool:
 MAX_CHARACTERS, MAX_BYTES = 80, 150
 """Longest name; file systems allow 255 bytes, and endings are added."""
 RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in "0123456789¹²³")}
+
+
+def hide_home(text: str) -> str:
+    """Replace the path of the user's home folder, which often holds a name, by ``~``."""
+    with suppress(RuntimeError):  # a user without a home
+        home = str(Path.home())
+        text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text) if len(home) > 1 else text
+    return text
 
 
 def make_file_name(text: str, default: str = "mouse") -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @options.frame_time
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
+@click.option("--dicom-seg/--no-dicom-seg", default=True, help="For DICOM input, also write masks as DICOM SEG.")
 @click.option("--matlab", is_flag=True, help="Also write masks and tables of each mouse as a MATLAB file.")
 @click.option(
     "--keep-names",
@@ -53,6 +54,7 @@ def command(
     fill: float | None,
     frame_time: float | None,
     pictures: bool,
+    dicom_seg: bool,
     matlab: bool,
     keep_names: bool,
     overwrite: bool,
@@ -79,6 +81,7 @@ def command(
         fill=fill,
         frame_time_ms=frame_time,
         pictures=pictures,
+        dicom_seg=dicom_seg,
         keep_names=keep_names,
         matlab=matlab,
         cache=cache,

@@ -20,6 +20,8 @@ MAX_FILES = 20_000
 MAX_DEPTH = 3
 """Levels of archives inside archives."""
 BLOCK = 1024**2
+GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
+"""How compressed files begin, whatever their names are."""
 UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]|[. ]$')
 """Characters in a name that not every system can write."""
 _UNIX_TYPE = 16

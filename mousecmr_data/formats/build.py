@@ -22,6 +22,8 @@ from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 FRAME_MS = (0.5, 60.0)
 """Range of times between frames, with a margin on both sides (the dataset: 5 ms; a heart beat lasts 100 to 200 ms)."""
+HEART_RATE_BPM = (150.0, 900.0)
+"""Heart rates of mice, in beats per minute: 300 to 600 under anaesthesia and up to 800 awake, with a margin."""
 USE_ORIGINALS = "Better use the images as the scanner wrote them."
 GIVEN = "given by the caller"
 T = TypeVar("T")
@@ -42,12 +44,22 @@ MIN_FOLDING = 1.4
 CORNER_SHARE = 0.06
 """Side of a corner region as a share of the image's side."""
 
+ROUND_INSIDE, ROUND_OUTSIDE, ROUND_FILLED = 0.97, 1.03, 0.99
+"""Radii, as a share of half the side, within which a round image is filled and beyond which it is empty, and how
+completely. A square that was turned by 45° fills 64 % of the circle."""
+
 MAX_UNEVEN = 0.02
 """Share of the slice distance by which distances may differ."""
 MAX_PIXEL_VALUE = 1e15
 """A pixel above this is not a signal: sums of such values would not be finite."""
 ATTR_NOTES = "notes"
 """Attribute of what was assumed or looks odd: text, one line each, since netCDF cannot tell one text from a list."""
+ATTR_INCOMPLETE = "incomplete"
+"""Attribute of the same form: what may belong to this scan and was refused."""
+ATTR_PURPOSE = "purpose"
+"""Attribute of what else than a short-axis cine the file says that it holds."""
+ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE = "heart_rate_bpm", "heart_rate_source"
+"""Attributes, and columns, of the heart rate in beats per minute and where it is from."""
 ATTR_FRAME_TIME_KNOWN = "frame_time_known"
 """Attribute that states whether ``time`` is a time or only counts frames."""
 
@@ -57,6 +69,9 @@ def suppress_warnings(logger: str) -> Iterator[None]:
     """Suppress warnings and the log of a third-party reader: its remarks on odd values do not help a user."""
     log = logging.getLogger(logger)
     before = log.level
+    if before == logging.CRITICAL:  # inside another such block: setting a level is slow
+        yield
+        return
     log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
@@ -178,9 +193,20 @@ def find_oddities(image: NDArray[Any], spacing: Sequence[float]) -> list[str]:
         ends_y, ends_x = (slice(0, m), slice(-m, None)), (slice(0, n), slice(-n, None))
         corners = np.stack([image[..., y, x].reshape(-1) for y in ends_y for x in ends_x])
         middle = image[..., rows // 2 - m // 2 : rows // 2 - m // 2 + m, 0]
-        if corners.min() == corners.max() and middle.min() != middle.max():
+        if corners.min() == corners.max() and middle.min() != middle.max() and not _is_round(image, corners.min()):
             oddities.append(f"The corners are empty and the edges are not: the images look rotated. {USE_ORIGINALS}")
     return oddities
+
+
+def _is_round(image: NDArray[Any], background: Any) -> bool:
+    """Return whether ``image`` fills the circle inside its edges, and only that, as radial reconstructions do.
+
+    A turned image leaves a part of the circle empty, or has pixels outside it.
+    """
+    y, x = (np.abs(np.linspace(-1, 1, n)) for n in image.shape[2:])
+    radius = np.hypot(y[:, None], x)
+    filled = (image != background).any(axis=(0, 1))
+    return not filled[radius > ROUND_OUTSIDE].any() and bool(filled[radius < ROUND_INSIDE].mean() > ROUND_FILLED)
 
 
 def check_array_size(name: str, shape: Sequence[int], itemsize: int, stored: int | None = None) -> None:

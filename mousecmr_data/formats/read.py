@@ -13,9 +13,11 @@ from mousecmr_data.dataset.model import FROM_FILE, build_dataset, check_field, c
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.formats.build import (
     ATTR_FRAME_TIME_KNOWN,
+    ATTR_INCOMPLETE,
     ATTR_NOTES,
     check_not_constant,
     check_order,
+    check_spacing,
     check_stack,
     choose_folding,
     convert_pixels,
@@ -24,6 +26,9 @@ from mousecmr_data.formats.build import (
 from mousecmr_data.formats.discover import IMAGE_FORMATS, FoundScan
 from mousecmr_data.formats.orientation import ATTR_GRID, unfold_frames
 from mousecmr_data.schema.variables import FILE_LETTERS, IMAGE, IMAGES
+
+AXES_FORMATS = (*IMAGE_FORMATS, "HDF5")
+"""Formats of plain arrays, whose axes can be given."""
 
 
 def read_scan(
@@ -45,20 +50,21 @@ def read_scan(
     look swapped, or stored in one axis (unless ``axes`` is given).
     """
     for option, value in (("axes", axes), ("frames", frames)):
-        if value is not None and scan.kind not in (*IMAGE_FORMATS, "HDF5"):
-            expected = f"one of {', '.join(IMAGE_FORMATS)}, HDF5"
+        if value is not None and scan.kind not in AXES_FORMATS:
+            expected = f"one of {', '.join(AXES_FORMATS)}"
             raise ArgumentError(f"{scan.name}: {option} were given for {scan.kind}.", expected)
     try:
         ds = _read_files(scan, spacing, axes, frame_time_ms, frames, fill)
     except OSError as e:  # of the system
         raise make_read_error(e.filename or scan.paths[0], e) from e
     image = ds[IMAGE].values
-    if axes is None:
+    if axes is None and scan.kind in AXES_FORMATS and len(scan.paths) == 1:  # others state what their axes are
         letters = json.loads(ds.attrs[ATTR_GRID])["axes"] if ATTR_GRID in ds.attrs else ds.attrs["axes"]
         check_order(scan.name, image, letters if "t" in letters else "xyzt")
         check_stack(scan.name, image, get_spacing(ds))
-    notes = [*ds.attrs[ATTR_NOTES].splitlines(), *find_oddities(image, get_spacing(ds))]
-    return ds.assign_attrs({"mouse": scan.name, ATTR_NOTES: "\n".join(notes)})
+    notes = [*scan.notes, *ds.attrs[ATTR_NOTES].splitlines(), *find_oddities(image, get_spacing(ds))]
+    attrs = {"mouse": scan.name, ATTR_NOTES: "\n".join(notes), ATTR_INCOMPLETE: "\n".join(scan.incomplete)}
+    return ds.assign_attrs(attrs)
 
 
 def _read_files(

@@ -38,7 +38,7 @@ from mousecmr_data._utils.outputs import (
 from mousecmr_data._utils.parallel import map_in_processes, read_in_child
 from mousecmr_data._utils.reading import ABSENT, check_access, make_read_error
 from mousecmr_data._utils.tables import format_csv, write_workbook
-from mousecmr_data._utils.text import RESEARCH_ONLY, make_file_name
+from mousecmr_data._utils.text import RESEARCH_ONLY, hide_home, make_file_name
 from mousecmr_data._version import __version__
 from mousecmr_data.dataset.hdf5 import load_mouse_file, open_mouse_file, read_header
 from mousecmr_data.dataset.model import check_not_empty
@@ -564,7 +564,7 @@ def segment_batch(
                 "use": RESEARCH_ONLY,
                 "versions": list_versions(*PACKAGES) | {"machine": describe_machine()},
                 "weights": weights,
-                "settings": config.to_dict(),
+                "settings": config.to_dict() | {"weights": hide_home(config.weights)},
                 "mice": [{k: row.get(k) for k in columns} for row in rows],
                 "left_out": [{"path": str(file.path), "reason": file.reason} for file in left_out],
             }
@@ -594,7 +594,7 @@ def _make_failed_result(
 
 def _make_row(result: SegmentResult) -> dict[str, Any]:
     row = {"mouse": result.mouse, **result.row, "status": result.status}
-    return {**row, "error": result.error.found} if result.error else {**row, "seconds": result.seconds}
+    return {**row, "error": hide_home(result.error.found)} if result.error else {**row, "seconds": result.seconds}
 
 
 def _segment_one(
@@ -623,7 +623,7 @@ def _segment_one(
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
-    writers.write_result(result, target, config, scan, key, overwrite)
+    result = writers.write_result(result, target, config, scan, key, overwrite)
     row = {"input": source, **result.mouse}
     seconds = round(result.seconds, 3)
     return SegmentResult(name, "done", target, None, seconds, row, result if in_this_process else None)

@@ -57,7 +57,7 @@ class SegmentConfig(PredictConfig):
     pictures: bool = True
     """Write movie, montage and curve; needs matplotlib."""
     dicom_seg: bool = True
-    """Also write DICOM SEG objects for DICOM input; needs highdicom."""
+    """Also write DICOM SEG objects for DICOM input; needs highdicom (without it, a flag says so)."""
     matlab: bool = False
     """Also write masks and tables as a MATLAB file."""
     keep_names: bool = False

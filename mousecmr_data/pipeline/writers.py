@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from scipy.io import savemat
 
-from mousecmr_data._utils.atomic import atomic_path, write_json, write_text
+from mousecmr_data._utils.atomic import DISK_FULL, atomic_path, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.outputs import (
@@ -25,11 +27,13 @@ from mousecmr_data._utils.outputs import (
 )
 from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data._utils.tables import format_csv
+from mousecmr_data._utils.text import hide_home
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import MissingExtraError, MouseCMRError
+from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
-from mousecmr_data.pipeline.analysis import AnalysisResult
+from mousecmr_data.pipeline.analysis import AnalysisResult, join_flags
 from mousecmr_data.pipeline.config import SegmentConfig
+from mousecmr_data.pipeline.quality import Flag
 from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
 from mousecmr_data.schema.labels import MEANINGS
@@ -101,51 +105,70 @@ def write_result(
     scan: FoundScan | None = None,
     key: str = "",
     overwrite: bool = False,
-) -> None:
+) -> AnalysisResult:
     """Write masks, tables and pictures of ``result`` to ``folder``, replacing an earlier result.
 
     Other files in ``folder`` stay. Raises OutputError if the result there was edited and ``overwrite`` is not given.
 
     Masks are NIfTI on the grid of the input. Those of ED and ES are also written alone in 3D, in the input's format if
     it is NRRD or MetaImage. For DICOM input (``scan``) there is also one DICOM SEG object per frame.
-    ``key`` is stored in the record, so that a later run can check what the folder was made from.
+    ``key`` is stored in the record, so that a later run can check what the folder was made from. An additional output
+    (all but masks and tables) that cannot be written is a flag of the result that is returned.
     """
     from mousecmr_data.formats.nifti import write_nifti_labels  # needs an extra that write_mouse_hdf5 does not
 
     masks = result.ds[PREDICTED]
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     description = f"{masks.attrs['weights']}{trained}; research only"
-    notes = []
+    flags: list[Flag] = []
     with write_folder(folder, record=RECORD_FILE, listed=list_result_files(folder), overwrite=overwrite) as partial:
         write_nifti_labels(masks.values, partial / MASKS_FILE, result.ds, description)
         ending = {"NRRD": ".seg.nrrd", "MetaImage": ".mha"}.get(result.ds.attrs.get("format", ""), ".nii.gz")
         for name, phase in PHASE_FILES.items():
             if name.endswith(ending) and len(stack := masks.values[result.ds["phase"].values == phase]) == 1:
-                write_nifti_labels(stack, partial / name, result.ds, f"{phase} {description}")
+                with _report_failure(f"masks of {phase}", partial, (name,), flags):
+                    write_nifti_labels(stack, partial / name, result.ds, f"{phase} {description}")
         if config.matlab:
-            _write_matlab(result, partial / MATLAB_FILE)
+            with _report_failure("MATLAB file", partial, (MATLAB_FILE,), flags):
+                _write_matlab(result, partial / MATLAB_FILE)
         if config.dicom_seg and scan is not None and scan.kind == "DICOM":
-            try:
+            with _report_failure("DICOM SEG", partial, (SEG_FOLDER,), flags):
                 from mousecmr_data.formats.dicom_seg import write_dicom_seg
 
                 write_dicom_seg(
                     masks.values, partial / SEG_FOLDER, scan.paths, result.ds, description, config.keep_names
                 )
-            except MissingExtraError as e:
-                notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
+        if config.pictures:
+            with _report_failure("pictures", partial, (MONTAGE_FILE, CURVE_FILE, MOVIE_FILE), flags):
+                draw_pictures(result, partial)
+        flags = [*result.flags, *flags]
+        result = replace(result, flags=tuple(flags), mouse={**result.mouse, "flags": join_flags(flags)})
         write_text(partial / FRAMES_FILE, format_csv(result.frames))
         write_text(partial / SLICES_FILE, format_csv(result.slices))
-        if config.pictures:
-            draw_pictures(result, partial)
         record = {
             "key": key,
-            "mouse": {**result.mouse, "notes": notes},
-            "flags": [{"level": f.level, **vars(f)} for f in result.flags],
+            "mouse": result.mouse,
+            "flags": [{"level": f.level, **vars(f)} for f in flags],
             "marks": result.marks,
             "network": masks.attrs,
             "seconds": round(result.seconds, 3),
         }
         write_json(partial / RECORD_FILE, record)
+    return result
+
+
+@contextmanager
+def _report_failure(output: str, folder: Path, names: tuple[str, ...], flags: list[Flag]) -> Iterator[None]:
+    """Turn any error while an additional output is written into a flag, and remove what was written of it."""
+    try:
+        yield
+    except Exception as e:
+        if isinstance(e, OSError) and e.errno in DISK_FULL:
+            raise  # nothing else could be written either
+        text = " ".join(str(e).split()) if isinstance(e, MouseCMRError) else f"{type(e).__name__}: {e}"
+        flags.append(Flag("output_missing", f"No {output}: {hide_home(text)}"))
+        for path in (folder / name for name in names):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _write_matlab(result: AnalysisResult, path: Path) -> None:
@@ -177,6 +200,7 @@ def mark_outdated(folder: Path, error: MouseCMRError) -> None:
     """Write a notice that a later run failed, if ``folder`` holds an earlier result; the result stays."""
     if listed := list_result_files(folder):
         text = f"These files are from an earlier run. A later one, with other files or settings, failed:\n{error}\n"
+        text = hide_home(text)
         with suppress(OSError, ValueError):  # the tables also report the failure
             add_file(folder, OUTDATED_FILE, text, RECORD_FILE, listed)
 

@@ -149,14 +149,14 @@ def render_results(outcome: JobOutcome) -> str:
     groups = outcome.flags.groupby(["mouse", "slice", "flag"], sort=False, dropna=False)
     rows = [
         [mouse, slice_, _format_ranges(group["frame"].dropna().astype(int).tolist()), flag, group["message"].iloc[0]]
-        for (mouse, slice_, flag), group in groups
+        for (mouse, slice_, flag), group in sorted(groups, key=lambda g: g[1]["level"].iloc[0] != "mouse")
     ]
     flags = render_table(["mouse", "slice", "frames", "flag", "first message"], rows[:MAX_FLAG_ROWS], FLAGS)
     if len(rows) > MAX_FLAG_ROWS:
         flags += f"<p>{len(rows) - MAX_FLAG_ROWS} more are in flags.csv.</p>"
     if not rows:
         flags = "<p>No flag was raised. That does not mean that everything is correct: look at the masks.</p>"
-    opened = "open" if len(rows) <= MAX_OPEN_ROWS else ""
+    opened = "open" if len(rows) <= MAX_OPEN_ROWS or (outcome.flags["level"] == "mouse").any() else ""
     return (
         f'<ul class="m-marks">{marks}</ul><h3>Numbers</h3>{mice}'
         f"<details {opened}><summary>Flags: what to look at ({len(rows)})</summary>{flags}</details>"

@@ -153,3 +153,10 @@ def test_rotated_and_resampled_images_are_detected(images: Images) -> None:
     thin = np.repeat(images, 10, axis=1)
     assert "looks resampled" in find_oddities(thin, (0.1, 0.1, 0.1))[0]
     assert "not square" in find_oddities(images, (1.0, 0.1, 0.13))[0]
+
+
+def test_round_images_of_radial_cines_are_not_called_rotated() -> None:
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    stack = np.random.default_rng(0).integers(400, 600, (2, 3, 128, 128))
+    assert find_oddities(np.where(np.hypot(y, x) < 1, stack, 0), (1.0, 0.1, 0.1)) == []
+    assert "rotated" in find_oddities(np.where(np.abs(y) + np.abs(x) < 1.2, stack, 0), (1.0, 0.1, 0.1))[0]
