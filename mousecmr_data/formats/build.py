@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.limits import check_size
 from mousecmr_data.dataset.model import SPACING_HINT, PhysicalSizes, build_dataset
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
+from mousecmr_data.formats.discover import IMAGE_FORMATS
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import NOT_PUBLISHED
@@ -27,6 +28,8 @@ SLICE_MM = (0.1, 3.0)
 """Range of slice distances, with a margin on both sides (the dataset: 1.0 mm; common: 0.5 to 1.5 mm)."""
 FRAME_MS = (0.5, 60.0)
 """Range of times between frames, with a margin on both sides (the dataset: 5 ms; a heart beat lasts 100 to 200 ms)."""
+HEART_RATE_PLAUSIBLE = (150.0, 900.0)
+"""Beats per minute of a mouse, with a margin: 300 to 600 under anaesthesia, up to 800 awake."""
 USE_ORIGINALS = "Better use the images as the scanner wrote them."
 T = TypeVar("T")
 
@@ -42,12 +45,18 @@ MANY_SLICES = 20
 CORNER_SHARE = 0.06
 """Side of a corner region as a share of the image's side."""
 
+ROUND_MARGIN = 2
+"""Pixels by which the mask of a radial image may be larger than the circle inside the image (real ones: 1)."""
 MAX_UNEVEN = 0.02
 """Share of the slice distance by which distances may differ."""
 MAX_PIXEL_VALUE = 1e15
 """A pixel above this is not a signal: sums of such values would not be finite."""
 ATTR_NOTES = "notes"
 """Attribute of what was assumed or looks odd: text, one line each, since netCDF cannot tell one text from a list."""
+ATTR_INCOMPLETE = "incomplete"
+"""Attribute of the same form: what may belong to this scan and was refused."""
+ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE = "heart_rate_bpm", "heart_rate_source"
+"""Attributes, and columns, of the heart rate in beats per minute and where it is from."""
 ATTR_FRAME_TIME_KNOWN = "frame_time_known"
 """Attribute that states whether ``time`` is a time or only counts frames."""
 
@@ -71,8 +80,11 @@ def prefer_given(given: T | None, own: T, own_source: str) -> tuple[T, str]:
     return (own, own_source) if given is None else (given, "given by the caller")
 
 
-def check_spacing(name: str, spacing: Sequence[float]) -> tuple[float, float, float]:
-    """Return ``spacing`` (z, y, x) in mm; raises :class:`UnitsError` with the likely reason if no mouse cine has it."""
+def check_spacing(name: str, spacing: Sequence[float], can_name_axes: bool = True) -> tuple[float, float, float]:
+    """Return ``spacing`` (z, y, x) in mm; raises :class:`UnitsError` with the likely reason if no mouse cine has it.
+
+    ``can_name_axes``: whether the format takes ``--axes`` (``discover.IMAGE_FORMATS``).
+    """
     if len(spacing) != 3:
         raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", SPACING_HINT)
     z, y, x = (abs(float(v)) for v in spacing)
@@ -97,7 +109,9 @@ def check_spacing(name: str, spacing: Sequence[float]) -> tuple[float, float, fl
         raise UnitsError(
             f"{voxels}: slices thinner than pixels, the axes look swapped.",
             "the largest distance between slices",
-            "name the axes as stored: --axes, e.g. --axes zyxt (x column, y row, z slice, t frame)",
+            "name the axes as stored: --axes, e.g. --axes zyxt (x column, y row, z slice, t frame)"
+            if can_name_axes
+            else SPACING_HINT,
         )
     raise UnitsError(
         f"{voxels} are not those of a mouse.",
@@ -127,22 +141,29 @@ def find_slice_distance(name: str, positions: Sequence[float], thickness: float 
     return distance, notes
 
 
-def check_order(name: str, image: NDArray[Any]) -> None:
-    """Raise :class:`UnitsError` if slices and frames of ``image`` (frame, slice, y, x) look swapped."""
+def check_order(name: str, image: NDArray[Any], can_name_axes: bool = True) -> list[str]:
+    """Raise :class:`UnitsError` if slices and frames of ``image`` (frame, slice, y, x) look swapped.
+
+    Where the format states what its axes are (``can_name_axes`` is False), return a note instead.
+    """
     if image.shape[0] < 2 or image.shape[1] < 2:
-        return
+        return []
     rows, columns = (n // BLOCK_PIXELS for n in image.shape[2:])
     cropped = image[..., : rows * BLOCK_PIXELS, : columns * BLOCK_PIXELS].astype(np.float32)
     means = cropped.reshape(*image.shape[:2], rows, BLOCK_PIXELS, columns, BLOCK_PIXELS).mean((3, 5))
     frames, slices = (float(np.abs(np.diff(means, axis=k)).mean()) if means.size else 0.0 for k in (0, 1))
-    if slices < SWAPPED_RATIO * frames:
-        raise UnitsError(
-            f"{name}: neighbouring slices resemble each other more than neighbouring frames: the {image.shape[1]} "
-            f"slices and {image.shape[0]} frames look swapped.",
-            "frames that change little from one to the next",
-            "name the axes as stored: --axes xytz (x column, y row, z slice, t frame), with --spacing and "
-            "--frame-time; --axes xyzt, if they are right as they are",
-        )
+    if slices >= SWAPPED_RATIO * frames:
+        return []
+    found = "eighbouring slices resemble each other more than neighbouring frames"
+    counts = f"{image.shape[1]} slices and {image.shape[0]} frames"
+    if not can_name_axes:
+        return [f"N{found}, although the file states that it has {counts}."]
+    raise UnitsError(
+        f"{name}: n{found}: the {counts} look swapped.",
+        "frames that change little from one to the next",
+        "name the axes as stored: --axes xytz (x column, y row, z slice, t frame), with --spacing and "
+        "--frame-time; --axes xyzt, if they are right as they are",
+    )
 
 
 def find_oddities(image: NDArray[Any], spacing: Sequence[float]) -> list[str]:
@@ -159,9 +180,19 @@ def find_oddities(image: NDArray[Any], spacing: Sequence[float]) -> list[str]:
         ends_y, ends_x = (slice(0, m), slice(-m, None)), (slice(0, n), slice(-n, None))
         corners = np.stack([image[..., y, x].reshape(-1) for y in ends_y for x in ends_x])
         middle = image[..., rows // 2 - m // 2 : rows // 2 - m // 2 + m, 0]
-        if corners.min() == corners.max() and middle.min() != middle.max():
+        if corners.min() == corners.max() and middle.min() != middle.max() and not _is_round(image):
             oddities.append(f"The corners are empty and the edges are not: the images look rotated. {USE_ORIGINALS}")
     return oddities
+
+
+def _is_round(image: NDArray[Any]) -> bool:
+    """Return whether ``image`` (frame, slice, y, x) has one value outside a circle: the mask of a radial image.
+
+    A rotated image has values there: its sides run past the circle.
+    """
+    y, x = (np.linspace(-1, 1, n) for n in image.shape[2:])
+    outside = image[..., np.hypot(y[:, None], x) > 1 + 2 * ROUND_MARGIN / min(image.shape[2:])]
+    return bool(outside.min() == outside.max())
 
 
 def check_array_size(name: str, shape: Sequence[int], itemsize: int, stored: int | None = None) -> None:
@@ -202,7 +233,8 @@ def build_scan(
     """Build the dataset of images (frame, slice, y, x) without masks.
 
     ``spacing`` is (z, y, x) in mm. If ``frame_time_ms`` is None, times count frames at the article's frame
-    time, and the attribute ``frame_time_known`` is False. ``attrs``: mouse, source, format, synthetic.
+    time, and the attribute ``frame_time_known`` is False. ``attrs``: mouse, source, format, synthetic, and the heart
+    rate that the file states, which is left out, with a note, if it cannot be a mouse's.
     """
     name = str(attrs.get("mouse", "this file"))
     notes = list(notes)
@@ -214,9 +246,15 @@ def build_scan(
         frame_time_ms = None
     if frame_time_ms is None:
         frame_time_source = "not known: times only count frames"
+    rate = attrs.get(ATTR_HEART_RATE)
+    if rate is not None and not HEART_RATE_PLAUSIBLE[0] <= rate <= HEART_RATE_PLAUSIBLE[1]:
+        source = attrs.pop(ATTR_HEART_RATE_SOURCE, "the file")
+        notes.append(
+            f"A heart rate of {attrs.pop(ATTR_HEART_RATE):g} /min ({source}) is not a mouse's: it is not used."
+        )
     if image.min() == image.max():
         raise MissingDataError(f"{name}: every pixel is {image.flat[0]}: there is no image.", "magnitude images")
-    z, y, x = check_spacing(name, spacing)
+    z, y, x = check_spacing(name, spacing, attrs.get("format") in IMAGE_FORMATS)
     sizes = PhysicalSizes(
         (_round_six(z), _round_six(y), _round_six(x)),
         spacing_source,

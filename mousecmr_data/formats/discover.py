@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from filelock import FileLock
 
 from mousecmr_data._utils.locks import ALIVE, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import make_file_name, make_unique
-from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
 from mousecmr_data.schema.variables import (
     ANALYZE_SUFFIXES,
@@ -52,7 +52,12 @@ MASK_NAMES = re.compile(
 SCRATCH_PREFIX = "mousecmr-unpacked-"
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
-_ScanFiles = tuple[FormatName, tuple[Path, ...]]
+
+class _ScanFiles(NamedTuple):
+    kind: FormatName
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class FoundScan:
     kind: FormatName
     paths: tuple[Path, ...]
     """Its files; for Bruker, only the ``2dseq``; of a header beside its pixels, only the header."""
+    notes: tuple[str, ...] = ()
+    """What beside it was left out, and why."""
+    incomplete: tuple[str, ...] = ()
+    """What may belong to it and was refused."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -89,7 +98,7 @@ def find_scans(path: Path) -> list[FoundScan]:
         scans = list(_find_in_folder(path))
     else:
         kind = _detect_format(path)
-        scans = [(kind, (path,))] if kind else []
+        scans = [_ScanFiles(kind, (path,))] if kind else []
     if not scans:
         names = ", ".join(sorted(p.name for p in _list_files(path))[:5]) if path.is_dir() else path.name
         raise FileLayoutError(f"{path.name} holds nothing that can be read: {names or 'no file'}.", READABLE_FORMATS)
@@ -111,27 +120,44 @@ def _find_in_folder(folder: Path) -> Iterator[_ScanFiles]:
     for path in _list_files(folder):
         by_folder.setdefault(path.parent, []).append(path)
     dicom: list[Path] = []
+    bruker: list[Path] = []
+    fdf: list[tuple[Path, ...]] = []
     for parent in sorted(by_folder):
         if parent / BRUKER_NAME in by_folder[parent]:
-            yield "Bruker", (parent / BRUKER_NAME,)
+            bruker.append(parent / BRUKER_NAME)
             continue
         files: dict[FormatName | None, list[Path]] = {}
         for path in sorted(by_folder[parent]):
             files.setdefault(_detect_format(path), []).append(path)
-        if fdf := files.get("FDF"):
-            yield "FDF", tuple(fdf)
+        fdf += [tuple(files["FDF"])] if "FDF" in files else []
         for path in files.get("HDF5", ()):
-            yield "HDF5", (path,)
+            yield _ScanFiles("HDF5", (path,))
         for kind in IMAGE_FORMATS:
             if images := [p for p in files.get(kind, ()) if not MASK_NAMES.search(p.name) and not _is_half(p)]:
                 from mousecmr_data.formats.nifti import group_nifti_files
 
-                yield from ((kind, group) for group in group_nifti_files(images))
+                yield from (_ScanFiles(kind, group) for group in group_nifti_files(images))
         dicom += files.get("DICOM", [])
     if dicom:
         from mousecmr_data.formats.dicom import group_dicom_files
 
-        yield from (("DICOM", group) for group in group_dicom_files(dicom))
+        yield from (_ScanFiles("DICOM", group) for group in group_dicom_files(dicom))
+    yield from _group_bruker_files(bruker) if bruker else ()
+    if fdf:
+        from mousecmr_data.formats.fdf import group_fdf_files
+
+        for scan in group_fdf_files(fdf):
+            yield _ScanFiles("FDF", scan.paths, scan.notes, scan.incomplete)
+
+
+def _group_bruker_files(paths: Sequence[Path]) -> Iterator[_ScanFiles]:
+    try:
+        from mousecmr_data.formats.bruker import group_bruker_files
+    except MissingExtraError:  # reading them raises it
+        yield from (_ScanFiles("Bruker", (path,)) for path in paths)
+        return
+    for scan in group_bruker_files(paths):
+        yield _ScanFiles("Bruker", scan.paths, scan.notes, scan.incomplete)
 
 
 def _is_half(path: Path) -> bool:
@@ -167,10 +193,10 @@ def _name_scans(scans: Sequence[_ScanFiles], base: Path) -> list[FoundScan]:
     """Name the scans by their paths: ``base.name`` for one scan, else the path relative to ``base``."""
     names = [
         base.name if len(scans) == 1 else "_".join((p[0] if len(p) == 1 else p[0].parent).relative_to(base).parts)
-        for _, p in scans
+        for p in (scan.paths for scan in scans)
     ]
     unique = make_unique(map(make_scan_name, names))
-    return [FoundScan(name, kind, paths) for name, (kind, paths) in zip(unique, scans, strict=True)]
+    return [FoundScan(name, *scan) for name, scan in zip(unique, scans, strict=True)]
 
 
 def make_scan_name(name: str) -> str:

@@ -9,7 +9,14 @@ import xarray as xr
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES, check_order, check_spacing, find_oddities
+from mousecmr_data.formats.build import (
+    ATTR_FRAME_TIME_KNOWN,
+    ATTR_INCOMPLETE,
+    ATTR_NOTES,
+    check_order,
+    check_spacing,
+    find_oddities,
+)
 from mousecmr_data.formats.discover import IMAGE_FORMATS, FoundScan
 from mousecmr_data.schema.variables import IMAGE, MASK
 
@@ -33,10 +40,10 @@ def read_scan(
         raise ArgumentError(f"{scan.name}: axes were given for {scan.kind}.", f"one of {', '.join(IMAGE_FORMATS)}")
     ds = _read_files(scan, spacing, axes, frame_time_ms)
     image = ds[IMAGE].values
-    if axes is None:
-        check_order(scan.name, image)
-    notes = [*ds.attrs[ATTR_NOTES].splitlines(), *find_oddities(image, get_spacing(ds))]
-    return ds.assign_attrs({"mouse": scan.name, ATTR_NOTES: "\n".join(notes)})
+    order = check_order(scan.name, image, scan.kind in IMAGE_FORMATS) if axes is None else []
+    notes = [*scan.notes, *ds.attrs[ATTR_NOTES].splitlines(), *order, *find_oddities(image, get_spacing(ds))]
+    attrs = {"mouse": scan.name, ATTR_NOTES: "\n".join(notes), ATTR_INCOMPLETE: "\n".join(scan.incomplete)}
+    return ds.assign_attrs(attrs)
 
 
 def _read_files(
@@ -58,7 +65,7 @@ def _read_files(
     if scan.kind == "Bruker":
         from mousecmr_data.formats.bruker import read_bruker
 
-        return read_bruker(scan.paths[0], spacing=spacing, frame_time_ms=frame_time_ms)
+        return read_bruker(scan.paths, spacing=spacing, frame_time_ms=frame_time_ms)
     return _read_hdf5(scan.paths[0], spacing, frame_time_ms)
 
 
@@ -66,7 +73,7 @@ def _read_hdf5(path: Path, spacing: Sequence[float] | None, frame_time_ms: float
     from mousecmr_data.dataset.hdf5 import load_mouse_file
 
     ds = load_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
-    check_spacing(path.name, get_spacing(ds))
+    check_spacing(path.name, get_spacing(ds), can_name_axes=False)
     assumed = [
         f"The {what} is {ds.attrs[attr]}."
         for what, attr in (("voxel size", "voxel_size_source"), ("frame time", "frame_time_source"))

@@ -14,7 +14,12 @@ import xarray as xr
 from mousecmr_data._utils.text import list_notices
 from mousecmr_data.dataset.model import SPACING_HINT
 from mousecmr_data.errors import FileLayoutError, UnitsError
-from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES
+from mousecmr_data.formats.build import (
+    ATTR_FRAME_TIME_KNOWN,
+    ATTR_HEART_RATE,
+    ATTR_HEART_RATE_SOURCE,
+    ATTR_NOTES,
+)
 from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure, smooth_curve
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.pipeline.quality import IMPOSSIBLE_UL, Flag, check_curve, check_function, check_images, check_masks
@@ -27,8 +32,6 @@ if TYPE_CHECKING:
 
 TABLE_DIGITS = 4
 """Decimals in the tables."""
-ATTR_HEART_RATE = "heart_rate_bpm"
-"""Attribute, and column, of the heart rate."""
 VOLUMES_AND_MASSES = ("edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "mass_es_mg")
 """Columns of the table of mice, with the names of the fields of Measures."""
 PEAK_RATES = tuple(f"peak_{phase}_rate_{unit}" for unit in ("ul_s", "edv_s") for phase in ("ejection", "filling"))
@@ -129,7 +132,7 @@ def _make_row(ds: xr.Dataset, measures: Measures) -> dict[str, Any]:
         "ed_frame": _find_phase_frame(ds, ED),
         "es_frame": _find_phase_frame(ds, ES),
         ATTR_HEART_RATE: float(stated) if stated else curve.heart_rate_bpm if timed else np.nan,
-        "heart_rate_source": "the file" if stated else estimated,
+        ATTR_HEART_RATE_SOURCE: ds.attrs.get(ATTR_HEART_RATE_SOURCE, "the file") if stated else estimated,
         **{name: getattr(curve, name) if has_rates else np.nan for name in PEAK_RATES},
         **dict(zip(("voxel_z_mm", "voxel_y_mm", "voxel_x_mm"), measures.voxel_size_mm, strict=True)),
         "voxel_size_source": measures.voxel_size_source,

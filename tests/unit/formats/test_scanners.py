@@ -74,7 +74,7 @@ def test_bruker(tmp_path: Path, images: Images, gated: bool) -> None:
     from mousecmr_data.formats.bruker import read_bruker
 
     path = scanner.bruker(images, tmp_path / "7" / "pdata" / "1", steps=(1.2, 0.1, 0.15), cycle_first=gated)
-    ds = read_bruker(path)
+    ds = read_bruker([path])
     np.testing.assert_array_equal(ds["image"].values, images // 2 * 2)
     assert get_spacing(ds) == (1.2, 0.1, 0.15)
     assert ds.attrs["frame_time_known"] == (not gated)
@@ -91,7 +91,7 @@ def test_bruker_that_is_incomplete_or_damaged(tmp_path: Path, images: Images) ->
     for old, new in (("FG_MOVIE", "FG_ECHO"), ("VisuCoreSize=( 2 )\n72 80", "VisuCoreSize=( 2 )\n72 81"), ("##", "%%")):
         visu.write_text(text.replace(old, new))
         with pytest.raises(FileLayoutError):
-            read_bruker(path)
+            read_bruker([path])
     visu.unlink()
     with pytest.raises(MissingDataError, match="visu_pars"):
-        read_bruker(path)
+        read_bruker([path])
