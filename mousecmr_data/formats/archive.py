@@ -13,12 +13,16 @@ from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
 from mousecmr_data._utils.text import format_bytes, is_reserved, make_file_name
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 
+ARCHIVE_SUFFIXES = (".zip", ".pvdatasets")
+"""Endings of zip archives; the second is ParaVision's, of exported studies."""
 MAX_BYTES = 2 * 1024**3
 """Largest unpacked size of an archive, nested archives included."""
 MAX_FILES = 20_000
 MAX_DEPTH = 3
 """Levels of archives inside archives."""
 BLOCK = 1024**2
+GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
+"""How compressed files begin, whatever their names are."""
 UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]|[. ]$')
 """Characters in a name that not every system can write."""
 _UNIX_TYPE = 16
@@ -64,7 +68,7 @@ class _Unpacker:
             if isinstance(e, OSError) and e.errno in DISK_FULL:
                 raise make_disk_full_error(into) from e
             raise _make_damaged_error(name, e) from e
-        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() == ".zip" and p.is_file()):
+        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() in ARCHIVE_SUFFIXES and p.is_file()):
             target = inner.with_suffix("")
             while target.exists():  # a folder of this name lies beside the archive
                 target = target.with_name(f"{target.name}_")

@@ -21,6 +21,7 @@ from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtra
 from mousecmr_data.formats.build import (
     ATTR_HEART_RATE,
     ATTR_HEART_RATE_SOURCE,
+    ATTR_PURPOSE,
     MAX_UNEVEN,
     build_scan,
     check_array_size,
@@ -30,7 +31,7 @@ from mousecmr_data.formats.build import (
     suppress_warnings,
 )
 from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
-from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, say_incomplete
+from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, find_purpose, say_incomplete
 
 try:
     from brukerapi.dataset import Dataset  # type: ignore[import-untyped]
@@ -79,6 +80,13 @@ class BrukerHeader:
     def scan(self) -> str:
         """Name of the folder of the scan."""
         return get_scan_folder(self.path).name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the scan and of its sequence, and what flags say about it."""
+        names = ("VisuSeriesExperimentComment", "VisuAcquisitionProtocol", "VisuAcqSequenceName")
+        is_epi = str(self.parameters.get("VisuAcqIsEpiSequence", "")) == "Yes"
+        return (*(str(self.parameters.get(name, "")) for name in names), "EPI" if is_epi else "")
 
     @property
     def time_group(self) -> str:
@@ -147,6 +155,7 @@ def read_bruker(
         source=f"Bruker 2dseq, scan{'s'[: len(headers) > 1]} {scans}",
         format="Bruker",
         synthetic=is_marked_synthetic(str(header.parameters.get("VisuSubjectComment", ""))),
+        **({ATTR_PURPOSE: purpose} if (purpose := find_purpose(" ".join(first.names))) else {}),
         **_find_heart_rate(header),
     )
 
@@ -211,18 +220,14 @@ def _make_stack(header: BrukerHeader) -> Stack:
     _choose_frames(header, [])
     header, _ = _sort_stack(header, np.empty((1, 1, len(header.positions), 1)), [])
     axes = header.orientation[0]
-    get = header.parameters.get
-    names = [str(get(name, "")) for name in ("VisuSeriesExperimentComment", "VisuAcquisitionProtocol")]
-    sequence = str(get("VisuAcqSequenceName", ""))
-    is_epi = "EPI" if str(get("VisuAcqIsEpiSequence", "")) == "Yes" else ""
     number = [int(name) if name.isdigit() else 0 for name in (header.scan, header.path.parent.name)]
     folder = header.path.absolute().parent
     label = f"scan {header.scan}" + (f"/pdata/{folder.name}" if folder.parent.name == "pdata" else "")
     return Stack(
         (header.path,),
-        f"{label} ({next(filter(None, names), sequence)})",
-        " ".join([*names, sequence, is_epi]),
-        (sequence, len(header.shape), str(get("VisuAcqEchoTime", ""))),
+        label + next((f" ({name})" for name in header.names if name), ""),
+        " ".join(header.names),
+        (header.names[2], len(header.shape), str(header.parameters.get("VisuAcqEchoTime", ""))),
         header.shape[:2],
         header.steps[:2],
         tuple(axes.ravel().tolist()),

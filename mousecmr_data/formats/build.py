@@ -28,8 +28,6 @@ SLICE_MM = (0.1, 3.0)
 """Range of slice distances, with a margin on both sides (the dataset: 1.0 mm; common: 0.5 to 1.5 mm)."""
 FRAME_MS = (0.5, 60.0)
 """Range of times between frames, with a margin on both sides (the dataset: 5 ms; a heart beat lasts 100 to 200 ms)."""
-HEART_RATE_PLAUSIBLE = (150.0, 900.0)
-"""Beats per minute of a mouse, with a margin: 300 to 600 under anaesthesia, up to 800 awake."""
 USE_ORIGINALS = "Better use the images as the scanner wrote them."
 T = TypeVar("T")
 
@@ -45,8 +43,9 @@ MANY_SLICES = 20
 CORNER_SHARE = 0.06
 """Side of a corner region as a share of the image's side."""
 
-ROUND_MARGIN = 2
-"""Pixels by which the mask of a radial image may be larger than the circle inside the image (real ones: 1)."""
+ROUND_INSIDE, ROUND_FILLED, ROUND_MARGIN = 0.97, 0.99, 2
+"""Share of the radius within which a round image is filled, and how completely (a square that was turned by 45° fills
+64 % of the circle); pixels by which it may be larger than the circle inside the image (real ones: 1)."""
 MAX_UNEVEN = 0.02
 """Share of the slice distance by which distances may differ."""
 MAX_PIXEL_VALUE = 1e15
@@ -55,6 +54,8 @@ ATTR_NOTES = "notes"
 """Attribute of what was assumed or looks odd: text, one line each, since netCDF cannot tell one text from a list."""
 ATTR_INCOMPLETE = "incomplete"
 """Attribute of the same form: what may belong to this scan and was refused."""
+ATTR_PURPOSE = "purpose"
+"""Attribute of what else than a short-axis cine the file says that it holds."""
 ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE = "heart_rate_bpm", "heart_rate_source"
 """Attributes, and columns, of the heart rate in beats per minute and where it is from."""
 ATTR_FRAME_TIME_KNOWN = "frame_time_known"
@@ -141,29 +142,22 @@ def find_slice_distance(name: str, positions: Sequence[float], thickness: float 
     return distance, notes
 
 
-def check_order(name: str, image: NDArray[Any], can_name_axes: bool = True) -> list[str]:
-    """Raise :class:`UnitsError` if slices and frames of ``image`` (frame, slice, y, x) look swapped.
-
-    Where the format states what its axes are (``can_name_axes`` is False), return a note instead.
-    """
+def check_order(name: str, image: NDArray[Any]) -> None:
+    """Raise :class:`UnitsError` if slices and frames of ``image`` (frame, slice, y, x) look swapped."""
     if image.shape[0] < 2 or image.shape[1] < 2:
-        return []
+        return
     rows, columns = (n // BLOCK_PIXELS for n in image.shape[2:])
     cropped = image[..., : rows * BLOCK_PIXELS, : columns * BLOCK_PIXELS].astype(np.float32)
     means = cropped.reshape(*image.shape[:2], rows, BLOCK_PIXELS, columns, BLOCK_PIXELS).mean((3, 5))
     frames, slices = (float(np.abs(np.diff(means, axis=k)).mean()) if means.size else 0.0 for k in (0, 1))
-    if slices >= SWAPPED_RATIO * frames:
-        return []
-    found = "eighbouring slices resemble each other more than neighbouring frames"
-    counts = f"{image.shape[1]} slices and {image.shape[0]} frames"
-    if not can_name_axes:
-        return [f"N{found}, although the file states that it has {counts}."]
-    raise UnitsError(
-        f"{name}: n{found}: the {counts} look swapped.",
-        "frames that change little from one to the next",
-        "name the axes as stored: --axes xytz (x column, y row, z slice, t frame), with --spacing and "
-        "--frame-time; --axes xyzt, if they are right as they are",
-    )
+    if slices < SWAPPED_RATIO * frames:
+        raise UnitsError(
+            f"{name}: neighbouring slices resemble each other more than neighbouring frames: the {image.shape[1]} "
+            f"slices and {image.shape[0]} frames look swapped.",
+            "frames that change little from one to the next",
+            "name the axes as stored: --axes xytz (x column, y row, z slice, t frame), with --spacing and "
+            "--frame-time; --axes xyzt, if they are right as they are",
+        )
 
 
 def find_oddities(image: NDArray[Any], spacing: Sequence[float]) -> list[str]:
@@ -180,19 +174,21 @@ def find_oddities(image: NDArray[Any], spacing: Sequence[float]) -> list[str]:
         ends_y, ends_x = (slice(0, m), slice(-m, None)), (slice(0, n), slice(-n, None))
         corners = np.stack([image[..., y, x].reshape(-1) for y in ends_y for x in ends_x])
         middle = image[..., rows // 2 - m // 2 : rows // 2 - m // 2 + m, 0]
-        if corners.min() == corners.max() and middle.min() != middle.max() and not _is_round(image):
+        if corners.min() == corners.max() and middle.min() != middle.max() and not _is_round(image, corners.min()):
             oddities.append(f"The corners are empty and the edges are not: the images look rotated. {USE_ORIGINALS}")
     return oddities
 
 
-def _is_round(image: NDArray[Any]) -> bool:
-    """Return whether ``image`` (frame, slice, y, x) has one value outside a circle: the mask of a radial image.
+def _is_round(image: NDArray[Any], background: Any) -> bool:
+    """Return whether ``image`` fills the circle inside its edges, and only that, as radial reconstructions do.
 
-    A rotated image has values there: its sides run past the circle.
+    A turned image leaves a part of the circle empty, or has pixels outside it.
     """
     y, x = (np.linspace(-1, 1, n) for n in image.shape[2:])
-    outside = image[..., np.hypot(y[:, None], x) > 1 + 2 * ROUND_MARGIN / min(image.shape[2:])]
-    return bool(outside.min() == outside.max())
+    radius = np.hypot(y[:, None], x)
+    filled = (image != background).any(axis=(0, 1))
+    outside = radius > 1 + 2 * ROUND_MARGIN / min(image.shape[2:])
+    return not filled[outside].any() and bool(filled[radius < ROUND_INSIDE].mean() > ROUND_FILLED)
 
 
 def check_array_size(name: str, shape: Sequence[int], itemsize: int, stored: int | None = None) -> None:
@@ -233,8 +229,7 @@ def build_scan(
     """Build the dataset of images (frame, slice, y, x) without masks.
 
     ``spacing`` is (z, y, x) in mm. If ``frame_time_ms`` is None, times count frames at the article's frame
-    time, and the attribute ``frame_time_known`` is False. ``attrs``: mouse, source, format, synthetic, and the heart
-    rate that the file states, which is left out, with a note, if it cannot be a mouse's.
+    time, and the attribute ``frame_time_known`` is False. ``attrs``: mouse, source, format, synthetic.
     """
     name = str(attrs.get("mouse", "this file"))
     notes = list(notes)
@@ -246,12 +241,6 @@ def build_scan(
         frame_time_ms = None
     if frame_time_ms is None:
         frame_time_source = "not known: times only count frames"
-    rate = attrs.get(ATTR_HEART_RATE)
-    if rate is not None and not HEART_RATE_PLAUSIBLE[0] <= rate <= HEART_RATE_PLAUSIBLE[1]:
-        source = attrs.pop(ATTR_HEART_RATE_SOURCE, "the file")
-        notes.append(
-            f"A heart rate of {attrs.pop(ATTR_HEART_RATE):g} /min ({source}) is not a mouse's: it is not used."
-        )
     if image.min() == image.max():
         raise MissingDataError(f"{name}: every pixel is {image.flat[0]}: there is no image.", "magnitude images")
     z, y, x = check_spacing(name, spacing, attrs.get("format") in IMAGE_FORMATS)

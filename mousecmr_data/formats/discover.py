@@ -18,7 +18,7 @@ from mousecmr_data._utils.locks import ALIVE, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import make_file_name, make_unique
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
-from mousecmr_data.formats.archive import MAX_FILES, unpack_archive
+from mousecmr_data.formats.archive import ARCHIVE_SUFFIXES, MAX_FILES, unpack_archive
 from mousecmr_data.schema.variables import (
     ANALYZE_SUFFIXES,
     HDF5_SUFFIXES,
@@ -76,8 +76,9 @@ class FoundScan:
     @property
     def files(self) -> tuple[Path, ...]:
         """Its files, with the pixels beside headers."""
-        beside = [p for p in self.paths if p.suffix.lower() in (".hdr", ".mhd", ".nhdr")]
-        pixels = {p for header in beside for p in header.parent.glob(f"{glob.escape(header.stem)}.*")}
+        beside = [p for p in self.paths if re.search(r"\.(hdr|mhd|nhdr|hdr\.gz)$", p.name, re.IGNORECASE)]
+        stems = {p: p.name[: p.name.lower().rindex(".hdr" if ".hdr" in p.name.lower() else ".")] for p in beside}
+        pixels = {p for header, stem in stems.items() for p in header.parent.glob(f"{glob.escape(stem)}.*")}
         return (*self.paths, *sorted(pixels.difference(self.paths)))
 
     @property
@@ -111,7 +112,7 @@ def _detect_format(path: Path) -> FormatName | None:
         return "Bruker"
     for kind, suffixes in SUFFIXES.items():
         if name.endswith(suffixes):
-            return kind
+            return "DICOM" if kind == "Analyze" and is_dicom(path) else kind  # both have files named .img
     return "DICOM" if is_dicom(path) else None
 
 
@@ -162,7 +163,16 @@ def _group_bruker_files(paths: Sequence[Path]) -> Iterator[_ScanFiles]:
 
 def _is_half(path: Path) -> bool:
     """Return whether ``path`` holds the pixels of a header beside it."""
-    return path.suffix.lower() == ".img" and any(path.with_suffix(s).exists() for s in (".hdr", ".HDR"))
+    return find_pair_header(path) not in (None, path)
+
+
+def find_pair_header(path: Path) -> Path | None:
+    """Return the header (``.hdr``) beside ``path``, a file of pixels (``.img``); itself if it is a header."""
+    match = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
+    if match is None or match[2].lower() == "hdr":
+        return match and path
+    headers = (path.with_name(match[1] + ending) for ending in (".hdr", ".HDR", ".hdr.gz"))
+    return next((header for header in headers if header.is_file()), None)
 
 
 def is_dicom(path: Path) -> bool:
@@ -203,7 +213,7 @@ def make_scan_name(name: str) -> str:
     """Return the name of a file or folder as the name of a scan: without endings of image files, plain."""
     return make_file_name(
         re.sub(
-            r"(\.nii)?\.gz$|\.(nii|seq\.nrrd|nrrd|nhdr|mha|mhd|hdr|h5|hdf5?|dcm|ima|fdf|img|zip)$",
+            r"(\.(nii|hdr|img))?\.gz$|\.(nii|seq\.nrrd|nrrd|nhdr|mha|mhd|hdr|h5|hdf5?|dcm|ima|fdf|img|zip|pvdatasets)$",
             "",
             name,
             flags=re.IGNORECASE,
@@ -235,7 +245,8 @@ def collect_inputs(
         tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=parent) as temporary,
         FileLock(Path(temporary) / ALIVE, thread_local=False),
     ):
-        items = [item for k, path in enumerate(inputs) for item in _find_in_path(path, Path(temporary) / str(k))]
+        whole = [p for p in inputs if not (_is_half(p) and find_pair_header(p) in inputs)]
+        items = [item for k, path in enumerate(whole) for item in _find_in_path(path, Path(temporary) / str(k))]
         unique = make_unique(item.name for item in items)
         named = [replace(item, name=name) for item, name in zip(items, unique, strict=True)]
         refused = [replace(r, error=rename_in_error(r.error, scratch)) for r in named if isinstance(r, RefusedInput)]
@@ -261,7 +272,11 @@ def _find_in_path(path: Path, scratch: Path) -> Iterator[FoundScan | RefusedInpu
     if not path.is_dir():
         yield from _try_find(path, scratch)
         return
-    archives = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == ".zip" and p.is_file() and not p.is_symlink()]
+    archives = [
+        p
+        for p in sorted(path.rglob("*"))
+        if p.suffix.lower() in ARCHIVE_SUFFIXES and p.is_file() and not p.is_symlink()
+    ]
     outside = _try_find(path, scratch)
     if not archives or isinstance(outside[0], FoundScan):
         yield from outside
@@ -282,7 +297,7 @@ def _try_find(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
 
 def _find_or_unpack(path: Path, scratch: Path) -> list[FoundScan | RefusedInput]:
     """Find the scans; an archive is unpacked under its own name, since a scan alone in it gets that name."""
-    if path.suffix.lower() != ".zip" or path.is_dir():
+    if path.suffix.lower() not in ARCHIVE_SUFFIXES or path.is_dir():
         return list(find_scans(path))
     failed: dict[Path, MouseCMRError] = {}
     folder = unpack_archive(path, scratch / path.name, failed)

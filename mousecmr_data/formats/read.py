@@ -40,8 +40,9 @@ def read_scan(
         raise ArgumentError(f"{scan.name}: axes were given for {scan.kind}.", f"one of {', '.join(IMAGE_FORMATS)}")
     ds = _read_files(scan, spacing, axes, frame_time_ms)
     image = ds[IMAGE].values
-    order = check_order(scan.name, image, scan.kind in IMAGE_FORMATS) if axes is None else []
-    notes = [*scan.notes, *ds.attrs[ATTR_NOTES].splitlines(), *order, *find_oddities(image, get_spacing(ds))]
+    if axes is None and scan.kind in IMAGE_FORMATS and len(scan.paths) == 1:  # others state what their axes are
+        check_order(scan.name, image)
+    notes = [*scan.notes, *ds.attrs[ATTR_NOTES].splitlines(), *find_oddities(image, get_spacing(ds))]
     attrs = {"mouse": scan.name, ATTR_NOTES: "\n".join(notes), ATTR_INCOMPLETE: "\n".join(scan.incomplete)}
     return ds.assign_attrs(attrs)
 

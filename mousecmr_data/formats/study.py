@@ -67,8 +67,7 @@ class Stack:
     @property
     def purpose(self) -> str:
         """What else than a short-axis cine this is by its name; empty if nothing says so."""
-        words = re.sub(r"[\W_]+", " ", self.name.lower())
-        return next((purpose for purpose, pattern in PURPOSES.items() if re.search(pattern, words)), "")
+        return find_purpose(self.name)
 
     @property
     def rank(self) -> tuple[bool, bool, bool, bool]:
@@ -120,6 +119,12 @@ class StudyScan:
     """What may belong to it and was left out, one sentence each: slices may be missing."""
 
 
+def find_purpose(names: str) -> str:
+    """Return what else than a short-axis cine a series of these names is; empty if nothing says so."""
+    words = re.sub(r"[\W_]+", " ", names.lower())
+    return next((purpose for purpose, pattern in PURPOSES.items() if re.search(pattern, words)), "")
+
+
 def choose_scans(series: Sequence[Stack], unusable: Sequence[tuple[tuple[Path, ...], str]] = ()) -> list[StudyScan]:
     """Return the mice of one study: its cines of parallel slices, where it has any.
 
@@ -150,8 +155,6 @@ def choose_scans(series: Sequence[Stack], unusable: Sequence[tuple[tuple[Path, .
         parts = [s for s in others if s.frames > 1 and s.fits(stack) and not s.shares_slices_with(stack)]
         texts = [*left_out, *(s.describe() for s in others if s not in parts), *(text for _, text in unusable)]
         notes = _say("Left out of this study", texts)
-        if stack.purpose:
-            notes.append(f"By its name this is {stack.purpose}, not a short-axis cine.")
         if len(chosen) > 1:
             notes.append(f"This study has {len(chosen)} such stacks, and all were taken. This one: {stack.label}.")
         incomplete = say_incomplete([s.describe() for s in parts])

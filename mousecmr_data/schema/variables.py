@@ -32,7 +32,7 @@ ATTR_FRAME_TIME = "frame_time_ms"
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ANALYZE_SUFFIXES = (".hdr", ".img")
+ANALYZE_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ANALYZE_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES)
