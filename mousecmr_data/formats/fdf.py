@@ -83,7 +83,7 @@ def read_procpar(path: Path) -> dict[str, ProcparValues]:
             _read_text(next(lines), lines)  # the allowed values
         except (ValueError, StopIteration) as e:
             raise FileLayoutError(
-                f"{path.name} is damaged or not a procpar, at {head[0][:40]!r}: {e or 'it ends too early'}",
+                f"{path.name} is damaged or not a procpar, at {head[0][:40]!r}: {str(e) or 'it ends too early'}",
                 "Agilent's parameter file",
             ) from e
     return parameters

@@ -327,7 +327,7 @@ def _open_pair(path: Path) -> Any:
     if order is None or len(head) < nib.Nifti1Header.sizeof_hdr:
         raise error or FileLayoutError(f"{header.name} is not a header of Analyze.", READABLE)
     repaired = _repair_analyze(nib.Nifti1Header(head, order, check=False), pixels.stat().st_size)
-    expected = float(repaired["vox_offset"]) + math.prod(repaired.get_data_shape()) * repaired["bitpix"] / 8
+    expected = float(repaired["vox_offset"]) + math.prod(repaired.get_data_shape()) * int(repaired["bitpix"]) // 8
     if not is_gzip(pixels) and pixels.stat().st_size != expected:
         raise error or FileLayoutError(
             f"{pixels.name} has {pixels.stat().st_size:,} bytes, but {header.name} describes {expected:,.0f}.", READABLE
