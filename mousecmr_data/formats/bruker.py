@@ -174,6 +174,8 @@ def read_bruker_header(path: Path) -> BrukerHeader:
         if parameters.is_file() and parameters.stat().st_size > MAX_PARAMETER_BYTES:
             size = f"{parameters.stat().st_size:,} bytes"
             raise FileLayoutError(f"{parameters.name} has {size}.", f"at most {MAX_PARAMETER_BYTES:,}")
+    if b"\0" in (path.parent / "visu_pars").read_bytes():  # brukerapi drops what follows in a number
+        raise FileLayoutError(f"{path.parent / 'visu_pars'} is damaged: it holds zero bytes.", "a text")
     try:
         with suppress_warnings("brukerapi"):
             visu = JCAMPDX(path.parent / "visu_pars")
@@ -269,9 +271,10 @@ def _parse_header(path: Path, values: dict[str, Any], groups: list[tuple[str, in
 
     steps = tuple(float(v) for v in extent / shape)
     orientation, positions = spread("VisuCoreOrientation", 9).reshape(-1, 3, 3), spread("VisuCorePosition", 3)
-    if np.abs(orientation @ orientation.transpose(0, 2, 1) - np.eye(3)).max() > MAX_UNEVEN or not min(steps) > 0:
-        raise FileLayoutError("visu_pars states axes that are not at right angles, or without a length.", "a grid")
     thickness = float(np.atleast_1d(values.get("VisuCoreFrameThickness", 0.0))[0])
+    right = np.abs(orientation @ orientation.transpose(0, 2, 1) - np.eye(3)).max() <= MAX_UNEVEN
+    if not (right and min(steps) > 0 and np.isfinite([*steps, thickness]).all()):
+        raise FileLayoutError("visu_pars states axes that are not at right angles, or without a length.", "a grid")
     types = np.atleast_1d(np.asarray(values.get("VisuCoreFrameType", ""), str))
     frame_types = _spread("VisuCoreFrameType", types[:, None], lengths, None)[..., 0]
     return BrukerHeader(path, shape, steps, tuple(groups), orientation, positions, thickness, frame_types, values)

@@ -34,6 +34,8 @@ MAX_PROCPAR_BYTES = 16 * 1024**2
 """A procpar has some 100 kB."""
 PROCPAR_FIELDS = 11
 PROCPAR_REAL = 1
+PROCPAR_HEAD = re.compile(r"[A-Za-z_]\S*( -?[\d.e+-]+){10}\s*$")
+"""The first line of a parameter."""
 ProcparValues = tuple[float, ...] | tuple[str, ...]
 
 MM_IN_CM = 10.0
@@ -92,7 +94,10 @@ def read_procpar(path: Path) -> dict[str, ProcparValues]:
 def _read_text(line: str, lines: Iterator[str]) -> str:
     """Return a value that begins on ``line`` without its quotes; it ends on the line with the closing quote."""
     while line.replace('\\"', "").count('"') % 2:
-        line += "\n" + next(lines)
+        more = next(lines)
+        if PROCPAR_HEAD.match(more):
+            raise ValueError("a text without its closing quote")
+        line += f"\n{more}"
     return line.strip().removeprefix('"').removesuffix('"').replace('\\"', '"')
 
 

@@ -342,14 +342,14 @@ def _repair_analyze(header: Any, n_bytes: int) -> Any:
 
     Programs left fields out that nibabel needs, or used the codes of SPM for unsigned numbers.
     """
-    header["sizeof_hdr"] = header.sizeof_hdr
+    if header["magic"].item() == b"ni1":
+        return header
+    header["sizeof_hdr"], header["magic"] = header.sizeof_hdr, b"ni1"
     header["dim"][4:] = np.maximum(header["dim"][4:], 1)
     header["datatype"] = SPM_TYPES.get(int(header["datatype"]), int(header["datatype"]))
-    if header["magic"].item() != b"ni1":
-        header["magic"] = b"ni1"
-        for name in ("qform_code", "sform_code", "scl_slope", "scl_inter", "xyzt_units"):
-            header[name] = 0
     header["bitpix"] = header.get_data_dtype().itemsize * 8
+    for name in ("qform_code", "sform_code", "scl_slope", "scl_inter", "xyzt_units"):
+        header[name] = 0
     if not 0 <= float(header["vox_offset"]) < n_bytes:
         header["vox_offset"] = 0
     return header
