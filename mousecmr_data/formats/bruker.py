@@ -21,7 +21,6 @@ from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtra
 from mousecmr_data.formats.build import (
     ATTR_HEART_RATE,
     ATTR_HEART_RATE_SOURCE,
-    ATTR_PURPOSE,
     MAX_UNEVEN,
     build_scan,
     check_array_size,
@@ -31,7 +30,7 @@ from mousecmr_data.formats.build import (
     suppress_warnings,
 )
 from mousecmr_data.formats.orientation import AXIS_LETTERS, LPS_TO_RAS, FileGrid, orient_axes, to_rows
-from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, find_purpose, say_incomplete
+from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, describe_purpose, say_incomplete
 
 try:
     from brukerapi.dataset import Dataset  # type: ignore[import-untyped]
@@ -155,8 +154,8 @@ def read_bruker(
         source=f"Bruker 2dseq, scan{'s'[: len(headers) > 1]} {scans}",
         format="Bruker",
         synthetic=is_marked_synthetic(str(header.parameters.get("VisuSubjectComment", ""))),
-        **({ATTR_PURPOSE: purpose} if (purpose := find_purpose(" ".join(first.names))) else {}),
         **_find_heart_rate(header),
+        **describe_purpose(" ".join(first.names)),
     )
 
 
@@ -249,11 +248,14 @@ def _parse_header(path: Path, values: dict[str, Any], groups: list[tuple[str, in
     groups = groups or ([("frames without a description", n_frames)] if n_frames > 1 else [])
     lengths = [n for _, n in groups]
     dimensions = ", ".join([*map(str, kinds), *(f"{kind} ({n})" for kind, n in groups)])
-    if len(shape) not in (2, 3) or len(extent) != len(shape) or {str(k) for k in kinds} != {"spatial"}:
+    if len(shape) not in (2, 3) or len(extent) != len(shape) or [str(k) for k in kinds] != ["spatial"] * len(shape):
         raise FileLayoutError(f"{path.name} has the dimensions {dimensions}.", "columns and rows first")
     check_array_size(path.name, (*shape, n_frames), 1)
     if len(dict(groups)) < len(groups) or min(lengths, default=1) < 1 or int(np.prod(lengths)) != n_frames:
         raise FileLayoutError(f"{path.name} has {n_frames} frames in the groups {dimensions}.", "all in groups")
+    for name in ("VisuCoreDataSlope", "VisuCoreDataOffs"):
+        if (n := np.size(values.get(name, 1.0))) not in (1, n_frames):
+            raise FileLayoutError(f"visu_pars: {name} has {n} values.", f"one, or one for each of {n_frames} frames")
     if {str(u) for u in units} != {"mm"}:
         raise FileLayoutError(f"visu_pars has lengths in {', '.join(map(str, units))}.", "mm")
     n_slices = dict(groups).get(SLICES, 1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +18,6 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.limits import check_size
 from mousecmr_data.dataset.model import SPACING_HINT, PhysicalSizes, build_dataset
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
-from mousecmr_data.formats.discover import IMAGE_FORMATS
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import NOT_PUBLISHED
@@ -76,12 +77,21 @@ def suppress_warnings(logger: str) -> Iterator[None]:
         log.setLevel(before)
 
 
+def find_pair_header(path: Path) -> Path | None:
+    """Return the header (``.hdr``) beside ``path``, a file of pixels (``.img``); itself if it is a header."""
+    match = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
+    if match is None or match[2].lower() == "hdr":
+        return match and path
+    headers = (path.with_name(match[1] + ending) for ending in (".hdr", ".HDR", ".hdr.gz"))
+    return next((header for header in headers if header.is_file()), None)
+
+
 def prefer_given(given: T | None, own: T, own_source: str) -> tuple[T, str]:
     """Return a size and its source: ``given`` by the caller, else the file's ``own``."""
     return (own, own_source) if given is None else (given, "given by the caller")
 
 
-def check_spacing(name: str, spacing: Sequence[float], can_name_axes: bool = True) -> tuple[float, float, float]:
+def check_spacing(name: str, spacing: Sequence[float], can_name_axes: bool = False) -> tuple[float, float, float]:
     """Return ``spacing`` (z, y, x) in mm; raises :class:`UnitsError` with the likely reason if no mouse cine has it.
 
     ``can_name_axes``: whether the format takes ``--axes`` (``discover.IMAGE_FORMATS``).
@@ -243,7 +253,7 @@ def build_scan(
         frame_time_source = "not known: times only count frames"
     if image.min() == image.max():
         raise MissingDataError(f"{name}: every pixel is {image.flat[0]}: there is no image.", "magnitude images")
-    z, y, x = check_spacing(name, spacing, attrs.get("format") in IMAGE_FORMATS)
+    z, y, x = check_spacing(name, spacing)
     sizes = PhysicalSizes(
         (_round_six(z), _round_six(y), _round_six(x)),
         spacing_source,

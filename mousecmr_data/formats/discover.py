@@ -19,6 +19,7 @@ from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import make_file_name, make_unique
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.archive import ARCHIVE_SUFFIXES, MAX_FILES, unpack_archive
+from mousecmr_data.formats.build import find_pair_header
 from mousecmr_data.schema.variables import (
     ANALYZE_SUFFIXES,
     HDF5_SUFFIXES,
@@ -164,15 +165,6 @@ def _group_bruker_files(paths: Sequence[Path]) -> Iterator[_ScanFiles]:
 def _is_half(path: Path) -> bool:
     """Return whether ``path`` holds the pixels of a header beside it."""
     return find_pair_header(path) not in (None, path)
-
-
-def find_pair_header(path: Path) -> Path | None:
-    """Return the header (``.hdr``) beside ``path``, a file of pixels (``.img``); itself if it is a header."""
-    match = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
-    if match is None or match[2].lower() == "hdr":
-        return match and path
-    headers = (path.with_name(match[1] + ending) for ending in (".hdr", ".HDR", ".hdr.gz"))
-    return next((header for header in headers if header.is_file()), None)
 
 
 def is_dicom(path: Path) -> bool:

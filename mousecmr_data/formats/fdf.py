@@ -20,7 +20,6 @@ from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRErro
 from mousecmr_data.formats.build import (
     ATTR_HEART_RATE,
     ATTR_HEART_RATE_SOURCE,
-    ATTR_PURPOSE,
     build_scan,
     check_array_size,
     convert_pixels,
@@ -28,7 +27,7 @@ from mousecmr_data.formats.build import (
     prefer_given,
 )
 from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, to_rows
-from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, find_purpose, say_incomplete
+from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, describe_purpose, say_incomplete
 
 MAX_PROCPAR_BYTES = 16 * 1024**2
 """A procpar has some 100 kB."""
@@ -180,8 +179,8 @@ def read_fdf(
         mouse=folder.name,
         source=f"{len(paths)} FDF files",
         format="FDF",
-        **({ATTR_PURPOSE: purpose} if (purpose := find_purpose(f"{folder.name} {first.sequence}")) else {}),
         **_find_heart_rate(procpar),
+        **describe_purpose(f"{folder.name} {first.sequence}"),
     )
 
 

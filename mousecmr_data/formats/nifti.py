@@ -42,10 +42,10 @@ from mousecmr_data.formats.build import (
     check_array_size,
     check_spacing,
     convert_pixels,
+    find_pair_header,
     prefer_given,
     suppress_warnings,
 )
-from mousecmr_data.formats.discover import find_pair_header
 from mousecmr_data.formats.orientation import (
     MM_PER_UNIT,
     MS_PER_UNIT,
@@ -112,6 +112,7 @@ def read_nifti(
     zyx, source = prefer_given(spacing, steps, f"the header ({grid.space_unit})")
     own_ms = grid.time_step * MS_PER_UNIT[grid.time_unit] or None
     ms, time_source = prefer_given(frame_time_ms, own_ms, f"the header ({grid.time_unit})")
+    check_spacing(strip_suffix(path), zyx, can_name_axes=True)
     return build_scan(
         convert_pixels(path.name, grid.to_model(array)),
         zyx,

@@ -74,7 +74,7 @@ def _read_hdf5(path: Path, spacing: Sequence[float] | None, frame_time_ms: float
     from mousecmr_data.dataset.hdf5 import load_mouse_file
 
     ds = load_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms)
-    check_spacing(path.name, get_spacing(ds), can_name_axes=False)
+    check_spacing(path.name, get_spacing(ds))
     assumed = [
         f"The {what} is {ds.attrs[attr]}."
         for what, attr in (("voxel size", "voxel_size_source"), ("frame time", "frame_time_source"))

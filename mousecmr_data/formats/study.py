@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mousecmr_data.formats.build import MAX_UNEVEN
+from mousecmr_data.formats.build import ATTR_PURPOSE, MAX_UNEVEN
 
 TOLERANCE_MM = 0.01
 """Positions that are closer than this are the same slice."""
@@ -123,6 +123,12 @@ def find_purpose(names: str) -> str:
     """Return what else than a short-axis cine a series of these names is; empty if nothing says so."""
     words = re.sub(r"[\W_]+", " ", names.lower())
     return next((purpose for purpose, pattern in PURPOSES.items() if re.search(pattern, words)), "")
+
+
+def describe_purpose(names: str) -> dict[str, Any]:
+    """Return the attribute of :func:`find_purpose`, if there is any."""
+    purpose = find_purpose(names)
+    return {ATTR_PURPOSE: purpose} if purpose else {}
 
 
 def choose_scans(series: Sequence[Stack], unusable: Sequence[tuple[tuple[Path, ...], str]] = ()) -> list[StudyScan]:
