@@ -194,8 +194,11 @@ FIELD_MM = (4.0, 150.0)
 MIN_FIELD_PIXELS = 64
 
 
-def check_spacing(name: str, spacing: Sequence[float]) -> tuple[float, float, float]:
-    """Return ``spacing`` (z, y, x) in mm; raises :class:`UnitsError` with the likely reason if no mouse cine has it."""
+def check_spacing(name: str, spacing: Sequence[float], can_name_axes: bool = False) -> tuple[float, float, float]:
+    """Return ``spacing`` (z, y, x) in mm; raises :class:`UnitsError` with the likely reason if no mouse cine has it.
+
+    ``can_name_axes``: whether the order of the sizes follows from ``--axes``.
+    """
     if len(spacing) != 3:
         raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", SPACING_HINT)
     z, y, x = (abs(float(v)) for v in spacing)
@@ -220,7 +223,9 @@ def check_spacing(name: str, spacing: Sequence[float]) -> tuple[float, float, fl
         raise UnitsError(
             f"{voxels}: slices thinner than pixels, the axes look swapped.",
             "the largest distance between slices",
-            "name the axes as stored: --axes, e.g. --axes zyxt (x column, y row, z slice, t frame)",
+            "name the axes as stored: --axes, e.g. --axes zyxt (x column, y row, z slice, t frame)"
+            if can_name_axes
+            else SPACING_HINT,
         )
     raise UnitsError(
         f"{voxels} are not those of a mouse.",

@@ -14,6 +14,8 @@ from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data._utils.text import format_bytes, is_reserved, make_file_name
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
 
+ARCHIVE_SUFFIXES = (".zip", ".pvdatasets")
+"""Endings of zip archives; the second is ParaVision's, of exported studies."""
 MAX_BYTES = 2 * 1024**3
 """Largest unpacked size of an archive, nested archives included."""
 MAX_FILES = 20_000
@@ -67,7 +69,7 @@ class _Unpacker:
                 raise make_disk_full_error(into) from e
             check_access(e, archive)
             raise _make_damaged_error(name, e) from e
-        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() == ".zip" and p.is_file()):
+        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() in ARCHIVE_SUFFIXES and p.is_file()):
             target = inner.with_suffix("")
             while target.exists():  # a folder of this name lies beside the archive
                 target = target.with_name(f"{target.name}_")

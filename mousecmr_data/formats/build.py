@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,10 +46,9 @@ MIN_FOLDING = 1.4
 CORNER_SHARE = 0.06
 """Side of a corner region as a share of the image's side."""
 
-ROUND_INSIDE, ROUND_OUTSIDE, ROUND_FILLED = 0.97, 1.03, 0.99
-"""Radii, as a share of half the side, within which a round image is filled and beyond which it is empty, and how
-completely. A square that was turned by 45° fills 64 % of the circle."""
-
+ROUND_INSIDE, ROUND_FILLED, ROUND_MARGIN = 0.97, 0.99, 2
+"""Share of the radius within which a round image is filled, and how completely (a square that was turned by 45° fills
+64 % of the circle); pixels by which it may be larger than the circle inside the image (real ones: 1)."""
 MAX_UNEVEN = 0.02
 """Share of the slice distance by which distances may differ."""
 MAX_PIXEL_VALUE = 1e15
@@ -79,6 +80,15 @@ def suppress_warnings(logger: str) -> Iterator[None]:
             yield
     finally:
         log.setLevel(before)
+
+
+def find_pair_header(path: Path) -> Path | None:
+    """Return the header (``.hdr``) beside ``path``, a file of pixels (``.img``); itself if it is a header."""
+    match = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
+    if match is None or match[2].lower() == "hdr":
+        return match and path
+    headers = (path.with_name(match[1] + ending) for ending in (".hdr", ".HDR", ".hdr.gz"))
+    return next((header for header in headers if header.is_file()), None)
 
 
 def prefer_given(given: T | None, own: T, own_source: str) -> tuple[T, str]:
@@ -203,10 +213,11 @@ def _is_round(image: NDArray[Any], background: Any) -> bool:
 
     A turned image leaves a part of the circle empty, or has pixels outside it.
     """
-    y, x = (np.abs(np.linspace(-1, 1, n)) for n in image.shape[2:])
+    y, x = (np.linspace(-1, 1, n) for n in image.shape[2:])
     radius = np.hypot(y[:, None], x)
     filled = (image != background).any(axis=(0, 1))
-    return not filled[radius > ROUND_OUTSIDE].any() and bool(filled[radius < ROUND_INSIDE].mean() > ROUND_FILLED)
+    outside = radius > 1 + 2 * ROUND_MARGIN / min(image.shape[2:])
+    return not filled[outside].any() and bool(filled[radius < ROUND_INSIDE].mean() > ROUND_FILLED)
 
 
 def check_array_size(name: str, shape: Sequence[int], itemsize: int, stored: int | None = None) -> None:

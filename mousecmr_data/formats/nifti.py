@@ -8,6 +8,9 @@ All of them are an array with a place in space, and become a NIfTI image in memo
 from __future__ import annotations
 
 import glob
+import gzip
+import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +22,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.limits import check_size, get_max_bytes
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic, join_names
@@ -35,8 +39,10 @@ from mousecmr_data.errors import (
     FileLayoutError,
     MissingExtraError,
     MouseCMRError,
+    UnitsError,
     UnlabelledError,
 )
+from mousecmr_data.formats.archive import GZIP_MAGIC
 from mousecmr_data.formats.build import (
     ATTR_FRAME_TIME_KNOWN,
     ATTR_NOTES,
@@ -44,6 +50,7 @@ from mousecmr_data.formats.build import (
     check_array_size,
     choose_folding,
     convert_pixels,
+    find_pair_header,
     prefer_given,
     suppress_warnings,
 )
@@ -81,6 +88,10 @@ nib: Any = nibabel
 READABLE = "a NIfTI, NRRD, MetaImage or Analyze file"
 NIFTI2_HEADER_BYTES, MAX_EXTENSION_BYTES = 540, 16 * 10**6
 """Size of the longer kind of header, and the largest size of header and extensions (comments, usually of some kB)."""
+SPM_TYPES = {130: 256, 132: 512, 136: 768}
+"""NIfTI's codes of int8, uint16 and uint32 by those of SPM in headers of Analyze."""
+MAX_CONTRADICTION = 0.02
+"""Share by which voxel sizes in the two places of a header may differ: some programs round one of them."""
 MAX_SHEAR = 0.02
 """Cosine between axes above which a grid is not rectangular."""
 FOLDINGS = {"zt": "slice after slice", "tz": "frame after frame"}
@@ -112,6 +123,8 @@ def read_nifti(
     path = Path(path)
     array, header, affine = _load_nifti(path)
     grid, steps, notes = _make_grid(path, array.shape, header, affine, axes)
+    if spacing is None:
+        _check_steps(path, header, affine, grid.axes, grid.space_unit)
     zyx, source = prefer_given(spacing, steps, f"the header ({grid.space_unit})")
     own_ms = grid.time_step * MS_PER_UNIT[grid.time_unit] or None
     ms, time_source = prefer_given(frame_time_ms, own_ms, f"the header ({grid.time_unit})")
@@ -124,6 +137,7 @@ def read_nifti(
         notes.append(f"Slices and frames share one axis: taken as {frames} frames of each slice, {FOLDINGS[order]}.")
     elif axes is None and array.ndim == 4:
         check_axes(path.name, array.shape, grid.axes, AXIS_LETTERS)
+    check_spacing(strip_suffix(path), zyx, can_name_axes=True)
     return build_scan(
         convert_pixels(path.name, grid.to_model(array), fill),
         zyx,
@@ -184,6 +198,8 @@ def read_nifti_masks(
     labelled = np.flatnonzero(masks.any(axis=(1, 2, 3))).tolist()
     if not labelled:
         raise UnlabelledError(f"{path.name} has no label: an all-zero mask is not an empty ventricle.", "masks")
+    if spacing is None:
+        _check_steps(path, header, affine, grid.axes, grid.space_unit)
     zyx, source = prefer_given(spacing, steps, f"the header ({grid.space_unit})")
     own_ms = grid.time_step * MS_PER_UNIT[grid.time_unit] or float(get_constant("frame_time"))
     ms, time_source = prefer_given(frame_time_ms, own_ms, f"the header ({grid.time_unit})")
@@ -195,7 +211,7 @@ def read_nifti_masks(
         "source": path.name,
         "synthetic": is_marked_synthetic(str(header["descrip"].item().decode("latin-1"))),
     }
-    sizes = PhysicalSizes(check_spacing(path.name, zyx), source, ms, time_source)
+    sizes = PhysicalSizes(check_spacing(path.name, zyx, can_name_axes=True), source, ms, time_source)
     return build_dataset(masks, masks, labelled, sizes, about, phase).drop_vars(IMAGE)
 
 
@@ -225,7 +241,7 @@ def write_nifti_labels(
 
 def strip_suffix(path: Path) -> str:
     """Return the file's name without the ending of its format."""
-    return re.sub(r"(\.nii\.gz|(\.se[gq])?\.nrrd|\.\w+)$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"(\.(nii|hdr|img)\.gz|(\.se[gq])?\.nrrd|\.\w+)$", "", path.name, flags=re.IGNORECASE)
 
 
 def _name_format(path: Path) -> str:
@@ -248,11 +264,7 @@ def _open_image(path: Path) -> Any:
         from mousecmr_data.formats.dicom_seg import load_dicom_seg
 
         return load_dicom_seg(path)
-    if _name_format(path) == "NIfTI":
-        image = _open_nifti(path)
-    else:
-        with suppress_warnings("nibabel.global"):
-            image = nib.load(path)
+    image = _open_nifti(path) if _name_format(path) == "NIfTI" else _open_pair(path)
     is_nifti = isinstance(image, nib.Nifti1Pair)
     if not is_nifti and not isinstance(image, nib.AnalyzeImage):
         raise FileLayoutError(f"{path.name} is {type(image).__name__}.", READABLE)
@@ -290,7 +302,7 @@ def _load_nifti(path: Path) -> tuple[NDArray[Any], Any, NDArray[np.float64]]:
         check_access(e, path, *(path.parent.glob(f"{glob.escape(path.stem)}.*") if has_pixels_beside else ()))
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise FileLayoutError(
-            f"{path.name} ({path.stat().st_size} bytes) is damaged or not a {_name_format(path)} file: {reason}",
+            f"{path.name} ({path.stat().st_size} bytes) is damaged or not {_name_format(path)}: {reason}",
             READABLE,
         ) from e
     while array.ndim > 3 and 1 in array.shape[3:]:  # unused axes
@@ -305,7 +317,7 @@ def _open_nifti(path: Path) -> Any:
 
     nibabel takes as much memory for extensions as the offset of the pixels leaves, so that is checked first.
     """
-    with nib.openers.ImageOpener(path) as f:
+    with gzip.open(path) if is_gzip(path) else path.open("rb") as f:
         start = f.read(NIFTI2_HEADER_BYTES)
     for kind in (nib.Nifti1Image, nib.Nifti2Image):
         header = kind.header_class
@@ -316,10 +328,79 @@ def _open_nifti(path: Path) -> Any:
                     f"{path.name}: its pixels begin at byte {offset:g}.", f"at most {MAX_EXTENSION_BYTES:,}"
                 )
             with suppress_warnings("nibabel.global"):
-                return kind.from_filename(path)
+                return kind.from_file_map({"image": _hold_file(path)})
     raise FileLayoutError(
         f"{path.name} ({path.stat().st_size} bytes) is damaged or not a NIfTI file.", "a NIfTI file (.nii, .nii.gz)"
     )
+
+
+def _open_pair(path: Path) -> Any:
+    """Return the image of a header and a file of pixels, of which ``path`` is one."""
+    header = find_pair_header(path)
+    others = [p for p in sorted(path.parent.iterdir()) if p != header and find_pair_header(p) == header]
+    if header is None or not others:
+        missing = "pixels (.img) are" if header else "header (.hdr) is"
+        raise FileLayoutError(f"{path.name}: its {missing} missing.", "both files of the pair in one folder")
+    pixels = path if path in others else others[0]
+    error: Exception | None = None
+    if all(is_gzip(p) == (p.suffix.lower() == ".gz") for p in (header, pixels)):
+        try:
+            with suppress_warnings("nibabel.global"):
+                image = nib.load(pixels)
+            if min(image.shape, default=0) > 0 and 0 <= image.header["vox_offset"] < pixels.stat().st_size:
+                return image
+        except Exception as e:
+            error = e
+    with gzip.open(header) if is_gzip(header) else header.open("rb") as f:
+        head = f.read(nib.Nifti1Header.sizeof_hdr)
+    order = next((o for o in "<>" if len(head) > 41 and 1 <= np.frombuffer(head, f"{o}i2", 1, 40)[0] <= 7), None)
+    if order is None or len(head) < nib.Nifti1Header.sizeof_hdr:
+        raise error or FileLayoutError(f"{header.name} is not a header of Analyze.", READABLE)
+    repaired = _repair_analyze(nib.Nifti1Header(head, order, check=False), pixels.stat().st_size)
+    expected = float(repaired["vox_offset"]) + math.prod(repaired.get_data_shape()) * int(repaired["bitpix"]) // 8
+    if not is_gzip(pixels) and pixels.stat().st_size != expected:
+        raise error or FileLayoutError(
+            f"{pixels.name} has {pixels.stat().st_size:,} bytes, but {header.name} describes {expected:,.0f}.", READABLE
+        )
+    files = {"header": nib.FileHolder(fileobj=io.BytesIO(repaired.binaryblock)), "image": _hold_file(pixels)}
+    with suppress_warnings("nibabel.global"):
+        return nib.Nifti1Pair.from_file_map(files)
+
+
+def _repair_analyze(header: Any, n_bytes: int) -> Any:
+    """Return a header of Analyze, which has the layout of NIfTI's up to byte 252, as one of a NIfTI pair.
+
+    Programs left fields out that nibabel needs, or used the codes of SPM for unsigned numbers.
+    """
+    if header["magic"].item() == b"ni1":
+        return header
+    header["sizeof_hdr"], header["magic"] = header.sizeof_hdr, b"ni1"
+    header["dim"][4:] = np.maximum(header["dim"][4:], 1)
+    header["datatype"] = SPM_TYPES.get(int(header["datatype"]), int(header["datatype"]))
+    header["bitpix"] = header.get_data_dtype().itemsize * 8
+    for name in ("qform_code", "sform_code", "scl_slope", "scl_inter", "xyzt_units"):
+        header[name] = 0
+    if not 0 <= float(header["vox_offset"]) < n_bytes:
+        header["vox_offset"] = 0
+    return header
+
+
+def is_gzip(path: Path) -> bool:
+    """Return whether a file is compressed, whatever its name is."""
+    with path.open("rb") as f:
+        return f.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def _hold_file(path: Path) -> Any:
+    """Return a file for nibabel, which decompresses by the name alone: others are decompressed here."""
+    if is_gzip(path) == (path.suffix.lower() == ".gz"):
+        return nib.FileHolder(filename=str(path))
+    if not is_gzip(path):
+        return nib.FileHolder(fileobj=io.BytesIO(path.read_bytes()))
+    with gzip.open(path) as f:
+        content = f.read(get_max_bytes() + 1)
+    check_size(path.name, len(content), path.stat().st_size)
+    return nib.FileHolder(fileobj=io.BytesIO(content))
 
 
 def _make_grid(
@@ -334,12 +415,21 @@ def _make_grid(
     if space not in MM_PER_UNIT:
         space = "mm"
         notes.append("The header does not state the unit of length: taken as mm.")
-    if time not in MS_PER_UNIT:
+    steps = np.abs(np.asarray(header["pixdim"][1:5], float))
+    stored = header.get_data_shape()
+    frame_axis = next((k for k, n in enumerate(stored) if k > 2 and n > 1), 3)
+    if frame_axis > 3:  # the axes before it are unused
+        steps[3], time = abs(float(header["pixdim"][frame_axis + 1])), "unknown"
+        notes.append(
+            f"The file has {len(stored)} axes: the frames are number {frame_axis + 1}, whose step has no unit."
+        )
+    if time == "unknown" or time not in MS_PER_UNIT:
         time = "sec"
-        if len(shape) == 4 and header["pixdim"][4] > 0.5:  # too long for a frame time in seconds
+        if len(shape) == 4 and steps[3] == 1:  # what programs write that know no frame time
+            time = "unknown"
+        elif len(shape) == 4 and steps[3] > 0.5:  # too long for a frame time in seconds
             time = "msec"
             notes.append("The header does not state the unit of time: taken as ms.")
-    steps = np.abs(np.asarray(header["pixdim"][1:5], float))
     sized = np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3 and (steps[:3] > 0).all()
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) if sized else np.eye(3)
     if np.abs(directions.T @ directions - np.eye(3)).max() > MAX_SHEAR:
@@ -370,6 +460,26 @@ def _make_grid(
     code = int(header["sform_code"]) or int(header["qform_code"])
     grid = FileGrid(tuple(shape), letters, flipped, to_rows(affine), space, time, float(by_letter.get("t", 0.0)), code)
     return grid, (by_letter.get("z", 0.0), by_letter["y"], by_letter["x"]), notes
+
+
+def _check_steps(path: Path, header: Any, affine: NDArray[np.float64], axes: str, unit: str) -> None:
+    """Raise :class:`UnitsError` if the affine and the voxel size of a header contradict each other.
+
+    ``axes`` are the letters of the array's axes, ``unit`` NIfTI's name of the unit of length.
+    """
+    by_affine, by_size = np.linalg.norm(affine[:3, :3], axis=0), np.abs(np.asarray(header["pixdim"][1:4], float))
+    if not np.isfinite(by_affine).all() or (np.abs(by_affine - by_size) <= MAX_CONTRADICTION * by_size).all():
+        return
+    both = [
+        " ".join(f"{MM_PER_UNIT[unit] * steps[axes.index(c)]:g}" for c in "zyx" if c in axes[:3])
+        for steps in (by_affine, by_size)
+    ]
+    raise UnitsError(
+        f"{path.name} states two voxel sizes (slice, row, column): {both[0]} mm by its affine (sform), {both[1]} mm by "
+        "its pixdim.",
+        "one voxel size",
+        f"give the right one: --spacing {both[0]}, or --spacing {both[1]}",
+    )
 
 
 def _write_nifti(
@@ -597,7 +707,8 @@ def read_nifti_files(
 def _read_slice_files(
     paths: Sequence[Path], spacing: Sequence[float] | None, frame_time_ms: float | None, fill: float | None
 ) -> xr.Dataset:
-    affines = [np.asarray(_open_image(p).affine, float) for p in paths]
+    images = [_open_image(p) for p in paths]
+    affines = [np.asarray(image.affine, float) for image in images]
     normal = np.cross(affines[0][:3, 0], affines[0][:3, 1])
     normal /= max(float(np.linalg.norm(normal)), 1e-12)
     positions = np.array([float(a[:3, 3] @ normal) for a in affines])
@@ -608,12 +719,15 @@ def _read_slice_files(
             f"The slices in {paths[0].parent.name} lie at {', '.join(f'{p:g}' for p in positions[order])}.",
             "each slice once, evenly spaced",
         )
-    unit = MM_PER_UNIT.get(_open_image(paths[0]).header.get_xyzt_units()[0], 1.0)
+    space = images[0].header.get_xyzt_units()[0]
+    unit = MM_PER_UNIT.get(space, 1.0)
     thickness = float(steps.mean()) * unit
     parts = []
     for k in order:
         x, y = (float(v) for v in nib.affines.voxel_sizes(affines[k])[:2] * unit)
         try:
+            if spacing is None:
+                _check_steps(paths[k], images[k].header, affines[k], "xyz", space if space in MM_PER_UNIT else "mm")
             zyx = spacing or (thickness, y, x)
             parts.append(read_nifti(paths[k], spacing=zyx, axes="xyzt", frame_time_ms=frame_time_ms, fill=fill))
         except MouseCMRError as e:

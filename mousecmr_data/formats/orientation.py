@@ -21,8 +21,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
-MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
-"""Units of length and time by their names in NIfTI."""
+MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3, "unknown": 0.0}
+"""Units of length and time by their names in NIfTI; a step of an unknown unit is no time."""
 MAX_OFFSET = 0.1
 """Voxels by which two positions may differ and still be the same: programs round to 32 bits."""
 MAX_TILT = 1e-4

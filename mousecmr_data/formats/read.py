@@ -17,7 +17,6 @@ from mousecmr_data.formats.build import (
     ATTR_NOTES,
     check_not_constant,
     check_order,
-    check_spacing,
     check_stack,
     choose_folding,
     convert_pixels,
@@ -94,7 +93,7 @@ def _read_files(
     if scan.kind == "Bruker":
         from mousecmr_data.formats.bruker import read_bruker
 
-        return read_bruker(scan.paths[0], spacing=spacing, frame_time_ms=frame_time_ms)
+        return read_bruker(scan.paths, spacing=spacing, frame_time_ms=frame_time_ms)
     return _read_hdf5(scan.paths[0], spacing, axes, frame_time_ms, frames, fill)
 
 

@@ -41,7 +41,7 @@ ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ANALYZE_SUFFIXES = (".hdr", ".img")
+ANALYZE_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 SLICER_SEGMENTATION_SUFFIX = ".seg.nrrd"
 """Ending by which 3D Slicer opens a file of labels as a segmentation."""

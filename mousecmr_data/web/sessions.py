@@ -17,7 +17,7 @@ from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
-from mousecmr_data.formats.archive import MAX_FILES
+from mousecmr_data.formats.archive import ARCHIVE_SUFFIXES, MAX_FILES
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.formats.discover import FoundScan, collect_inputs
 from mousecmr_data.formats.masks import LeftOutFile
@@ -134,7 +134,7 @@ class Session:
             bad |= too_long or part in ("", ".", "..") or not part.isprintable() or ":" in part
         if bad:
             raise FileLayoutError(f"The file name {path[:80]!r} cannot be used.", "plain names of files and folders")
-        is_archive = len(parts) == 1 and path.lower().endswith(".zip")  # a broken one must not stop the rest
+        is_archive = len(parts) == 1 and path.lower().endswith(ARCHIVE_SUFFIXES)  # a broken one must not stop the rest
         prefix = ARCHIVES_PREFIX if is_archive else FILES_PREFIX
         return self.uploads.joinpath(f"{prefix}_{drop + 1}", *parts)
 
