@@ -21,7 +21,7 @@ import pandas as pd
 from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.outputs import write_file
-from mousecmr_data._utils.reading import check_access, check_input
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -139,7 +139,8 @@ def read_result(path: str | PathLike[str]) -> Evaluation:
 
     Raises MissingDataError where there is no such file, FileLayoutError with the reason where it is not valid.
     """
-    check_input(path, f"a result file ({SCHEMA})", "mousecmr evaluate PREDICTIONS -o RESULT.json")
+    if not Path(path).is_file():
+        raise MissingDataError(f"There is no result file {path}.", None, "mousecmr evaluate PREDICTIONS -o RESULT.json")
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         if (table["schema"], table["schema_version"]) != (SCHEMA, SCHEMA_VERSION):

@@ -41,7 +41,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         """Raise :class:`ArgumentError` for a root path that is not one."""
-        if not re.fullmatch(r"(/[\w.~@:+-]+)*/?", self.root_path):
+        if not re.fullmatch(r"(/[\w.~@:+%-]+)*/?", self.root_path):
             raise ArgumentError(f"The root path is {self.root_path!r}.", "a path", "--root-path /proxy/7860")
 
     @property

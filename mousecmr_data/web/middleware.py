@@ -10,7 +10,7 @@ import hmac
 import json
 import secrets
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -68,12 +68,13 @@ class AccessMiddleware:
             await (self.app if scope["type"] == "lifespan" else WebSocketClose(1008))(scope, receive, send)
             return
         prefix = self.config.prefix
-        if prefix and scope["path"] == prefix:  # links in the page are relative to a path that ends with a slash
+        plain = unquote(prefix)
+        if prefix and scope["path"] == plain:  # links in the page are relative to a path that ends with a slash
             query = scope.get("query_string", b"").decode("latin-1")
             await RedirectResponse(f"{prefix}/{'?' * bool(query)}{query}", 307)(scope, receive, send)
             return
-        if prefix and scope["path"].startswith(f"{prefix}/"):  # a proxy that leaves it there
-            scope = {**scope, "path": scope["path"].removeprefix(prefix), "root_path": ""}
+        if prefix and scope["path"].startswith(f"{plain}/"):  # a proxy that leaves it there
+            scope = {**scope, "path": scope["path"].removeprefix(plain), "root_path": ""}
             scope["raw_path"] = scope["path"].encode()
         if prefix:  # Gradio would make the address of the page from the Host, which a proxy may have changed
             headers = MutableHeaders(raw=list(scope["headers"]))
