@@ -847,7 +847,7 @@ def _read_pixels(name: str, slices: list[list[DicomPlane]]) -> NDArray[Any]:
             by_file.setdefault(plane.path, []).append((t, z, plane))
     for path, planes in by_file.items():
         with suppress_warnings("pydicom"):
-            pixels = _decode_pixels(path).reshape(-1, first.rows, first.columns)
+            pixels = _decode_pixels(path, first)
         wanted = np.dtype(np.float32) if scaled else pixels.dtype
         if array is None:
             array = np.empty(shape, wanted)
@@ -858,17 +858,19 @@ def _read_pixels(name: str, slices: list[list[DicomPlane]]) -> NDArray[Any]:
     return convert_pixels(first.path.name, np.asarray(array)).transpose(3, 2, 1, 0)
 
 
-def _decode_pixels(path: Path) -> NDArray[Any]:
+def _decode_pixels(path: Path, like: DicomPlane) -> NDArray[Any]:
+    """Return the pixels of a file as (frame, row, column), with rows and columns as many as those of ``like``."""
     dataset = load_dicom(path, only=PIXEL_TAGS)
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        return np.asarray(dataset.pixel_array)
+        return np.asarray(dataset.pixel_array).reshape(-1, like.rows, like.columns)
     except Exception as e:  # decoders can raise anything
         check_access(e, path)
         expected, cure = "whole images", "copy the file again from the scanner or the archive: it may end too early"
-        if syntax.is_compressed and not dcm.pixels.get_decoder(syntax).is_available:
-            expected = "images that pydicom can decode"
-            cure = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        with suppress(Exception):  # of a transfer syntax that does not exist
+            if syntax.is_compressed and not dcm.pixels.get_decoder(syntax).is_available:
+                expected = "images that pydicom can decode"
+                cure = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
         raise FileLayoutError(
             f"{path.name}: its pixels ({syntax.name}) cannot be read: {type(e).__name__}: {e}", expected, cure
         ) from e

@@ -397,3 +397,10 @@ def test_masks_of_enhanced_images_wherever_these_keep_their_geometry(
         for item in seg.PerFrameFunctionalGroupsSequence:
             (source,) = item.DerivationImageSequence[0].SourceImageSequence
             assert (source.ReferencedFrameNumber - 1) % 3 == frame
+
+
+def test_a_transfer_syntax_that_does_not_exist_is_refused(tmp_path: Path, images: Images) -> None:
+    paths = write_series(images, tmp_path, 1)
+    paths[0].write_bytes(paths[0].read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0", 1))
+    with pytest.raises(FileLayoutError, match=r"its pixels .* cannot be read"):
+        read_one(tmp_path)
