@@ -144,7 +144,10 @@ def _find_in_folder(folder: Path) -> Iterator[_ScanFiles]:
         from mousecmr_data.formats.dicom import group_dicom_files
 
         yield from (_ScanFiles("DICOM", group) for group in group_dicom_files(dicom))
-    yield from _group_bruker_files(bruker) if bruker else ()
+    if len(bruker) == 1:
+        yield _ScanFiles("Bruker", tuple(bruker))
+    elif bruker:
+        yield from _group_bruker_files(bruker)
     if fdf:
         from mousecmr_data.formats.fdf import group_fdf_files
 
