@@ -277,7 +277,10 @@ def _group_files(
         yield from scans
         others = set(dicom.values()).difference(*(scan.paths for scan in scans))
         left_out += [LeftOutFile(p, OTHER_DICOM) for p in sorted(others)]
-    yield from _group_bruker_files(bruker) if bruker else ()
+    if len(bruker) == 1:
+        yield FoundScan("", "Bruker", tuple(bruker))
+    elif bruker:
+        yield from _group_bruker_files(bruker)
     if fdf:
         from mousecmr_data.formats.fdf import group_fdf_files
 
