@@ -39,7 +39,7 @@ THIN_MM = 0.4
 """A stack of slices thinner than this looks interpolated, if it has many."""
 MANY_SLICES = 20
 """Number of thin slices above which a stack looks interpolated."""
-MAX_STACK_MM = 30.0
+MAX_STACK_MM = 40.0
 """A longer stack is no heart, whose long axis has 8 mm in a mouse."""
 MIN_FOLDING = 1.4
 """Smallest score of :func:`_score_folding` that says something."""

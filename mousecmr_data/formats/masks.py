@@ -100,9 +100,11 @@ def find_labels(array: NDArray[Any]) -> tuple[int, ...]:
     if len(numbers) > MAX_REGIONS or numbers[0] != 0 or not (numbers == np.floor(numbers)).all():
         return ()
     if len(numbers) > MAX_NUMBERS:
-        inside = array[:-1] != 0
-        if not inside.any() or (array[1:] == array[:-1])[inside].mean() < REGION_SHARE:
-            return ()
+        for axis in np.flatnonzero(np.array(array.shape) > 1):
+            along = np.moveaxis(array, axis, 0)
+            inside = along[:-1] != 0
+            if not inside.any() or (along[1:] == along[:-1])[inside].mean() < REGION_SHARE:
+                return ()
     return tuple(int(n) for n in numbers)
 
 

@@ -329,9 +329,7 @@ def _open_nifti(path: Path) -> Any:
                 )
             with suppress_warnings("nibabel.global"):
                 return kind.from_file_map({"image": _hold_file(path)})
-    raise FileLayoutError(
-        f"{path.name} ({path.stat().st_size} bytes) is damaged or not a NIfTI file.", "a NIfTI file (.nii, .nii.gz)"
-    )
+    raise ValueError("it does not begin with a header of NIfTI")
 
 
 def _open_pair(path: Path) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import hostile_files as hostile
 import layout_files
+import nibabel
 import numpy as np
 import pytest
 import scanner_files
@@ -55,6 +56,11 @@ def read_tensors(path: Path) -> object:
     return safetensors.read_tensors(path)
 
 
+def read_pair(path: Path) -> object:
+    path.with_suffix(".hdr").write_bytes(bytes(nibabel.AnalyzeHeader().binaryblock))  # type: ignore[attr-defined]
+    return read_nifti(path)
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "m.h5": open_mouse_file,
     "masks.h5": lambda path: read_prediction_attrs(path),
@@ -64,7 +70,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "m.nii.gz": read_nifti,
     "m.nrrd": read_nifti,
     "m.mha": read_nifti,
-    "m.img": read_nifti,
+    "m.img": lambda path: read_pair(path),
     "m.dcm": load_dicom,
     "m.fdf": lambda path: open_found(path),
     "m.zip": lambda path: unpack_archive(path, path.with_name("into")),

@@ -316,7 +316,7 @@ def test_a_dicomdir_alone_leads_to_its_files(tmp_path: Path, images: Images) -> 
     files.write(tmp_path / "disc")
     scan, ds = read_one(tmp_path / "disc" / "DICOMDIR")
     np.testing.assert_array_equal(ds["image"].values, images)
-    assert scan.name == "disc"
+    assert scan.name == "SE000000"
     assert len(find_scans(tmp_path / "disc")) == 1
     (tmp_path / "alone").mkdir()
     (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "alone" / "DICOMDIR")

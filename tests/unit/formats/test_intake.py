@@ -199,11 +199,6 @@ def test_fractions_are_not_truncated(tmp_path: Path, images: Images, suffix: str
     elif suffix == ".h5":
         with h5py.File(path, "w") as f:
             f["Images"] = fractions.transpose(2, 3, 1, 0)
-        with pytest.raises(FileLayoutError, match="scale or round the array"):
-            read_scan(find_scans(path)[0])
-        fractions = np.round(fractions * 60_000)
-        with h5py.File(path, "a") as f:
-            f["Images"][...] = fractions.transpose(2, 3, 1, 0)
     else:
         sitk = pytest.importorskip("SimpleITK")
         image = sitk.GetImageFromArray(fractions, isVector=False)
