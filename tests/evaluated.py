@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,3 +68,13 @@ def cohort(n: int = 6, **attrs: Any) -> dict[str, xr.Dataset]:
 def shifted(mice: Mapping[str, xr.Dataset], by: int = 1) -> dict[str, NDArray[np.uint8]]:
     """Return the masks of ``mice``, whole cines, moved by ``by`` pixels along x."""
     return {name: np.roll(ds["mask"].values, by, axis=3) for name, ds in mice.items()}
+
+
+def load_benchmark(name: str) -> Any:
+    """Import a script of ``benchmarks/``."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

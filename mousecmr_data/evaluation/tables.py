@@ -77,6 +77,16 @@ def compute_mean_dice(evaluation: Evaluation) -> pd.Series:
     return pd.Series(means, name="mean_dice", dtype=float)
 
 
+def list_missed_hearts(evaluation: Evaluation) -> list[str]:
+    """Return the structures of which nothing was predicted although the truth has them: mouse, structure, phase."""
+    return [
+        f"{m.mouse} ({f.structure}, {f.phase})"
+        for m in evaluation.mice
+        for f in m.frames
+        if f.truth_ul > 0 and not f.predicted_ul
+    ]
+
+
 def has_measures(evaluation: Evaluation) -> bool:
     """Return whether any mouse has a true ejection fraction, that is, ED and ES."""
     return any(np.isfinite(m.truth["ef_percent"]) for m in evaluation.mice)

@@ -532,7 +532,7 @@ def segment_batch(
     if predictor is None:
         predictor, sha256 = load_predictor(config)
     origin = predictor.origin
-    weights = {"name": origin.name, "sha256": sha256, **vars(origin), "engine": predictor.engine.name}
+    weights = {**vars(origin), "sha256": sha256, "engine": predictor.engine.name}
     with collect_inputs(inputs, scratch) as (found, refused):
         if len(refused) == 1 and not found:
             raise refused[0].error
