@@ -30,7 +30,7 @@ from mousecmr_data.evaluation.result import Evaluation, FrameScore, MouseScore, 
 from mousecmr_data.evaluation.scoring import EvaluationConfig
 from mousecmr_data.evaluation.tables import compare_results, tabulate_agreement, tabulate_overlap
 from mousecmr_data.evaluation.verdict import compare_with_published, judge
-from mousecmr_data.metrics.agreement import bland_altman, bootstrap_interval
+from mousecmr_data.metrics.agreement import bland_altman, compute_mean_interval
 from mousecmr_data.schema.manifest import Published, load_manifest
 from mousecmr_data.schema.variables import ED, ES
 
@@ -64,7 +64,7 @@ def main() -> None:
         "verdict": measure_verdicts(trials, sizes, None),
         "verdict_of_the_figure": measure_verdicts(trials, sizes, args.figure) if args.figure else None,
         "compare": measure_comparisons(trials, (5, 25) if args.quick else (5, 10, 25)),
-        "intervals": measure_intervals(trials * 20),
+        "intervals": measure_intervals(500 if args.quick else 5000),
     }
     if args.json:
         json.dump(result, sys.stdout, indent=1)
@@ -247,14 +247,13 @@ def measure_comparisons(trials: int, sizes: tuple[int, ...]) -> list[dict[str, A
 # 3. Intervals
 
 
-def measure_intervals(trials: int) -> list[dict[str, Any]]:
+def measure_intervals(trials: int, sizes: tuple[int, ...] = SMALL) -> list[dict[str, Any]]:
     """Return how often the intervals of mean, bias and limits of agreement hold the true value of normal data."""
     rows = []
-    for n in SMALL:
+    for n in sizes:
         rng = np.random.default_rng(n)
-        count = min(trials, 4000)
-        data = rng.normal(0, 1, (count, n))
-        mean = [bootstrap_interval(d) for d in data]
+        data = rng.normal(0, 1, (trials, n))
+        mean = [compute_mean_interval(d) for d in data]
         agreement = [bland_altman(d, np.zeros(n)) for d in data]
         row: dict[str, Any] = {"n": n, "mean": share_holding(mean, 0.0)}
         row["bias"] = share_holding([a.bias_ci for a in agreement], 0.0)

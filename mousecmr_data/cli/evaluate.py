@@ -153,7 +153,7 @@ def _print_result(evaluation: Evaluation) -> None:
     mark = SYNTHETIC_DATA if evaluation.synthetic else ""
     tables = {f"{len(evaluation.mice)} mice. {mark}".strip(): format_overlap(evaluation)}
     measures = tabulate_agreement(evaluation)
-    if measures["n"].max() > 1:
+    if measures["n"].max() > 0:
         tables[mark] = format_agreement(measures)
     for title, table in tables.items():
         output.print_table(list(table.shown.columns), table.cells, title=title or None, note=table.caption)

@@ -101,6 +101,11 @@ def format_number(value: Any, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
+def format_p(p: Any) -> str:
+    """Format a p-value for people: three digits, "< 0.001" below."""
+    return "< 0.001" if p is not None and p < 0.001 else format_number(p, 3)
+
+
 def format_column(values: pd.Series, digits: int) -> list[str]:
     """Format the numbers of a column for people."""
     return [format_number(v, digits) for v in values]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.text import mark_title
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.evaluation.html import format_bias
+from mousecmr_data.evaluation.html import format_bias, format_p
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions
 from mousecmr_data.evaluation.result import MEASURES, Evaluation
 from mousecmr_data.evaluation.scoring import load_truth, match_frames
@@ -162,7 +162,9 @@ def plot_errors(evaluation: Evaluation) -> Figure:
     for axes, (key, (name, unit)) in zip(grid.flat, MEASURES.items(), strict=True):
         axes.plot(table["mean_dice"], table[f"{key}_error"].abs(), "o", color=MODEL_COLOUR, ms=4, alpha=0.8)
         rho, p = correlations["rho"][name], correlations["p"][name]
-        axes.set_title(f"ρ = {rho:.2f}, p = {p:.3f}" if np.isfinite(rho) else "", fontsize=9)
+        axes.set_title(
+            f"ρ = {rho:.2f}, p {'' if p < 0.001 else '= '}{format_p(p)}" if np.isfinite(rho) else "", fontsize=9
+        )
         axes.set_ylabel(f"|error of {name}| ({unit})", fontsize=9)
         axes.set_xlabel("mean Dice", fontsize=9)
     return figure
@@ -250,6 +252,8 @@ def _plot_bland_altman(axes: Axes, truth: Values, predicted: Values, label: str)
     if np.isfinite(agreement.bias):
         intervals = (agreement.bias_ci, agreement.lower_ci, agreement.upper_ci)
         for k, (value, ci) in enumerate(zip((agreement.bias, *agreement.limits), intervals, strict=True)):
+            if not np.isfinite(value):
+                continue  # one mouse has a difference, but no limits
             axes.axhline(value, color=TRUTH_COLOUR, lw=1, ls="--" if k else "-")
             x = [1.0 + 0.025 * k] * 2  # side by side, so that wide intervals do not overlap
             style: dict[str, Any] = {"color": TRUTH_COLOUR, "lw": 1, "ms": 5, "clip_on": False}

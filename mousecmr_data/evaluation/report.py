@@ -18,6 +18,7 @@ from mousecmr_data.evaluation.html import (
     format_interval,
     format_mean,
     format_number,
+    format_p,
     list_records,
 )
 from mousecmr_data.evaluation.plots import plot_all, plot_observers, plot_overlays
@@ -47,6 +48,8 @@ CAPTIONS = {
     "groups": "Measures by group, ground truth (grey) beside prediction (blue).",
     "observers": "Bias (dot) and limits of agreement (line) with the ground truth.",
 }
+NO_INTERVALS = "Fewer than three mice have no interval."
+INTERVALS = f"95 % CI: bootstrap by mouse; Student's t below 20 mice. {NO_INTERVALS}"
 _CURVE_TEXT = (
     "Peak ejection and filling rate: the steepest fall and rise of a parabola fitted to five frames (Bonow et al., "
     "Circulation 1981;64:315-323; Savitzky & Golay, Anal Chem 1964;36:1627-1639). The heart rate assumes that the cine "
@@ -145,13 +148,12 @@ def format_overlap(e: Evaluation) -> ReportTable:
         }
         for _, r in list_records(full)
     ]
-    return ReportTable("overlap", "Over mice; the interval is a bootstrap by mouse.", pd.DataFrame(rows), full)
+    return ReportTable("overlap", f"Over mice. {INTERVALS}", pd.DataFrame(rows), full)
 
 
 def _describe_anova(e: Evaluation) -> list[str]:
     effects = [
-        f"{name}: F({r['df1']:.0f}, {r['df2']:.0f}) = {r['f']:.2f}, p "
-        + ("< 0.001" if r["p"] < 0.001 else f"= {r['p']:.3f}")
+        f"{name}: F({r['df1']:.0f}, {r['df2']:.0f}) = {r['f']:.2f}, p {format_p(r['p'])}"
         for name, r in list_records(run_dice_anova(e))
     ]
     return [f"Repeated-measures ANOVA of Dice, phase × structure: {'; '.join(effects)}."] if effects else []
@@ -167,7 +169,8 @@ def format_agreement(full: pd.DataFrame) -> ReportTable:
             "prediction": format_mean(r["model_mean"], r["model_sd"], 1),
             "bias (limits of agreement)": format_bias(r["bias"], r["lower"], r["upper"]),
             "95 % CI of the bias": format_interval(r["bias_low"], r["bias_high"], 1),
-            "p": format_number(r["p"], 3),
+            "p": format_p(r["p"]),
+            "bias and size: r (p)": f"{format_number(r['proportional_r'], 2)} ({format_p(r['proportional_p'])})",
             "Pearson r": format_number(r["r"], 2),
             "Spearman ρ": format_number(r["rho"], 2),
             "ICC(2,1) [95 % CI]": f"{format_number(r['icc_2_1'], 2)} "
@@ -175,7 +178,8 @@ def format_agreement(full: pd.DataFrame) -> ReportTable:
         }
         for name, r in list_records(full)
     ]
-    caption = "Mean ± SD; bias = prediction − truth; limits at 1.96 SD; p: paired t-test."
+    caption = "Mean ± SD; bias = prediction − truth; limits at 1.96 SD; p: paired t-test; bias and size: does the "
+    caption += f"difference grow with the mean of both? {NO_INTERVALS}"
     return ReportTable("agreement", caption, pd.DataFrame(rows), full)
 
 
@@ -183,7 +187,7 @@ def _format_errors(e: Evaluation) -> ReportTable:
     full = correlate_dice_with_errors(e)
     shown = pd.DataFrame({"|error| of": full.index, "n": [*full["n"]]})
     shown["Spearman ρ with mean Dice"] = format_column(full["rho"], 2)
-    shown["p"] = format_column(full["p"], 3)
+    shown["p"] = [format_p(p) for p in full["p"]]
     return ReportTable("dice_and_errors", "Does a lower Dice come with a larger error?", shown, full)
 
 
@@ -213,8 +217,8 @@ def _format_groups(e: Evaluation) -> ReportTable:
 def _format_group_tests(e: Evaluation) -> ReportTable:
     full = compare_groups(e)
     shown = pd.DataFrame({"measure": full.index})
-    shown["p, ground truth"] = format_column(full["p_truth"], 3)
-    shown["p, prediction"] = format_column(full["p_predicted"], 3)
+    shown["p, ground truth"] = [format_p(p) for p in full["p_truth"]]
+    shown["p, prediction"] = [format_p(p) for p in full["p_predicted"]]
     caption = "Do the groups differ in the truth and in the prediction? Kruskal–Wallis, groups of three or more."
     return ReportTable("group_tests", caption, shown, full)
 

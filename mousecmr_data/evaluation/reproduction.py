@@ -28,6 +28,7 @@ from mousecmr_data.evaluation.html import (
     format_column,
     format_mean,
     format_number,
+    format_p,
 )
 from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
@@ -415,9 +416,11 @@ def format_rows(r: Reproduction, cohort: str) -> pd.DataFrame:
     for row in full.to_dict("records"):
         name, what, unit = row["name"], row["what"], row["unit"]
         has_two = what == "r" or name.startswith(("Dice", "mean", "smallest"))
-        digits = 3 if what == "p" else 2 if has_two else 1
+        digits = 2 if has_two else 1
 
-        def format_value(value: Any, sd: Any = None, digits: int = digits) -> str:
+        def format_value(value: Any, sd: Any = None, digits: int = digits, is_p: bool = what == "p") -> str:
+            if is_p:
+                return format_p(value)
             return format_number(value, digits) if sd is None or pd.isna(sd) else format_mean(value, sd, digits)
 
         within = " to ".join(format_number(v, digits) for v in (row["low"], row["high"]) if not pd.isna(v))

@@ -15,9 +15,11 @@ from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluation.result import MEASURES, Evaluation, find_differing_policies
 from mousecmr_data.metrics.agreement import (
     LIMITS_SD,
+    adjust_holm,
     anova,
     bland_altman,
-    bootstrap_interval,
+    compute_mean_interval,
+    correlate_bias_with_size,
     drop_missing_pairs,
     icc,
     pearson,
@@ -32,6 +34,12 @@ BOTH = "both"
 SCORES = {"dice": "Dice", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)"}
 STRUCTURES = tuple(MEANINGS[label] for label in FOREGROUND)
 SIGNIFICANCE = 0.05
+COMPARISON_NOTE = (
+    "The first row is the primary endpoint: it decides which result is better. p: paired t-test. p adjusted: by Holm's "
+    "method for the number of the other rows, which count only where the first one is decided (both p < 0.05): so the "
+    "chance that any row of two equally good results reads better is 5 %. 95 % CI: of the mean difference, not "
+    "adjusted; by bootstrap over mice, below 20 mice by Student's t, below 3 none."
+)
 
 
 def tabulate_frames(evaluation: Evaluation) -> pd.DataFrame:
@@ -93,7 +101,7 @@ def has_measures(evaluation: Evaluation) -> bool:
 
 
 def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
-    """Return Dice, HD95 and ASSD by structure and phase: mean, sd, median, ci_low, ci_high (bootstrap), n, over mice.
+    """Return Dice, HD95 and ASSD by structure and phase: mean, sd, median, ci_low, ci_high, n, over mice.
 
     "ED and ES" takes each mouse's mean over the two frames, "both" its mean over the structures too. Frames of other
     phases (inflow, or the only labelled one) have their own rows.
@@ -106,7 +114,7 @@ def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
         if not values.size:
             continue
         sd = float(values.std(ddof=1)) if values.size > 1 else np.nan
-        interval = bootstrap_interval(values)
+        interval = compute_mean_interval(values)
         rows.append((score, structure, phase, values.mean(), sd, np.median(values), *interval, values.size))
     columns = ["score", "structure", "phase", "mean", "sd", "median", "ci_low", "ci_high", "n"]
     return pd.DataFrame(rows, columns=columns)
@@ -115,9 +123,9 @@ def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
 def tabulate_agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.DataFrame:
     """Compare prediction and truth: one row per measure, indexed by the published table's names.
 
-    Columns: unit, n, truth_mean, truth_sd, model_mean, model_sd, bias, bias_low, bias_high (t), bias_boot_low,
-    bias_boot_high (bootstrap by mouse), sd (of the differences), lower, upper (limits of agreement) each with
-    ``_low`` and ``_high``, p (paired t), r, r_low, r_high (Pearson), r_p, rho (Spearman), rho_p, and icc_2_1,
+    Columns: unit, n, truth_mean, truth_sd, model_mean, model_sd, bias, bias_low, bias_high, sd (of the differences),
+    lower, upper (limits of agreement) each with ``_low`` and ``_high``, p (paired t), proportional_r, proportional_p
+    (does the bias grow with the size?), r, r_low, r_high (Pearson), r_p, rho (Spearman), rho_p, and icc_2_1,
     icc_2_1_low, icc_2_1_high, icc_3_1, ….
     """
     table = tabulate_mice(evaluation)
@@ -131,11 +139,11 @@ def tabulate_agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) 
             row[f"{source}_mean"] = float(values.mean()) if a.size else np.nan
             row[f"{source}_sd"] = float(values.std(ddof=1)) if a.size > 1 else np.nan
         row["bias"], (row["bias_low"], row["bias_high"]) = agreement.bias, agreement.bias_ci
-        row["bias_boot_low"], row["bias_boot_high"] = bootstrap_interval(a - b)
         row["sd"], (row["lower"], row["upper"]) = agreement.sd, agreement.limits
         row["lower_low"], row["lower_high"] = agreement.lower_ci
         row["upper_low"], row["upper_high"] = agreement.upper_ci
-        row["p"] = run_paired_t_test(a, b)
+        row["p"], proportional = run_paired_t_test(a, b), correlate_bias_with_size(a, b)
+        row["proportional_r"], row["proportional_p"] = proportional.r, proportional.p
         row["r"], (row["r_low"], row["r_high"]), row["r_p"] = r.r, r.ci, r.p
         row["rho"], row["rho_p"] = rho.r, rho.p
         for form, short in (("ICC(2,1)", "icc_2_1"), ("ICC(3,1)", "icc_3_1")):
@@ -201,8 +209,12 @@ class Comparison:
     policies_differ: tuple[str, ...]
     synthetic: bool
     table: pd.DataFrame
-    """One row per number: what, structure, phase, n, a, b (means), difference, ci_low, ci_high (95 %, bootstrap by
-    mouse), p (paired t), better ("a", "b", or "" where the interval contains zero)."""
+    """One row per number: what, structure, phase, n, a, b (means), difference, ci_low, ci_high (95 %, not adjusted),
+    p (paired t), p_adjusted, better ("a", "b" or "").
+
+    The first row is the primary endpoint, mean Dice of both structures at ED and ES, whose p is not adjusted. The p of
+    all other rows are adjusted by Holm's method, and these rows are "better" only where the primary one is decided:
+    so the chance that any row of two equally good results reads "better" is 5 %."""
 
 
 def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
@@ -221,7 +233,7 @@ def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
             "evaluations against one version of the masks",
             "evaluate both again, against the same source",
         )
-    columns = ["what", "structure", "phase", "n", "a", "b", "difference", "ci_low", "ci_high", "p", "better"]
+    columns = ["what", "structure", "phase", "n", "a", "b", "difference", "ci_low", "ci_high", "p", "favours"]
     rows = []
     frames = [tabulate_frames(e) for e in (a, b)]
     for score, structure, phase in _list_overlap_rows(frames[0]):
@@ -235,21 +247,29 @@ def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
             rows.append(_compare_values(f"|error of {name}| ({unit})", "", "", x, y, larger_is_better=False))
     only_a, only_b = tuple(m for m in first if m not in second), tuple(m for m in second if m not in first)
     policies, synthetic = tuple(find_differing_policies(a.policies, b.policies)), a.synthetic or b.synthetic
-    table = pd.DataFrame(rows, columns=columns)
+    table = _find_better(pd.DataFrame(rows, columns=columns))
     return Comparison(a.name, b.name, tuple(both), only_a, only_b, policies, synthetic, table)
 
 
 def _compare_values(
     what: str, structure: str, phase: str, a: Any, b: Any, *, larger_is_better: bool
 ) -> tuple[Any, ...]:
-    """Return one row of the table of :class:`Comparison`."""
+    """Return one row of the table of :class:`Comparison`, with the side that the difference favours."""
     x, y = drop_missing_pairs(a, b)
-    low, high = bootstrap_interval(y - x)
-    p, better = run_paired_t_test(y, x), ""
-    if (low > 0 or high < 0) and p < SIGNIFICANCE:  # with few mice, a bootstrap interval alone is too narrow
-        better = "b" if (low > 0) == larger_is_better else "a"
     means = (x.mean(), y.mean(), (y - x).mean()) if x.size else (np.nan,) * 3
-    return what, structure, phase, x.size, *means, low, high, p, better
+    favours = "b" if (means[2] > 0) == larger_is_better else "a"
+    return what, structure, phase, x.size, *means, *compute_mean_interval(y - x), run_paired_t_test(y, x), favours
+
+
+def _find_better(table: pd.DataFrame) -> pd.DataFrame:
+    """Put the primary endpoint first, adjust the others' p, and say which side is better where it is decided."""
+    is_primary = (table["what"] == SCORES["dice"]) & (table["structure"] == BOTH)
+    is_primary &= table["phase"] == (PAIR if (table["phase"] == PAIR).any() else table["phase"].iloc[0])
+    table = pd.concat([table[is_primary], table[~is_primary]], ignore_index=True)
+    adjusted = np.r_[table["p"].iloc[:1], adjust_holm(table["p"].iloc[1:])]
+    decided = (adjusted < SIGNIFICANCE) & (adjusted[0] < SIGNIFICANCE)
+    better = table.pop("favours").where(decided, "")
+    return table.assign(p_adjusted=adjusted, better=better)
 
 
 def _list_overlap_rows(frames: pd.DataFrame) -> Iterator[tuple[str, str, str]]:

@@ -88,7 +88,7 @@ def compare_with_published(
     rows: list[PublishedRow] = []
     if cohort == INTERNAL:
         dice = tabulate_overlap(evaluation)
-        scores = dice[dice["score"] == "dice"].set_index(["structure", "phase"])
+        scores = {(r["structure"], r["phase"]): r for r in dice[dice["score"] == "dice"].to_dict("records")}
         for m in published.measures:
             rows += _compare_measure(m, dict(measures.loc[m.name]), published.n_mice, level)
         rows += [_compare_dice(d, scores, published.n_mice, level) for d in published.dice]
@@ -151,11 +151,12 @@ def _compare_measure(m: PublishedMeasure, now: Mapping[str, Any], n_published: i
     ]  # fmt: skip
 
 
-def _compare_dice(d: PublishedDice, scores: pd.DataFrame, n_published: int, level: float) -> PublishedRow:
+def _compare_dice(
+    d: PublishedDice, scores: Mapping[tuple[Any, Any], Any], n_published: int, level: float
+) -> PublishedRow:
     mean = sd = math.nan
     n = 0
-    if (d.structure, d.phase) in scores.index:
-        row = scores.loc[(d.structure, d.phase)]
+    if row := scores.get((d.structure, d.phase)):
         mean, n = float(row["mean"]), int(row["n"])
         sd = float(row["sd"]) * ((n - 1) / n) ** 0.5
     name, numbers = f"Dice {d.structure}, {d.phase}", (mean, sd, mean)
