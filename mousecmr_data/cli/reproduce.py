@@ -10,7 +10,7 @@ import click
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
-from mousecmr_data.errors import MissingDataError, PredictionError
+from mousecmr_data.errors import MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def command(
     try:
         with output.progress("segmenting and scoring", total) as advance:
             result = reproduce(network, cohorts, rules=rules, phases=phases, limit=limit, progress=advance)
-    except PredictionError as e:
+    except MissingExtraError:
+        raise
+    except MouseCMRError as e:
         click.echo(f"Could not be judged: {e}", err=True)
         ctx.exit(NOT_JUDGED)
     written = write_reproduction(result, folder, overwrite=overwrite)

@@ -23,7 +23,7 @@ from scipy import ndimage
 from xarray.core import indexing
 
 from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
-from mousecmr_data.errors import ArgumentError, LabelError, UnitsError
+from mousecmr_data.errors import ArgumentError, LabelError, UnitsError, UnlabelledError
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURES, Label, LabelMap
 from mousecmr_data.schema.manifest import Manifest, load_manifest
 from mousecmr_data.schema.variables import (
@@ -130,6 +130,14 @@ class PhaseArray(LazyArray):
     def read(self, key: Key) -> NDArray[np.str_]:
         """Compute the phases and return a part."""
         return np.asarray(read_phases(self.masks, self.labelled_frames)[key])
+
+
+def load_truth(ds: xr.Dataset) -> xr.Dataset:
+    """Return the labelled frames of a mouse: masks in memory, no images."""
+    if MASK not in ds or not ds["labelled"].values.any():
+        mouse = ds.attrs.get("mouse", "this mouse")
+        raise UnlabelledError(f"No frame of {mouse} is labelled: there is no mask to compare a prediction with.")
+    return ds[[MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS).load()
 
 
 def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> int:

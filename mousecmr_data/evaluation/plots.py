@@ -15,11 +15,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.text import mark_title
-from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.dataset.model import get_spacing, load_truth
 from mousecmr_data.evaluation.html import format_bias, format_p
-from mousecmr_data.evaluation.predictions import Prediction, open_predictions
+from mousecmr_data.evaluation.predictions import Prediction, match_frames, open_predictions
 from mousecmr_data.evaluation.result import MEASURES, Evaluation
-from mousecmr_data.evaluation.scoring import load_truth, match_frames
 from mousecmr_data.evaluation.tables import (
     STRUCTURES,
     compute_mean_dice,

@@ -20,6 +20,7 @@ from mousecmr_data._utils.text import make_file_name, make_unique
 from mousecmr_data.dataset.source import FileSource
 from mousecmr_data.download.verify import Verdict, verify_files
 from mousecmr_data.errors import PredictionError
+from mousecmr_data.evaluation.checks import REMARKS, check_cohort
 from mousecmr_data.evaluation.html import (
     ReportPage,
     ReportSection,
@@ -33,7 +34,14 @@ from mousecmr_data.evaluation.html import (
 from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
 from mousecmr_data.evaluation.result import Evaluation, MouseScore, Problem, get_timestamp, make_evaluation
-from mousecmr_data.evaluation.scoring import EvaluationConfig, PhaseRule, describe_cohort, score_mouse
+from mousecmr_data.evaluation.scoring import (
+    EvaluationConfig,
+    PhaseRule,
+    describe_cohort,
+    find_unused,
+    make_refusal,
+    try_score,
+)
 from mousecmr_data.evaluation.tables import compute_mean_dice, has_measures, tabulate_agreement
 from mousecmr_data.evaluation.timing import TIMES_NOTE, Stopwatch, tabulate_times
 from mousecmr_data.evaluation.verdict import (
@@ -108,7 +116,8 @@ class Reproduction:
     def doubts(self) -> list[str]:
         """What is wrong with the masks, by mouse; then nothing is judged."""
         evaluations = (by_policies[self.headline] for by_policies in self.evaluations.values())
-        return [f"{p.mouse} ({p.kind}): {p.text}" for e in evaluations for p in e.problems]
+        problems = (p for e in evaluations for p in e.problems)
+        return [f"{p.mouse} ({p.kind}): {p.text}" for p in problems if p.kind == "truth" or p.kind not in REMARKS]
 
     @property
     def trial(self) -> bool:
@@ -213,16 +222,20 @@ def reproduce(
     notes, departures = [], []
     for cohort, mice in cohorts.items():
         scores: dict[EvaluationConfig, list[MouseScore]] = {p: [] for p in policies}
-        problems = []
-        for mouse in mice.mice[:limit]:
-            ds = mice[mouse]
-            prediction = reader.read(mouse, ds)
-            for config in policies:
-                scores[config].append(score_mouse(ds, prediction, config))
-            if doubt := scores[policies[0]][-1].doubt:
-                problems.append(Problem(mouse, "orientation", doubt))
+        problems: list[Problem] = []
+        names = mice.mice[:limit]
+        for mouse in names:
+            scored, found = try_score(mice, reader, policies, mouse)
+            problems += found
+            for config, score in zip(policies, scored, strict=False):
+                scores[config].append(score)
             if progress:
                 progress(1)
+        first = scores[policies[0]]
+        if len(first) < len(names):  # without every mouse there is no verdict
+            lost = set(names) - {s.mouse for s in first}
+            raise make_refusal([p for p in problems if p.mouse in lost], reader.name, len(names))
+        problems += check_cohort(first, mice, None if is_network else reader)
         about = describe_cohort(mice)
         if about["caveat"]:
             notes.append(f"{cohort} ({about['source']}, {about['split_scheme']}): {about['caveat']}")
@@ -243,6 +256,9 @@ def reproduce(
         departures.append(f"the article's policies, {describe_policies(HEADLINE)}, were not among those chosen")
     if published != article:
         departures.append("the table is not the article's")
+    every = [m for mice in cohorts.values() for m in mice.mice]
+    unused = find_unused(reader.predictions, every) if isinstance(reader, _ExistingMasks) and len(every) > 1 else []
+    notes += [f"{p.mouse} ({p.kind}): {p.text}" for p in unused]
     notes = [*dict.fromkeys(notes), LEAKAGE]
     return Reproduction(
         reader.name, reader.trained_on, reader.limits, reader.sha256, published, evaluations, rows, watch, notes,
@@ -266,7 +282,7 @@ def find_cohort_departures(mice: Cohort) -> list[str]:
 
 
 class _NetworkMasks:
-    """Segment mice with a network and measure the time."""
+    """Segment mice with a network and measure the time; read like the masks of ``predictions.Predictions``."""
 
     def __init__(self, network: Predictor, whole: bool, watch: Stopwatch) -> None:
         self.network, self.whole, self.watch, self.warm = network, whole, watch, False
@@ -282,46 +298,46 @@ class _NetworkMasks:
         roots = [c.source.cache_root for c in cohorts.values() if isinstance(c.source, FileSource)]
         return find_weights_departure(self.network, roots[0] if roots else None)
 
-    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:
-        images = ds.drop_vars([v for v in ds.data_vars if v != "image"])
-        labelled = images.isel(frame=np.flatnonzero(ds["labelled"].values))
-        pair = images.isel(frame=np.flatnonzero(np.isin(ds["phase"].values, [ED, ES]))).load()
+    def names(self) -> Sequence[str]:
+        return ()
+
+    def find(self, mouse: str, alone: bool) -> str:  # noqa: ARG002 (as of existing masks)
+        return mouse
+
+    def read(self, key: str, like: xr.Dataset) -> Prediction:
+        images = like.drop_vars([v for v in like.data_vars if v != "image"])
+        labelled = images.isel(frame=np.flatnonzero(like["labelled"].values))
+        pair = images.isel(frame=np.flatnonzero(np.isin(like["phase"].values, [ED, ES]))).load()
         if not self.warm:  # the first call prepares things that later calls need not
             self._segment(labelled.isel(frame=slice(1)).load())
             self.warm = True
         if pair.sizes["frame"]:
             self.watch.time("pair", lambda: self._segment(pair))
         if not self.whole:
-            return read_dataset_prediction(self._segment(labelled.load()), mouse)
+            return read_dataset_prediction(self._segment(labelled.load()), key)
         cine = images.load()
         predicted = self.watch.time("cine", lambda: self._segment(cine))
-        self.watch.add("image", self.watch.seconds["cine"][-1] / (ds.sizes["frame"] * ds.sizes["slice"]))
-        return read_dataset_prediction(predicted, mouse)
+        self.watch.add("image", self.watch.seconds["cine"][-1] / (like.sizes["frame"] * like.sizes["slice"]))
+        return read_dataset_prediction(predicted, key)
 
     def _segment(self, ds: xr.Dataset) -> xr.Dataset:
         return self.network.segment(ds, postprocessing="none")[[PREDICTED]]
 
 
 class _ExistingMasks:
-    """Read masks that exist already."""
+    """Masks that exist already, without post-processing."""
 
     def __init__(self, predictions: Any) -> None:
         self.predictions = open_predictions(predictions)
         self.name, self.trained_on, self.sha256 = self.predictions.name, "not stated", ""
         self.limits = "Existing masks: this library does not know how they were made."
+        self.names, self.find = self.predictions.names, self.predictions.find
 
     def find_departure(self, cohorts: Mapping[str, Cohort]) -> str:  # noqa: ARG002 (as of networks)
         return EXISTING_MASKS
 
-    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:
-        key = self.predictions.find(mouse, False)
-        if key is None:
-            raise PredictionError(
-                f"There is no prediction of {mouse} in {self.name}.",
-                "a prediction for every mouse, without post-processing",
-                f"mousecmr predict {mouse} --postprocessing none -o FOLDER --weights NAME",
-            )
-        prediction = self.predictions.read(key, ds)
+    def read(self, key: Any, like: xr.Dataset) -> Prediction:
+        prediction = self.predictions.read(key, like)
         self.trained_on = prediction.about.get("trained_on", self.trained_on)
         return prediction
 

@@ -29,6 +29,9 @@ from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, PHASE_DTYPE, UNLABELLED
 
 FITTED_FRAMES = 5
+HEART_RATE_BPM = (150.0, 900.0)
+"""Heart rates of mice, from deep anaesthesia to stress, with a margin; others come from a wrong frame time, or from
+frames that are not one whole beat."""
 ED_TIE = 0.02
 """ED is the earliest frame whose smoothed volume is within this share of the largest: diastole is flat at its end, and
 the trigger comes at ED."""

@@ -29,6 +29,8 @@ ATTR_PHENOTYPE = "phenotype"
 ATTR_VOXEL_SIZE = "voxel_size_mm"
 """(slice, row, column) = (z, y, x) in mm."""
 ATTR_FRAME_TIME = "frame_time_ms"
+ATTR_SETTINGS = "prediction_settings"
+"""JSON, in files of `mousecmr predict`: what their masks were made with."""
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")

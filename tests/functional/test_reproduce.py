@@ -7,19 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import layout_files
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
 from conftest import SHARED
-from evaluated import beating
+from evaluated import beating, make_dataset
 
 import mousecmr_data as md
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data.cli.main import main
-from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 from mousecmr_data.evaluation.reproduction import (
     HEADLINE,
     make_document,
@@ -27,7 +25,7 @@ from mousecmr_data.evaluation.reproduction import (
     tabulate_side_by_side,
     write_reproduction,
 )
-from mousecmr_data.schema.manifest import load_manifest, read_manifest
+from mousecmr_data.schema.manifest import load_manifest
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
@@ -55,17 +53,8 @@ class Oracle:
 @pytest.fixture
 def small_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> md.Cohort:
     """Three small mice that take the place of the dataset: the embedded manifest is theirs."""
-    for k in range(3):
-        ds = beating(f"A{k}", seed=k)
-        images, masks = (ds[v].values.transpose(2, 3, 1, 0) for v in ("image", "mask"))
-        sizes = {"voxel_size_mm": [1.0, 0.1, 0.1], "frame_time_ms": 5.0}
-        layout_files.write(tmp_path / "files" / f"A{k}.h5", (0, 3), images, masks, sizes)
-    about = DatasetInfo("lab")
-    names = {"test": ["A0", "A1", "A2"]}
-    create_manifest(tmp_path / "files", tmp_path / "lab", about, splits=names)
-    manifest = read_manifest(tmp_path / "lab")
-    cohort = md.load("test", source=tmp_path / "lab", cache=tmp_path / "cache", layout_cache=False)
-    replaced = replace(manifest, published=load_manifest().published)
+    cohort = make_dataset(tmp_path, {f"A{k}": beating(f"A{k}", seed=k) for k in range(3)})
+    replaced = replace(cohort.source.manifest, published=load_manifest().published)
     monkeypatch.setattr("mousecmr_data.evaluation.reproduction.load_manifest", lambda: replaced)
     cohort.source = replace(cohort.source, manifest=replaced)
     return cohort
@@ -210,7 +199,7 @@ def test_a_missing_prediction_is_not_a_disagreement(small_dataset: md.Cohort, tm
     words = ["reproduce", "--source", small_dataset.source.manifest.source, "--predictions", str(masks)]
     words += ["-o", str(tmp_path / "r"), "--cache", str(small_dataset.source.cache_root)]
     result = CliRunner().invoke(main, words)
-    assert result.exit_code == 3 and "Could not be judged: There is no prediction of A1" in result.output
+    assert result.exit_code == 3 and "A1 (missing)" in result.output and "A2 (missing)" in result.output
     assert not (tmp_path / "r").exists()
 
 
