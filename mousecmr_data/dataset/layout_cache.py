@@ -39,7 +39,8 @@ from mousecmr_data.dataset.zarr_store import (
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
-CACHE_NAME = f"zarr-{STORE_VERSION}"
+CACHE_NAME = f"zarr-{STORE_VERSION}-8-connected"
+"""The entries hold phases: with another rule for ED and ES, another name."""
 DTYPES = {IMAGE: "uint16", MASK: "uint8"}
 
 

@@ -6,8 +6,8 @@ centre), ``labelled`` (one bool per frame) and ``phase``.
 
 The phases follow the annotators' rule (source: the authors' code). ED is the earliest labelled frame. ES is, of the
 others, the one with the smallest blood pool (ties: the earliest), counted slice by slice after dropping 2D components
-under 50 pixels, and only inside the ED footprint (mask > 0 in the same slice at ED). Every further labelled frame is
-an inflow-artefact frame. A single labelled frame has no pair: its phase is unknown.
+(8-connected) under 50 pixels, and only inside the ED footprint (mask > 0 in the same slice at ED). Every further
+labelled frame is an inflow-artefact frame. A single labelled frame has no pair: its phase is unknown.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def load_truth(ds: xr.Dataset) -> xr.Dataset:
 def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> int:
     total = 0
     for pool, inside in zip(blood_pool, footprint, strict=True):
-        components, n = ndimage.label(pool)  # edge-connected in the plane
+        components, n = ndimage.label(pool, np.ones((3, 3)))  # touching at a corner is connected, as in the authors' code
         if n:
             sizes = np.bincount(components.ravel())
             sizes[0] = 0
