@@ -39,8 +39,7 @@ from mousecmr_data.dataset.zarr_store import (
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
-CACHE_NAME = f"zarr-{STORE_VERSION}-8-connected"
-"""The entries hold phases: with another rule for ED and ES, another name."""
+CACHE_NAME = f"zarr-{STORE_VERSION}"
 DTYPES = {IMAGE: "uint16", MASK: "uint8"}
 
 

@@ -143,7 +143,7 @@ def load_truth(ds: xr.Dataset) -> xr.Dataset:
 def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> int:
     total = 0
     for pool, inside in zip(blood_pool, footprint, strict=True):
-        components, n = ndimage.label(pool, np.ones((3, 3)))  # touching at a corner is connected, as in the authors' code
+        components, n = ndimage.label(pool, np.ones((3, 3)))  # corners connect, as in the authors' code
         if n:
             sizes = np.bincount(components.ravel())
             sizes[0] = 0
