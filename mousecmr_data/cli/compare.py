@@ -47,6 +47,9 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
     for name, mice in (("A", result.only_a), ("B", result.only_b)):
         if mice:
             click.secho(f"Only in {name}: {', '.join(mice)}", fg="yellow", err=True)
+    if any(result.missed):
+        text = "Nothing was predicted of {} mice in A, of {} in B; these have no distances, and may have no EF."
+        click.secho(text.format(*result.missed), fg="yellow", err=True)
     output.print_table(
         ["what", "structure", "phase", "n", "A", "B", "B − A", "95 % CI", "p", "p adjusted", "better"],
         [

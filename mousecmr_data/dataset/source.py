@@ -163,8 +163,8 @@ class FileOpener:
     def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
         """Return the dataset from the layout cache if the mouse is converted, else from its file.
 
-        The cache provides pixels, and phases where the ED/ES rule has no choice. Physical sizes that are not stated by the file come from the
-        manifest in its current state.
+        The cache provides pixels, and phases where the ED/ES rule has no choice. Physical sizes that are not stated by
+        the file come from the manifest in its current state.
         """
         if self.layouts is None:
             return self.read_parts(mouse).to_dataset(attrs)

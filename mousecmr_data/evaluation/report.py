@@ -48,6 +48,7 @@ CAPTIONS = {
     "groups": "Measures by group, ground truth (grey) beside prediction (blue).",
     "observers": "Bias (dot) and limits of agreement (line) with the ground truth.",
 }
+MISSED = "missed: mice of which nothing was predicted; their Dice is 0, their distances are in no mean."
 NO_INTERVALS = "Fewer than three mice have no interval."
 INTERVALS = f"95 % CI: bootstrap by mouse; Student's t below 20 mice. {NO_INTERVALS}"
 _CURVE_TEXT = (
@@ -142,13 +143,14 @@ def format_overlap(e: Evaluation) -> ReportTable:
             "structure": r["structure"],
             "phase": r["phase"],
             "n": r["n"],
+            "missed": r["missed"],
             "mean ± SD": format_mean(r["mean"], r["sd"], 3),
             "95 % CI of the mean": format_interval(r["ci_low"], r["ci_high"], 3),
             "median": format_number(r["median"], 3),
         }
         for _, r in list_records(full)
     ]
-    return ReportTable("overlap", f"Over mice. {INTERVALS}", pd.DataFrame(rows), full)
+    return ReportTable("overlap", f"Over mice. {MISSED} {INTERVALS}", pd.DataFrame(rows), full)
 
 
 def _describe_anova(e: Evaluation) -> list[str]:

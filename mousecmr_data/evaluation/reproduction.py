@@ -42,7 +42,13 @@ from mousecmr_data.evaluation.scoring import (
     make_refusal,
     try_score,
 )
-from mousecmr_data.evaluation.tables import compute_mean_dice, has_measures, tabulate_agreement
+from mousecmr_data.evaluation.tables import (
+    compute_mean_dice,
+    find_missed,
+    has_measures,
+    tabulate_agreement,
+    tabulate_frames,
+)
 from mousecmr_data.evaluation.timing import TIMES_NOTE, Stopwatch, tabulate_times
 from mousecmr_data.evaluation.verdict import (
     AGREES,
@@ -366,6 +372,7 @@ def tabulate_cohorts(r: Reproduction) -> pd.DataFrame:
         measures, dice = tabulate_agreement(e), compute_mean_dice(e)
         row: dict[str, Any] = {"cohort": name, "source": e.truth["source"], "split": e.truth["split"], "n": len(e.mice)}
         row |= {"mean_dice": float(dice.mean()), "mean_dice_sd": float(dice.std(ddof=1)) if len(dice) > 1 else math.nan}
+        row["missed"] = int(find_missed(tabulate_frames(e))["mouse"].nunique())
         row["smallest_icc_2_1"] = float(measures["icc_2_1"].min())
         for measure, key in product(("EDV", "EF"), ("bias", "lower", "upper")):
             row[f"{measure}_{key}"] = float(measures.loc[measure, key])  # type: ignore[arg-type]
@@ -457,7 +464,7 @@ def format_rows(r: Reproduction, cohort: str) -> pd.DataFrame:
 def format_cohorts(r: Reproduction) -> pd.DataFrame:
     """Format :func:`tabulate_cohorts` for people."""
     full = tabulate_cohorts(r)
-    table = full[["cohort", "source", "split", "n"]].copy()
+    table = full[["cohort", "source", "split", "n", "missed"]].copy()
     table["mean Dice"] = [format_mean(m, sd, 3) for m, sd in zip(full.mean_dice, full.mean_dice_sd, strict=True)]
     table["smallest ICC(2,1)"] = format_column(full["smallest_icc_2_1"], 2)
     for measure, unit in (("EDV", "µL"), ("EF", "%")):

@@ -37,7 +37,8 @@ SIGNIFICANCE = 0.05
 COMPARISON_NOTE = (
     "The first row is the primary endpoint: it decides which result is better. p: paired t-test. p adjusted: by Holm's "
     "method for the number of the other rows, which count only where the first one is decided (both p < 0.05): so the "
-    "chance that any row of two equally good results reads better is 5 %. 95 % CI: of the mean difference, not "
+    "chance that any row of two equally good results reads better is 5 %. A result that lacks mice of the other, or missed "
+    "more hearts, is not better by that. 95 % CI: of the mean difference, not "
     "adjusted; by bootstrap over mice, below 20 mice by Student's t, below 3 none."
 )
 
@@ -87,11 +88,9 @@ def compute_mean_dice(evaluation: Evaluation) -> pd.Series:
 
 def list_missed_hearts(evaluation: Evaluation) -> list[str]:
     """Return the structures of which nothing was predicted although the truth has them: mouse, structure, phase."""
+    missing = find_missed(tabulate_frames(evaluation))
     return [
-        f"{m.mouse} ({f.structure}, {f.phase})"
-        for m in evaluation.mice
-        for f in m.frames
-        if f.truth_ul > 0 and not f.predicted_ul
+        f"{mouse} ({structure}, {phase})" for mouse, structure, phase in missing[["mouse", "structure", "phase"]].values
     ]
 
 
@@ -101,12 +100,15 @@ def has_measures(evaluation: Evaluation) -> bool:
 
 
 def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
-    """Return Dice, HD95 and ASSD by structure and phase: mean, sd, median, ci_low, ci_high, n, over mice.
+    """Return Dice, HD95 and ASSD by structure and phase: mean, sd, median, ci_low, ci_high, n, missed, over mice.
 
+    ``missed`` counts the mice with a heart of which nothing was predicted: their Dice is 0, and their distances are in
+    no mean, unless the policy for empty masks gives them one.
     "ED and ES" takes each mouse's mean over the two frames, "both" its mean over the structures too. Frames of other
     phases (inflow, or the only labelled one) have their own rows.
     """
     frames = tabulate_frames(evaluation)
+    missing = find_missed(frames)
     rows = []
     for score, structure, phase in _list_overlap_rows(frames):
         values = _average_by_mouse(frames, score, structure, phase).to_numpy(float)
@@ -115,8 +117,9 @@ def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
             continue
         sd = float(values.std(ddof=1)) if values.size > 1 else np.nan
         interval = compute_mean_interval(values)
-        rows.append((score, structure, phase, values.mean(), sd, np.median(values), *interval, values.size))
-    columns = ["score", "structure", "phase", "mean", "sd", "median", "ci_low", "ci_high", "n"]
+        missed = int(_select_frames(missing, structure, phase)["mouse"].nunique())
+        rows.append((score, structure, phase, values.mean(), sd, np.median(values), *interval, values.size, missed))
+    columns = ["score", "structure", "phase", "mean", "sd", "median", "ci_low", "ci_high", "n", "missed"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -206,6 +209,8 @@ class Comparison:
     mice: tuple[str, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
+    missed: tuple[int, int]
+    """Mice of a and b with a structure of which nothing was predicted. These have no distances, and may have no EF."""
     policies_differ: tuple[str, ...]
     synthetic: bool
     table: pd.DataFrame
@@ -235,7 +240,7 @@ def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
         )
     columns = ["what", "structure", "phase", "n", "a", "b", "difference", "ci_low", "ci_high", "p", "favours"]
     rows = []
-    frames = [tabulate_frames(e) for e in (a, b)]
+    frames = [t[t["mouse"].isin(both)] for t in map(tabulate_frames, (a, b))]
     for score, structure, phase in _list_overlap_rows(frames[0]):
         x, y = (_average_by_mouse(t, score, structure, phase).reindex(both).to_numpy(float) for t in frames)
         if np.isfinite(x).any():
@@ -247,8 +252,10 @@ def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
             rows.append(_compare_values(f"|error of {name}| ({unit})", "", "", x, y, larger_is_better=False))
     only_a, only_b = tuple(m for m in first if m not in second), tuple(m for m in second if m not in first)
     policies, synthetic = tuple(find_differing_policies(a.policies, b.policies)), a.synthetic or b.synthetic
-    table = _find_better(pd.DataFrame(rows, columns=columns))
-    return Comparison(a.name, b.name, tuple(both), only_a, only_b, policies, synthetic, table)
+    missed_a, missed_b = (int(find_missed(t)["mouse"].nunique()) for t in frames)
+    left_out = "a" * bool(only_b) + "b" * bool(only_a)
+    table = _find_better(pd.DataFrame(rows, columns=columns), (missed_a, missed_b), left_out)
+    return Comparison(a.name, b.name, tuple(both), only_a, only_b, (missed_a, missed_b), policies, synthetic, table)
 
 
 def _compare_values(
@@ -261,13 +268,20 @@ def _compare_values(
     return what, structure, phase, x.size, *means, *compute_mean_interval(y - x), run_paired_t_test(y, x), favours
 
 
-def _find_better(table: pd.DataFrame) -> pd.DataFrame:
-    """Put the primary endpoint first, adjust the others' p, and say which side is better where it is decided."""
+def _find_better(table: pd.DataFrame, missed: tuple[int, int], left_out: str) -> pd.DataFrame:
+    """Put the primary endpoint first, adjust the others' p, and say which side is better where it is decided.
+
+    Leaving hearts out makes nothing better: a side that missed more hearts can be better in Dice only, where these
+    count as 0, and a side in ``left_out``, which lacks mice that the other has scored, not at all.
+    """
     is_primary = (table["what"] == SCORES["dice"]) & (table["structure"] == BOTH)
     is_primary &= table["phase"] == (PAIR if (table["phase"] == PAIR).any() else table["phase"].iloc[0])
     table = pd.concat([table[is_primary], table[~is_primary]], ignore_index=True)
     adjusted = np.r_[table["p"].iloc[:1], adjust_holm(table["p"].iloc[1:])]
     decided = (adjusted < SIGNIFICANCE) & (adjusted[0] < SIGNIFICANCE)
+    loser = "a" if missed[0] > missed[1] else "b" if missed[1] > missed[0] else ""
+    decided &= (table["what"] == SCORES["dice"]) | (table["favours"] != loser)
+    decided &= ~table["favours"].isin(list(left_out))
     better = table.pop("favours").where(decided, "")
     return table.assign(p_adjusted=adjusted, better=better)
 
@@ -279,10 +293,19 @@ def _list_overlap_rows(frames: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
 
 
 def _average_by_mouse(frames: pd.DataFrame, score: str, structure: str, phase: str) -> pd.Series:
+    return _select_frames(frames, structure, phase).groupby("mouse", sort=False)[score].mean()
+
+
+def _select_frames(frames: pd.DataFrame, structure: str, phase: str) -> pd.DataFrame:
     chosen = frames["phase"].isin([ED, ES] if phase == PAIR else [phase])
     if structure != BOTH:
         chosen &= frames["structure"] == structure
-    return frames[chosen].groupby("mouse", sort=False)[score].mean()
+    return frames[chosen]
+
+
+def find_missed(frames: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of structures of which nothing was predicted although the truth has them."""
+    return frames[(frames["truth_ul"] > 0) & (frames["predicted_ul"] == 0)]
 
 
 def _tabulate_measures(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
