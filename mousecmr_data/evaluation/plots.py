@@ -30,6 +30,7 @@ from mousecmr_data.evaluation.tables import (
 from mousecmr_data.metrics.agreement import Values, bland_altman, drop_missing_pairs, pearson
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
+from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, UNKNOWN
@@ -186,7 +187,8 @@ def plot_curves(evaluation: Evaluation) -> Figure | None:
         pool = [f for f in mouse.frames if f.structure == STRUCTURES[1] and f.frame < len(time)]
         truth = [(time[f.frame], f.truth_ul) for f in pool]
         axes.plot(*zip(*truth, strict=True), "o", color=TRUTH_COLOUR, ms=4)
-        axes.set_title(escape_math(f"{mouse.mouse}: {curve['heart_rate_bpm']:.0f}/min"), fontsize=8)
+        doubt = "" if is_heart_rate_plausible(curve["heart_rate_bpm"]) else " (?)"
+        axes.set_title(escape_math(f"{mouse.mouse}: {curve['heart_rate_bpm']:.0f}/min{doubt}"), fontsize=8)
         axes.tick_params(labelsize=7)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)

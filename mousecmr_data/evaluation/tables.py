@@ -37,9 +37,9 @@ SIGNIFICANCE = 0.05
 COMPARISON_NOTE = (
     "The first row is the primary endpoint: it decides which result is better. p: paired t-test. p adjusted: by Holm's "
     "method for the number of the other rows, which count only where the first one is decided (both p < 0.05): so the "
-    "chance that any row of two equally good results reads better is 5 %. A result that lacks mice of the other, or missed "
-    "more hearts, is not better by that. 95 % CI: of the mean difference, not "
-    "adjusted; by bootstrap over mice, below 20 mice by Student's t, below 3 none."
+    "chance that any row of two equally good results reads better is 5 %. A result that lacks mice of the other, or "
+    "missed more hearts, is not better by that. 95 % CI: of the mean difference, not adjusted; by bootstrap over mice, "
+    "below 20 mice by Student's t, below 3 none."
 )
 
 

@@ -97,7 +97,8 @@ def analyze(
     segmented = segmented.assign_coords(phase=("frame", phase))
     measures = measure(segmented, mask=PREDICTED)
     row = _make_row(segmented, measures)
-    flags = (*_collect_flags(segmented, unprocessed, volumes), *check_function(row["edv_ul"], row["ef_percent"]))
+    of_function = check_function(row["edv_ul"], row["ef_percent"], row[ATTR_HEART_RATE])
+    flags = (*_collect_flags(segmented, unprocessed, volumes), *of_function)
     notices = list_notices(bool(attrs["synthetic_training"]), bool(ds.attrs.get("synthetic")))
     row = {k: round(v, TABLE_DIGITS) if isinstance(v, float) else v for k, v in row.items()}
     common = {"weights": attrs["weights"], "marks": " ".join(notices)}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mousecmr_data.metrics.volumes import HEART_RATE_BPM, is_heart_rate_plausible
 from mousecmr_data.schema.labels import Label
 
 FLAGS = {
@@ -25,6 +26,8 @@ FLAGS = {
     "curve_jump": "the volume differs much from that of the neighbouring frames",
     "ef_out_of_range": "the ejection fraction is outside the range seen in mice",
     "volume_out_of_range": "the end-diastolic volume is outside the range seen in mice",
+    "heart_rate_out_of_range": "the heart rate is outside the range of mice: the frames are not one beat, or their "
+    "time is wrong; then the peak rates are wrong, too",
     "single_frame": "there is only one frame: no ED and ES, no ejection fraction",
     "frame_time_unknown": "the time between frames is unknown: no heart rate, no ejection and filling rates",
     "input_note": "the file does not state something, or has something unusual",
@@ -128,8 +131,11 @@ def check_curve(volumes_ul: Sequence[float] | NDArray[np.float64]) -> Iterator[F
         yield Flag("curve_jump", f"{v[frame]:.1f} µL, but {median[frame]:.1f} µL in the neighbouring frames.", frame)
 
 
-def check_function(edv_ul: float, ef_percent: float) -> Iterator[Flag]:
-    """Yield flags of the numbers: EDV and EF out of range."""
+def check_function(edv_ul: float, ef_percent: float, heart_rate_bpm: float = np.nan) -> Iterator[Flag]:
+    """Yield flags of the numbers: EDV, EF and heart rate out of range."""
+    if not is_heart_rate_plausible(heart_rate_bpm):
+        low, high = HEART_RATE_BPM
+        yield Flag("heart_rate_out_of_range", f"{heart_rate_bpm:.0f}/min, expected {low:g} to {high:g}/min.")
     if np.isfinite(edv_ul) and not EDV_UL[0] <= edv_ul <= EDV_UL[1]:
         yield Flag("volume_out_of_range", f"EDV is {edv_ul:.1f} µL, expected {EDV_UL[0]:g} to {EDV_UL[1]:g} µL.")
     if np.isfinite(ef_percent) and not EF_PERCENT[0] <= ef_percent <= EF_PERCENT[1]:

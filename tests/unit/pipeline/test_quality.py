@@ -88,6 +88,8 @@ def test_curve_jump() -> None:
 def test_function_out_of_range() -> None:
     assert list(check_function(65.0, 59.0)) == []
     assert list(check_function(np.nan, np.nan)) == []
+    assert list(check_function(65.0, 59.0, 480.0)) == []
+    assert [f.flag for f in check_function(65.0, 59.0, 4000.0)] == ["heart_rate_out_of_range"]
     assert [f.flag for f in check_function(400.0, 5.0)] == ["volume_out_of_range", "ef_out_of_range"]
     assert [f.flag for f in check_function(4.0, 95.0)] == ["volume_out_of_range", "ef_out_of_range"]
 
