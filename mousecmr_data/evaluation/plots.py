@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.text import mark_title
 from mousecmr_data.dataset.model import get_spacing, load_truth
-from mousecmr_data.evaluation.html import format_bias, format_p
+from mousecmr_data.evaluation.html import describe_p, format_bias
 from mousecmr_data.evaluation.predictions import Prediction, match_frames, open_predictions
 from mousecmr_data.evaluation.result import MEASURES, Evaluation
 from mousecmr_data.evaluation.tables import (
@@ -162,9 +162,7 @@ def plot_errors(evaluation: Evaluation) -> Figure:
     for axes, (key, (name, unit)) in zip(grid.flat, MEASURES.items(), strict=True):
         axes.plot(table["mean_dice"], table[f"{key}_error"].abs(), "o", color=MODEL_COLOUR, ms=4, alpha=0.8)
         rho, p = correlations["rho"][name], correlations["p"][name]
-        axes.set_title(
-            f"ρ = {rho:.2f}, p {'' if p < 0.001 else '= '}{format_p(p)}" if np.isfinite(rho) else "", fontsize=9
-        )
+        axes.set_title(f"ρ = {rho:.2f}, {describe_p(p)}" if np.isfinite(rho) else "", fontsize=9)
         axes.set_ylabel(f"|error of {name}| ({unit})", fontsize=9)
         axes.set_xlabel("mean Dice", fontsize=9)
     return figure

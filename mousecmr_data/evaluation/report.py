@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mousecmr_data._utils.outputs import check_folder, write_folder
@@ -13,6 +15,7 @@ from mousecmr_data.evaluation.html import (
     ReportPage,
     ReportSection,
     ReportTable,
+    describe_p,
     format_bias,
     format_column,
     format_interval,
@@ -31,6 +34,7 @@ from mousecmr_data.evaluation.tables import (
     compare_groups,
     correlate_dice_with_errors,
     run_dice_anova,
+    run_dice_post_hoc,
     tabulate_agreement,
     tabulate_groups,
     tabulate_mice,
@@ -55,8 +59,8 @@ INTERVALS = f"95 % CI: bootstrap by mouse; Student's t below 20 mice. {NO_INTERV
 _CURVE_TEXT = (
     "Peak ejection and filling rate: the steepest fall and rise of a cubic fitted to seven frames (Bonow et al., "
     "Circulation 1981;64:315-323; Savitzky & Golay, Anal Chem 1964;36:1627-1639). On an analytic curve they read 2 % "
-    "low at frames of 5 ms and 3 % at 8 ms. The heart rate assumes that the cine covers one whole beat; one that no mouse "
-    "has is marked (?): the frames are not one beat, or their time is wrong, and the peak rates are wrong, too."
+    "low at frames of 5 ms and 3 % at 8 ms. The heart rate assumes that the cine covers one whole beat; one that no "
+    "mouse has is marked (?): the frames are not one beat, or their time is wrong, and the peak rates are wrong, too."
 )
 HEART_RATE = "heart rate (1/min)"
 _CURVE_COLUMNS = {
@@ -90,9 +94,10 @@ def write_report(
     check_folder(folder, [REPORT_FILE], overwrite=overwrite)
     figures = {name: {name: (figure, CAPTIONS[name])} for name, figure in plot_all(evaluation).items()}
     measures = tabulate_agreement(evaluation)
-    sections = [ReportSection("Overlap", _describe_anova(evaluation), [format_overlap(evaluation)], figures["dice"])]
+    overlap = [format_overlap(evaluation), *format_post_hoc(evaluation)]
+    sections = [ReportSection("Overlap", describe_anova(evaluation), overlap, figures["dice"])]
     if "agreement" in figures:
-        errors, agreement = _format_errors(evaluation), format_agreement(measures)
+        errors, agreement = format_errors(evaluation), format_agreement(measures)
         sections.append(ReportSection("Agreement of the measures", (), [agreement], figures["agreement"]))
         sections.append(ReportSection("Dice and errors", (), [errors], figures["dice_and_errors"]))
     else:
@@ -156,12 +161,24 @@ def format_overlap(e: Evaluation) -> ReportTable:
     return ReportTable("overlap", f"Over mice. {MISSED} {INTERVALS}", pd.DataFrame(rows), full)
 
 
-def _describe_anova(e: Evaluation) -> list[str]:
+def describe_anova(e: Evaluation) -> list[str]:
+    """Describe :func:`~mousecmr_data.evaluation.tables.run_dice_anova` in a sentence; nothing where it is empty."""
     effects = [
-        f"{name}: F({r['df1']:.0f}, {r['df2']:.0f}) = {r['f']:.2f}, p {format_p(r['p'])}"
+        f"{name}: F({r['df1']:.0f}, {r['df2']:.0f}) = {r['f']:.2f}, {describe_p(r['p'])}"
         for name, r in list_records(run_dice_anova(e))
     ]
     return [f"Repeated-measures ANOVA of Dice, phase × structure: {'; '.join(effects)}."] if effects else []
+
+
+def format_post_hoc(e: Evaluation) -> list[ReportTable]:
+    """Format :func:`~mousecmr_data.evaluation.tables.run_dice_post_hoc` for people; nothing where it is empty."""
+    full = run_dice_post_hoc(e)
+    if full.empty:
+        return []
+    shown = pd.DataFrame({"Dice of": full["a"], "against": full["b"], "n": full["n"]})
+    shown["difference"] = format_column(full["difference"], 3)
+    shown["p"], shown["p adjusted"] = ([format_p(p) for p in full[k]] for k in ("p", "p_adjusted"))
+    return [ReportTable("dice_post_hoc", "Post-hoc tests: paired t, adjusted by Holm's method.", shown, full)]
 
 
 def format_agreement(full: pd.DataFrame) -> ReportTable:
@@ -188,11 +205,15 @@ def format_agreement(full: pd.DataFrame) -> ReportTable:
     return ReportTable("agreement", caption, pd.DataFrame(rows), full)
 
 
-def _format_errors(e: Evaluation) -> ReportTable:
+def format_errors(e: Evaluation, published: Mapping[str, float] | None = None) -> ReportTable:
+    """Format :func:`~mousecmr_data.evaluation.tables.correlate_dice_with_errors` beside the published numbers."""
     full = correlate_dice_with_errors(e)
     shown = pd.DataFrame({"|error| of": full.index, "n": [*full["n"]]})
     shown["Spearman ρ with mean Dice"] = format_column(full["rho"], 2)
     shown["p"] = [format_p(p) for p in full["p"]]
+    if published is not None:
+        full = full.assign(published_rho=[published.get(str(name), np.nan) for name in full.index])
+        shown.insert(2, "published ρ", format_column(full["published_rho"], 2))
     return ReportTable("dice_and_errors", "Does a lower Dice come with a larger error?", shown, full)
 
 

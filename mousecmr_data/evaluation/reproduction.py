@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.environment import describe_machine
+from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.outputs import write_folder
 from mousecmr_data._utils.text import make_file_name, make_unique
@@ -22,6 +22,7 @@ from mousecmr_data.download.verify import Verdict, verify_files
 from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluation.checks import REMARKS, check_cohort
 from mousecmr_data.evaluation.html import (
+    VERDICT_CELLS,
     ReportPage,
     ReportSection,
     ReportTable,
@@ -31,8 +32,9 @@ from mousecmr_data.evaluation.html import (
     format_number,
     format_p,
 )
-from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
+from mousecmr_data.evaluation.plots import plot_agreement, plot_errors, plot_overlap, rank_mice
 from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
+from mousecmr_data.evaluation.report import MISSED, describe_anova, format_errors, format_post_hoc
 from mousecmr_data.evaluation.result import Evaluation, MouseScore, Problem, get_timestamp, make_evaluation
 from mousecmr_data.evaluation.scoring import (
     EvaluationConfig,
@@ -76,8 +78,6 @@ HEADLINE = EvaluationConfig("annotated", "paper")
 """The article's own choices: the verdict is on these, the others are shown beside them."""
 COMPARED = "compared with the published table"
 """What a run is called that cannot show that the article was reproduced."""
-MARKS = {AGREES: "=", BETTER: "▲", DIFFERS: "✗"}
-"""Signs beside the words, for readers who see no colours."""
 EXISTING_MASKS = "existing masks do not show which network made them"
 ERROR_RATE = "The same network, measured once more, would agree in at least 95 of 100 cases."
 LEAKAGE = (
@@ -142,7 +142,7 @@ class Reproduction:
             return None, ["the mice are synthetic"]
         of_cohorts = {c: judge(self.evaluations[c][self.headline], self.rows[c][self.headline]) for c in self.rows}
         for worst in (DIFFERS, None, BETTER):
-            because = [f"{c}: {', '.join(why)}" for c, (outcome, why) in of_cohorts.items() if outcome == worst]
+            because = [f"{c}: {'; '.join(why)}" for c, (outcome, why) in of_cohorts.items() if outcome == worst]
             if because:
                 return worst, because
         return AGREES, []
@@ -162,17 +162,12 @@ class Reproduction:
         """The outcome as a title."""
         if self.outcome is None:
             return "Synthetic mice: nothing is judged" if self.synthetic and not self.doubts else "Could not be judged"
-        prefix = f"Trial with {self.limit} mice of each cohort: " if self.trial else ""
+        if self.trial:
+            return f"Trial with {self.limit} mice of each cohort: nothing is concluded"
         if self.reproduced:
             return "The published table is reproduced"
-        return (
-            prefix
-            + {
-                AGREES: "Agrees with the published table",
-                BETTER: "Better than the published table",
-                DIFFERS: "Differs from the published table",
-            }[self.outcome]
-        )
+        words = {AGREES: "Agrees with", BETTER: "Better than", DIFFERS: "Differs from"}
+        return f"{words[self.outcome]} the published table"
 
     @property
     def verdict(self) -> str:
@@ -189,7 +184,7 @@ class Reproduction:
         rows = [r for by_policies in self.rows.values() for r in by_policies[self.headline]]
         judged = sum(r.judged for r in rows)
         claim = "The published table was reproduced" if self.reproduced else f"{COMPARED.capitalize()}: {outcome}"
-        parts.append(f"{claim} ({'; '.join(reasons)})." if reasons else f"{claim}.")
+        parts.append(f"{claim} ({' · '.join(reasons)})." if reasons else f"{claim}.")
         parts.append(f"{judged} of {len(rows)} rows are judged, the others only shown. {ERROR_RATE}")
         return " ".join(parts)
 
@@ -453,7 +448,7 @@ def format_rows(r: Reproduction, cohort: str) -> pd.DataFrame:
             "measured": format_value(row["measured"], row["measured_sd"]),
             "with n − 1; ρ": format_value(row["ours"]),
             "agrees within": f"from {within}" if within and pd.isna(row["high"]) else within or "–",
-            "verdict": f"{MARKS.get(row['verdict'], '')} {row['verdict']}".strip(),
+            "verdict": VERDICT_CELLS.get(row["verdict"], row["verdict"]),
             "why only shown": row["reason"],
         }
         others = {str(k): format_value(v) for k, v in row.items() if k not in first}
@@ -485,10 +480,33 @@ def format_times(r: Reproduction) -> pd.DataFrame:
     return table.assign(n=full["n"])
 
 
+def describe_run(r: Reproduction) -> list[str]:
+    """Describe what was compared: mice, source, version, weights, options, date."""
+    lines = []
+    for cohort, by_policies in r.evaluations.items():
+        e = by_policies[r.headline]
+        scheme = f" of the scheme {e.truth['split_scheme']}" if e.truth["split_scheme"] else ""
+        text = f"{cohort}: {len(e.mice)} mice of {e.truth['source']}, version {e.truth['version']}"
+        lines.append(f"{text}, split {e.truth['split']}{scheme}.")
+    sha256 = f", SHA-256 {r.weights_sha256}" if r.weights_sha256 else ""
+    lines.append(f"Network: {r.name}{sha256}. Trained on: {r.trained_on}. {r.limits}")
+    others = [describe_policies(p) for p in next(iter(r.rows.values())) if p != r.headline]
+    shown = f"; also shown: {', '.join(others)}" if others else ""
+    time = r.created.replace("T", " ").replace("+00:00", " UTC")
+    version = list_versions()["mousecmr-data"]
+    options = f"Options (ED/ES rule / post-processing): {describe_policies(r.headline)}{shown}."
+    lines.append(f"{options} Made {time} with mousecmr-data {version} on {r.machine}.")
+    if r.departures:
+        lines.append(f"{COMPARED.capitalize()}, and no reproduction, because {'; '.join(r.departures)}.")
+    return lines
+
+
 def _build_page(r: Reproduction) -> ReportPage:
-    lead = [r.verdict, f"Weights: {r.name}. Trained on: {r.trained_on}. {r.limits}", *r.notes]
     policies = describe_policies(r.headline)
-    caption = f"Verdict: on the article's own policies ({policies}). Published: {r.published.source}."
+    caption = (
+        f"Judged: on the article's own policies ({policies}). Published: {r.published.source}; mean ± SD. Measured: as "
+        "the article took it (n in the denominator, Pearson's r); with n − 1, and Spearman's ρ, beside it."
+    )
     sections = []
     for k, cohort in enumerate(r.rows):
         rows = tabulate_side_by_side(r, cohort)
@@ -498,7 +516,24 @@ def _build_page(r: Reproduction) -> ReportPage:
         if has_measures(evaluation):
             figures[f"agreement_{k}"] = (plot_agreement(evaluation), f"Identity and Bland–Altman plots, {cohort}.")
         sections.append(ReportSection(f"Published and measured: {cohort}", (), [table], figures))
-    cohorts = ReportTable("cohorts", "Under the article's policies.", format_cohorts(r), tabulate_cohorts(r))
-    times = ReportTable("times", r.machine, format_times(r), tabulate_times(r.watch, r.published))
+        if cohort.startswith(INTERNAL):
+            sections.append(_build_details(r.published, evaluation, k, cohort))
+    cohorts = ReportTable("cohorts", f"Under the article's policies. {MISSED}", format_cohorts(r), tabulate_cohorts(r))
+    times = ReportTable("times", f"Mean ± SD; {r.machine}", format_times(r), tabulate_times(r.watch, r.published))
     sections += [ReportSection("Cohorts side by side", (), [cohorts]), ReportSection("Times", (TIMES_NOTE,), [times])]
-    return ReportPage(r.title, r.synthetic, lead, sections)
+    lead = [r.verdict, *describe_run(r), *r.notes]
+    return ReportPage(r.title, r.synthetic, lead, sections, "none" if r.trial else r.outcome or "none")
+
+
+def _build_details(published: Published, evaluation: Evaluation, k: int, cohort: str) -> ReportSection:
+    """Return the section of what else the article gives: ranked mice, tests of Dice, Dice and errors."""
+    dice = compute_mean_dice(evaluation)
+    ranked = ", ".join(f"{rank} {mouse} ({dice[mouse]:.2f})" for rank, mouse in rank_mice(evaluation).items())
+    text = [f"Mean Dice: {ranked}.", *describe_anova(evaluation)]
+    if published.dice_anova:
+        text.append(f"The article's ANOVA: {published.dice_anova}.")
+    tables = [*format_post_hoc(evaluation), format_errors(evaluation, published.dice_and_errors)]
+    tables = [replace(t, name=f"{t.name}_{k}") for t in tables]
+    caption = "Absolute error of each measure against the mouse's mean Dice (Spearman's ρ)."
+    figures = {f"dice_and_errors_{k}": (plot_errors(evaluation), caption)} if has_measures(evaluation) else {}
+    return ReportSection(f"Dice in detail: {cohort}", text, tables, figures)

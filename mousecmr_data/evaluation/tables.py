@@ -162,6 +162,25 @@ def run_dice_anova(evaluation: Evaluation) -> pd.DataFrame:
     return anova(table[table["phase"].isin([ED, ES])], "dice", ("phase", "structure"), "mouse")
 
 
+def run_dice_post_hoc(evaluation: Evaluation) -> pd.DataFrame:
+    """Compare Dice between phases and between structures, each within the other: a, b, n, difference (b − a), p
+    (paired t), p_adjusted (Holm). Empty without mice that have ED and ES.
+    """
+    table = tabulate_frames(evaluation)
+    table = table[table["phase"].isin([ED, ES])]
+    columns = ["a", "b", "n", "difference", "p", "p_adjusted"]
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    cells = table.pivot_table(index="mouse", columns=["structure", "phase"], values="dice")
+    (one, two), rows = STRUCTURES, []
+    for a, b in (((one, ED), (one, ES)), ((two, ED), (two, ES)), ((one, ED), (two, ED)), ((one, ES), (two, ES))):
+        x, y = drop_missing_pairs(cells[a].to_numpy(float), cells[b].to_numpy(float))
+        rows.append((", ".join(a), ", ".join(b), x.size, float(np.mean(y - x)), run_paired_t_test(y, x)))
+    return pd.DataFrame(
+        [(*row, p) for row, p in zip(rows, adjust_holm([r[-1] for r in rows]), strict=True)], columns=columns
+    )
+
+
 def correlate_dice_with_errors(evaluation: Evaluation) -> pd.DataFrame:
     """Return Spearman's correlation of a mouse's mean Dice with the absolute error of each measure: rho, p, n."""
     table = tabulate_mice(evaluation)

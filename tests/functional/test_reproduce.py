@@ -214,3 +214,14 @@ def test_a_complete_run_with_the_network_in_the_package(phantom_cache: Path, tmp
     assert [c["cohort"] for c in document["cohorts"]] == ["internal", "7 T"]
     assert document["trial"] and document["outcome"] is None and document["weights"]["sha256"].startswith("f0b0826")
     assert document["cohorts"][0]["mean_dice"] > 0.8
+
+
+def test_the_page_states_the_outcome_and_what_it_is_of(small_dataset: md.Cohort, tmp_path: Path) -> None:
+    result = reproduce(Oracle(small_dataset), {"internal": small_dataset}, rules=("paper",), phases=("annotated",))
+    page = write_reproduction(result, tmp_path / "r")[0].read_text()
+    assert "<h1>Differs from the published table</h1>" in page and 'class="outcome differs"' in page
+    assert '<tr class="differs">' in page and "✗ differs" in page, "readable without colour"
+    for words in ("internal: 3 mice of lab, version 1", "annotated / paper", "65.6 ± 10.0", result.created[:10]):
+        assert words in page, words
+    for words in ("best A", "Post-hoc tests", "published ρ", "The article&#39;s ANOVA", "−0.61", "4620.0 ± 676.0"):
+        assert words in page, words
