@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mousecmr_data
-from mousecmr_data._utils.json import to_json_value, write_json
+from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data.evaluation import EvaluationConfig, evaluate, tabulate_agreement, tabulate_overlap
 from mousecmr_data.evaluation.result import Evaluation
 from mousecmr_data.schema import SMALL_WEIGHTS

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: temporary name, fsync, rename, readable by all (0644, 0755).
+"""Write files (bytes, text, JSON) and folders atomically: temporary name, fsync, rename, readable by all (0644, 0755).
 
 A write that fails leaves the target unchanged and no temporary file. A process that is killed can leave one, whose
 name begins with ``.part-``; :func:`remove_leftovers` removes it. Disk errors become
@@ -8,15 +8,18 @@ name begins with ``.part-``; :func:`remove_leftovers` removes it. Disk errors be
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from glob import escape
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import CacheError, MouseCMRError, OutputError
@@ -62,6 +65,29 @@ def write_bytes(path: str | PathLike[str], data: bytes) -> Path:
 def write_text(path: str | PathLike[str], text: str) -> Path:
     """Write ``text`` to ``path`` in UTF-8, with unchanged line endings, and return the path."""
     return write_bytes(path, text.encode())
+
+
+def to_json_value(value: Any) -> Any:
+    """Return ``value`` in JSON types: NaN and infinity as null, NumPy scalars as numbers, other objects as text."""
+    if isinstance(value, Mapping):
+        return {str(k): to_json_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | Set):
+        return [to_json_value(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def dump_json(value: Any, *, ascii_only: bool = False) -> str:
+    """Return ``value`` as indented JSON text with a newline at the end; ``ascii_only`` escapes all other characters."""
+    return json.dumps(to_json_value(value), indent=1, ensure_ascii=ascii_only) + "\n"
+
+
+def write_json(path: str | PathLike[str], value: Any) -> Path:
+    """Write ``value`` to ``path`` as JSON, atomically, and return the path."""
+    return write_text(path, dump_json(value))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.atomic import write_json
 from mousecmr_data.schema.manifest import FileEntry
 
 CHUNK_BYTES = 1 << 20

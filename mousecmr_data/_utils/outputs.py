@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mousecmr_data._utils.atomic import PART, fsync_file, fsync_folder, temporary_folder, write_text
+from mousecmr_data._utils.atomic import PART, fsync_file, fsync_folder, temporary_folder, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
-from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import lock_folder
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import OutputError

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mousecmr_data._utils.json import dump_json
+from mousecmr_data._utils.atomic import dump_json
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 
 

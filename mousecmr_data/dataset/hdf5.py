@@ -19,8 +19,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.hdf5 import get_item
-from mousecmr_data.dataset.lazy import Key, LazyArray
-from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, convert_labels, resolve_sizes
+from mousecmr_data.dataset.model import Key, LazyArray, PhysicalSizes, build_dataset, convert_labels, resolve_sizes
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError
 from mousecmr_data.schema.labels import LabelMap
 from mousecmr_data.schema.manifest import Manifest

@@ -24,7 +24,7 @@ from mousecmr_data._utils.atomic import remove_leftovers
 from mousecmr_data._utils.checksums import compute_sha256, has_checksum, report_damage
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.dataset.hdf5 import MouseParts
-from mousecmr_data.dataset.lazy import Key, LazyArray
+from mousecmr_data.dataset.model import Key, LazyArray
 from mousecmr_data.dataset.zarr_store import (
     INDEX_FILE,
     SHARD_PATH,

@@ -12,6 +12,7 @@ labelled frame is an inflow-artefact frame. A single labelled frame has no pair:
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,9 +21,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
+from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
 from mousecmr_data.errors import ArgumentError, LabelError, UnitsError, UnlabelledError
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURES, Label, LabelMap
 from mousecmr_data.schema.manifest import Manifest, load_manifest
@@ -42,6 +43,35 @@ from mousecmr_data.schema.variables import (
 
 MIN_COMPONENT_PIXELS = 50
 """Pixels of the smallest 2D component that counts (source: the authors' code)."""
+
+
+Key = tuple[Any, ...]
+"""One index per axis: an integer, a slice, or (if ``support`` allows it) an array of integers."""
+
+
+class LazyArray(BackendArray):
+    """An array of a known shape and dtype that is read when indexed; :func:`wrap_lazy` prepares it for xarray."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.OUTER_1VECTOR
+    """The keys that ``read`` accepts; xarray splits other keys."""
+
+    @abstractmethod
+    def read(self, key: Key) -> NDArray[Any]:
+        """Return a part; an integer drops its axis."""
+
+    def read_all(self) -> NDArray[Any]:
+        """Return the whole array."""
+        return self.read((slice(None),) * len(self.shape))
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, self.support, self.read)
+
+
+def wrap_lazy(array: LazyArray | NDArray[Any]) -> Any:
+    """Return ``array`` in the form that ``xarray.Dataset`` takes; lazy arrays stay lazy."""
+    return indexing.LazilyIndexedArray(array) if isinstance(array, LazyArray) else array
 
 
 def check_labels(array: NDArray[Any], name: str, next_step: str | None = None) -> None:

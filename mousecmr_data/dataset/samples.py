@@ -10,8 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
-from mousecmr_data.dataset.lazy import Key, LazyArray, wrap_lazy
-from mousecmr_data.dataset.model import check_not_empty
+from mousecmr_data.dataset.model import Key, LazyArray, check_not_empty, wrap_lazy
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
 from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, UNKNOWN
 

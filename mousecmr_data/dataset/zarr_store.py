@@ -43,8 +43,7 @@ from mousecmr_data._utils.checksums import CHECKSUM_KEY, add_checksum, has_check
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.network import check_online
 from mousecmr_data._utils.text import join_names
-from mousecmr_data.dataset.lazy import Key, LazyArray
-from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
+from mousecmr_data.dataset.model import FROM_FILE, Key, LazyArray, PhysicalSizes, build_dataset, get_spacing
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.download.sources import redact_url
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError

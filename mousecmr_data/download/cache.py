@@ -15,8 +15,8 @@ from urllib.request import url2pathname
 
 from pooch import os_cache
 
+from mousecmr_data._utils.atomic import write_json
 from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, add_checksum, has_checksum
-from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.network import is_offline
 from mousecmr_data._utils.outputs import find_paths

@@ -25,15 +25,24 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from mousecmr_data._utils.atomic import fsync_folder, get_free_bytes, make_disk_full_error
+from mousecmr_data._utils.atomic import fsync_folder, get_free_bytes, make_disk_full_error, write_json
 from mousecmr_data._utils.checksums import Checksums, RunningChecksums, compute_checksums, describe_mismatch
-from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener
 from mousecmr_data._utils.text import format_bytes
-from mousecmr_data.download.errors import ChecksumMismatch, TransferError, TransientError
-from mousecmr_data.download.http import HttpClient, Response, parse_size
-from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped, retry
+from mousecmr_data.download.http import (
+    DEFAULT_RETRY_POLICY,
+    ChecksumMismatch,
+    HostLimiter,
+    HttpClient,
+    Response,
+    RetryPolicy,
+    TransferError,
+    TransientError,
+    parse_size,
+    raise_if_stopped,
+    retry,
+)
 from mousecmr_data.download.sources import check_url, redact_url
 from mousecmr_data.errors import DownloadError
 from mousecmr_data.schema.manifest import FileEntry

@@ -36,9 +36,16 @@ from mousecmr_data.download.cache import (
     update_lockfile,
 )
 from mousecmr_data.download.downloader import PartialFile, VerifiedDownload, download_with_pooch
-from mousecmr_data.download.errors import ChecksumMismatch, NotFoundError, PermanentError
-from mousecmr_data.download.http import HttpClient
-from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped
+from mousecmr_data.download.http import (
+    DEFAULT_RETRY_POLICY,
+    ChecksumMismatch,
+    HostLimiter,
+    HttpClient,
+    NotFoundError,
+    PermanentError,
+    RetryPolicy,
+    raise_if_stopped,
+)
 from mousecmr_data.download.sources import MIRROR_VARIABLE, Source, list_sources, redact_url
 from mousecmr_data.errors import CacheError, ChecksumError, DownloadError, MissingDataError, UnknownNameError
 from mousecmr_data.schema.manifest import FileEntry, Manifest

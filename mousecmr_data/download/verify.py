@@ -29,10 +29,17 @@ from mousecmr_data.download.cache import (
     update_lockfile,
 )
 from mousecmr_data.download.downloader import PartialFile
-from mousecmr_data.download.errors import TransferError
 from mousecmr_data.download.fetch import fetch_files
-from mousecmr_data.download.http import HttpClient, parse_size
-from mousecmr_data.download.retry import DEFAULT_RETRY_POLICY, HostLimiter, RetryPolicy, raise_if_stopped, retry
+from mousecmr_data.download.http import (
+    DEFAULT_RETRY_POLICY,
+    HostLimiter,
+    HttpClient,
+    RetryPolicy,
+    TransferError,
+    parse_size,
+    raise_if_stopped,
+    retry,
+)
 from mousecmr_data.download.sources import check_url, redact_url
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, FileEntry, Manifest, Weights, load_manifest

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data._utils.environment import describe_machine, list_versions
-from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.outputs import write_folder
 from mousecmr_data._utils.text import make_file_name, make_unique
 from mousecmr_data.dataset.source import FileSource

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
+from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data._utils.environment import list_versions
-from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 

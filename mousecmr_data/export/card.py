@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import yaml
 
-from mousecmr_data._utils.json import dump_json
+from mousecmr_data._utils.atomic import dump_json
 from mousecmr_data._utils.tables import disarm_cell
 from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.adapters import huggingface

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 from huggingface_hub import constants
 
-from mousecmr_data._utils.json import dump_json
+from mousecmr_data._utils.atomic import dump_json
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Column, Config

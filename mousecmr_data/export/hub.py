@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mousecmr_data._utils.atomic import PART, translate_os_error, write_text
+from mousecmr_data._utils.atomic import PART, dump_json, translate_os_error, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
-from mousecmr_data._utils.json import dump_json, write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.network import bypass_proxy, check_online
 from mousecmr_data._utils.outputs import (

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mousecmr_data._utils.atomic import atomic_folder
-from mousecmr_data._utils.json import write_json
+from mousecmr_data._utils.atomic import atomic_folder, write_json
 from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.cohort import Cohort, list_inputs

@@ -24,10 +24,9 @@ import h5py
 import pandas as pd
 import xarray as xr
 
-from mousecmr_data._utils.atomic import remove_leftovers, write_text
+from mousecmr_data._utils.atomic import remove_leftovers, to_json_value, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256, hash_files
 from mousecmr_data._utils.environment import describe_machine, list_versions
-from mousecmr_data._utils.json import to_json_value, write_json
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.outputs import (
     check_apart,

@@ -14,9 +14,8 @@ import pandas as pd
 import xarray as xr
 from scipy.io import savemat
 
-from mousecmr_data._utils.atomic import atomic_path, write_text
+from mousecmr_data._utils.atomic import atomic_path, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
-from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.outputs import (
     add_file,
     check_replaceable,

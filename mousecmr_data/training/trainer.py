@@ -15,9 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mousecmr_data._utils.atomic import atomic_path, translate_os_error, write_text
+from mousecmr_data._utils.atomic import atomic_path, translate_os_error, write_json, write_text
 from mousecmr_data._utils.environment import list_versions, select_device
-from mousecmr_data._utils.json import write_json
 from mousecmr_data._utils.outputs import (
     BEING_WRITTEN,
     RECORD_FILE,

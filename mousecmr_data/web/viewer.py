@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mousecmr_data._utils.json import to_json_value
+from mousecmr_data._utils.atomic import to_json_value
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.pipeline.analysis import AnalysisResult

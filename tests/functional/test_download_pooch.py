@@ -12,7 +12,7 @@ from servers.host import Host
 
 from mousecmr_data._utils.progress import ProgressEvent
 from mousecmr_data.download.downloader import ResumingDownloader
-from mousecmr_data.download.retry import RetryPolicy
+from mousecmr_data.download.http import RetryPolicy
 from mousecmr_data.errors import DownloadError
 
 FILES = bodies(1, 1_000_000)

@@ -14,7 +14,7 @@ from servers.host import Host
 from servers.process import start
 
 from mousecmr_data.download.fetch import fetch_files
-from mousecmr_data.download.retry import RetryPolicy
+from mousecmr_data.download.http import RetryPolicy
 from mousecmr_data.errors import DownloadError
 
 FILES = bodies(1, 1_000_000)

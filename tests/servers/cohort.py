@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mousecmr_data.download.fetch import fetch_files
-from mousecmr_data.download.retry import RetryPolicy
+from mousecmr_data.download.http import RetryPolicy
 from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
 
 VERSION = "0123456789abcdef0123456789abcdef01234567"
