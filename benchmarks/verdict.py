@@ -28,8 +28,8 @@ import pandas as pd
 
 from mousecmr_data.evaluation.result import Evaluation, FrameScore, MouseScore, make_evaluation
 from mousecmr_data.evaluation.scoring import EvaluationConfig
-from mousecmr_data.evaluation.tables import compare_results, tabulate_agreement, tabulate_overlap
-from mousecmr_data.evaluation.verdict import compare_with_published, judge
+from mousecmr_data.evaluation.tables import compare_results
+from mousecmr_data.evaluation.verdict import AGREES, BETTER, DIFFERS, compare_dice, compare_measure, get_row_level
 from mousecmr_data.metrics.agreement import bland_altman, compute_mean_interval
 from mousecmr_data.schema.manifest import Published, load_manifest
 from mousecmr_data.schema.variables import ED, ES
@@ -48,22 +48,24 @@ SIZES = (5, 10, 25, 50, 130)
 SMALL = (2, 3, 4, 5, 10, 19, 20, 25)
 Measures = dict[str, np.ndarray]
 Drawer = Callable[[np.random.Generator, int], tuple[Measures, Measures]]
+DiceScores = dict[tuple[str, str], np.ndarray]
+SHORT = {name: name for name in COLUMNS} | {name: short for short, name in MASSES.items()}
+UNUSED = ("truth_mean", "truth_sd", "model_mean", "model_sd", "lower", "upper", "r", "rho", "p")
 INTERVAL_TRIALS = 5000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small count, in about a minute")
-    parser.add_argument("--trials", type=int, help="trials of each verdict and comparison")
+    parser.add_argument("--trials", type=int, help="comparisons of each kind; five times as many verdicts")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--figure", type=Path, default=FIGURE if FIGURE.is_file() else None)
     args = parser.parse_args()
-    trials = args.trials or (20 if args.quick else 200)
-    sizes = (5, 25, 130) if args.quick else SIZES
+    trials = args.trials or (20 if args.quick else 100)
     result = {
         "trials": trials,
-        "verdict": measure_verdicts(trials, sizes),
-        "verdict_of_the_figure": measure_verdicts_of_figure(50 * trials, SIZES, args.figure) if args.figure else None,
+        "verdict": measure_verdicts(5 * trials, SIZES, None),
+        "verdict_of_the_figure": measure_verdicts(5 * trials, SIZES, args.figure) if args.figure else None,
         "compare": measure_comparisons(trials, (5, 25) if args.quick else (5, 10, 25)),
         "intervals": measure_intervals(500 if args.quick else INTERVAL_TRIALS),
     }
@@ -78,57 +80,66 @@ def main() -> None:
 # 1. The verdict
 
 
-def measure_verdicts(trials: int, sizes: tuple[int, ...], networks: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """Return the share of each outcome by network (empty: all) and number of mice, for an article drawn each time."""
-    rows = []
+def measure_verdicts(
+    trials: int, sizes: tuple[int, ...], figure: Path | None, networks: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the share of each outcome by network (empty: all) and number of mice.
+
+    The rows "at least" are left out: they repeat what the others judge, and their ICC would take most of the time.
+    """
+    published, rows = get_published(), []
+    draw = make_figure_drawer(figure) if figure else draw_from_table
     for network in networks or NETWORKS:
         change = NETWORKS[network]
+        gain = 0.5 if change is halve_errors else 0.0
         for n in sizes if network == "the same" else (25,):
             rng = np.random.default_rng(n)
             outcomes = []
             for _ in range(trials):
-                published = get_published()
-                table = print_table(published, make_result(*draw_from_table(rng, published.n_mice), rng))
-                result = make_result(*change(*draw_from_table(rng, n)), rng, 0.5 if change is halve_errors else 0.0)
-                outcomes.append(judge(result, compare_with_published(result, table))[0])
-            shares = {o: outcomes.count(o) / trials for o in ("agrees", "better", "differs")}
+                article = published
+                if not figure:
+                    article = print_table(*draw(rng, published.n_mice), draw_dice(rng, published.n_mice))
+                outcomes.append(judge_numbers(article, *change(*draw(rng, n)), draw_dice(rng, n, gain)))
+            shares = {o: outcomes.count(o) / trials for o in (AGREES, BETTER, DIFFERS)}
             rows.append({"network": network, "n": n, **shares})
     return rows
 
 
-def measure_verdicts_of_figure(trials: int, sizes: tuple[int, ...], figure: Path) -> list[dict[str, Any]]:
-    """Return the same for mice drawn from the figure, judged by the article's own table.
+def judge_numbers(published: Published, truth: Measures, model: Measures, dice: DiceScores) -> str:
+    """Return the outcome for these measures and Dice."""
+    level, n, rows = get_row_level(published), len(truth["EDV"]), []
+    for m in published.measures:
+        a, b = truth[SHORT[m.name]], model[SHORT[m.name]]
+        now = {"n": n, "bias": (b - a).mean(), "sd": (b - a).std(ddof=1), **dict.fromkeys(UNUSED, np.nan)}
+        rows += compare_measure(m, now, published.n_mice, level)
+    scores = {k: {"mean": v.mean(), "sd": v.std(ddof=1), "n": n} for k, v in dice.items()}
+    rows += [compare_dice(d, scores, published.n_mice, level) for d in published.dice]
+    verdicts = {r.verdict for r in rows}
+    return next(outcome for outcome in (DIFFERS, BETTER, AGREES) if outcome in verdicts)
 
-    The limits of the rows depend on the number of mice alone, so they are taken from one result and applied to all
-    trials at once. The two rows "at least" have other limits in every trial and are left out.
-    """
-    published, draw, rows = get_published(), make_figure_drawer(figure), []
-    for network, change in NETWORKS.items():
-        gain = 0.5 if change is halve_errors else 0.0
-        for n in sizes if network == "the same" else (25,):
-            rng = np.random.default_rng(n)
-            example = make_result(*change(*draw(rng, n)), rng, gain)
-            limits = {(r.name, r.what): r for r in compare_with_published(example, published)}
-            truth, model = change(*draw(rng, trials * n))
-            errors = {k: (model[k] - truth[k]).reshape(trials, n) for k in COLUMNS}
-            tested = []
-            for name, d in ((MASSES.get(k, k), d) for k, d in errors.items()):
-                tested.append((limits[name, "bias"], d.mean(axis=1), -1))
-                tested.append((limits[name, "SD of the differences"], d.std(axis=1), -1))
-            for score in published.dice:
-                if score.phase in (ED, ES):
-                    mean, sd = 1 - (1 - score.mean) * (1 - gain), score.sd * (1 - gain)
-                    dice = np.clip(rng.normal(mean, sd, (trials, n)), 0, 1).mean(axis=1)
-                    tested.append((limits[f"Dice {score.structure}, {score.phase}", "mean"], dice, 1))
-            worse, better = np.zeros(trials, bool), np.zeros(trials, bool)
-            for row, values, sign in tested:
-                outside = (values < row.low) | (values > row.high)
-                gains = sign * (np.abs(values) - abs(row.published)) > 0
-                worse |= outside & ~gains
-                better |= outside & gains
-            shares = {"agrees": ~worse & ~better, "better": better & ~worse, "differs": worse}
-            rows.append({"network": network, "n": n, **{k: float(v.mean()) for k, v in shares.items()}})
-    return rows
+
+def print_table(truth: Measures, model: Measures, dice: DiceScores) -> Published:
+    """Return the table that an article would print of its mice: n in the denominator, rounded."""
+    published, measures = get_published(), []
+    for m in published.measures:
+        d = model[SHORT[m.name]] - truth[SHORT[m.name]]
+        limits = (round(d.mean() - 1.96 * d.std(), 1), round(d.mean() + 1.96 * d.std(), 1))
+        measures.append(replace(m, bias=round(d.mean(), 1), limits_of_agreement=limits))
+    scores = [
+        replace(d, mean=round(v.mean(), 2), sd=round(v.std(), 2))
+        for d in published.dice
+        if (v := dice.get((d.structure, d.phase))) is not None
+    ]
+    return replace(published, measures=tuple(measures), dice=tuple(scores))
+
+
+def draw_dice(rng: np.random.Generator, n: int, gain: float = 0.0) -> DiceScores:
+    """Draw the Dice of ``n`` mice by structure and phase; ``gain`` is the share of 1 − Dice that is won."""
+    return {
+        (d.structure, d.phase): np.clip(rng.normal(1 - (1 - d.mean) * (1 - gain), d.sd * (1 - gain), n), 0, 1)
+        for d in get_published().dice
+        if d.phase in (ED, ES)
+    }
 
 
 def scale(names: tuple[str, ...], factor: float) -> Callable[..., tuple[Measures, Measures]]:
@@ -218,14 +229,11 @@ def make_result(truth: Measures, model: Measures, rng: np.random.Generator, gain
     """
     n, left = len(truth["EDV"]), 1 - gain
     frames: list[list[FrameScore]] = [[] for _ in range(n)]
-    for d in get_published().dice:
-        if d.phase not in (ED, ES):
-            continue
-        dice = np.clip(rng.normal(1 - (1 - d.mean) * left, d.sd * left, n), 0, 1)
+    for (structure, phase), dice in draw_dice(rng, n, gain).items():
         hd95, assd = rng.gamma(9, 0.033, n) * left, rng.gamma(9, 0.011, n) * left
         for k in range(n):
             scores = (float(v[k]) for v in (dice, hd95, assd))
-            frames[k].append(FrameScore((ED, ES).index(d.phase), d.phase, d.structure, *scores, 30.0, 30.0))
+            frames[k].append(FrameScore((ED, ES).index(phase), phase, structure, *scores, 30.0, 30.0))
     mice = []
     for k in range(n):
         values = ({COLUMNS[c]: float(m[c][k]) for c in COLUMNS} for m in (truth, model))
@@ -235,28 +243,6 @@ def make_result(truth: Measures, model: Measures, rng: np.random.Generator, gain
             )
         )
     return make_evaluation("simulated", {}, EvaluationConfig().to_dict(), mice, [])
-
-
-def print_table(published: Published, article: Evaluation) -> Published:
-    """Return the table that an article would print of ``article``: n in the denominator, rounded."""
-    measures, overlap = tabulate_agreement(article), tabulate_overlap(article)
-    scores = overlap[overlap["score"] == "dice"].set_index(["structure", "phase"])
-    to_article = ((published.n_mice - 1) / published.n_mice) ** 0.5
-    rows = []
-    for m in published.measures:
-        row = measures.loc[m.name]
-        spread = 1.96 * row["sd"] * to_article
-        limits = (round(row["bias"] - spread, 1), round(row["bias"] + spread, 1))
-        rows.append(replace(m, bias=round(row["bias"], 1), limits_of_agreement=limits))
-    dice = []
-    for d in published.dice:
-        mean, sd = scores.loc[(d.structure, d.phase), ["mean", "sd"]]
-        dice.append(replace(d, mean=round(mean, 2), sd=round(sd * to_article, 2)))
-    smallest = float(measures["icc_2_1"].min())
-    mean_dice = float(scores.loc[("both", "ED and ES"), "mean"])
-    printed = {"mean Dice": np.floor(mean_dice * 100) / 100, "smallest ICC": np.floor(smallest * 100) / 100}
-    bounds = tuple(replace(b, at_least=float(printed[b.what])) for b in published.bounds)
-    return replace(published, measures=tuple(rows), dice=tuple(dice), bounds=bounds)
 
 
 # 2. Two networks

@@ -80,20 +80,25 @@ def compare_with_published(
     ``cohorts`` is the number of cohorts that are judged together: the rate of error is for all of them.
     """
     bounds = [b for b in published.bounds if b.cohort in (cohort, "every")]
-    n_judged = len(bounds)
-    if cohort == INTERNAL:
-        n_judged += 2 * len(published.measures) + sum(d.phase in (ED, ES) for d in published.dice)
-    level = LEVEL / max(1, n_judged) / cohorts
+    level = get_row_level(published, cohort) / cohorts
     measures = tabulate_agreement(evaluation)
     rows: list[PublishedRow] = []
     if cohort == INTERNAL:
         dice = tabulate_overlap(evaluation)
         scores = {(r["structure"], r["phase"]): r for r in dice[dice["score"] == "dice"].to_dict("records")}
         for m in published.measures:
-            rows += _compare_measure(m, dict(measures.loc[m.name]), published.n_mice, level)
-        rows += [_compare_dice(d, scores, published.n_mice, level) for d in published.dice]
+            rows += compare_measure(m, dict(measures.loc[m.name]), published.n_mice, level)
+        rows += [compare_dice(d, scores, published.n_mice, level) for d in published.dice]
         rows += _list_others(evaluation, published)
     return [*rows, *(_compare_bound(b, evaluation, measures, level) for b in bounds)]
+
+
+def get_row_level(published: Published, cohort: str = INTERNAL) -> float:
+    """Return the level of one row: :data:`LEVEL` divided by the number of rows that are judged."""
+    n_judged = sum(b.cohort in (cohort, "every") for b in published.bounds)
+    if cohort == INTERNAL:
+        n_judged += 2 * len(published.measures) + sum(d.phase in (ED, ES) for d in published.dice)
+    return LEVEL / max(1, n_judged)
 
 
 def judge(evaluation: Evaluation, rows: Iterable[PublishedRow]) -> tuple[str | None, list[str]]:
@@ -112,7 +117,8 @@ def judge(evaluation: Evaluation, rows: Iterable[PublishedRow]) -> tuple[str | N
     return (AGREES, []) if judged else (None, ["no row could be judged"])
 
 
-def _compare_measure(m: PublishedMeasure, now: Mapping[str, Any], n_published: int, level: float) -> list[PublishedRow]:
+def compare_measure(m: PublishedMeasure, now: Mapping[str, Any], n_published: int, level: float) -> list[PublishedRow]:
+    """Compare a measure: ``now`` is its row of :func:`~mousecmr_data.evaluation.tables.tabulate_agreement`."""
     n = int(now["n"])
     to_article = ((n - 1) / n) ** 0.5 if n > 1 else math.nan
     low, high = m.limits_of_agreement
@@ -151,9 +157,10 @@ def _compare_measure(m: PublishedMeasure, now: Mapping[str, Any], n_published: i
     ]  # fmt: skip
 
 
-def _compare_dice(
+def compare_dice(
     d: PublishedDice, scores: Mapping[tuple[Any, Any], Any], n_published: int, level: float
 ) -> PublishedRow:
+    """Compare a Dice: ``scores`` has mean, sd and n by structure and phase."""
     mean = sd = math.nan
     n = 0
     if row := scores.get((d.structure, d.phase)):

@@ -143,25 +143,15 @@ def test_external_cohorts_are_compared_with_the_bounds_published_for_them(exact:
 FIGURE = SHARED / "facts" / "figure3_digitised.csv"
 
 
-NETWORKS = ("the same", "masses × 1.10", "better: half the errors")
-
-
-def test_the_rates_of_error_in_simulation() -> None:
-    rows = load_benchmark("verdict").measure_verdicts(8, (5, 25), NETWORKS)
-    shares = {(r["network"], r["n"]): r for r in rows}
-    for n in (5, 25):
-        assert shares["the same", n]["agrees"] >= 7 / 8
-    assert shares["masses × 1.10", 25]["differs"] >= 7 / 8
-    assert shares["better: half the errors", 25]["better"] >= 7 / 8
-
-
-def test_the_rates_of_error_in_resamplings_of_the_article_s_mice() -> None:
-    if not FIGURE.is_file():
+@pytest.mark.parametrize("source", ["table", "figure"])
+def test_the_rates_of_error_in_simulation(source: str) -> None:
+    if source == "figure" and not FIGURE.is_file():
         pytest.skip("the article's figure in numbers is not beside this checkout (../shared/facts)")
-    rows = load_benchmark("verdict").measure_verdicts_of_figure(2000, (5, 10, 25, 50, 130), FIGURE)
+    simulation = load_benchmark("verdict")
+    rows = simulation.measure_verdicts(60, (5, 25, 130), FIGURE if source == "figure" else None)
     shares = {(r["network"], r["n"]): r for r in rows}
-    for n in (5, 10, 25, 50, 130):
-        assert shares["the same", n]["agrees"] >= 0.95, n
+    for n in (5, 25, 130):
+        assert shares["the same", n]["agrees"] >= 0.9, "95 % in many trials, in benchmarks/RESULTS.md"
     for network in ("volumes × 1.10", "volumes × 0.90", "masses × 1.10", "masses × 0.90"):
         assert shares[network, 25]["differs"] >= 0.9, network
     assert shares["better: half the errors", 25]["better"] >= 0.9
