@@ -19,6 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,24 +52,27 @@ Drawer = Callable[[np.random.Generator, int], tuple[Measures, Measures]]
 DiceScores = dict[tuple[str, str], np.ndarray]
 SHORT = {name: name for name in COLUMNS} | {name: short for short, name in MASSES.items()}
 UNUSED = ("truth_mean", "truth_sd", "model_mean", "model_sd", "lower", "upper", "r", "rho", "p")
-INTERVAL_TRIALS = 5000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small count, in about a minute")
-    parser.add_argument("--trials", type=int, help="comparisons of each kind; five times as many verdicts")
+    parser.add_argument("--trials", type=int, help="comparisons; 5 times as many verdicts, 50 times intervals")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--figure", type=Path, default=FIGURE if FIGURE.is_file() else None)
     args = parser.parse_args()
     trials = args.trials or (20 if args.quick else 100)
-    result = {
-        "trials": trials,
-        "verdict": measure_verdicts(5 * trials, SIZES, None),
-        "verdict_of_the_figure": measure_verdicts(5 * trials, SIZES, args.figure) if args.figure else None,
-        "compare": measure_comparisons(trials, (5, 25) if args.quick else (5, 10, 25)),
-        "intervals": measure_intervals(500 if args.quick else INTERVAL_TRIALS),
-    }
+    sizes = (5, 25) if args.quick else (5, 10, 25)
+    with ProcessPoolExecutor(4) as pool:
+        parts = {
+            "verdict": pool.submit(measure_verdicts, 5 * trials, SIZES, None),
+            "verdict_of_the_figure": pool.submit(measure_verdicts, 5 * trials, SIZES, args.figure),
+            "compare": pool.submit(measure_comparisons, trials, sizes),
+            "intervals": pool.submit(measure_intervals, 50 * trials),
+        }
+        if not args.figure:
+            del parts["verdict_of_the_figure"]
+        result = {"trials": trials, **{name: part.result() for name, part in parts.items()}}
     if args.json:
         json.dump(result, sys.stdout, indent=1)
         return

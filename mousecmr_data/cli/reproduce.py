@@ -173,8 +173,8 @@ def _load_cohorts(
 
 def _print_result(result: Any) -> None:
     from mousecmr_data.evaluation.reproduction import (
-        COMPARED,
         describe_policies,
+        describe_run,
         format_cohorts,
         format_rows,
         format_times,
@@ -183,7 +183,8 @@ def _print_result(result: Any) -> None:
 
     output.warn_synthetic(result.synthetic)
     mark = f"  {SYNTHETIC_DATA}" if result.synthetic else ""
-    click.echo(f"weights: {result.name}; trained on: {result.trained_on}")
+    for line in describe_run(result):
+        click.echo(line)
     note = f"columns are ED/ES rule / post-processing; the verdict is for {describe_policies(result.headline)}"
     tables = {f"{cohort}: {note}": format_rows(result, cohort) for cohort in result.rows}
     tables |= {"cohorts side by side": format_cohorts(result), f"times on {result.machine}": format_times(result)}
@@ -192,6 +193,4 @@ def _print_result(result: Any) -> None:
     click.echo(TIMES_NOTE)
     for caveat in result.notes:
         click.echo(f"Caveat: {caveat}")
-    if result.departures:
-        click.echo(f"{COMPARED.capitalize()}, and no reproduction, because {'; '.join(result.departures)}.")
     click.secho(result.verdict, bold=True)
