@@ -6,8 +6,8 @@ centre), ``labelled`` (one bool per frame) and ``phase``.
 
 The phases follow the annotators' rule (source: the authors' code). ED is the earliest labelled frame. ES is, of the
 others, the one with the smallest blood pool (ties: the earliest), counted slice by slice after dropping 2D components
-under 50 pixels, and only inside the ED footprint (mask > 0 in the same slice at ED). Every further labelled frame is
-an inflow-artefact frame. A single labelled frame has no pair: its phase is unknown.
+(8-connected) under 50 pixels, and only inside the ED footprint (mask > 0 in the same slice at ED). Every further
+labelled frame is an inflow-artefact frame. A single labelled frame has no pair: its phase is unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy import ndimage
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from mousecmr_data.errors import ArgumentError, LabelError, UnitsError
+from mousecmr_data.errors import ArgumentError, LabelError, UnitsError, UnlabelledError
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURES, Label, LabelMap
 from mousecmr_data.schema.manifest import Manifest, load_manifest
 from mousecmr_data.schema.variables import (
@@ -162,10 +162,18 @@ class PhaseArray(LazyArray):
         return np.asarray(read_phases(self.masks, self.labelled_frames)[key])
 
 
+def load_truth(ds: xr.Dataset) -> xr.Dataset:
+    """Return the labelled frames of a mouse: masks in memory, no images."""
+    if MASK not in ds or not ds["labelled"].values.any():
+        mouse = ds.attrs.get("mouse", "this mouse")
+        raise UnlabelledError(f"No frame of {mouse} is labelled: there is no mask to compare a prediction with.")
+    return ds[[MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS).load()
+
+
 def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> int:
     total = 0
     for pool, inside in zip(blood_pool, footprint, strict=True):
-        components, n = ndimage.label(pool)  # edge-connected in the plane
+        components, n = ndimage.label(pool, np.ones((3, 3)))  # corners connect, as in the authors' code
         if n:
             sizes = np.bincount(components.ravel())
             sizes[0] = 0

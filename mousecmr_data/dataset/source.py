@@ -168,8 +168,8 @@ class FileOpener:
     def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
         """Return the dataset from the layout cache if the mouse is converted, else from its file.
 
-        The cache provides pixels and phases. Physical sizes that are not stated by the file come from the
-        manifest in its current state.
+        The cache provides pixels, and phases where the ED/ES rule has no choice. Physical sizes that are not stated by
+        the file come from the manifest in its current state.
         """
         if self.layouts is None:
             return self.read_parts(mouse).to_dataset(attrs)
@@ -181,7 +181,8 @@ class FileOpener:
         mask = self._make_cached_array(mouse, MASK, entry.shape) if entry.has_mask else None
         synthetic = bool(entry.attrs["synthetic"]) or self.source.synthetic
         sizes = resolve_sizes(entry.get_own_sizes(), manifest=self.source.manifest)
-        return build_from_entry(entry, image, mask, sizes, {**attrs, "synthetic": synthetic})
+        has_choice = len(entry.labelled_frames) > 2  # the cache may be older than today's rule for ES
+        return build_from_entry(entry, image, mask, sizes, {**attrs, "synthetic": synthetic}, not has_choice)
 
     def _make_cached_array(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
         assert self.layouts is not None  # noqa: S101 (checked by the caller)

@@ -429,8 +429,13 @@ def parse_index(attributes: Mapping[str, Any], location: str) -> dict[str, Mouse
 
 
 def build_from_entry(
-    entry: MouseEntry, image: LazyArray, mask: LazyArray | None, sizes: PhysicalSizes, attrs: Mapping[str, Any]
+    entry: MouseEntry,
+    image: LazyArray,
+    mask: LazyArray | None,
+    sizes: PhysicalSizes,
+    attrs: Mapping[str, Any],
+    stored_phases: bool = True,
 ) -> xr.Dataset:
-    """Return the dataset that ``entry`` describes, with these arrays."""
-    phases = np.array(entry.phases, PHASE_DTYPE)
+    """Return the dataset that ``entry`` describes, with these arrays, and with its phases or those by today's rule."""
+    phases = np.array(entry.phases, PHASE_DTYPE) if stored_phases else None
     return build_dataset(image, mask, entry.labelled_frames, sizes, {**entry.attrs, **attrs}, phases)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+VERDICT_CELLS = {
+    verdict: f"{sign} {verdict}" for verdict, sign in {"agrees": "=", "better": "▲", "differs": "✗"}.items()
+}
+"""How verdicts are written: a sign and the word, for readers who see no colours."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,16 @@ class ReportTable:
         return [[str(v) for v in row] for row in self.shown.itertuples(index=False)]
 
     @property
+    def classes(self) -> list[str]:
+        """The verdict of each row, for its colour; empty where it has none."""
+        words = [[cell.rpartition(" ")[2] for cell in row if cell in VERDICT_CELLS.values()] for row in self.cells]
+        return [found[0] if found else "" for found in words]
+
+    @property
     def sides(self) -> list[str]:
         """Alignment of each column: "left" for words, "right" for numbers."""
         columns = zip(*self.cells, strict=True)
-        return ["right" if all(c[:1].isdigit() or c[:1] in "−–" for c in column) else "left" for column in columns]
+        return ["right" if all(c[:1].isdigit() or c[:1] in "−–<" for c in column) else "left" for column in columns]
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,8 @@ class ReportPage:
     synthetic: bool
     lead: Sequence[str]
     sections: Sequence[ReportSection]
+    outcome: str = ""
+    """Colours the first paragraph: agrees, better, differs or none."""
 
     def write(self, folder: Path, name: str) -> list[Path]:
         """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv``, ``.tex`` and ``.xlsx``; return the paths.
@@ -99,6 +111,17 @@ def format_number(value: Any, digits: int) -> str:
     if value is None or pd.isna(value):
         return "–"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
+
+
+def format_p(p: Any) -> str:
+    """Format a p-value for people: three digits, "< 0.001" below."""
+    return "< 0.001" if p is not None and p < 0.001 else format_number(p, 3)
+
+
+def describe_p(p: Any) -> str:
+    """Format a p-value in a sentence: "p = 0.031", "p < 0.001"."""
+    text = format_p(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def format_column(values: pd.Series, digits: int) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mousecmr_data._utils.outputs import check_folder, write_folder
@@ -13,11 +15,13 @@ from mousecmr_data.evaluation.html import (
     ReportPage,
     ReportSection,
     ReportTable,
+    describe_p,
     format_bias,
     format_column,
     format_interval,
     format_mean,
     format_number,
+    format_p,
     list_records,
 )
 from mousecmr_data.evaluation.plots import plot_all, plot_observers, plot_overlays
@@ -30,11 +34,13 @@ from mousecmr_data.evaluation.tables import (
     compare_groups,
     correlate_dice_with_errors,
     run_dice_anova,
+    run_dice_post_hoc,
     tabulate_agreement,
     tabulate_groups,
     tabulate_mice,
     tabulate_overlap,
 )
+from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 
 REPORT_FILE = "report.html"
 CAPTIONS = {
@@ -47,13 +53,18 @@ CAPTIONS = {
     "groups": "Measures by group, ground truth (grey) beside prediction (blue).",
     "observers": "Bias (dot) and limits of agreement (line) with the ground truth.",
 }
+MISSED = "missed: mice of which nothing was predicted; their Dice is 0, their distances are in no mean."
+NO_INTERVALS = "Fewer than three mice have no interval."
+INTERVALS = f"95 % CI: bootstrap by mouse; Student's t below 20 mice. {NO_INTERVALS}"
 _CURVE_TEXT = (
-    "Peak ejection and filling rate: the steepest fall and rise of a parabola fitted to five frames (Bonow et al., "
-    "Circulation 1981;64:315-323; Savitzky & Golay, Anal Chem 1964;36:1627-1639). The heart rate assumes that the cine "
-    "covers one whole beat."
+    "Peak ejection and filling rate: the steepest fall and rise of a cubic fitted to seven frames (Bonow et al., "
+    "Circulation 1981;64:315-323; Savitzky & Golay, Anal Chem 1964;36:1627-1639). On an analytic curve they read 2 % "
+    "low at frames of 5 ms and 3 % at 8 ms. The heart rate assumes that the cine covers one whole beat; one that no "
+    "mouse has is marked (?): the frames are not one beat, or their time is wrong, and the peak rates are wrong, too."
 )
+HEART_RATE = "heart rate (1/min)"
 _CURVE_COLUMNS = {
-    "heart rate (1/min)": ("heart_rate_bpm", 0),
+    HEART_RATE: ("heart_rate_bpm", 0),
     "peak ejection (µL/s)": ("peak_ejection_rate_ul_s", 0),
     "(EDV/s)": ("peak_ejection_rate_edv_s", 1),
     "peak filling (µL/s)": ("peak_filling_rate_ul_s", 0),
@@ -83,9 +94,10 @@ def write_report(
     check_folder(folder, [REPORT_FILE], overwrite=overwrite)
     figures = {name: {name: (figure, CAPTIONS[name])} for name, figure in plot_all(evaluation).items()}
     measures = tabulate_agreement(evaluation)
-    sections = [ReportSection("Overlap", _describe_anova(evaluation), [format_overlap(evaluation)], figures["dice"])]
+    overlap = [format_overlap(evaluation), *format_post_hoc(evaluation)]
+    sections = [ReportSection("Overlap", describe_anova(evaluation), overlap, figures["dice"])]
     if "agreement" in figures:
-        errors, agreement = _format_errors(evaluation), format_agreement(measures)
+        errors, agreement = format_errors(evaluation), format_agreement(measures)
         sections.append(ReportSection("Agreement of the measures", (), [agreement], figures["agreement"]))
         sections.append(ReportSection("Dice and errors", (), [errors], figures["dice_and_errors"]))
     else:
@@ -139,22 +151,34 @@ def format_overlap(e: Evaluation) -> ReportTable:
             "structure": r["structure"],
             "phase": r["phase"],
             "n": r["n"],
+            "missed": r["missed"],
             "mean ± SD": format_mean(r["mean"], r["sd"], 3),
             "95 % CI of the mean": format_interval(r["ci_low"], r["ci_high"], 3),
             "median": format_number(r["median"], 3),
         }
         for _, r in list_records(full)
     ]
-    return ReportTable("overlap", "Over mice; the interval is a bootstrap by mouse.", pd.DataFrame(rows), full)
+    return ReportTable("overlap", f"Over mice. {MISSED} {INTERVALS}", pd.DataFrame(rows), full)
 
 
-def _describe_anova(e: Evaluation) -> list[str]:
+def describe_anova(e: Evaluation) -> list[str]:
+    """Describe :func:`~mousecmr_data.evaluation.tables.run_dice_anova` in a sentence; nothing where it is empty."""
     effects = [
-        f"{name}: F({r['df1']:.0f}, {r['df2']:.0f}) = {r['f']:.2f}, p "
-        + ("< 0.001" if r["p"] < 0.001 else f"= {r['p']:.3f}")
+        f"{name}: F({r['df1']:.0f}, {r['df2']:.0f}) = {r['f']:.2f}, {describe_p(r['p'])}"
         for name, r in list_records(run_dice_anova(e))
     ]
     return [f"Repeated-measures ANOVA of Dice, phase × structure: {'; '.join(effects)}."] if effects else []
+
+
+def format_post_hoc(e: Evaluation) -> list[ReportTable]:
+    """Format :func:`~mousecmr_data.evaluation.tables.run_dice_post_hoc` for people; nothing where it is empty."""
+    full = run_dice_post_hoc(e)
+    if full.empty:
+        return []
+    shown = pd.DataFrame({"Dice of": full["a"], "against": full["b"], "n": full["n"]})
+    shown["difference"] = format_column(full["difference"], 3)
+    shown["p"], shown["p adjusted"] = ([format_p(p) for p in full[k]] for k in ("p", "p_adjusted"))
+    return [ReportTable("dice_post_hoc", "Post-hoc tests: paired t, adjusted by Holm's method.", shown, full)]
 
 
 def format_agreement(full: pd.DataFrame) -> ReportTable:
@@ -167,7 +191,8 @@ def format_agreement(full: pd.DataFrame) -> ReportTable:
             "prediction": format_mean(r["model_mean"], r["model_sd"], 1),
             "bias (limits of agreement)": format_bias(r["bias"], r["lower"], r["upper"]),
             "95 % CI of the bias": format_interval(r["bias_low"], r["bias_high"], 1),
-            "p": format_number(r["p"], 3),
+            "p": format_p(r["p"]),
+            "bias and size: r (p)": f"{format_number(r['proportional_r'], 2)} ({format_p(r['proportional_p'])})",
             "Pearson r": format_number(r["r"], 2),
             "Spearman ρ": format_number(r["rho"], 2),
             "ICC(2,1) [95 % CI]": f"{format_number(r['icc_2_1'], 2)} "
@@ -175,25 +200,32 @@ def format_agreement(full: pd.DataFrame) -> ReportTable:
         }
         for name, r in list_records(full)
     ]
-    caption = "Mean ± SD; bias = prediction − truth; limits at 1.96 SD; p: paired t-test."
+    caption = "Mean ± SD; bias = prediction − truth; limits at 1.96 SD; p: paired t-test; bias and size: does the "
+    caption += f"difference grow with the mean of both? {NO_INTERVALS}"
     return ReportTable("agreement", caption, pd.DataFrame(rows), full)
 
 
-def _format_errors(e: Evaluation) -> ReportTable:
+def format_errors(e: Evaluation, published: Mapping[str, float] | None = None) -> ReportTable:
+    """Format :func:`~mousecmr_data.evaluation.tables.correlate_dice_with_errors` beside the published numbers."""
     full = correlate_dice_with_errors(e)
     shown = pd.DataFrame({"|error| of": full.index, "n": [*full["n"]]})
     shown["Spearman ρ with mean Dice"] = format_column(full["rho"], 2)
-    shown["p"] = format_column(full["p"], 3)
+    shown["p"] = [format_p(p) for p in full["p"]]
+    if published is not None:
+        full = full.assign(published_rho=[published.get(str(name), np.nan) for name in full.index])
+        shown.insert(2, "published ρ", format_column(full["published_rho"], 2))
     return ReportTable("dice_and_errors", "Does a lower Dice come with a larger error?", shown, full)
 
 
 def _format_curves(e: Evaluation) -> ReportTable:
     curves = pd.DataFrame([{"mouse": m.mouse, **m.curve} for m in e.mice if m.curve])
     points = ["time_ms", "blood_pool_ul"]
+    plausible = [is_heart_rate_plausible(bpm) for bpm in curves["heart_rate_bpm"]]
     full = curves[["mouse", *points]].explode(points).reset_index(drop=True)
     shown = curves[["mouse"]].copy()
     for title, (key, digits) in _CURVE_COLUMNS.items():
         shown[title] = format_column(curves[key], digits)
+    shown[HEART_RATE] = [f"{text}{'' if ok else ' (?)'}" for text, ok in zip(shown[HEART_RATE], plausible, strict=True)]
     return ReportTable("curves", "Of the predicted masks. Every point of the curves is in curves.csv.", shown, full)
 
 
@@ -213,8 +245,8 @@ def _format_groups(e: Evaluation) -> ReportTable:
 def _format_group_tests(e: Evaluation) -> ReportTable:
     full = compare_groups(e)
     shown = pd.DataFrame({"measure": full.index})
-    shown["p, ground truth"] = format_column(full["p_truth"], 3)
-    shown["p, prediction"] = format_column(full["p_predicted"], 3)
+    shown["p, ground truth"] = [format_p(p) for p in full["p_truth"]]
+    shown["p, prediction"] = [format_p(p) for p in full["p_predicted"]]
     caption = "Do the groups differ in the truth and in the prediction? Kruskal–Wallis, groups of three or more."
     return ReportTable("group_tests", caption, shown, full)
 

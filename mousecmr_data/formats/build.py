@@ -24,8 +24,6 @@ from mousecmr_data.schema.variables import NOT_PUBLISHED
 
 FRAME_MS = (0.5, 60.0)
 """Range of times between frames, with a margin on both sides (the dataset: 5 ms; a heart beat lasts 100 to 200 ms)."""
-HEART_RATE_BPM = (150.0, 900.0)
-"""Heart rates of mice, in beats per minute: 300 to 600 under anaesthesia and up to 800 awake, with a margin."""
 USE_ORIGINALS = "Better use the images as the scanner wrote them."
 GIVEN = "given by the caller"
 T = TypeVar("T")

@@ -33,7 +33,6 @@ from mousecmr_data.formats.build import (
     ATTR_HEART_RATE,
     ATTR_HEART_RATE_SOURCE,
     ATTR_PURPOSE,
-    HEART_RATE_BPM,
     MAX_UNEVEN,
     build_scan,
     check_array_size,
@@ -43,6 +42,7 @@ from mousecmr_data.formats.build import (
     suppress_warnings,
 )
 from mousecmr_data.formats.orientation import LPS_TO_RAS, FileGrid, orient_axes, to_rows
+from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 from mousecmr_data.schema.variables import AXIS_LETTERS
 
 try:
@@ -792,8 +792,7 @@ def _choose_heart_rate(files: Sequence[DicomFile]) -> dict[str, Any]:
         for rate, source in file.rates:
             by_source.setdefault(source, []).append(rate)
     rates = [(float(median(values)), source) for source, values in by_source.items()]
-    low, high = HEART_RATE_BPM
-    rates.sort(key=lambda pair: not low <= pair[0] <= high)
+    rates.sort(key=lambda pair: not is_heart_rate_plausible(pair[0]))
     return {ATTR_HEART_RATE: rates[0][0], ATTR_HEART_RATE_SOURCE: rates[0][1]} if rates else {}
 
 

@@ -58,7 +58,7 @@ from mousecmr_data.metrics.overlap import score_frames
 from mousecmr_data.pipeline import writers
 from mousecmr_data.pipeline.analysis import AnalysisResult, analyze
 from mousecmr_data.pipeline.config import PredictConfig, SegmentConfig
-from mousecmr_data.schema.variables import ATTR_MOUSE, DIMS, MASK, PREDICTED
+from mousecmr_data.schema.variables import ATTR_MOUSE, ATTR_SETTINGS, DIMS, MASK, PREDICTED
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -73,7 +73,7 @@ WORKBOOK_FILE = "tables.xlsx"
 """The tables of all mice as sheets of one Excel workbook."""
 TABLE_FILES = (*CSV_FILES, WORKBOOK_FILE)
 MANIFEST_FILE = "manifest.json"
-ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_input", "prediction_region"
+ATTR_INPUT, ATTR_REGION = "prediction_input", "prediction_region"
 PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
 LOADING_TEXT = "Loading the weights. The first time, engines are also tested on this computer, for up to a minute."
 OVERWRITE_HINT = "give another folder, or --overwrite (overwrite=True) to segment them again"
@@ -535,7 +535,7 @@ def segment_batch(
     if predictor is None:
         predictor, sha256 = load_predictor(config)
     origin = predictor.origin
-    weights = {"name": origin.name, "sha256": sha256, **vars(origin), "engine": predictor.engine.name}
+    weights = {**vars(origin), "sha256": sha256, "engine": predictor.engine.name}
     left_out: list[LeftOutFile] = []
     with collect_inputs(inputs, scratch, left_out) as (found, refused):
         if len(refused) == 1 and not found:

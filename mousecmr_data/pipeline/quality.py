@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mousecmr_data.formats.build import HEART_RATE_BPM
+from mousecmr_data.metrics.volumes import HEART_RATE_BPM, is_heart_rate_plausible
 from mousecmr_data.schema.labels import Label
 
 FLAGS = {
@@ -26,6 +26,8 @@ FLAGS = {
     "curve_jump": "the volume differs much from that of the neighbouring frames",
     "ef_out_of_range": "the ejection fraction is outside the range seen in mice",
     "volume_out_of_range": "the end-diastolic volume is outside the range seen in mice",
+    "heart_rate_out_of_range": "the heart rate is outside the range of mice: the frames are not one beat, or their "
+    "time is wrong; then the peak rates are wrong, too",
     "single_frame": "there is only one frame: no ED and ES, no ejection fraction",
     "single_slice": "there is only one slice: its volumes are not those of a ventricle, no ejection fraction",
     "not_short_axis": "the header says that this is something else than a short-axis cine",
@@ -144,8 +146,8 @@ def check_function(edv_ul: float, ef_percent: float) -> Iterator[Flag]:
 
 def check_heart_rate(bpm: float, source: str) -> Iterator[Flag]:
     """Yield a flag if the heart rate from ``source`` is out of range."""
-    low, high = HEART_RATE_BPM
-    if np.isfinite(bpm) and not low <= bpm <= high:
+    if not is_heart_rate_plausible(bpm):
+        low, high = HEART_RATE_BPM
         text = f"The heart rate is {bpm:.0f} /min, expected {low:g} to {high:g}. It is from: {source}."
         yield Flag("heart_rate_out_of_range", text)
 

@@ -35,6 +35,8 @@ ATTR_PHENOTYPE = "phenotype"
 ATTR_VOXEL_SIZE = "voxel_size_mm"
 """(slice, row, column) = (z, y, x) in mm."""
 ATTR_FRAME_TIME = "frame_time_ms"
+ATTR_SETTINGS = "prediction_settings"
+"""JSON, in files of `mousecmr predict`: what their masks were made with."""
 
 ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 """Of files with masks by a network: its weights, and on what these were trained."""
