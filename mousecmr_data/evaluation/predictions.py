@@ -43,11 +43,8 @@ from mousecmr_data.schema.variables import (
 if TYPE_CHECKING:
     import h5py
 
-_SUFFIXES = (
-    *HDF5_SUFFIXES,
-    ".seg.nrrd",
-    *(s for s in MASK_SUFFIXES if not s.startswith(".img")),
-)  # an .img belongs to its .hdr
+_SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in MASK_SUFFIXES if not s.startswith(".img")))
+"""Endings of predictions; an .img belongs to its .hdr."""
 _FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, _SUFFIXES))})", re.IGNORECASE)
 _READERS = {
     **dict.fromkeys(NRRD_SUFFIXES, "nrrd"),

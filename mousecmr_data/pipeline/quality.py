@@ -26,7 +26,6 @@ FLAGS = {
     "curve_jump": "the volume differs much from that of the neighbouring frames",
     "ef_out_of_range": "the ejection fraction is outside the range seen in mice",
     "volume_out_of_range": "the end-diastolic volume is outside the range seen in mice",
-    "heart_rate_out_of_range": "the heart rate is outside the range of mice: the frames are not one beat, or their "
     "time is wrong; then the peak rates are wrong, too",
     "single_frame": "there is only one frame: no ED and ES, no ejection fraction",
     "single_slice": "there is only one slice: its volumes are not those of a ventricle, no ejection fraction",

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mousecmr_data.pipeline.quality import FLAGS, Flag, check_curve, check_function,
-    check_heart_rate, check_images, check_masks
+from mousecmr_data.pipeline.quality import (
+    FLAGS,
+    Flag,
+    check_curve,
+    check_function,
+    check_heart_rate,
+    check_images,
+    check_masks,
+)
 
 Labels = NDArray[np.uint8]
 
