@@ -26,11 +26,11 @@ FLAGS = {
     "curve_jump": "the volume differs much from that of the neighbouring frames",
     "ef_out_of_range": "the ejection fraction is outside the range seen in mice",
     "volume_out_of_range": "the end-diastolic volume is outside the range seen in mice",
-    "time is wrong; then the peak rates are wrong, too",
     "single_frame": "there is only one frame: no ED and ES, no ejection fraction",
     "single_slice": "there is only one slice: its volumes are not those of a ventricle, no ejection fraction",
     "not_short_axis": "the header says that this is something else than a short-axis cine",
-    "heart_rate_out_of_range": "the heart rate is outside the range seen in mice",
+    "heart_rate_out_of_range": "the heart rate is outside the range of mice: the frames are not one beat, or their "
+    "time is wrong; then the peak rates are wrong, too",
     "frame_time_unknown": "the time between frames is unknown: no heart rate, no ejection and filling rates",
     "input_note": "the file does not state something, has something unusual, or files beside it were left out",
     "input_incomplete": "a file that may belong to this scan was refused: slices or frames may be missing",
