@@ -98,7 +98,11 @@ def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented:
             assert masks.header.get_xyzt_units() == stored.header.get_xyzt_units()
         canonical = masks if name == "analyze" else nib.as_closest_canonical(masks)  # Analyze states no directions
         array = np.asarray(canonical.dataobj).transpose(3, 2, 1, 0)
-        if name in ("classic", "enhanced", NOT_STORED_EXACTLY):  # columns to the left, rows to posterior: RAS reverses them
+        if name in (
+            "classic",
+            "enhanced",
+            NOT_STORED_EXACTLY,
+        ):  # columns to the left, rows to posterior: RAS reverses them
             array = array[..., ::-1, ::-1]
         for label in (1, 2):
             a, b = array == label, expected == label
