@@ -7,7 +7,7 @@ since one matrix for a whole file (brukerapi's ``affine``) is wrong for several 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,25 @@ from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data._utils.text import is_marked_synthetic
 from mousecmr_data.errors import FileLayoutError, MissingExtraError, MouseCMRError
 from mousecmr_data.formats.build import (
-    ATTR_HEART_RATE,
-    ATTR_HEART_RATE_SOURCE,
     MAX_UNEVEN,
     build_scan,
     check_array_size,
+    choose_heart_rate,
     convert_pixels,
     find_slice_distance,
     prefer_given,
     suppress_warnings,
 )
 from mousecmr_data.formats.orientation import LPS_TO_RAS, FileGrid, orient_axes, to_rows
-from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, describe_purpose, say_incomplete
+from mousecmr_data.formats.study import (
+    MAX_SHIFT,
+    Stack,
+    StudyScan,
+    Unusable,
+    add_damaged,
+    choose_scans,
+    describe_purpose,
+)
 from mousecmr_data.schema.variables import AXIS_LETTERS
 
 try:
@@ -156,7 +163,7 @@ def read_bruker(
         source=f"Bruker 2dseq, scan{'s'[: len(headers) > 1]} {scans}",
         format="Bruker",
         synthetic=is_marked_synthetic(str(header.parameters.get("VisuSubjectComment", ""))),
-        **_find_heart_rate(header),
+        **choose_heart_rate(_list_heart_rates(header)),
         **describe_purpose(" ".join(first.names)),
     )
 
@@ -194,28 +201,21 @@ def group_bruker_files(paths: Sequence[Path]) -> list[StudyScan]:
 
     A file that cannot be read forms a group alone, so that reading it raises the error.
     """
-    studies: dict[Any, tuple[list[Stack], list[tuple[tuple[Path, ...], str]]]] = {}
-    damaged: list[Path] = []
+    studies: dict[Any, tuple[list[Stack], list[Unusable]]] = {}
+    damaged: dict[tuple[Path, ...], str] = {}
     for path in paths:
         try:
             header = read_bruker_header(path)
         except MouseCMRError:
-            damaged.append(path)
+            damaged[(path,)] = f"scan {get_scan_folder(path).name}"
             continue
         stacks, unusable = studies.setdefault(header.parameters.get("VisuStudyUid") or get_scan_folder(path), ([], []))
         try:
             stacks.append(_make_stack(header))
         except FileLayoutError as e:
-            unusable.append(((path,), e.found.rstrip(".")))
+            unusable.append(Unusable((path,), e.found.rstrip(".")))
     scans = [scan for stacks, unusable in studies.values() for scan in choose_scans(stacks, unusable)]
-    return [_add_damaged(scan, damaged) for scan in scans] + [StudyScan((path,)) for path in damaged]
-
-
-def _add_damaged(scan: StudyScan, damaged: Sequence[Path]) -> StudyScan:
-    """Say which damaged scans lie in the study folder of ``scan``."""
-    studies = {get_scan_folder(path).parent for path in scan.paths}
-    beside = [f"scan {get_scan_folder(p).name}" for p in damaged if get_scan_folder(p).parent in studies]
-    return replace(scan, incomplete=(*scan.incomplete, *say_incomplete(beside)))
+    return add_damaged(scans, damaged, lambda path: get_scan_folder(path).parent)
 
 
 def _make_stack(header: BrukerHeader) -> Stack:
@@ -423,13 +423,12 @@ def _find_frame_time(header: BrukerHeader) -> tuple[float | None, str]:
     return None, ""
 
 
-def _find_heart_rate(header: BrukerHeader) -> dict[str, Any]:
-    """Return the attributes of the beats per minute, if the file states them."""
+def _list_heart_rates(header: BrukerHeader) -> Iterator[tuple[float, str]]:
+    """Yield the heart rates that the file states (beats per minute) and their sources."""
     if rate := _get_number(header, "VisuCardiacHeartRate"):
-        return {ATTR_HEART_RATE: rate, ATTR_HEART_RATE_SOURCE: "visu_pars (VisuCardiacHeartRate)"}
+        yield rate, "visu_pars (VisuCardiacHeartRate)"
     if cycle := _get_number(header, "VisuCardiacCycle"):
-        return {ATTR_HEART_RATE: 60_000.0 / cycle, ATTR_HEART_RATE_SOURCE: "visu_pars (VisuCardiacCycle)"}
-    return {}
+        yield 60_000.0 / cycle, "visu_pars (VisuCardiacCycle)"
 
 
 def _get_number(header: BrukerHeader, name: str) -> float | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from mousecmr_data._utils.limits import check_size
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, check_field, check_spacing, swap_slices_and_frames
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid
+from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import NOT_PUBLISHED
 
@@ -80,18 +80,23 @@ def suppress_warnings(logger: str) -> Iterator[None]:
         log.setLevel(before)
 
 
-def find_pair_header(path: Path) -> Path | None:
-    """Return the header (``.hdr``) beside ``path``, a file of pixels (``.img``); itself if it is a header."""
-    match = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
-    if match is None or match[2].lower() == "hdr":
-        return match and path
-    headers = (path.with_name(match[1] + ending) for ending in (".hdr", ".HDR", ".hdr.gz"))
-    return next((header for header in headers if header.is_file()), None)
-
-
 def prefer_given(given: T | None, own: T, own_source: str) -> tuple[T, str]:
     """Return a size and its source: ``given`` by the caller, else the file's ``own``."""
     return (own, own_source) if given is None else (given, GIVEN)
+
+
+def choose_heart_rate(rates: Iterable[tuple[float, str]]) -> dict[str, Any]:
+    """Return the attributes of the heart rate, from beats per minute and where they are from, if there are any.
+
+    Of several values from one source the median counts; of several sources, the first with a rate that a mouse can
+    have, else the first.
+    """
+    by_source: dict[str, list[float]] = {}
+    for rate, source in rates:
+        by_source.setdefault(source, []).append(rate)
+    medians = [(median(values), source) for source, values in by_source.items()]
+    medians.sort(key=lambda pair: not is_heart_rate_plausible(pair[0]))
+    return {ATTR_HEART_RATE: medians[0][0], ATTR_HEART_RATE_SOURCE: medians[0][1]} if medians else {}
 
 
 def find_slice_distance(name: str, positions: Sequence[float], thickness: float | None) -> tuple[float, list[str]]:

@@ -1,6 +1,6 @@
 """Read DICOM cines: classic files (one image each, in any order) or enhanced multi-frame ones.
 
-Which files of a study belong together is decided by :mod:`mousecmr_data.formats.dicom_study`.
+Which files of a study belong together is decided by :mod:`mousecmr_data.formats.study`.
 """
 
 from __future__ import annotations
@@ -30,19 +30,24 @@ from mousecmr_data.dataset.model import SPACING_HINT
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError, UnitsError
 from mousecmr_data.formats.archive import GZIP_MAGIC
 from mousecmr_data.formats.build import (
-    ATTR_HEART_RATE,
-    ATTR_HEART_RATE_SOURCE,
-    ATTR_PURPOSE,
     MAX_UNEVEN,
     build_scan,
     check_array_size,
+    choose_heart_rate,
     convert_pixels,
     find_slice_distance,
     prefer_given,
     suppress_warnings,
 )
 from mousecmr_data.formats.orientation import LPS_TO_RAS, FileGrid, orient_axes, to_rows
-from mousecmr_data.metrics.volumes import is_heart_rate_plausible
+from mousecmr_data.formats.study import (
+    MAX_SHIFT,
+    TOLERANCE_MM,
+    are_parallel,
+    describe_purpose,
+    have_same_steps,
+    join_sentence,
+)
 from mousecmr_data.schema.variables import AXIS_LETTERS
 
 try:
@@ -51,30 +56,14 @@ except ImportError as e:
     raise MissingExtraError.from_module("pydicom", "formats") from e
 
 dcm: Any = pydicom
-TOLERANCE_MM = 0.01
-"""Positions that are closer than this are the same slice."""
-MAX_DIRECTION, MAX_SPACING = 1e-3, 1e-3
-"""Differences of direction cosines, and relative ones of pixel spacings, within one stack: headers round them."""
-MAX_SHIFT = 0.25
-"""Pixels by which a slice may lie beside the line through the first one."""
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 """Transfer syntax of files that are compressed as a whole, headers included."""
 HEAD_BYTES, BLOCK_BYTES = 2**16, 10**6
 MR_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".3", ".4"))
 """SOP classes of MR images: classic, enhanced, enhanced colour, legacy converted enhanced."""
-MAX_LISTED = 12
-"""Number of series or files that a note names."""
 NO_IMAGES = ("SEG", "SR", "PR", "KO", "RWV", "REG", "RTSTRUCT")
 """Modalities of objects that accompany images."""
 MR_WANTED = "give the MR images of the short-axis cine"
-PURPOSES = {
-    "a localiser": r"locali[sz]er|scout|survey|tri.?pi?lot|\bloc\b|3.?plane",
-    "a long-axis view": r"\b(la|lax|hla|vla|[lr]vot|[234] ?ch?(amber)?)\b|long.?ax",
-    "a field map": r"\bb[01]\b|b[01].?map|field.?map|shim",
-    "an EPI": r"\bepi\b|ep2d|epfid|echo.?planar",
-    "a diffusion or perfusion series": r"diffusion|perfusion|\bdwi\b|\bdti\b|\basl\b",
-}
-"""Words in ImageType and in the names of protocol, sequence and series of images that are no short-axis cine."""
 MAGNITUDE = "magnitude"
 COMPONENTS = {
     **dict.fromkeys(("P", "PHASE", "PHASE MAP", "VELOCITY", "VELOCITY MAP"), "phase"),
@@ -167,13 +156,10 @@ class DicomPlane:
 
     def has_geometry_of(self, other: DicomPlane) -> bool:
         """Return whether size, directions and pixel spacing are those of ``other``, as in all planes of a stack."""
-        if (self.rows, self.columns) != (other.rows, other.columns):
-            return False
-        mine, others = self.spacing or (), other.spacing or ()
         return (
-            len(mine) == len(others)
-            and all(abs(a - b) <= MAX_DIRECTION for a, b in zip(self.orientation, other.orientation, strict=True))
-            and all(abs(a - b) <= MAX_SPACING * abs(b) for a, b in zip(mine, others, strict=True))
+            (self.rows, self.columns) == (other.rows, other.columns)
+            and are_parallel(self.orientation, other.orientation)
+            and have_same_steps(self.spacing or (), other.spacing or ())
         )
 
 
@@ -193,9 +179,7 @@ class DicomFile:
     protocol: str
     """What series of one protocol share, without numbers."""
     name: str
-    """Names of series and protocol."""
-    purpose: str
-    """What else than a short-axis cine this is by its header; empty if nothing says so."""
+    """Names of series, protocol and sequence, and what ImageType and flags say about it."""
     rates: tuple[tuple[float, str], ...]
     """Heart rates, beats per minute, and where they stand in the header; measured ones first."""
     frame_ms: tuple[float, str] | None
@@ -337,7 +321,6 @@ def _describe_file(path: Path, header: dict[Any, Any]) -> DicomFile:
     series_number = text("SeriesNumber")
     numbered = f"series {series_number}" if series_number else ""
     description = text("SeriesDescription") or text("ProtocolName")
-    names = text(*NAMES, "ImageType")
     echo_planar = "YES" in text("EchoPlanarPulseSequence") or "EP" in _list_words(header, "ScanningSequence")
     file = DicomFile(
         path,
@@ -348,8 +331,7 @@ def _describe_file(path: Path, header: dict[Any, Any]) -> DicomFile:
         modality=modality,
         label=f"{description} ({numbered})" if description and numbered else description or numbered or path.name,
         protocol=re.sub(r"[\d\W_]+", " ", text("ProtocolName", "ScanningSequence") or description),
-        name=text("SeriesDescription", "ProtocolName"),
-        purpose="an EPI" if echo_planar else _find_purpose(names),
+        name=text(*NAMES, "ImageType") + " EPI" * echo_planar,
         rates=(),
         frame_ms=_find_stated_frame_time(header),
         synthetic=is_marked_synthetic(text("ImageComments")),
@@ -387,12 +369,6 @@ def _list_words(dataset: Any, name: str) -> list[str]:
     """Return the values of an element of code strings."""
     value = dataset.get(name) or ()
     return [str(v).upper() for v in ([value] if isinstance(value, str) else value)]
-
-
-@lru_cache(maxsize=1000)
-def _find_purpose(names: str) -> str:
-    words = re.sub(r"[\W_]+", " ", names.lower())
-    return next((purpose for purpose, pattern in PURPOSES.items() if re.search(pattern, words)), "")
 
 
 def _make_planes(path: Path, header: dict[Any, Any]) -> Iterator[DicomPlane]:
@@ -554,12 +530,6 @@ def describe_copies(copies: Iterable[tuple[Path, Path]]) -> list[str]:
     """Return a note on ``copies`` and their originals, if there are any."""
     texts = [f"{_shorten(copy)} is a copy of {_shorten(original)}" for copy, original in copies]
     return join_sentence("Copies were left out", texts)
-
-
-def join_sentence(start: str, items: Sequence[str]) -> list[str]:
-    """Return one sentence that lists ``items``, or nothing if there are none."""
-    more = f"; and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
-    return [f"{start}: {'; '.join(items[:MAX_LISTED])}{more}."] if items else []
 
 
 def _shorten(path: Path) -> str:
@@ -780,20 +750,9 @@ def read_dicom(
         source=f"{len(stack.files)} DICOM file{'s'[: len(stack.files) > 1]}",
         format="DICOM",
         synthetic=any(file.synthetic for file in stack.files),
-        **({ATTR_PURPOSE: purpose} if (purpose := next((f.purpose for f in stack.files if f.purpose), "")) else {}),
-        **_choose_heart_rate(stack.files),
+        **describe_purpose(" ".join(dict.fromkeys(file.name for file in stack.files))),
+        **choose_heart_rate(rate for file in stack.files for rate in file.rates),
     )
-
-
-def _choose_heart_rate(files: Sequence[DicomFile]) -> dict[str, Any]:
-    """Return the attributes of the heart rate that the headers state: of the first kind that a mouse can have."""
-    by_source: dict[str, list[float]] = {}
-    for file in files:
-        for rate, source in file.rates:
-            by_source.setdefault(source, []).append(rate)
-    rates = [(float(median(values)), source) for source, values in by_source.items()]
-    rates.sort(key=lambda pair: not is_heart_rate_plausible(pair[0]))
-    return {ATTR_HEART_RATE: rates[0][0], ATTR_HEART_RATE_SOURCE: rates[0][1]} if rates else {}
 
 
 def _find_frame_time(stack: DicomStack, given: float | None, notes: list[str]) -> tuple[float | None, str]:

@@ -31,6 +31,7 @@ from mousecmr_data.formats.masks import (
     LeftOutFile,
     find_folder_reason,
     find_hdf5_reason,
+    find_pair_header,
     find_program,
     list_results,
 )
@@ -308,15 +309,6 @@ def _group_bruker_files(paths: Sequence[Path]) -> Iterator[FoundScan]:
 def _is_half(path: Path) -> bool:
     """Return whether ``path`` holds the pixels of a header beside it."""
     return find_pair_header(path) not in (None, path)
-
-
-def find_pair_header(path: Path) -> Path | None:
-    """Return the header (``.hdr``) beside ``path``, a file of pixels (``.img``); itself if it is a header."""
-    match = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
-    if match is None or match[2].lower() == "hdr":
-        return match and path
-    headers = (path.with_name(match[1] + ending) for ending in (".hdr", ".HDR", ".hdr.gz"))
-    return next((header for header in headers if header.is_file()), None)
 
 
 def is_dicom(path: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,23 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.reading import check_input
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.formats.build import (
-    ATTR_HEART_RATE,
-    ATTR_HEART_RATE_SOURCE,
     build_scan,
     check_array_size,
+    choose_heart_rate,
     convert_pixels,
     find_slice_distance,
     prefer_given,
 )
 from mousecmr_data.formats.orientation import FileGrid, to_rows
-from mousecmr_data.formats.study import MAX_SHIFT, Stack, StudyScan, choose_scans, describe_purpose, say_incomplete
+from mousecmr_data.formats.study import (
+    MAX_SHIFT,
+    Stack,
+    StudyScan,
+    Unusable,
+    add_damaged,
+    choose_scans,
+    describe_purpose,
+)
 from mousecmr_data.schema.variables import AXIS_LETTERS
 
 MAX_PROCPAR_BYTES = 16 * 1024**2
@@ -184,7 +191,7 @@ def read_fdf(
         mouse=folder.name,
         source=f"{len(paths)} FDF files",
         format="FDF",
-        **_find_heart_rate(procpar),
+        **choose_heart_rate(_list_heart_rates(procpar)),
         **describe_purpose(f"{folder.name} {first.sequence}"),
     )
 
@@ -195,27 +202,23 @@ def group_fdf_files(folders: Sequence[Sequence[Path]]) -> list[StudyScan]:
     Folders belong to one study if they lie in one folder and state the same ``studyid``. Those that cannot be read form
     a group alone, so that reading them raises the error.
     """
-    studies: dict[Any, tuple[list[Stack], list[tuple[tuple[Path, ...], str]]]] = {}
-    damaged: list[StudyScan] = []
+    studies: dict[Any, tuple[list[Stack], list[Unusable]]] = {}
+    damaged: dict[tuple[Path, ...], str] = {}
     for paths in folders:
         folder = paths[0].absolute().parent
         try:
             images = [read_fdf_header(path) for path in paths]
         except MouseCMRError:
-            damaged.append(StudyScan(tuple(paths)))
+            damaged[tuple(paths)] = folder.name
             continue
         study = images[0].study
         stacks, unusable = studies.setdefault((folder.parent, study) if study else folder, ([], []))
         try:
             stacks.append(_make_stack(folder, images))
         except FileLayoutError as e:
-            unusable.append((tuple(paths), e.found.rstrip(".")))
-    scans = []
-    for scan in [scan for stacks, unusable in studies.values() for scan in choose_scans(stacks, unusable)]:
-        places = {path.absolute().parent.parent for path in scan.paths}
-        beside = [d.paths[0].parent.name for d in damaged if d.paths[0].absolute().parent.parent in places]
-        scans.append(replace(scan, incomplete=(*scan.incomplete, *say_incomplete(beside))))
-    return scans + damaged
+            unusable.append(Unusable(tuple(paths), e.found.rstrip(".")))
+    scans = [scan for stacks, unusable in studies.values() for scan in choose_scans(stacks, unusable)]
+    return add_damaged(scans, damaged, lambda path: path.absolute().parent.parent)
 
 
 def _make_stack(folder: Path, images: list[FdfImage]) -> Stack:
@@ -347,13 +350,12 @@ def _find_frame_time(first: FdfImage, procpar: dict[str, ProcparValues]) -> tupl
     return None, ""
 
 
-def _find_heart_rate(procpar: dict[str, ProcparValues]) -> dict[str, Any]:
-    """Return the attributes of the beats per minute, if procpar states them, or the R-R interval in seconds."""
+def _list_heart_rates(procpar: dict[str, ProcparValues]) -> Iterator[tuple[float, str]]:
+    """Yield the beats per minute that procpar states, also as the R-R interval in seconds, and their sources."""
     if rate := _get_number(procpar, "heartrate"):
-        return {ATTR_HEART_RATE: rate, ATTR_HEART_RATE_SOURCE: "procpar (heartrate)"}
+        yield rate, "procpar (heartrate)"
     if interval := _get_number(procpar, "rrdelay"):
-        return {ATTR_HEART_RATE: 60.0 / interval, ATTR_HEART_RATE_SOURCE: "procpar (rrdelay)"}
-    return {}
+        yield 60.0 / interval, "procpar (rrdelay)"
 
 
 def _get_number(procpar: dict[str, ProcparValues], name: str) -> float | None:

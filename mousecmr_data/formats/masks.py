@@ -1,4 +1,4 @@
-"""Which files in a folder are masks, or results of a program, and so are never taken for scans."""
+"""Which files in a folder are masks, results of a program or halves of a pair, and so are never taken for scans."""
 
 from __future__ import annotations
 
@@ -128,3 +128,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def find_pair_header(path: Path) -> Path | None:
+    """Return the header (``.hdr``) beside ``path``, a file of pixels (``.img``); itself if it is a header."""
+    match = re.fullmatch(r"(.+)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
+    if match is None or match[2].lower() == "hdr":
+        return match and path
+    headers = (path.with_name(match[1] + ending) for ending in (".hdr", ".HDR", ".hdr.gz"))
+    return next((header for header in headers if header.is_file()), None)

@@ -50,11 +50,10 @@ from mousecmr_data.formats.build import (
     check_array_size,
     choose_folding,
     convert_pixels,
-    find_pair_header,
     prefer_given,
     suppress_warnings,
 )
-from mousecmr_data.formats.masks import MASK_NAME, LeftOutFile, find_labels, strip_mask_word
+from mousecmr_data.formats.masks import MASK_NAME, LeftOutFile, find_labels, find_pair_header, strip_mask_word
 from mousecmr_data.formats.orientation import (
     MM_PER_UNIT,
     MS_PER_UNIT,

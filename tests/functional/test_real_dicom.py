@@ -77,7 +77,7 @@ def test_the_real_mouse_is_one_mouse_of_its_short_axis_slices(mouse: Path) -> No
     notes = pd.read_csv(mouse / "flags.csv").query("level == 'mouse'")["message"].tolist()
     assert notes == [
         "Copies were left out: SA_1/EnIm1.dcm is a copy of SA_1/2.dcm.",
-        "Left out of this study: LA_2CH (series 230001): 1 slice, 15 frames, a long-axis view by its header.",
+        "Left out of this study: LA_2CH (series 230001): 1 slice, 15 frames, a long-axis view by its name.",
     ]
     folder = mouse / row["mouse"]
     for name in (

@@ -70,10 +70,10 @@ def test_a_study_gives_its_cine_and_says_what_was_left_out(tmp_path: Path, image
     (note,) = ds.attrs["notes"].splitlines()
     assert note.startswith("Left out of this study: ")
     for part in (
-        "LA 2ch (series 20): 1 slice, 3 frames, a long-axis view by its header",
+        "LA 2ch (series 20): 1 slice, 3 frames, a long-axis view by its name",
         "anatomy (series 21): 4 slices, 1 frame",
         "series 22 (series 22): several directions (a localiser)",
-        "B0 map (series 23): 4 slices, 3 frames, a field map by its header",
+        "B0 map (series 23): 4 slices, 3 frames, a field map by its name",
         "modality CT",
     ):
         assert part in note, part
@@ -111,8 +111,8 @@ def test_of_a_stack_that_was_scanned_again_the_latest_complete_one_is_taken(tmp_
     _, ds = read_one(tmp_path)
     np.testing.assert_array_equal(ds["image"].values, images)
     note = ds.attrs["notes"]
-    assert "series 1 (series 1): 4 slices, 3 frames, the same stack scanned earlier" in note
-    assert "series 3 (series 3): 2 slices, 3 frames, the same stack scanned later, but not complete" in note
+    assert "series 1 (series 1): 4 slices, 3 frames, the same slices scanned earlier" in note
+    assert "series 3 (series 3): 2 slices, 3 frames, the same slices scanned later, but not completely" in note
 
 
 def test_a_scan_repeated_within_its_series_is_resolved_by_acquisition_number(tmp_path: Path, images: Images) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mousecmr_data.formats.study import Stack, StudyScan, choose_scans, find_purpose
+from mousecmr_data.formats.study import Stack, StudyScan, Unusable, choose_scans, find_purpose
 
 AXIAL, CORONAL = (1.0, 0, 0, 0, 1, 0, 0, 0, 1), (1.0, 0, 0, 0, 0, -1, 0, 1, 0)
 SLICE = Stack((Path("1"),), "scan 1", "cine", "IgFLASH", (72, 80), (0.1, 0.1), AXIAL, (-12.8, -12.8), (0.0,), 15, (1,))
@@ -30,7 +30,7 @@ def test_single_slices_become_a_stack_and_the_rest_is_left_out_with_a_reason() -
         make(8, directions=CORONAL, name="LA_2CH"),
         make(9, (0.0, 1.0), name="EPI", is_movie=False),
     ]
-    (scan,) = choose_scans(study, [((Path("10"),), "scan 10 has slices in 3 directions: a localiser")])
+    (scan,) = choose_scans(study, [Unusable((Path("10"),), "scan 10 has slices in 3 directions: a localiser")])
     assert list_paths([scan]) == [["3", "4", "5", "6"]]
     (note,) = scan.notes
     for text in (
@@ -70,6 +70,34 @@ def test_a_slice_with_other_frames_may_be_missing() -> None:
     assert "scan 4: 1 slice, 12 frames" in scan.incomplete[0]
 
 
+def test_a_later_scan_of_one_frame_does_not_replace_the_cine() -> None:
+    (scan,) = choose_scans([make(1, (0.0, 1.0)), make(2, (0.0, 1.0, 2.0), frames=1)])
+    assert list_paths([scan]) == [["1"]]
+    assert "scan 2: 3 slices, 1 frame" in scan.notes[0]
+
+
+def test_a_slice_that_was_scanned_again_joins_if_the_reader_takes_the_latest() -> None:
+    whole, again = make(1, (0.0, 1.0, 2.0)), make(2, 1.0)
+    assert list_paths(choose_scans([whole, again])) == [["1"]]
+    assert list_paths(choose_scans([whole, replace(again, takes_latest=True)])) == [["1", "2"]]
+
+
+def test_series_of_one_frame_each_with_times_of_their_own_are_one_cine() -> None:
+    phases = [make(1 + k, (0.0, 1.0), frames=1, trigger_ms=5.0 * k) for k in range(3)]
+    assert list_paths(choose_scans(phases)) == [["1", "2", "3"]]
+    assert list_paths(choose_scans([replace(s, trigger_ms=0.0) for s in phases])) == [["3"]]
+
+
+def test_refused_files_that_may_belong_to_a_stack_are_said_and_stay() -> None:
+    member = Unusable((Path("3"),), "3 is damaged", protocol="IgFLASH")
+    others = [replace(member, name="LA_4CH"), replace(member, protocol="RARE"), replace(member, protocol=None)]
+    scan, refused = choose_scans([make(1), make(2, 1.0)], [member])
+    assert "3 is damaged" in scan.incomplete[0]
+    assert refused.paths == (Path("3"),)
+    (scan,) = choose_scans([make(1), make(2, 1.0)], others)
+    assert (scan.incomplete, scan.notes) == ((), ("Left out of this study: 3 is damaged.",))
+
+
 def test_of_stacks_in_several_directions_the_largest_is_taken() -> None:
     short, long = make(1, (0.0, 1.0, 2.0, 3.0)), make(2, (0.0, 1.0, 2.0), directions=CORONAL)
     assert list_paths(choose_scans([short, long])) == [["1"]]
@@ -92,7 +120,7 @@ def test_slices_of_other_geometry_or_protocol_are_not_joined(changes: dict[str, 
 
 def test_a_study_without_a_cine_or_without_a_stack() -> None:
     assert list_paths(choose_scans([make(1, (0.0, 1.0), frames=1), make(2, frames=1)])) == [["1"]]
-    assert list_paths(choose_scans([], [((Path("1"),), "a localiser")])) == [["1"]]
+    assert list_paths(choose_scans([], [Unusable((Path("1"),), "a localiser")])) == [["1"]]
     assert choose_scans([]) == []
 
 
