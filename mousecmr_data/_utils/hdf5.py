@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import h5py
 
-from mousecmr_data._utils.limits import check_size
+from mousecmr_data._utils.reading import check_size
 from mousecmr_data.errors import FileLayoutError
 
 MAX_LINKS = 16

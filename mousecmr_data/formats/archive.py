@@ -9,8 +9,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, make_disk_full_error
-from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
-from mousecmr_data._utils.reading import check_access, check_input
+from mousecmr_data._utils.reading import MAX_IMAGE_RATIO, check_access, check_input, check_size
 from mousecmr_data._utils.text import format_bytes, is_reserved, make_file_name
 from mousecmr_data.errors import FileLayoutError, MouseCMRError
 
@@ -34,7 +33,7 @@ def unpack_archive(archive: Path, into: Path, failed: dict[Path, MouseCMRError] 
 
     These are rejected, with an error that names them: paths that leave the folder, links and other special files,
     encryption, more than ``MAX_FILES`` files, ``MAX_BYTES`` bytes (counted while they are written, not as stated) or
-    ``MAX_DEPTH`` levels, and files that grow too much (:func:`mousecmr_data._utils.limits.check_size`). Names
+    ``MAX_DEPTH`` levels, and files that grow too much (:func:`mousecmr_data._utils.reading.check_size`). Names
     that some system cannot write are changed. Raises :class:`FileLayoutError`; the caller then removes ``into``, which
     may hold files. With ``failed``, the errors of inner archives are put there instead, by their paths.
     """

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.limits import check_size
+from mousecmr_data._utils.reading import check_size
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset, check_field, check_spacing, swap_slices_and_frames
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid

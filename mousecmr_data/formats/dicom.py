@@ -23,8 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.checksums import compute_sha256
-from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
-from mousecmr_data._utils.reading import check_access
+from mousecmr_data._utils.reading import MAX_IMAGE_RATIO, check_access, check_size
 from mousecmr_data._utils.text import is_marked_synthetic
 from mousecmr_data.dataset.model import SPACING_HINT
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError, UnitsError

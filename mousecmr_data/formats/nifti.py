@@ -22,9 +22,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.limits import check_size, get_max_bytes
 from mousecmr_data._utils.outputs import write_file
-from mousecmr_data._utils.reading import check_access, check_input
+from mousecmr_data._utils.reading import check_access, check_input, check_size, get_max_bytes
 from mousecmr_data._utils.text import SYNTHETIC, is_marked_synthetic, join_names
 from mousecmr_data.dataset.model import (
     PhysicalSizes,

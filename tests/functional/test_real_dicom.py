@@ -151,10 +151,10 @@ def test_sizes_of_one_frame_each_are_read_and_masks_written(tmp_path: Path, name
     words = ["segment", str(FOLDER / name), "-o", str(tmp_path), "--weights", "phantom-small", "--engine", "eager"]
     result = CliRunner().invoke(main, [*words, "--no-pictures", "--spacing", "1", "0.1", "0.1"])
     assert result.exit_code == 0, result.output
-    flags = pd.read_csv(tmp_path / "mice.csv")["flags"][0].split()
-    assert "not_short_axis" in flags
-    assert "output_missing" not in flags
-    assert list((tmp_path / name / "dicom-seg").iterdir())
+    mouse = pd.read_csv(tmp_path / "mice.csv").iloc[0]
+    assert "not_short_axis" in mouse["flags"].split()
+    assert "output_missing" not in mouse["flags"].split()
+    assert list((tmp_path / mouse["mouse"] / "dicom-seg").iterdir())
 
 
 def test_files_of_osirix_with_an_empty_private_item(tmp_path: Path) -> None:
