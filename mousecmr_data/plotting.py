@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from mousecmr_data._utils.environment import import_matplotlib
 from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.text import SYNTHETIC
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import UnlabelledError
 from mousecmr_data.metrics.volumes import measure, smooth_curve
@@ -271,3 +272,8 @@ def _add_text(page: NDArray[np.uint8], above: str, below: str) -> Image.Image:
     for i, line in enumerate(reversed(lines)):
         draw.text((6, image.height - 18 - 16 * i), line, fill=N_GREYS - 1, font=font)
     return image
+
+
+def mark_title(title: str, synthetic: bool) -> str:
+    """Return ``title``, with SYNTHETIC in front if the data are synthetic."""
+    return f"{SYNTHETIC} mice: {title}" if synthetic else title

@@ -129,27 +129,6 @@ def keep_alive(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock of ``folder`` itself, which needs no lock file; wait while another process holds it.
-
-    For moments only, while files are moved there. Does nothing where the system or the disk cannot lock a folder.
-    """
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):  # Windows
-        yield
-        return
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove the temporary folders of killed processes: this user's own, whose lock :data:`ALIVE` nobody holds."""
     own = getattr(os, "getuid", lambda: 0)()

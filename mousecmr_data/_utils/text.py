@@ -37,11 +37,6 @@ def list_notices(synthetic_training: bool, synthetic_images: bool) -> tuple[str,
     return (*notices, RESEARCH_ONLY)
 
 
-def mark_title(title: str, synthetic: bool) -> str:
-    """Return ``title``, with SYNTHETIC in front if the data are synthetic."""
-    return f"{SYNTHETIC} mice: {title}" if synthetic else title
-
-
 def is_marked_synthetic(text: str) -> bool:
     """Return whether a file's description or comment says that its images are synthetic."""
     return SYNTHETIC in text

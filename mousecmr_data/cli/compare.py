@@ -27,9 +27,14 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
     from mousecmr_data._utils.atomic import write_text
     from mousecmr_data._utils.outputs import check_file, write_file
     from mousecmr_data._utils.tables import format_csv
-    from mousecmr_data.evaluation.html import format_interval, format_number, format_p
     from mousecmr_data.evaluation.result import read_result
-    from mousecmr_data.evaluation.tables import COMPARISON_NOTE, compare_results
+    from mousecmr_data.evaluation.tables import (
+        COMPARISON_NOTE,
+        compare_results,
+        format_interval,
+        format_number,
+        format_p,
+    )
 
     if csv:
         check_file(csv, overwrite=overwrite, inputs=[a, b])

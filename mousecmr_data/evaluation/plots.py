@@ -14,15 +14,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.text import mark_title
 from mousecmr_data.dataset.model import get_spacing, load_truth
-from mousecmr_data.evaluation.html import describe_p, format_bias
 from mousecmr_data.evaluation.predictions import Prediction, match_frames, open_predictions
 from mousecmr_data.evaluation.result import MEASURES, Evaluation
 from mousecmr_data.evaluation.tables import (
     STRUCTURES,
     compute_mean_dice,
     correlate_dice_with_errors,
+    describe_p,
+    format_bias,
     has_measures,
     tabulate_frames,
     tabulate_mice,
@@ -31,7 +31,7 @@ from mousecmr_data.metrics.agreement import Values, bland_altman, drop_missing_p
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.metrics.volumes import is_heart_rate_plausible
-from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop
+from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop, mark_title
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, UNKNOWN
 

@@ -1,29 +1,23 @@
-"""The report of an evaluation: what was scored, how, and every table and figure."""
+"""The report of an evaluation: what was scored, how, and every table and figure, as one HTML page and as files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from mousecmr_data._utils.atomic import write_bytes, write_text
 from mousecmr_data._utils.outputs import check_folder, write_folder
-from mousecmr_data._utils.text import mark_title
-from mousecmr_data.evaluation.html import (
-    ReportPage,
-    ReportSection,
-    ReportTable,
-    describe_p,
-    format_bias,
-    format_column,
-    format_interval,
-    format_mean,
-    format_number,
-    format_p,
-    list_records,
-)
+from mousecmr_data._utils.tables import format_csv, write_workbook
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
+from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.evaluation.plots import plot_all, plot_observers, plot_overlays
 from mousecmr_data.evaluation.result import MEASURES, Evaluation
 from mousecmr_data.evaluation.scoring import DEFINITIONS
@@ -33,6 +27,14 @@ from mousecmr_data.evaluation.tables import (
     STRUCTURES,
     compare_groups,
     correlate_dice_with_errors,
+    describe_p,
+    format_bias,
+    format_column,
+    format_interval,
+    format_mean,
+    format_number,
+    format_p,
+    list_records,
     run_dice_anova,
     run_dice_post_hoc,
     tabulate_agreement,
@@ -41,6 +43,11 @@ from mousecmr_data.evaluation.tables import (
     tabulate_overlap,
 )
 from mousecmr_data.metrics.volumes import is_heart_rate_plausible
+from mousecmr_data.plotting import mark_title
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.figure import Figure
 
 REPORT_FILE = "report.html"
 CAPTIONS = {
@@ -71,6 +78,91 @@ _CURVE_COLUMNS = {
     "(EDV/s) ": ("peak_filling_rate_edv_s", 1),
 }
 """Columns of the table of curves: the result's key, and digits."""
+
+
+DPI = 150
+VERDICT_CELLS = {
+    verdict: f"{sign} {verdict}" for verdict, sign in {"agrees": "=", "better": "▲", "differs": "✗"}.items()
+}
+"""How verdicts are written: a sign and the word, for readers who see no colours."""
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table as it is shown (text cells) and, for the CSV file, as it was computed."""
+
+    name: str
+    """Name of its files."""
+    caption: str
+    shown: pd.DataFrame
+    full: pd.DataFrame | None = None
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """The rows as text."""
+        return [[str(v) for v in row] for row in self.shown.itertuples(index=False)]
+
+    @property
+    def classes(self) -> list[str]:
+        """The verdict of each row, for its colour; empty where it has none."""
+        words = [[cell.rpartition(" ")[2] for cell in row if cell in VERDICT_CELLS.values()] for row in self.cells]
+        return [found[0] if found else "" for found in words]
+
+    @property
+    def sides(self) -> list[str]:
+        """Alignment of each column: "left" for words, "right" for numbers."""
+        columns = zip(*self.cells, strict=True)
+        return ["right" if all(c[:1].isdigit() or c[:1] in "−–<" for c in column) else "left" for column in columns]
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A heading with its text, tables and figures."""
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[ReportTable] = ()
+    figures: dict[str, tuple[Figure, str]] = field(default_factory=dict)
+    """By the name of its files: the figure and its caption."""
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """The page: title, first paragraphs and sections."""
+
+    title: str
+    synthetic: bool
+    lead: Sequence[str]
+    sections: Sequence[ReportSection]
+    outcome: str = ""
+    """Colours the first paragraph: agrees, better, differs or none."""
+
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """Write the page, ``figures/*.png`` and ``.svg``, ``tables/*.csv``, ``.tex`` and ``.xlsx``; return the paths.
+
+        ``folder`` is one that :func:`~mousecmr_data._utils.outputs.write_folder` moves into place.
+        """
+        template = _load_template()
+        images = {
+            (stem, suffix): _render_figure(figure, suffix)
+            for section in self.sections
+            for stem, (figure, _) in section.figures.items()
+            for suffix in ("png", "svg")
+        }
+        pictures = {
+            stem: f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
+            for (stem, suffix), image in images.items()
+            if suffix == "png"
+        }
+        html = template.render(page=self, pictures=pictures, synthetic=SYNTHETIC_DATA, purpose=RESEARCH_ONLY)
+        paths = [write_text(folder / name, html)]
+        paths += [
+            write_bytes(folder / "figures" / f"{stem}.{suffix}", image) for (stem, suffix), image in images.items()
+        ]
+        for section in self.sections:
+            for table in section.tables:
+                paths += _write_table(table, folder / "tables", self.synthetic)
+        return paths
 
 
 def write_report(
@@ -295,3 +387,46 @@ def _format_choices(e: Evaluation) -> list[ReportTable]:
             )
         )
     return tables
+
+
+def _load_template() -> Template:
+    try:
+        from jinja2 import Environment
+    except ImportError as e:
+        raise MissingExtraError.from_module("jinja2", "evaluation") from e
+    source = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+
+
+def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
+    full = table.shown if table.full is None else table.full
+    full = full.assign(synthetic=True) if synthetic else full
+    csv = format_csv(full, index=not isinstance(full.index, pd.RangeIndex))
+    caption = _escape_latex(f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}")
+    escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
+    tex = escaped.to_latex(index=False, caption=caption, label=f"tab:{table.name}")
+    return [
+        write_text(folder / f"{table.name}.csv", csv),
+        write_text(folder / f"{table.name}.tex", tex),
+        *write_workbook(folder / f"{table.name}.xlsx", {table.name: full}),
+    ]
+
+
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#",
+     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}",
+     "]": "{]}", "\n": " ", "±": r"$\pm$", "µ": r"\textmu{}", "−": "$-$", "×": r"$\times$", "ρ": r"$\rho$", "–": "--",
+     "≥": r"$\geq$"}
+)  # fmt: skip
+
+
+def _escape_latex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _render_figure(figure: Figure, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if suffix == "svg" else {}
+    figure.savefig(buffer, format=suffix, dpi=DPI, facecolor=figure.get_facecolor(), metadata=metadata)
+    figure.set_layout_engine("none")  # the layout is done; computing it again for the next format would be slow
+    return buffer.getvalue()

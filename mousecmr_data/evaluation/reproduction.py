@@ -21,20 +21,18 @@ from mousecmr_data.dataset.source import FileSource
 from mousecmr_data.download.verify import Verdict, verify_files
 from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluation.checks import REMARKS, check_cohort
-from mousecmr_data.evaluation.html import (
+from mousecmr_data.evaluation.plots import plot_agreement, plot_errors, plot_overlap, rank_mice
+from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
+from mousecmr_data.evaluation.report import (
+    MISSED,
     VERDICT_CELLS,
     ReportPage,
     ReportSection,
     ReportTable,
-    format_bias,
-    format_column,
-    format_mean,
-    format_number,
-    format_p,
+    describe_anova,
+    format_errors,
+    format_post_hoc,
 )
-from mousecmr_data.evaluation.plots import plot_agreement, plot_errors, plot_overlap, rank_mice
-from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
-from mousecmr_data.evaluation.report import MISSED, describe_anova, format_errors, format_post_hoc
 from mousecmr_data.evaluation.result import Evaluation, MouseScore, Problem, get_timestamp, make_evaluation
 from mousecmr_data.evaluation.scoring import (
     EvaluationConfig,
@@ -47,6 +45,11 @@ from mousecmr_data.evaluation.scoring import (
 from mousecmr_data.evaluation.tables import (
     compute_mean_dice,
     find_missed,
+    format_bias,
+    format_column,
+    format_mean,
+    format_number,
+    format_p,
     has_measures,
     tabulate_agreement,
     tabulate_frames,

@@ -329,3 +329,46 @@ def find_missed(frames: pd.DataFrame) -> pd.DataFrame:
 
 def _tabulate_measures(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+
+
+def format_number(value: Any, digits: int) -> str:
+    """Format a number for people; a dash where it is missing."""
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
+
+
+def format_p(p: Any) -> str:
+    """Format a p-value for people: three digits, "< 0.001" below."""
+    return "< 0.001" if p is not None and p < 0.001 else format_number(p, 3)
+
+
+def describe_p(p: Any) -> str:
+    """Format a p-value in a sentence: "p = 0.031", "p < 0.001"."""
+    text = format_p(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def format_column(values: pd.Series, digits: int) -> list[str]:
+    """Format the numbers of a column for people."""
+    return [format_number(v, digits) for v in values]
+
+
+def format_interval(low: Any, high: Any, digits: int) -> str:
+    """Format an interval for people: "low to high"."""
+    return "–" if pd.isna(low) and pd.isna(high) else f"{format_number(low, digits)} to {format_number(high, digits)}"
+
+
+def format_mean(mean: Any, sd: Any, digits: int) -> str:
+    """Format a mean for people: "mean ± SD"."""
+    return f"{format_number(mean, digits)} ± {format_number(sd, digits)}"
+
+
+def format_bias(bias: Any, lower: Any, upper: Any) -> str:
+    """Format a bias for people: "bias (lower to upper limit of agreement)"."""
+    return f"{format_number(bias, 1)} ({format_interval(lower, upper, 1)})"
+
+
+def list_records(table: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows of a table as (index, values by column)."""
+    return [(str(k), {str(c): v for c, v in row.items()}) for k, row in table.to_dict("index").items()]
