@@ -66,6 +66,9 @@ class LazyArray(BackendArray):
         return self.read((slice(None),) * len(self.shape))
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        if isinstance(key, indexing.OuterIndexer):  # xarray cannot split indices of which one is an empty array
+            empty = (slice(0, 0) if isinstance(k, np.ndarray) and not k.size else k for k in key.tuple)
+            key = indexing.OuterIndexer(tuple(empty))
         return indexing.explicit_indexing_adapter(key, self.shape, self.support, self.read)
 
 
