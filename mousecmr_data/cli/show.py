@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import make_file_name
 from mousecmr_data.cli import options, output
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from xarray import Dataset
 
 
 @click.command()
@@ -38,7 +44,7 @@ def command(
 
     ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing, axes=axes)
     name = make_file_name(str(ds.attrs["mouse"]))
-    plots = {f"{name}_montage.png": plot_montage}
+    plots: dict[str, Callable[[Dataset], Figure]] = {f"{name}_montage.png": plot_montage}
     if ds["labelled"].any():
         plots[f"{name}_volume.png"] = plot_volume_curve
     check_folder(folder, plots, overwrite=overwrite, inputs=options.find_inputs(source, cache, mouse))

@@ -34,7 +34,7 @@ from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.pipeline.analysis import AnalysisResult, join_flags
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.pipeline.quality import Flag
-from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
+from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
@@ -62,9 +62,8 @@ def draw_pictures(result: AnalysisResult, folder: Path) -> None:
     shown = np.isin(result.ds["phase"].values, [ED, ES])
     if not shown.any():
         shown[0] = True
-    figure = plot_montage(result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown)))
-    figure.text(0.3, 0.025, escape_math(f"masks: {result.mouse['weights']}. {note}"), color="0.75", fontsize=7)
-    save_figure(figure, folder / MONTAGE_FILE)
+    ds = result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown))
+    save_figure(plot_montage(ds, f"Masks: {result.mouse['weights']}. {note}"), folder / MONTAGE_FILE)
     save_figure(plot_volume_curve(result.ds, PREDICTED, note), folder / CURVE_FILE)
     write_movie(result.ds, folder / MOVIE_FILE, PREDICTED, note)
 
