@@ -249,6 +249,7 @@ def open_mouse(
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
     labels: str | LabelMap | None = None,
+    axes: str | None = None,
 ) -> xr.Dataset:
     """Open one mouse as a lazy dataset: a file in the dataset's layout, or a mouse of ``source`` by name.
 
@@ -257,7 +258,8 @@ def open_mouse(
     ``frame_time_ms`` take precedence over the file's own attributes and over the article's constants; the attributes
     ``voxel_size_source`` and ``frame_time_source`` name the origin of the values. ``labels`` says what the numbers in a
     file's masks mean, if not 1 myocardium and 2 blood pool: ``{"lv": 3, "myo": 2}``, ``"lv=3,myo=2"``, or a preset,
-    "acdc", "mms" or "ukbb"; other numbers are background.
+    "acdc", "mms" or "ukbb"; other numbers are background. ``axes`` says what the axes of a file's arrays are, if they
+    are not those of the layout, one letter each: x column, y row, z slice, t frame; ``"tzyx"`` for arrays of numpy.
 
     A file of masks alone (NIfTI, NRRD, MetaImage, Analyze, DICOM SEG) becomes a dataset without ``image``; see
     :func:`mousecmr_data.formats.nifti.read_nifti_masks`.
@@ -269,12 +271,12 @@ def open_mouse(
     if path.name.lower().endswith(MASK_SUFFIXES):
         from mousecmr_data.formats.nifti import read_nifti_masks
 
-        return read_nifti_masks(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map)
+        return read_nifti_masks(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map, axes=axes)
     if path.suffix or path.is_file() or len(path.parts) > 1:
-        return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map)
-    if spacing is not None or frame_time_ms is not None or labels is not None:
+        return open_mouse_file(path, spacing=spacing, frame_time_ms=frame_time_ms, labels=label_map, axes=axes)
+    if any(value is not None for value in (spacing, frame_time_ms, labels, axes)):
         raise ArgumentError(
-            f"A voxel size, frame time or label map was given for {str(path)!r}, which is not a file.",
+            f"A voxel size, frame time, label map or axes were given for {str(path)!r}, which is not a file.",
             "these only with the path of a file",
             f"leave them out for {str(path)!r}",
         )

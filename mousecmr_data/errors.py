@@ -69,6 +69,14 @@ class OutputError(CacheError):
     """An output may not be written: it exists, is or holds an input, was edited, or is not of this library."""
 
 
+class LockError(CacheError):
+    """The file system of a folder has no locks, so it cannot be written safely by several programs."""
+
+
+class ReadError(MouseCMRError, OSError):
+    """The system did not let a file be read; this says nothing about its content, which may be sound."""
+
+
 class FileLayoutError(MouseCMRError, ValueError):
     """A file is not HDF5, is damaged, or does not have the dataset's layout."""
 

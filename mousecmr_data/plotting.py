@@ -7,6 +7,7 @@ Every figure of synthetic data says so.
 from __future__ import annotations
 
 import math
+import textwrap
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from scipy import ndimage
 
 from mousecmr_data._utils.environment import import_matplotlib
 from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.text import SYNTHETIC
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import UnlabelledError
 from mousecmr_data.metrics.volumes import measure, smooth_curve
@@ -31,10 +33,14 @@ if TYPE_CHECKING:
 
 MARGIN_MM = 2.5
 """Tissue shown around the left ventricle."""
+MIN_MONTAGE_INCHES = 4.0
+"""Narrower pictures would cut their title."""
+CHARACTERS_PER_INCH = 18
+"""Of the smallest text, on average."""
 
 
-def plot_montage(ds: xr.Dataset) -> Figure:
-    """Plot all slices (columns) of the labelled frames, at most ED, ES and two more (rows), with outlines.
+def plot_montage(ds: xr.Dataset, note: str = "") -> Figure:
+    """Plot all slices (columns) of the labelled frames, at most ED, ES and two more (rows), and ``note`` below them.
 
     An unlabelled mouse shows its first frame, without outlines. Reads only these frames.
     """
@@ -48,8 +54,14 @@ def plot_montage(ds: xr.Dataset) -> Figure:
     images, masks = images[crop], masks[crop]
     n_rows, n_slices = images.shape[:2]
     height = images.shape[2] * dy / (images.shape[3] * dx)
-    figure = create_figure(figsize=(1.5 * n_slices + 0.3, 1.5 * height * n_rows + 0.9), facecolor="black")
-    spacing = {"wspace": 0.03, "hspace": 0.03, "left": 0.035, "right": 0.995, "top": 0.86, "bottom": 0.08}
+    # Lengths in inches: the margins hold text, whose size does not depend on the number of slices.
+    width = max(1.5 * n_slices + 0.5, MIN_MONTAGE_INCHES)
+    lines = textwrap.wrap(note, round(CHARACTERS_PER_INCH * width))
+    above, below = 0.55, 0.32 + 0.14 * len(lines)
+    total = 1.5 * height * n_rows + above + below
+    figure = create_figure(figsize=(width, total), facecolor="black")
+    spacing = {"left": 0.45 / width, "right": (1.5 * n_slices + 0.45) / width, "wspace": 0.03, "hspace": 0.03}
+    spacing |= {"top": 1 - above / total, "bottom": below / total}
     axes = figure.subplots(n_rows, n_slices, squeeze=False, gridspec_kw=spacing)
     window = np.percentile(images, (0.5, 99.7))
     for row in range(n_rows):
@@ -69,12 +81,11 @@ def plot_montage(ds: xr.Dataset) -> Figure:
         axes[row, 0].set_ylabel(escape_math(f"{name} {number}\n{time:.0f} ms"), color="white", fontsize=8)
     axes[-1, -1].plot([4, 4 + 2.0 / dx], [images.shape[2] - 5] * 2, color="white", lw=2)
     axes[-1, -1].text(4, images.shape[2] - 8, "2 mm", color="white", fontsize=7)
-    figure.text(0.006, 0.975, escape_math(make_title(ds)), color="white", fontsize=10, va="top")
-    if has_mask:
-        for i, label in enumerate(COLOURS):
-            figure.text(0.006 + i * 0.14, 0.025, f"— {MEANINGS[label]}", color=COLOURS[label], fontsize=9)
-    else:
-        figure.text(0.006, 0.025, "no frame is labelled", color="0.7", fontsize=9)
+    figure.text(0.08 / width, 1 - 0.1 / total, escape_math(make_title(ds)), color="white", fontsize=10, va="top")
+    legend = [(f"— {MEANINGS[label]}", COLOURS[label]) for label in COLOURS] if has_mask else []
+    for i, (text, colour) in enumerate(legend or [("no frame is labelled", "0.7")]):
+        figure.text((0.08 + 1.45 * i) / width, (below - 0.1) / total, text, color=colour, fontsize=9, va="top")
+    figure.text(0.08 / width, 0.06 / total, escape_math("\n".join(lines)), color="0.75", fontsize=7)
     return figure
 
 
@@ -271,3 +282,8 @@ def _add_text(page: NDArray[np.uint8], above: str, below: str) -> Image.Image:
     for i, line in enumerate(reversed(lines)):
         draw.text((6, image.height - 18 - 16 * i), line, fill=N_GREYS - 1, font=font)
     return image
+
+
+def mark_title(title: str, synthetic: bool) -> str:
+    """Return ``title``, with SYNTHETIC in front if the data are synthetic."""
+    return f"{SYNTHETIC} mice: {title}" if synthetic else title

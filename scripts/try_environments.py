@@ -64,7 +64,7 @@ def try_environment(python: str, versions: str, extras: str) -> dict[str, str]:
         choose_versions(program, versions, extras, constraints)
         release = run(program, "-c", "import platform; print(platform.python_version())")[1].strip()
         print(f"Python {release}, {versions}, {extras}", file=sys.stderr)
-        steps = {
+        steps: dict[str, list[object]] = {
             "install": ["-m", "pip", "install", "-q", "-c", constraints, f"{ROOT}{EXTRAS[extras]}", *TEST_TOOLS],
             "doctor": ["-m", "mousecmr_data.cli.main", "doctor", "--no-network"],
             "tests": ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", *CORE_TESTS],

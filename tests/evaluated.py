@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import layout_files
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+import mousecmr_data as md
+from mousecmr_data.dataset.manifest_builder import DatasetInfo, create_manifest
 from mousecmr_data.dataset.model import build_dataset, resolve_sizes
 
 VOXEL = (1.0, 0.1, 0.1)
@@ -66,3 +71,24 @@ def cohort(n: int = 6, **attrs: Any) -> dict[str, xr.Dataset]:
 def shifted(mice: Mapping[str, xr.Dataset], by: int = 1) -> dict[str, NDArray[np.uint8]]:
     """Return the masks of ``mice``, whole cines, moved by ``by`` pixels along x."""
     return {name: np.roll(ds["mask"].values, by, axis=3) for name, ds in mice.items()}
+
+
+def make_dataset(folder: Path, mice: Mapping[str, xr.Dataset]) -> md.Cohort:
+    """Write ``mice`` as files with a manifest whose test split has all of them, and load it."""
+    for name, ds in mice.items():
+        images, masks = (ds[v].values.transpose(2, 3, 1, 0) for v in ("image", "mask"))
+        labelled = np.flatnonzero(ds["labelled"].values).tolist()
+        sizes = {"voxel_size_mm": list(VOXEL), "frame_time_ms": 5.0}
+        layout_files.write(folder / "files" / f"{name}.h5", labelled, images, masks, sizes)
+    create_manifest(folder / "files", folder / "lab", DatasetInfo("lab"), splits={"test": list(mice)})
+    return md.load("test", source=folder / "lab", cache=folder / "cache", layout_cache=False)
+
+
+def load_benchmark(name: str) -> Any:
+    """Import a script of ``benchmarks/``."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,20 @@ def _pixels(ds: Dataset, pixels: NDArray[np.uint16]) -> None:
 
 
 def fdf(
-    images: Images, folder: Path, steps: tuple[float, float, float] = STEPS, big_endian: bool = False
+    images: Images,
+    folder: Path,
+    steps: tuple[float, float, float] = STEPS,
+    big_endian: bool = False,
+    *,
+    first: float = 0.0,
+    orientation: str = "1.0000,0.0000,0.0000,0.0000,1.0000,0.0000,0.0000,0.0000,1.0000",
+    sequence: str = "gems",
+    parameters: str = "",
 ) -> list[Path]:
-    """Write a ``.img`` folder: one file per image with VnmrJ's header, and procpar."""
+    """Write a ``.img`` folder: one file per image with VnmrJ's header, and procpar with further ``parameters``.
+
+    ``first`` is the position of the first slice in mm, beside its usual one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     n_frames, n_slices, rows, columns = images.shape
     span = (columns * steps[2] / 10, rows * steps[1] / 10)
@@ -136,7 +148,7 @@ float  span[] = {{{span[0]:.6f}, {span[1]:.6f}}};
 float  origin[] = {{0.000000,0.000000}};
 char  *nucleus[] = {{"H1","H1"}};
 float  nucfreq[] = {{399.496810,399.496810}};
-float  location[] = {{0.000000,0.000000,{(z - n_slices / 2) * steps[0] / 10:.6f}}};
+float  location[] = {{0.000000,0.000000,{((z - n_slices / 2) * steps[0] + first) / 10:.6f}}};
 float  roi[] = {{{span[0]:.6f},{span[1]:.6f},{steps[0] / 10:.6f}}};
 float  gap = 0.000000;
 char  *file = "/home/lab/vnmrsys/exp1/acqfil/fid";
@@ -150,7 +162,7 @@ float  TR = {FRAME_MS:.3f};
 float  tr = {FRAME_MS / 1000:.6f};
 int ro_size = {rows};
 int pe_size = {columns};
-char *sequence = "gems";
+char *sequence = "{sequence}";
 char *studyid = "s_2012060101";
 int    array_index = 1;
 float  array_dim = 1.0000;
@@ -158,13 +170,13 @@ float  image = 1.0000;
 int    display_order = {z};
 int    bigendian = {int(big_endian)};
 float  imagescale = 1.000000000;
-float  orientation[] = {{1.0000,0.0000,0.0000,0.0000,1.0000,0.0000,0.0000,0.0000,1.0000}};
+float  orientation[] = {{{orientation}}};
 int checksum = 712264;
 """
         paths.append(folder / f"slice{z + 1:03d}image001echo{t + 1:03d}.fdf")
         pixels = images[t, z].astype(">f4" if big_endian else "<f4").tobytes()
         paths[-1].write_bytes(header.encode() + b"\f\n" + b"\0" + pixels)
-    (folder / "procpar").write_text(procpar())
+    (folder / "procpar").write_text(procpar() + parameters)
     return paths
 
 
@@ -186,22 +198,42 @@ array_names 4 2 8 0 0 2 1 0 1 64
 """
 
 
-def bruker(images: Images, folder: Path, steps: tuple[float, float, float] = STEPS, cycle_first: bool = False) -> Path:
-    """Write ``pdata/1`` of a scan: ``2dseq`` (16 bits, one slope per frame) and ``visu_pars``."""
+def bruker(
+    images: Images,
+    folder: Path,
+    steps: tuple[float, float, float] = STEPS,
+    cycle_first: bool = False,
+    *,
+    groups: tuple[tuple[int, str], ...] = (),
+    orientation: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    positions: Sequence[Sequence[float]] = (),
+    first: float = 0.0,
+    extra: str = "",
+) -> Path:
+    """Write ``pdata/1`` of a scan: ``2dseq`` (16 bits, one slope per frame) and ``visu_pars``.
+
+    ``groups`` are further frame groups (number, name) around slices and frames: the images are repeated, brighter each
+    time. ``positions`` (mm) and nine numbers of ``orientation`` per slice, or for all; ``first`` is the position of the
+    first slice along the normal. ``extra`` are further lines of ``visu_pars``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     n_frames, n_slices, rows, columns = images.shape
-    n = n_frames * n_slices
-    groups = [
-        f"({n_slices}, <FG_SLICE>, <>, 0, 2)",
-        f"({n_frames}, <{'FG_CARDIAC_MOVIE' if cycle_first else 'FG_MOVIE'}>, <>, 2, 0)",
-    ]
+    movie = "FG_CARDIAC_MOVIE" if cycle_first else "FG_MOVIE"
+    own = [(n_slices, "FG_SLICE"), (n_frames, movie)]
     stored = images // 2  # the slope is 2: odd values lose one
     if cycle_first:
-        groups.reverse()
+        own.reverse()
         stored = stored.transpose(1, 0, 2, 3)
+    repeats = int(np.prod([n for n, _ in groups]))
+    stored = np.concatenate([stored + 100 * k for k in range(repeats)])
+    n = n_frames * n_slices * repeats
+    described = [f"({length}, <{name}>, <>, 0, 2)" for length, name in (*own, *groups) if name != movie or n_frames > 1]
     (folder / "2dseq").write_bytes(stored.astype("<i2").tobytes())
-    position = _wrap(" ".join(f"-12.8 -12.8 {z * steps[0]:g}" for z in range(n_slices)))
-    orientation = _wrap(" ".join(["1 0 0 0 1 0 0 0 1"] * n_slices))
+    normal = np.asarray(orientation[6:9], float)
+    places = positions or [np.array([-12.8, -12.8, 0.0]) + (first + z * steps[0]) * normal for z in range(n_slices)]
+    position = _wrap(" ".join(f"{v:g}" for p in places for v in p))
+    directions = list(orientation) * (n_slices if len(orientation) == 9 else 1)
+    orientations = _wrap(" ".join(f"{v:g}" for v in directions))
     (folder / "visu_pars").write_text(f"""##TITLE=Parameter List, ParaVision 6.0.1
 ##JCAMPDX=4.24
 ##DATATYPE=Parameter Values
@@ -226,7 +258,7 @@ spatial spatial
 ##$VisuCoreUnits=( 2, 65 )
 <mm> <mm>
 ##$VisuCoreOrientation=( {n_slices}, 9 )
-{orientation}
+{orientations}
 ##$VisuCorePosition=( {n_slices}, 3 )
 {position}
 ##$VisuCoreDataMin=( {n} )
@@ -241,15 +273,15 @@ spatial spatial
 ##$VisuCoreWordType=_16BIT_SGN_INT
 ##$VisuCoreByteOrder=littleEndian
 ##$VisuCoreDiskSliceOrder=disk_normal_slice_order
-##$VisuFGOrderDescDim=2
-##$VisuFGOrderDesc=( 2 )
-{" ".join(groups)}
+##$VisuFGOrderDescDim={len(described)}
+##$VisuFGOrderDesc=( {len(described)} )
+{" ".join(described)}
 ##$VisuGroupDepVals=( 2 )
 (<VisuCoreOrientation>, 0) (<VisuCorePosition>, 0)
 ##$VisuAcqRepetitionTime=( 1 )
 {FRAME_MS:g}
 ##$VisuSubjectPosition=Head_Prone
-##END=
+{extra}##END=
 """)
     return folder / "2dseq"
 

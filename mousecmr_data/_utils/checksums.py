@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import write_json
+from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data.schema.manifest import FileEntry
 
 CHUNK_BYTES = 1 << 20
@@ -140,16 +141,20 @@ def is_intact(path: Path) -> bool:
             f.seek(size)
             line = f.read()
         return line == CHECKSUM_LINE % _compute_file_crc32c(path, size)
-    except OSError:
+    except ABSENT:
         return False
+    except OSError as e:
+        raise make_read_error(path, e) from e
 
 
 def read_intact(path: Path) -> bytes | None:
     """Return the content of a file without the checksum at its end; None if there is no file, or a damaged one."""
     try:
         data = path.read_bytes()
-    except OSError:
+    except ABSENT:
         return None
+    except OSError as e:
+        raise make_read_error(path, e) from e
     content, line = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     return content if line == CHECKSUM_LINE % google_crc32c.value(content) else None
 
@@ -193,8 +198,10 @@ def has_checksums(folder: Path) -> bool:
             _compute_file_crc32c(folder / name, (folder / name).stat().st_size) == crc
             for name, crc in table["files"].items()
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (*ABSENT, ValueError, KeyError, TypeError, AttributeError):
         return False
+    except OSError as e:
+        raise make_read_error(folder, e) from e
 
 
 @cache

@@ -1,4 +1,4 @@
-"""This machine and what is installed on it: versions, optional packages, processor, cores, device to compute on."""
+"""This machine and what is installed on it: versions, extras, variables, processor, cores, device to compute on."""
 
 from __future__ import annotations
 
@@ -68,6 +68,17 @@ def require_extra(extra: str, *modules: str) -> None:
     for module in find_missing_modules(extra):
         if not modules or module in modules:
             raise MissingExtraError.from_module(module, extra)
+
+
+def read_flag(variable: str, default: bool) -> bool:
+    """Return an environment variable as True or False; empty counts as not set."""
+    text = os.environ.get(variable, "").strip().lower()
+    return default if not text else text not in ("0", "false", "no", "off")
+
+
+def is_offline(offline: bool | None = None) -> bool:
+    """Return whether network traffic is forbidden: ``offline``, or ``MOUSECMR_OFFLINE`` if it is None."""
+    return read_flag("MOUSECMR_OFFLINE", default=False) if offline is None else offline
 
 
 def ensure_temporary_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Items of HDF5 files from others: only what lies in the file itself is read, and only up to a size.
+"""Open HDF5 files, and read items of those from others: only what lies in the file itself, and only up to a size.
 
 HDF5 can point out of a file: external links, virtual datasets, external storage. Such a file could show any file that
 this process may read (a server's password file, say), and a virtual dataset of itself crashes the HDF5 library.
@@ -6,16 +6,31 @@ this process may read (a server's password file, say), and a virtual dataset of 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from os import PathLike
+from typing import Literal, TypeAlias
 
 import h5py
 
-from mousecmr_data._utils.limits import check_size
+from mousecmr_data._utils.reading import check_size
 from mousecmr_data.errors import FileLayoutError
 
 MAX_LINKS = 16
 
 Item: TypeAlias = h5py.Group | h5py.Dataset
+
+
+def open_hdf5(path: str | PathLike[str], mode: Literal["r", "w"] = "r") -> h5py.File:
+    """Open a file without HDF5's own lock, which many network disks do not have.
+
+    Files are written under temporary names (:mod:`mousecmr_data._utils.atomic`), so that nobody else opens them.
+    """
+    for locking in (False, True):
+        try:
+            return h5py.File(path, mode, locking=locking)
+        except OSError as e:
+            if "lock" not in str(e) or "flag values" not in str(e):
+                raise  # else this process has it open already, in another way
+    return h5py.File(path, mode, locking="best-effort")
 
 
 def get_item(group: h5py.Group, name: str) -> Item | None:

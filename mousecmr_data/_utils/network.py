@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from types import ModuleType
 from typing import Any
 
+from mousecmr_data._utils.environment import is_offline
 from mousecmr_data.errors import DownloadError, MissingDataError, MouseCMRError
 
 TELEMETRY_OFF = {
@@ -59,17 +60,6 @@ def import_openvino() -> ModuleType:
         if name.startswith("openvino.tools.ovc.") and getattr(getattr(module, "tm", None), "__name__", "") == hidden:
             module.tm = stub  # type: ignore[attr-defined]
     return openvino
-
-
-def read_flag(variable: str, default: bool) -> bool:
-    """Return an environment variable as True or False; empty counts as not set."""
-    text = os.environ.get(variable, "").strip().lower()
-    return default if not text else text not in ("0", "false", "no", "off")
-
-
-def is_offline(offline: bool | None = None) -> bool:
-    """Return whether network traffic is forbidden: ``offline``, or ``MOUSECMR_OFFLINE`` if it is None."""
-    return read_flag("MOUSECMR_OFFLINE", default=False) if offline is None else offline
 
 
 def check_online(what: str, error: type[MouseCMRError] = MissingDataError) -> None:

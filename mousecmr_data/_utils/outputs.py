@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mousecmr_data._utils.atomic import PART, fsync_file, fsync_folder, temporary_folder, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
-from mousecmr_data._utils.locks import lock_folder
+from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import OutputError
 
@@ -79,8 +79,10 @@ def read_listed_files(record: Path) -> dict[str, str]:
             for name, sha256 in files.items()
             if ".." not in Path(name).parts and not Path(name).is_absolute()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (*ABSENT, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    except OSError as e:
+        raise make_read_error(record, e) from e
 
 
 def _read_own_record(record: Path) -> dict[str, str]:
@@ -125,8 +127,10 @@ def make_foreign_error(folder: Path, names: Sequence[str]) -> OutputError:
 def _is_as_listed(path: Path, sha256: str) -> bool:
     try:
         return not path.is_symlink() and compute_sha256(path) == sha256
-    except OSError:
+    except ABSENT:
         return False
+    except OSError as e:
+        raise make_read_error(path, e) from e
 
 
 @contextmanager
@@ -146,7 +150,7 @@ def write_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
     check_file(target, overwrite=overwrite)
     with temporary_folder(target) as folder:
         yield folder / target.name
-        with lock_folder(target.parent):
+        with _lock_folder(target.parent):
             names = sorted((p.name for p in folder.iterdir()), key=target.name.__eq__)  # a header after its pixels
             for name in names:
                 check_file(target.with_name(name), overwrite=overwrite)
@@ -194,7 +198,7 @@ def publish_folder(
     names = [name for name in written if name != record]
     about: dict[str, Any] = json.loads((partial / record).read_text("utf-8")) if record in written else {}
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder):
+    with _lock_folder(folder):
         old = dict(_read_own_record(folder / record) if listed is None else listed)
         check_replaceable(folder, names, old, overwrite=overwrite)
         others = [] if keep else [name for name in old if name not in names and name != record]
@@ -245,6 +249,27 @@ def add_file(folder: Path, name: str, text: str, record: str, listed: Mapping[st
 
 def list_files(folder: Path, names: Iterable[str], *, being_written: bool = False) -> None:
     """List ``names`` in the record of ``folder``, for files that are written again and again while a run goes on."""
-    with lock_folder(folder):
+    with _lock_folder(folder):
         new = {n: BEING_WRITTEN if being_written else compute_sha256(folder / n) for n in names}
         write_json(folder / RECORD_FILE, {FILES_KEY: {**read_listed_files(folder / RECORD_FILE), **new}})
+
+
+@contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a lock of ``folder`` itself, which needs no lock file; wait while another process holds it.
+
+    For moments only, while files are moved there. Does nothing where the system or the disk cannot lock a folder.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

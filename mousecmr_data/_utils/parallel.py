@@ -24,7 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from mousecmr_data._utils.limits import (
+from mousecmr_data._utils.network import enforce_offline
+from mousecmr_data._utils.reading import (
     COPIES,
     GB_VARIABLE,
     SECONDS_VARIABLE,
@@ -32,7 +33,6 @@ from mousecmr_data._utils.limits import (
     get_max_memory,
     get_max_seconds,
 )
-from mousecmr_data._utils.network import enforce_offline
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import MouseCMRError, ProcessError
 
@@ -140,7 +140,7 @@ def serve_calls() -> None:
 def read_in_child(
     work: Callable[Parameters, Result], name: str, *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """Call ``work`` for a file of others in a child process with the limits of :mod:`mousecmr_data._utils.limits`.
+    """Call ``work`` for a file of others in a child process with the limits of :mod:`mousecmr_data._utils.reading`.
 
     ``work``, its arguments and its result must pickle. The process is kept for the next call. Raises what ``work``
     raises, and :class:`ProcessError` about ``name`` if it crashes, needs too much memory or takes too long.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 SYNTHETIC = "SYNTHETIC"
 """The word that every name, title and header of synthetic data carries."""
@@ -35,11 +37,6 @@ def list_notices(synthetic_training: bool, synthetic_images: bool) -> tuple[str,
     return (*notices, RESEARCH_ONLY)
 
 
-def mark_title(title: str, synthetic: bool) -> str:
-    """Return ``title``, with SYNTHETIC in front if the data are synthetic."""
-    return f"{SYNTHETIC} mice: {title}" if synthetic else title
-
-
 def is_marked_synthetic(text: str) -> bool:
     """Return whether a file's description or comment says that its images are synthetic."""
     return SYNTHETIC in text
@@ -47,18 +44,28 @@ def is_marked_synthetic(text: str) -> bool:
 
 MAX_CHARACTERS, MAX_BYTES = 80, 150
 """Longest name; file systems allow 255 bytes, and endings are added."""
-RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(10))}
+RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in "0123456789¹²³")}
+
+
+def hide_home(text: str) -> str:
+    """Replace the path of the user's home folder, which often holds a name, by ``~``."""
+    with suppress(RuntimeError):  # a user without a home
+        home = str(Path.home())
+        text = re.sub(re.escape(home) + r"(?![\w.-])", "~", text) if len(home) > 1 else text
+    return text
 
 
 def make_file_name(text: str, default: str = "mouse") -> str:
     """Return ``text`` as the name of a file or folder on any system; ``default`` if nothing usable is left.
 
-    Letters and digits of every script and ``. + - _`` stay, in Unicode normal form C; all others (separators, control
-    characters, spaces) become ``_``. ``. + - _`` at the start and ``. _`` at
-    the end go; the length is limited.
+    Letters and digits of every script, symbols such as ♀ and ``. + - _`` stay, in Unicode normal form C; all others
+    (separators, control characters, spaces) become ``_``. ``. + - _`` at the start and ``. _`` at the end go; the
+    length is limited.
     """
     normal = unicodedata.normalize("NFC", text)
-    kept = "".join(c if c.isalnum() or c in ".+-" or unicodedata.category(c).startswith("M") else "_" for c in normal)
+    kept = "".join(
+        c if c.isalnum() or c in ".+-" or unicodedata.category(c) in ("Mn", "Mc", "Me", "So") else "_" for c in normal
+    )
     name = re.sub("_+", "_", kept).lstrip("._+-").rstrip("._")[:MAX_CHARACTERS]
     while len(name.encode()) > MAX_BYTES:
         name = name[:-1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 
 
@@ -19,14 +20,21 @@ from mousecmr_data.cli import options, output
 def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) -> None:
     """Show the paired differences B − A of two result files of `mousecmr evaluate`, with 95 % intervals.
 
-    Only mice that both results have scored are compared. Their masks must have been scored against the same truth.
+    The primary endpoint is the mean Dice; the p-values of all other rows are adjusted for their number. Only mice that
+    both results have scored are compared. Their masks must have been scored against the same truth.
     """
+    require_extra("evaluation", "pingouin")
     from mousecmr_data._utils.atomic import write_text
     from mousecmr_data._utils.outputs import check_file, write_file
     from mousecmr_data._utils.tables import format_csv
-    from mousecmr_data.evaluation.html import format_interval, format_number
     from mousecmr_data.evaluation.result import read_result
-    from mousecmr_data.evaluation.tables import compare_results
+    from mousecmr_data.evaluation.tables import (
+        COMPARISON_NOTE,
+        compare_results,
+        format_interval,
+        format_number,
+        format_p,
+    )
 
     if csv:
         check_file(csv, overwrite=overwrite, inputs=[a, b])
@@ -44,20 +52,24 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
     for name, mice in (("A", result.only_a), ("B", result.only_b)):
         if mice:
             click.secho(f"Only in {name}: {', '.join(mice)}", fg="yellow", err=True)
+    if any(result.missed):
+        text = "Nothing was predicted of {} mice in A, of {} in B; these have no distances, and may have no EF."
+        click.secho(text.format(*result.missed), fg="yellow", err=True)
     output.print_table(
-        ["what", "structure", "phase", "n", "A", "B", "B − A", "95 % CI", "p", "better"],
+        ["what", "structure", "phase", "n", "A", "B", "B − A", "95 % CI", "p", "p adjusted", "better"],
         [
             [
                 *(r[k] for k in ("what", "structure", "phase", "n")),
                 *(format_number(r[k], 3) for k in ("a", "b", "difference")),
                 format_interval(r["ci_low"], r["ci_high"], 3),
-                format_number(r["p"], 3),
+                format_p(r["p"]),
+                format_p(r["p_adjusted"]),
                 r["better"].upper(),
             ]
             for r in records
         ],
         title=f"A: {result.a}\nB: {result.b}\n{len(result.mice)} mice",
-        note="95 % CI: bootstrap by mouse; p: paired t-test; better: the interval excludes zero, and p < 0.05",
+        note=COMPARISON_NOTE,
     )
     if csv:
         click.echo(f"written: {csv}")

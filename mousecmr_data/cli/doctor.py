@@ -141,7 +141,7 @@ def _describe_networks(cache: Path | None) -> Iterator[Finding]:
 
 
 def _check_network(ask: bool) -> Iterator[Finding]:
-    from mousecmr_data._utils.network import is_offline
+    from mousecmr_data._utils.environment import is_offline
     from mousecmr_data.download.http import RetryPolicy
     from mousecmr_data.download.sources import list_mirrors, redact_url
     from mousecmr_data.download.verify import check_upstream

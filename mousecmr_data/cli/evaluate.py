@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="HDF5 file or folder of HDF5 files with the expert masks, instead of --source.",
 )
 @options.spacing
+@options.axes
 @options.phenotypes
 @click.option(
     "--phases",
@@ -63,6 +64,7 @@ def command(
     split_scheme: str,
     truth: Path | None,
     spacing: options.Spacing | None,
+    axes: str | None,
     phenotypes: Path | None,
     labels: str | None,
     go_on: bool,
@@ -101,7 +103,7 @@ def command(
     mice: Any
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
-        mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing) for p in files)}
+        mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing, axes=axes) for p in files)}
     else:
         chosen = None if split == "all" else split
         mice = api.load(chosen, source=source, split_scheme=split_scheme, phenotypes=phenotypes, cache=cache)
@@ -146,14 +148,19 @@ def _summarize(evaluation: Evaluation) -> dict[str, Any]:
 def _print_result(evaluation: Evaluation) -> None:
     from mousecmr_data.evaluation.report import format_agreement, format_overlap
     from mousecmr_data.evaluation.tables import tabulate_agreement
+    from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 
     output.warn_synthetic(evaluation.synthetic)
     for p in evaluation.problems:
         click.secho(f"{p.mouse} ({p.kind}): {p.text}", fg="yellow", err=True)
+    rates = {m.mouse: m.curve["heart_rate_bpm"] for m in evaluation.mice if m.curve}
+    if doubtful := [f"{m} {bpm:.0f}" for m, bpm in rates.items() if not is_heart_rate_plausible(bpm)]:
+        text = "No mouse has these heart rates (1/min); the peak rates are wrong, too: " + ", ".join(doubtful)
+        click.secho(text, fg="yellow", err=True)
     mark = SYNTHETIC_DATA if evaluation.synthetic else ""
     tables = {f"{len(evaluation.mice)} mice. {mark}".strip(): format_overlap(evaluation)}
     measures = tabulate_agreement(evaluation)
-    if measures["n"].max() > 1:
+    if measures["n"].max() > 0:
         tables[mark] = format_agreement(measures)
     for title, table in tables.items():
         output.print_table(list(table.shown.columns), table.cells, title=title or None, note=table.caption)

@@ -16,6 +16,7 @@ from mousecmr_data.cli import options, output
 @options.source
 @options.cache
 @options.spacing
+@options.axes
 @options.labels("the masks of files")
 @click.option("--csv", type=options.FILE, help="Also write the rows of the frames here.")
 @options.overwrite_file
@@ -25,6 +26,7 @@ def command(
     source: str,
     cache: Path | None,
     spacing: options.Spacing | None,
+    axes: str | None,
     labels: str | None,
     csv: Path | None,
     overwrite: bool,
@@ -43,7 +45,7 @@ def command(
 
     if csv:
         check_file(csv, overwrite=overwrite, inputs=options.find_inputs(source, cache, *mice))
-    opened = (api.open_mouse(m, source=source, cache=cache, spacing=spacing, labels=labels) for m in mice)
+    opened = (api.open_mouse(m, source=source, cache=cache, spacing=spacing, axes=axes, labels=labels) for m in mice)
     results = [measure(ds) for ds in opened]
     frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
     if csv:

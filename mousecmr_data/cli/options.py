@@ -35,6 +35,12 @@ spacing = click.option(
     metavar="Z Y X",
     help="Slice distance, pixel height and pixel width in mm, where the file states none or a wrong one.",
 )
+axes = click.option(
+    "--axes",
+    metavar="LETTERS",
+    help="NIfTI, NRRD, MetaImage, HDF5: one letter per axis, in the order of the file (x column, y row, z slice, t "
+    "frame), e.g. xyzt; tzyx for an array of numpy, tzxy for one of MATLAB in HDF5.",
+)
 frame_time = click.option(
     "--frame-time",
     type=click.FloatRange(0, min_open=True),

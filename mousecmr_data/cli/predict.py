@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @options.source
 @options.cache
 @options.spacing
+@options.axes
 @options.as_json
 def command(
     mice: tuple[str, ...],
@@ -40,6 +41,7 @@ def command(
     source: str,
     cache: Path | None,
     spacing: options.Spacing | None,
+    axes: str | None,
     as_json: bool,
     **network: Any,
 ) -> None:
@@ -58,7 +60,7 @@ def command(
 
     config = PredictConfig(cache=cache, **network)
     origin = load_predictor(config)[0].origin
-    groups = _select_mice(mice, split, source, cache, spacing)
+    groups = _select_mice(mice, split, source, cache, spacing, axes)
     results: list[PredictResult] = []
     with _open_client(scheduler) as client, output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance:
         done = 0.0  # the share of the present mouse that the bar has counted
@@ -110,7 +112,12 @@ def _print_results(results: list[PredictResult]) -> None:
 
 
 def _select_mice(
-    mice: tuple[str, ...], split: str | None, source: str, cache: Path | None, spacing: options.Spacing | None
+    mice: tuple[str, ...],
+    split: str | None,
+    source: str,
+    cache: Path | None,
+    spacing: options.Spacing | None,
+    axes: str | None,
 ) -> list[MiceProtocol]:
     """Return the mice of the source and the files that were named, as separate groups."""
     from mousecmr_data import api
@@ -118,17 +125,17 @@ def _select_mice(
 
     paths = tuple(m for m in mice if Path(m).suffix or Path(m).is_file() or len(Path(m).parts) > 1)
     names = [m for m in mice if m not in paths]
-    if spacing and not paths:
+    if (spacing or axes) and not paths:
         raise ArgumentError(
-            "A voxel size was given, but no file.",
-            "a voxel size only with the path of a file: mice of a source have their own",
-            "leave out --spacing",
+            "A voxel size or axes were given, but no file.",
+            "these only with the path of a file: mice of a source have their own",
+            "leave out --spacing and --axes",
         )
     groups: list[MiceProtocol] = []
     if names or not paths:
         groups.append(api.load(split, mice=names or None, source=source, cache=cache))
     if paths:
-        groups.append(HDF5Files(tuple(dict.fromkeys(paths)), spacing))
+        groups.append(HDF5Files(tuple(dict.fromkeys(paths)), spacing, axes))
     return groups
 
 

@@ -10,14 +10,15 @@ import click
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
-from mousecmr_data.errors import MissingDataError
+from mousecmr_data.errors import MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME
 
 if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
 
-DIFFERS, CANNOT_RUN = 1, 3
-"""Exit statuses."""
+STATUS = {"agrees": 0, "better": 4, "differs": 5}
+NOT_JUDGED, TRIAL = 3, 6
+"""Exit statuses. Other errors of the command line have 1 and 2."""
 PHANTOM, *EXTERNAL_PHANTOMS = PHANTOMS
 
 
@@ -77,8 +78,9 @@ def command(
 ) -> None:
     """Compare a network with the published table, row by row, under both ED/ES and both post-processing rules.
 
-    Exit status 0: every row agrees, or the mice are synthetic; 1: rows differ; 3: files or weights are missing, and the
-    message says what to run. The verdict is for the article's own rules.
+    Exit status 0: agrees (or the mice are synthetic, which is not judged); 4: better; 5: differs; 3: it could not be
+    judged, because files, weights or predictions are missing or do not fit; 6: a trial (--limit). The verdict is for
+    the article's own rules.
     """
     network_modules = () if predictions else ("torch", "safetensors")
     require_extra("evaluation" if predictions else "segment", "jinja2", "matplotlib", "pingouin", *network_modules)
@@ -94,7 +96,9 @@ def command(
     inputs = options.find_inputs(source, cache, predictions, weights, *(Path(a) for a in also if a not in PHANTOMS))
     check_folder(folder, [PAGE_FILE, DOCUMENT_FILE], overwrite=overwrite, inputs=inputs)
     missing: list[str] = []
-    cohorts = _load_cohorts(source, split, schemes, also, limit, cache, download, missing)
+    if source == PHANTOM and not predictions:
+        also = also or tuple(EXTERNAL_PHANTOMS)
+    cohorts = _load_cohorts(source, split, schemes, also, cache, download, missing)
     network: Any = predictions
     if predictions is None:
         from mousecmr_data.inference.predictor import load_model
@@ -110,17 +114,26 @@ def command(
             click.echo("With --download, this command downloads what has a source.", err=True)
         trial = f"mousecmr reproduce --source {PHANTOM} --weights {SMALL_WEIGHTS}"
         click.echo(f"To try it without them: {trial}", err=True)
-        ctx.exit(CANNOT_RUN)
+        ctx.exit(NOT_JUDGED)
     rules, phases = postprocessing or ("paper", "upstream-code"), phases or ("annotated", "volume-curve")
-    with output.progress("segmenting and scoring", sum(map(len, cohorts.values()))) as advance:
-        result = reproduce(network, cohorts, rules=rules, phases=phases, progress=advance)
+    total = sum(min(limit or len(c), len(c)) for c in cohorts.values())
+    try:
+        with output.progress("segmenting and scoring", total) as advance:
+            result = reproduce(network, cohorts, rules=rules, phases=phases, limit=limit, progress=advance)
+    except MissingExtraError:
+        raise
+    except MouseCMRError as e:
+        click.echo(f"Could not be judged: {e}", err=True)
+        ctx.exit(NOT_JUDGED)
     written = write_reproduction(result, folder, overwrite=overwrite)
     if as_json:
-        output.print_json({**make_document(result), "limit": limit, "written": written[:1]})
+        output.print_json({**make_document(result), "written": written[:1]})
     else:
-        _print_result(result, limit)
+        _print_result(result)
         click.echo(f"written: {written[0]}")
-    ctx.exit(DIFFERS if result.disagreeing and not result.synthetic else 0)
+    if result.doubts or (result.outcome is None and not result.synthetic):
+        ctx.exit(NOT_JUDGED)
+    ctx.exit(TRIAL if result.trial else STATUS[result.outcome or "agrees"])
 
 
 def _load_cohorts(
@@ -128,7 +141,6 @@ def _load_cohorts(
     split: str,
     schemes: tuple[str, ...],
     also: tuple[str, ...],
-    limit: int | None,
     cache: Path | None,
     download: bool,
     missing: list[str],
@@ -142,7 +154,7 @@ def _load_cohorts(
     for scheme in schemes:
         name = "internal" if len(schemes) == 1 else f"internal, {scheme}"
         requested[name] = (source, None if split == "all" else split, scheme)
-    for other in also or (EXTERNAL_PHANTOMS if source == PHANTOM else ()):
+    for other in also:
         manifest = api.resolve_manifest(other)
         field = manifest.acquisition.get("field_strength")
         name = f"{field.value:g} T" if field else manifest.name
@@ -151,21 +163,28 @@ def _load_cohorts(
     for name, (origin, part, scheme) in requested.items():
         fetch = download or origin in PHANTOMS or Path(origin).is_dir()
         try:
-            cohort = api.load(part, source=origin, split_scheme=scheme, cache=cache, download=fetch)
+            cohorts[name] = api.load(
+                part, source=origin, split_scheme=scheme, cache=cache, download=fetch, layout_cache=False
+            )
         except MissingDataError as e:
             missing.append(str(e))
-            continue
-        cohorts[name] = cohort.select(cohort.mice[:limit])
     return cohorts
 
 
-def _print_result(result: Any, limit: int | None) -> None:
-    from mousecmr_data.evaluation.reproduction import describe_policies, format_cohorts, format_rows, format_times
+def _print_result(result: Any) -> None:
+    from mousecmr_data.evaluation.reproduction import (
+        describe_policies,
+        describe_run,
+        format_cohorts,
+        format_rows,
+        format_times,
+    )
     from mousecmr_data.evaluation.timing import TIMES_NOTE
 
     output.warn_synthetic(result.synthetic)
     mark = f"  {SYNTHETIC_DATA}" if result.synthetic else ""
-    click.echo(f"weights: {result.name}; trained on: {result.trained_on}")
+    for line in describe_run(result):
+        click.echo(line)
     note = f"columns are ED/ES rule / post-processing; the verdict is for {describe_policies(result.headline)}"
     tables = {f"{cohort}: {note}": format_rows(result, cohort) for cohort in result.rows}
     tables |= {"cohorts side by side": format_cohorts(result), f"times on {result.machine}": format_times(result)}
@@ -174,6 +193,4 @@ def _print_result(result: Any, limit: int | None) -> None:
     click.echo(TIMES_NOTE)
     for caveat in result.notes:
         click.echo(f"Caveat: {caveat}")
-    if limit:
-        click.echo(f"This is a trial with the first {limit} mice of each cohort.")
     click.secho(result.verdict, bold=True)

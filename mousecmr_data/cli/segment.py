@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     required=True,
 )
 @options.spacing
+@options.axes
 @click.option(
-    "--axes",
-    help="NIfTI, NRRD, MetaImage: one letter per axis, in order (x column, y row, z slice, t frame), e.g. xyzt.",
+    "--frames",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Frames of each slice, where a file stores slices and frames in one axis.",
 )
+@click.option("--fill", type=float, metavar="VALUE", help="Value for pixels that are NaN or infinite, e.g. 0.")
 @options.frame_time
 @options.network
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
+@click.option("--dicom-seg/--no-dicom-seg", default=True, help="For DICOM input, also write masks as DICOM SEG.")
 @click.option("--matlab", is_flag=True, help="Also write masks and tables of each mouse as a MATLAB file.")
 @click.option(
     "--keep-names",
@@ -45,8 +50,11 @@ def command(
     folder: Path,
     spacing: options.Spacing | None,
     axes: str | None,
+    frames: int | None,
+    fill: float | None,
     frame_time: float | None,
     pictures: bool,
+    dicom_seg: bool,
     matlab: bool,
     keep_names: bool,
     overwrite: bool,
@@ -62,14 +70,18 @@ def command(
     read does not stop the others. For research, not for clinical use.
     """
     require_extra("segment", "torch", "safetensors", "nibabel", *(("matplotlib",) if pictures else ()))
+    from mousecmr_data.formats.masks import describe_left_out
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig
 
     config = SegmentConfig(
         spacing=spacing,
         axes=axes,
+        frames=frames,
+        fill=fill,
         frame_time_ms=frame_time,
         pictures=pictures,
+        dicom_seg=dicom_seg,
         keep_names=keep_names,
         matlab=matlab,
         cache=cache,
@@ -79,8 +91,13 @@ def command(
         result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)
     table = result.mice.astype(object).where(result.mice.notna(), None)
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    left_out = describe_left_out(result.left_out)
+    for text in left_out:
+        click.echo(text, err=True)
+    if left_out:
+        click.echo("To segment one of them, give the file itself.", err=True)
     if as_json:
-        output.print_json({"folder": folder, "mice": rows})
+        output.print_json({"folder": folder, "mice": rows, "left_out": [vars(file) for file in result.left_out]})
     else:
         _print_rows(rows, folder)
     for name, error in result.errors.items():

@@ -32,11 +32,24 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
     default=None,
     help="Open the page only with a link that holds a random token. Default: if other computers can reach the page.",
 )
+@click.option(
+    "--root-path",
+    default="",
+    help="Path below which a reverse proxy shows the page, such as /proxy/7860 (Jupyter) or /rnode/HOST/PORT (Open "
+    "OnDemand); / at its top. See docs/web.md.",
+)
 @click.option("--upload-limit", type=click.IntRange(1), default=2000, help="Most MB that a visitor may upload.")
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
 @options.cache
 def command(
-    host: str, port: int, weights: str, token: bool | None, upload_limit: int, browser: bool, cache: Path | None
+    host: str,
+    port: int,
+    weights: str,
+    token: bool | None,
+    root_path: str,
+    upload_limit: int,
+    browser: bool,
+    cache: Path | None,
 ) -> None:
     """Open a web page on this computer: drop scans, get masks, volumes, EF, pictures and one zip file.
 
@@ -47,7 +60,7 @@ def command(
     from mousecmr_data.web.config import ServerConfig
 
     secret = None if token is None else secrets.token_urlsafe(32) if token else ""
-    config = ServerConfig(host, weights, secret, upload_mb=upload_limit, cache=cache)
+    config = ServerConfig(host, weights, secret, root_path=root_path, upload_mb=upload_limit, cache=cache)
 
     def show_address(address: str) -> None:
         click.echo(f"The page is at {address}  (stop it with Ctrl-C)", err=True)
@@ -55,7 +68,11 @@ def command(
             text = "with this link only" if "token=" in address else "without a password"
             text = f"Other computers in this network can reach it, {text}. The connection is not encrypted."
             click.secho(text, fg="yellow", err=True)
-        if browser and config.local:
+        if root_path:
+            query = address.partition("?")[2]
+            text = f"{config.prefix}/{'?' * bool(query)}{query}"
+            click.echo(f"Through the proxy: https://ITS-NAME{text}", err=True)
+        elif browser and config.local:
             webbrowser.open(address)
 
     try:

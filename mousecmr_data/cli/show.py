@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +12,17 @@ from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import make_file_name
 from mousecmr_data.cli import options, output
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from xarray import Dataset
+
 
 @click.command()
 @click.argument("mouse")
 @options.source
 @options.cache
 @options.spacing
+@options.axes
 @options.output_folder("Folder for the pictures.", Path())
 @options.overwrite_edited
 @options.as_json
@@ -24,6 +31,7 @@ def command(
     source: str,
     cache: Path | None,
     spacing: options.Spacing | None,
+    axes: str | None,
     folder: Path,
     overwrite: bool,
     as_json: bool,
@@ -34,9 +42,9 @@ def command(
     from mousecmr_data._utils.outputs import check_folder, write_folder
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
 
-    ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing)
+    ds = api.open_mouse(mouse, source=source, cache=cache, spacing=spacing, axes=axes)
     name = make_file_name(str(ds.attrs["mouse"]))
-    plots = {f"{name}_montage.png": plot_montage}
+    plots: dict[str, Callable[[Dataset], Figure]] = {f"{name}_montage.png": plot_montage}
     if ds["labelled"].any():
         plots[f"{name}_volume.png"] = plot_volume_curve
     check_folder(folder, plots, overwrite=overwrite, inputs=options.find_inputs(source, cache, mouse))

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import remove_leftovers
 from mousecmr_data._utils.checksums import compute_sha256, has_checksum, report_damage
-from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.locks import hold_lock, report_no_locks
+from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data.dataset.hdf5 import MouseParts
 from mousecmr_data.dataset.model import Key, LazyArray
 from mousecmr_data.dataset.zarr_store import (
@@ -36,7 +37,7 @@ from mousecmr_data.dataset.zarr_store import (
     write_index,
     write_mouse,
 )
-from mousecmr_data.errors import FileLayoutError, MissingDataError
+from mousecmr_data.errors import FileLayoutError, LockError, MissingDataError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
 CACHE_NAME = f"zarr-{STORE_VERSION}"
@@ -60,8 +61,10 @@ class LayoutCache:
         try:
             stat = path.stat()
             return _read_index(path, stat.st_mtime_ns, stat.st_size)
-        except OSError:
+        except ABSENT:
             return {}
+        except OSError as e:
+            raise make_read_error(path, e) from e
         except (ValueError, KeyError, TypeError):
             report_damage(path)
             return {}
@@ -115,8 +118,10 @@ class LayoutCache:
         """Return whether the data files exist and have the size they were written with."""
         try:
             sizes = {name: (self.folder / mouse / name / SHARD_PATH).stat().st_size for name in entry.stored}
-        except OSError:
+        except ABSENT:
             return False
+        except OSError as e:
+            raise make_read_error(self.folder / mouse, e) from e
         return bool(sizes) and sizes == entry.stored
 
     def _read_own_entry(self, mouse: str) -> MouseEntry | None:
@@ -125,8 +130,10 @@ class LayoutCache:
             text = (self.folder / mouse / INDEX_FILE).read_text(encoding="utf-8")
             table = json.loads(text)["attributes"][STORE_FORMAT]
             return MouseEntry.from_dict(table) if has_checksum(table) else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (*ABSENT, ValueError, KeyError, TypeError, AttributeError):
             return None
+        except OSError as e:
+            raise make_read_error(self.folder / mouse / INDEX_FILE, e) from e
 
 
 class CachedArray(LazyArray):
@@ -153,7 +160,9 @@ class CachedArray(LazyArray):
                 return stored.read(key)
             except (FileLayoutError, MissingDataError):
                 self.cache.discard(self.mouse)
-        except OSError:  # a read-only or full cache
+        except LockError as e:
+            report_no_locks(e)
+        except OSError:  # a read-only or full cache, or one that the system does not let this program read now
             pass
         parts = self.read_parts()
         original = parts.image if self.name == IMAGE else parts.mask
@@ -169,7 +178,7 @@ def _read_index(path: Path, mtime_ns: int, size: int) -> dict[str, MouseEntry]: 
 def _is_made_from(entry: MouseEntry, file: Path) -> bool:
     try:
         stat = file.stat()
-    except OSError:
+    except ABSENT:
         return False
     return entry.source.get("size") == stat.st_size and (
         entry.source.get("mtime_ns") == stat.st_mtime_ns or entry.source.get("sha256") == compute_sha256(file)

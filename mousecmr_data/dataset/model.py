@@ -6,8 +6,8 @@ centre), ``labelled`` (one bool per frame) and ``phase``.
 
 The phases follow the annotators' rule (source: the authors' code). ED is the earliest labelled frame. ES is, of the
 others, the one with the smallest blood pool (ties: the earliest), counted slice by slice after dropping 2D components
-under 50 pixels, and only inside the ED footprint (mask > 0 in the same slice at ED). Every further labelled frame is
-an inflow-artefact frame. A single labelled frame has no pair: its phase is unknown.
+(8-connected) under 50 pixels, and only inside the ED footprint (mask > 0 in the same slice at ED). Every further
+labelled frame is an inflow-artefact frame. A single labelled frame has no pair: its phase is unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy import ndimage
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from mousecmr_data.errors import ArgumentError, LabelError, UnitsError
+from mousecmr_data.errors import ArgumentError, LabelError, UnitsError, UnlabelledError
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURES, Label, LabelMap
 from mousecmr_data.schema.manifest import Manifest, load_manifest
 from mousecmr_data.schema.variables import (
@@ -66,6 +66,9 @@ class LazyArray(BackendArray):
         return self.read((slice(None),) * len(self.shape))
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        if isinstance(key, indexing.OuterIndexer):  # xarray cannot split indices of which one is an empty array
+            empty = (slice(0, 0) if isinstance(k, np.ndarray) and not k.size else k for k in key.tuple)
+            key = indexing.OuterIndexer(tuple(empty))
         return indexing.explicit_indexing_adapter(key, self.shape, self.support, self.read)
 
 
@@ -162,10 +165,18 @@ class PhaseArray(LazyArray):
         return np.asarray(read_phases(self.masks, self.labelled_frames)[key])
 
 
+def load_truth(ds: xr.Dataset) -> xr.Dataset:
+    """Return the labelled frames of a mouse: masks in memory, no images."""
+    if MASK not in ds or not ds["labelled"].values.any():
+        mouse = ds.attrs.get("mouse", "this mouse")
+        raise UnlabelledError(f"No frame of {mouse} is labelled: there is no mask to compare a prediction with.")
+    return ds[[MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS).load()
+
+
 def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> int:
     total = 0
     for pool, inside in zip(blood_pool, footprint, strict=True):
-        components, n = ndimage.label(pool)  # edge-connected in the plane
+        components, n = ndimage.label(pool, np.ones((3, 3)))  # corners connect, as in the authors' code
         if n:
             sizes = np.bincount(components.ravel())
             sizes[0] = 0
@@ -176,6 +187,122 @@ def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_
 # Voxel size
 
 SPACING_HINT = "give it in mm: --spacing Z Y X, e.g. --spacing 1.0 0.1 0.1  (Python: spacing=(1.0, 0.1, 0.1))"
+
+# Sizes that mouse cines can have; anything else is an error that names the option to type.
+PIXEL_MM = (0.02, 0.6)
+"""Range of pixel sizes, with a margin on both sides (the dataset: 0.1 mm; common: 0.08 to 0.25 mm)."""
+SLICE_MM = (0.1, 3.0)
+"""Range of slice distances, with a margin on both sides (the dataset: 1.0 mm; common: 0.5 to 1.5 mm)."""
+WRONG_UNITS = (
+    (1e-3, "µm written as mm"),
+    (1e3, "metres written as mm"),
+    (10.0, "cm written as mm"),
+    (0.1, "sizes ten times too large, as for programs made for people, or a human heart"),
+)
+"""Factors that turn a size into mm, and what was most likely written instead."""
+FIELD_MM = (4.0, 150.0)
+"""Range of the longer side of the field of view, for images of ``MIN_FIELD_PIXELS`` or more along it."""
+MIN_FIELD_PIXELS = 64
+
+
+def check_spacing(name: str, spacing: Sequence[float], can_name_axes: bool = False) -> tuple[float, float, float]:
+    """Return ``spacing`` (z, y, x) in mm; raises :class:`UnitsError` with the likely reason if no mouse cine has it.
+
+    ``can_name_axes``: whether the order of the sizes follows from ``--axes``.
+    """
+    if len(spacing) != 3:
+        raise UnitsError(f"The spacing is {spacing!r}.", "three sizes in mm", SPACING_HINT)
+    z, y, x = (abs(float(v)) for v in spacing)
+    size = f"{z:g} × {y:g} × {x:g}"
+    voxels = f"{name}: voxels of {size} mm (slice × row × column)"
+    if not all(0 < v < float("inf") for v in (z, y, x)):
+        raise UnitsError(f"{name} does not say its voxel size ({size}).", "sizes in mm", SPACING_HINT)
+    if _fits(z, y, x):
+        return z, y, x
+    if z == y == x == 1.0:
+        found = f"{name}: every side of a voxel is 1: most likely its voxel size was never written."
+        raise UnitsError(found, "sizes in mm", SPACING_HINT)
+    for factor, reason in WRONG_UNITS:
+        if _fits(z * factor, y * factor, x * factor):
+            right = " ".join(f"{v * factor:g}" for v in (z, y, x))
+            raise UnitsError(
+                f"{voxels} are not those of a mouse: this looks like {reason}.",
+                f"pixels of {PIXEL_MM[0]:g} to {PIXEL_MM[1]:g} mm",
+                f"--spacing {right}, if that is what they are",
+            )
+    if _fits(max(z, y, x), *sorted((z, y, x))[:2]):
+        raise UnitsError(
+            f"{voxels}: slices thinner than pixels, the axes look swapped.",
+            "the largest distance between slices",
+            "name the axes as stored: --axes, e.g. --axes zyxt (x column, y row, z slice, t frame)"
+            if can_name_axes
+            else SPACING_HINT,
+        )
+    raise UnitsError(
+        f"{voxels} are not those of a mouse.",
+        f"pixels of {PIXEL_MM[0]:g} to {PIXEL_MM[1]:g} mm, slices of {SLICE_MM[0]:g} to {SLICE_MM[1]:g} mm",
+        SPACING_HINT,
+    )
+
+
+def _fits(z: float, y: float, x: float) -> bool:
+    return all(PIXEL_MM[0] <= v <= PIXEL_MM[1] for v in (y, x)) and SLICE_MM[0] <= z <= SLICE_MM[1]
+
+
+def check_field(name: str, shape: Sequence[int], spacing: Sequence[float]) -> None:
+    """Raise :class:`UnitsError` if images of ``shape`` (rows, columns) and ``spacing`` (z, y, x) are too wide or small.
+
+    So a size ten times too large or too small is found where the voxels alone are possible.
+    """
+    pixels, (z, y, x) = max(shape), spacing
+    side = max(shape[0] * y, shape[1] * x)
+    if pixels >= MIN_FIELD_PIXELS and not FIELD_MM[0] <= side <= FIELD_MM[1]:
+        factor = 0.1 if side > FIELD_MM[1] else 10.0
+        raise UnitsError(
+            f"{name}: the images are {side:g} mm wide: the voxel size is most likely ten times too "
+            f"{'large' if factor < 1 else 'small'}.",
+            f"{FIELD_MM[0]:g} to {FIELD_MM[1]:g} mm",
+            f"--spacing {z * factor:g} {y * factor:g} {x * factor:g}, if that is what they are",
+        )
+
+
+# Axes of files that do not say what they are
+
+
+def guess_axes(shape: Sequence[int], usual: str) -> str:
+    """Return the most likely meaning of the axes of a cine: one letter each, x column, y row, z slice, t frame.
+
+    Rows and columns are the neighbouring axes with the most pixels, and there are fewer slices than frames. Where they
+    come first, the order is ``usual``; else it is that of numpy.
+    """
+    first = max(range(3), key=lambda k: shape[k] * shape[k + 1])
+    if first == 0:
+        return usual
+    others = [k for k in range(4) if k not in (first, first + 1)]
+    slices = min(reversed(others), key=lambda k: shape[k])
+    return "".join("y" if k == first else "x" if k == first + 1 else "z" if k == slices else "t" for k in range(4))
+
+
+def check_axes(name: str, shape: Sequence[int], axes: str, usual: str) -> None:
+    """Raise :class:`UnitsError` if rows and columns of a cine of ``shape`` are clearly not where ``axes`` says."""
+    size = dict(zip(axes, shape, strict=True))
+    guess = guess_axes(shape, usual)
+    pixels = shape[guess.index("x")] * shape[guess.index("y")]
+    if {axes.index("x"), axes.index("y")} == {guess.index("x"), guess.index("y")} or pixels < 2 * size["x"] * size["y"]:
+        return
+    matlab = guess.translate(str.maketrans("xy", "yx"))
+    raise UnitsError(
+        f"{name}: as {axes}, the array {' × '.join(map(str, shape))} has {size['z']} slices and {size['t']} frames of "
+        f"{size['y']} × {size['x']} pixels: its axes are in another order.",
+        "rows and columns with more pixels than slices and frames",
+        f"say what each axis is: --axes {guess}, or --axes {matlab} if MATLAB or Fortran wrote it  (x column, y row, "
+        f"z slice, t frame; Python: axes={guess!r})",
+    )
+
+
+def swap_slices_and_frames(axes: str) -> str:
+    """Return the letters of axes with z and t exchanged."""
+    return axes.translate(str.maketrans("zt", "tz"))
 
 
 def get_spacing(ds: xr.Dataset | xr.DataArray) -> tuple[float, float, float]:

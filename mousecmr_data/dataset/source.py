@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,10 +12,12 @@ from typing import Any, Protocol
 import xarray as xr
 import zarr
 
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data.dataset.hdf5 import HDF5Array, MouseParts, read_header, read_parts
 from mousecmr_data.dataset.layout_cache import DTYPES, CachedArray, LayoutCache
 from mousecmr_data.dataset.model import read_phases, resolve_sizes
 from mousecmr_data.dataset.zarr_store import (
+    INDEX_FILE,
     NO_OPTIONS,
     MouseEntry,
     StorageOptions,
@@ -131,7 +134,9 @@ class FileSource:
         """Return the summary of the mouse's file; reads masks only where the ED/ES rule has a choice."""
         path = self.get_path(mouse)
         header = read_header(path)
-        phases = read_phases(HDF5Array(path, MASKS, header.shape, "uint8"), header.labelled_frames).tolist()
+        phases = read_phases(
+            HDF5Array(path, MASKS, header.shape, "uint8", axes=header.axes), header.labelled_frames
+        ).tolist()
         return _make_summary(header.shape, header.labelled_frames, phases)
 
     def get_phenotype(self, mouse: str) -> str:  # noqa: ARG002 (of the protocol)
@@ -163,8 +168,8 @@ class FileOpener:
     def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
         """Return the dataset from the layout cache if the mouse is converted, else from its file.
 
-        The cache provides pixels and phases. Physical sizes that are not stated by the file come from the
-        manifest in its current state.
+        The cache provides pixels, and phases where the ED/ES rule has no choice. Physical sizes that are not stated by
+        the file come from the manifest in its current state.
         """
         if self.layouts is None:
             return self.read_parts(mouse).to_dataset(attrs)
@@ -176,7 +181,8 @@ class FileOpener:
         mask = self._make_cached_array(mouse, MASK, entry.shape) if entry.has_mask else None
         synthetic = bool(entry.attrs["synthetic"]) or self.source.synthetic
         sizes = resolve_sizes(entry.get_own_sizes(), manifest=self.source.manifest)
-        return build_from_entry(entry, image, mask, sizes, {**attrs, "synthetic": synthetic})
+        has_choice = len(entry.labelled_frames) > 2  # the cache may be older than today's rule for ES
+        return build_from_entry(entry, image, mask, sizes, {**attrs, "synthetic": synthetic}, not has_choice)
 
     def _make_cached_array(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
         assert self.layouts is not None  # noqa: S101 (checked by the caller)
@@ -213,6 +219,8 @@ class ZarrSource:
         except MouseCMRError:
             raise
         except Exception as e:  # a remote file system may raise anything
+            local = [Path(self.location), Path(self.location) / INDEX_FILE]
+            check_access(e, *(path for path in local if os.path.lexists(path)))
             raise FileLayoutError(
                 f"{self.location} cannot be opened: {type(e).__name__}: {e}",
                 "a store written by `mousecmr convert`",

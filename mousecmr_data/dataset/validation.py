@@ -33,8 +33,8 @@ def validate_file(path: str | Path, expected: Stack | None = None) -> tuple[str,
     """
     try:
         header = read_header(path)
-        image = HDF5Array(path, IMAGES, header.shape, "uint16").read_all()
-        mask = HDF5Array(path, MASKS, header.shape, "uint8").read_all() if header.has_masks else None
+        image = HDF5Array(path, IMAGES, header.shape, "uint16", axes=header.axes).read_all()
+        mask = HDF5Array(path, MASKS, header.shape, "uint8", axes=header.axes).read_all() if header.has_masks else None
     except MouseCMRError as e:
         return (e.found,)
     problems = []

@@ -19,7 +19,7 @@ import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from os import PathLike
@@ -40,8 +40,9 @@ from zarr.storage import FsspecStore, LocalStore, ZipStore
 
 from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers, write_text
 from mousecmr_data._utils.checksums import CHECKSUM_KEY, add_checksum, has_checksum
-from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.network import check_online
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.dataset.model import FROM_FILE, Key, LazyArray, PhysicalSizes, build_dataset, get_spacing
 from mousecmr_data.download.cache import get_cache_root
@@ -192,11 +193,18 @@ class ZarrArray(LazyArray):
         except MouseCMRError:
             raise
         except Exception as e:  # a remote file system may raise anything
+            check_access(e, *self._list_files())
             raise FileLayoutError(
                 f"{self.location}: {self.path} cannot be read: {type(e).__name__}: {e}",
                 "a complete store, with the checksums that it was written with",
                 f"copy the store again, or write it again: {WRITE_COMMAND}",
             ) from e
+
+    def _list_files(self) -> list[Path]:
+        """Return the files of a local store that hold this array."""
+        folder = Path(self.location) / self.path
+        local = [Path(self.location)] if Path(self.location).is_file() else [folder / SHARD_PATH, folder / INDEX_FILE]
+        return [path for path in local if os.path.lexists(path)]
 
     def _check_metadata(self, array: zarr.Array[Any]) -> None:
         """Raise ValueError if the array's own metadata, which have no checksum, contradict the index."""
@@ -211,8 +219,8 @@ def _read_shard(shard: ShardFile, key: Key) -> NDArray[Any]:
     frames, positions = np.unique(requested, return_inverse=True)
     try:
         values = shard.read_frames(frames.tolist())
-    except FileNotFoundError as e:
-        raise FileNotFoundError(_DATA_MISSING) from e
+    except FileNotFoundError:
+        raise FileNotFoundError(_DATA_MISSING) from None
     if not np.array_equal(frames, np.atleast_1d(requested)):
         values = values[positions.reshape(-1)]
     for axis in (3, 2, 1):  # from the last: an integer drops its axis
@@ -350,8 +358,7 @@ def create_store(path: str | PathLike[str], split_scheme: str = "") -> Iterator[
             "pack it afterwards: cd mice.zarr && zip -0 -r ../mice.zip .",
         )
     with ExitStack() as stack:
-        with suppress(OSError):  # a read-only cache can hold no locks: continue without
-            stack.enter_context(hold_lock(get_cache_root() / "convert", str(target.resolve())))
+        stack.enter_context(try_lock(get_cache_root() / "convert", str(target.resolve())))
         remove_leftovers(target.parent, target.name)
         entries: dict[str, MouseEntry] = {}
         partial = stack.enter_context(atomic_folder(target))
@@ -422,8 +429,13 @@ def parse_index(attributes: Mapping[str, Any], location: str) -> dict[str, Mouse
 
 
 def build_from_entry(
-    entry: MouseEntry, image: LazyArray, mask: LazyArray | None, sizes: PhysicalSizes, attrs: Mapping[str, Any]
+    entry: MouseEntry,
+    image: LazyArray,
+    mask: LazyArray | None,
+    sizes: PhysicalSizes,
+    attrs: Mapping[str, Any],
+    stored_phases: bool = True,
 ) -> xr.Dataset:
-    """Return the dataset that ``entry`` describes, with these arrays."""
-    phases = np.array(entry.phases, PHASE_DTYPE)
+    """Return the dataset that ``entry`` describes, with these arrays, and with its phases or those by today's rule."""
+    phases = np.array(entry.phases, PHASE_DTYPE) if stored_phases else None
     return build_dataset(image, mask, entry.labelled_frames, sizes, {**entry.attrs, **attrs}, phases)

@@ -17,8 +17,8 @@ from pooch import os_cache
 
 from mousecmr_data._utils.atomic import write_json
 from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, add_checksum, has_checksum
+from mousecmr_data._utils.environment import is_offline
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data._utils.network import is_offline
 from mousecmr_data._utils.outputs import find_paths
 from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_name

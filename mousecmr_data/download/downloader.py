@@ -29,6 +29,7 @@ from mousecmr_data._utils.atomic import fsync_folder, get_free_bytes, make_disk_
 from mousecmr_data._utils.checksums import Checksums, RunningChecksums, compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener
+from mousecmr_data._utils.reading import ABSENT
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.download.http import (
     DEFAULT_RETRY_POLICY,
@@ -119,7 +120,7 @@ class PartialFile:
             info = PartialInfo(**json.loads(self._info_path.read_text(encoding="utf-8")))
             valid = isinstance(info.url, str) and (info.size is None or type(info.size) is int)
             return info if valid and re.fullmatch("[ -~]*", info.validator or "") else None
-        except (OSError, ValueError, TypeError):
+        except (*ABSENT, ValueError, TypeError):
             return None
 
     def start(self, info: PartialInfo, *, keep_content: bool = False) -> None:

@@ -12,14 +12,15 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, translate_os_error
 from mousecmr_data._utils.checksums import compute_checksums, describe_mismatch
+from mousecmr_data._utils.environment import is_offline
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data._utils.network import is_offline
 from mousecmr_data._utils.parallel import run_in_threads
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, ProgressOption, open_progress
 from mousecmr_data._utils.text import format_bytes, join_names
@@ -48,7 +49,7 @@ from mousecmr_data.download.http import (
 )
 from mousecmr_data.download.sources import MIRROR_VARIABLE, Source, list_sources, redact_url
 from mousecmr_data.errors import CacheError, ChecksumError, DownloadError, MissingDataError, UnknownNameError
-from mousecmr_data.schema.manifest import FileEntry, Manifest
+from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 
 log = logging.getLogger("mousecmr_data")
 
@@ -66,7 +67,15 @@ class FetchTask:
 
     folder: Path
     entry: FileEntry
-    sources: tuple[Source, ...]
+    item: FileEntry | Weights
+    """What the manifest states about it: its address is made from this."""
+    manifest: Manifest
+    offline: bool
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """Return where the file can be had, best first."""
+        return list_sources(self.manifest, self.item, self.offline)
 
     @property
     def name(self) -> str:
@@ -358,10 +367,7 @@ def fetch_files(
     """
     offline = is_offline(offline)
     folder = get_dataset_folder(manifest, cache)
-    tasks = [
-        FetchTask(folder, entry, list_sources(manifest, entry, offline))
-        for entry in select_entries(manifest, mice).values()
-    ]
+    tasks = [FetchTask(folder, entry, entry, manifest, offline) for entry in select_entries(manifest, mice).values()]
     return _run_tasks(manifest, cache, tasks, workers, progress, offline, retry_policy)
 
 
@@ -384,8 +390,7 @@ def fetch_weights(
         )
     weights = known[name] if name is not None else next(iter(known.values()))
     offline = is_offline(offline)
-    sources = list_sources(manifest, weights, offline)
-    task = FetchTask(get_weights_folder(weights, cache), make_weights_entry(weights), sources)
+    task = FetchTask(get_weights_folder(weights, cache), make_weights_entry(weights), weights, manifest, offline)
     return _run_tasks(manifest, cache, [task], 1, progress, offline, retry_policy).paths[weights.name]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from mousecmr_data._utils.network import read_flag
+from mousecmr_data._utils.environment import read_flag
 from mousecmr_data.errors import ManifestError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights
 

@@ -14,16 +14,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.text import mark_title
-from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.evaluation.html import format_bias
-from mousecmr_data.evaluation.predictions import Prediction, open_predictions
+from mousecmr_data.dataset.model import get_spacing, load_truth
+from mousecmr_data.evaluation.predictions import Prediction, match_frames, open_predictions
 from mousecmr_data.evaluation.result import MEASURES, Evaluation
-from mousecmr_data.evaluation.scoring import load_truth, match_frames
 from mousecmr_data.evaluation.tables import (
     STRUCTURES,
     compute_mean_dice,
     correlate_dice_with_errors,
+    describe_p,
+    format_bias,
     has_measures,
     tabulate_frames,
     tabulate_mice,
@@ -31,7 +30,8 @@ from mousecmr_data.evaluation.tables import (
 from mousecmr_data.metrics.agreement import Values, bland_altman, drop_missing_pairs, pearson
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess_cine
-from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop
+from mousecmr_data.metrics.volumes import is_heart_rate_plausible
+from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop, mark_title
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, UNKNOWN
 
@@ -164,7 +164,7 @@ def plot_errors(evaluation: Evaluation) -> Figure:
     for axes, (key, (name, unit)) in zip(grid.flat, MEASURES.items(), strict=True):
         axes.plot(table["mean_dice"], table[f"{key}_error"].abs(), "o", color=MODEL_COLOUR, ms=4, alpha=0.8)
         rho, p = correlations["rho"][name], correlations["p"][name]
-        axes.set_title(f"ρ = {rho:.2f}, p = {p:.3f}" if np.isfinite(rho) else "", fontsize=9)
+        axes.set_title(f"ρ = {rho:.2f}, {describe_p(p)}" if np.isfinite(rho) else "", fontsize=9)
         axes.set_ylabel(f"|error of {name}| ({unit})", fontsize=9)
         axes.set_xlabel("mean Dice", fontsize=9)
     return figure
@@ -187,7 +187,8 @@ def plot_curves(evaluation: Evaluation) -> Figure | None:
         pool = [f for f in mouse.frames if f.structure == STRUCTURES[1] and f.frame < len(time)]
         truth = [(time[f.frame], f.truth_ul) for f in pool]
         axes.plot(*zip(*truth, strict=True), "o", color=TRUTH_COLOUR, ms=4)
-        axes.set_title(escape_math(f"{mouse.mouse}: {curve['heart_rate_bpm']:.0f}/min"), fontsize=8)
+        doubt = "" if is_heart_rate_plausible(curve["heart_rate_bpm"]) else " (?)"
+        axes.set_title(escape_math(f"{mouse.mouse}: {curve['heart_rate_bpm']:.0f}/min{doubt}"), fontsize=8)
         axes.tick_params(labelsize=7)
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_visible(False)
@@ -252,6 +253,8 @@ def _plot_bland_altman(axes: Axes, truth: Values, predicted: Values, label: str)
     if np.isfinite(agreement.bias):
         intervals = (agreement.bias_ci, agreement.lower_ci, agreement.upper_ci)
         for k, (value, ci) in enumerate(zip((agreement.bias, *agreement.limits), intervals, strict=True)):
+            if not np.isfinite(value):
+                continue  # one mouse has a difference, but no limits
             axes.axhline(value, color=TRUTH_COLOUR, lw=1, ls="--" if k else "-")
             x = [1.0 + 0.025 * k] * 2  # side by side, so that wide intervals do not overlap
             style: dict[str, Any] = {"color": TRUTH_COLOUR, "lw": 1, "ms": 5, "clip_on": False}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -16,13 +17,16 @@ import zarr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.hdf5 import get_item
+from mousecmr_data._utils.hdf5 import get_item, open_hdf5
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data.dataset.model import convert_labels
 from mousecmr_data.dataset.source import ZarrSource
 from mousecmr_data.dataset.zarr_store import open_store
-from mousecmr_data.errors import FileLayoutError, MissingDataError, PredictionError
-from mousecmr_data.schema.labels import STRUCTURE_FILES, LabelMap
+from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError, MouseCMRError, PredictionError
+from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURE_FILES, LabelMap
 from mousecmr_data.schema.variables import (
+    ATTR_MOUSE,
+    ATTR_SETTINGS,
     DICOM_SEG_SUFFIX,
     DIMS,
     FRAMES_WITH_ROI,
@@ -36,7 +40,11 @@ from mousecmr_data.schema.variables import (
     PREDICTED,
 )
 
-_SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in MASK_SUFFIXES if s != ".img"))  # an .img belongs to its .hdr
+if TYPE_CHECKING:
+    import h5py
+
+_SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in MASK_SUFFIXES if not s.startswith(".img")))
+"""Endings of predictions; an .img belongs to its .hdr."""
 _FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, _SUFFIXES))})", re.IGNORECASE)
 _READERS = {
     **dict.fromkeys(NRRD_SUFFIXES, "nrrd"),
@@ -58,7 +66,7 @@ class Prediction:
     frames: tuple[int, ...] | None = None
     """The frame numbers of the first axis; None where the file does not say."""
     about: Mapping[str, str] = field(default_factory=dict)
-    """The file's own description: segmented_by, trained_on."""
+    """The file's own description: mouse, segmented_by, trained_on, postprocessing."""
 
 
 class Predictions(Protocol):
@@ -227,7 +235,10 @@ class ZarrPredictions:
     def _open(self) -> zarr.Group:
         try:
             return zarr.open_group(open_store(str(self.path)), mode="r")
+        except MouseCMRError:
+            raise
         except (ValueError, KeyError, OSError) as e:
+            check_access(e, self.path)
             raise FileLayoutError(f"{self.path} is not a Zarr group: {e}", "a Zarr store") from e
 
 
@@ -239,9 +250,36 @@ def read_dataset_prediction(ds: xr.Dataset, name: str, labels: LabelMap | None =
     if variable == MASK:
         ds = ds.isel(frame=np.flatnonzero(ds["labelled"].values))
     frames = tuple(ds["frame"].values.tolist()) if "frame" in ds.coords else None
-    attrs, names = ds[variable].attrs, {"segmented_by": "weights", "trained_on": "trained_on"}
+    attrs = ds[variable].attrs
+    names = {"segmented_by": "weights", "trained_on": "trained_on", "postprocessing": "postprocessing"}
     about = {key: str(attrs[attr]) for key, attr in names.items() if attr in attrs}
+    if ATTR_MOUSE in ds.attrs:
+        about["mouse"] = str(ds.attrs[ATTR_MOUSE])
     return Prediction(_make_frames(ds[variable].transpose(*DIMS).values, name, labels), frames, about)
+
+
+def match_frames(prediction: Prediction, ds: xr.Dataset) -> list[int]:
+    """Return the frame numbers of a prediction's first axis; PredictionError where its shape does not fit."""
+    expected = tuple(ds.sizes[d] for d in DIMS)
+    numbers: list[int] = ds["frame"].values.tolist()
+    labelled: list[int] = ds["frame"].values[ds["labelled"].values].tolist()
+    shape = prediction.labels.shape
+    if shape[1:] == expected[1:]:
+        if prediction.frames is not None:
+            return list(prediction.frames)
+        if shape[0] in (len(numbers), len(labelled)):
+            return numbers if shape[0] == len(numbers) else labelled
+    hint = "resample them onto the images of the mouse, in the program that made them"
+    if sorted(shape) == sorted(expected):
+        left, order = list(zip(DIMS, expected, strict=True)), []
+        for n in shape:  # y and x of the same length are named in that order
+            order.append(left.pop(next(k for k, (_, length) in enumerate(left) if length == n))[0])
+        hint = f"axes look transposed: they are ({', '.join(order)}), expected are ({', '.join(DIMS)})"
+    raise PredictionError(
+        f"{ds.attrs.get('mouse', '')}: the prediction has the shape {shape}.",
+        f"{DIMS} = {expected}, or its {len(labelled)} labelled frames alone",
+        hint,
+    )
 
 
 def _make_frames(array: NDArray[Any], name: str, labels: LabelMap | None) -> NDArray[np.uint8]:
@@ -252,15 +290,23 @@ def _make_frames(array: NDArray[Any], name: str, labels: LabelMap | None) -> NDA
     """
     if array.dtype == object or array.dtype.kind not in "uifb":
         raise FileLayoutError(f"{name} is an array of {array.dtype}.", "numbers 0, 1, 2")
+    _check_not_boolean(array.dtype, name, labels)
     converted = convert_labels(array, name, labels)
     if array.ndim not in (3, 4):
         raise FileLayoutError(f"{name} has the shape {array.shape}.", "(frame, slice, y, x), or (slice, y, x)")
     return converted if array.ndim == 4 else converted[None]
 
 
+def _check_not_boolean(dtype: np.dtype[Any], name: str, labels: LabelMap | None) -> None:
+    """Raise LabelError for a mask of yes and no: it does not say which structure it is of."""
+    if dtype.kind == "b" and labels is None:
+        expected = f"the labels {', '.join(f'{n.value} ({meaning})' for n, meaning in MEANINGS.items())}"
+        raise LabelError(f"{name} is boolean: a mask of one structure.", expected, LABELS_HINT)
+
+
 def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
     """Yield the name and path of each file of masks, and of each folder with one file per structure."""
-    if path.is_file():
+    if not path.is_dir():  # also a link to nothing: reading it says so
         if match := _FILE_NAME.fullmatch(path.name):
             if path.name.lower().endswith(MASK_SUFFIXES):
                 require_extra("formats", "nibabel", _READERS.get(path.suffix.lower(), "nibabel"))
@@ -270,7 +316,7 @@ def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
         if not entry.is_dir():
             yield from _list_masks(entry)
             continue
-        files = [item for file in sorted(entry.iterdir()) if file.is_file() for item in _list_masks(file)]
+        files = [item for file in sorted(entry.iterdir()) if not file.is_dir() for item in _list_masks(file)]
         if any(stem in STRUCTURE_FILES for stem, _ in files):
             yield entry.name, entry
         for stem, file in files:
@@ -302,17 +348,20 @@ def _read_file(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Predict
     from mousecmr_data.dataset.hdf5 import HDF5Array
 
     try:
-        with h5py.File(path, "r") as f:
+        with open_hdf5(path) as f:
             masks, frames_with_roi = get_item(f, MASKS), get_item(f, FRAMES_WITH_ROI)
             if not isinstance(masks, h5py.Dataset):
                 raise FileLayoutError(f"{path} has no dataset {MASKS!r}; it holds {', '.join(f) or 'nothing'}.")
             shape = masks.shape
             roi = frames_with_roi[()] if isinstance(frames_with_roi, h5py.Dataset) else None
-            about = {k: str(f.attrs[k]) for k in ("segmented_by", "trained_on") if k in f.attrs}
-    except OSError as e:
+            about = _read_about(f)
+            dtype = masks.dtype
+    except (OSError, RuntimeError, KeyError, MemoryError) as e:
+        check_access(e, path)
         raise FileLayoutError(f"{path} is damaged or not HDF5.", "an HDF5 file") from e
     if len(shape) != 4:
         raise FileLayoutError(f"{path}: {MASKS} has the shape {shape}.", "(row, column, slice, frame)")
+    _check_not_boolean(dtype, f"{path}: {MASKS}", labels)
     array = HDF5Array(path, MASKS, tuple(shape[k] for k in MODEL_TO_FILE), "uint8", labels)
     masks_read = array.read_all()
     if roi is None:
@@ -321,3 +370,14 @@ def _read_file(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Predict
     if frames and not 0 <= frames[0] <= frames[-1] < len(masks_read):
         raise FileLayoutError(f"{path}: {FRAMES_WITH_ROI} is {list(frames)[:20]}.", f"0 to {len(masks_read) - 1}")
     return Prediction(masks_read[list(frames)], frames, about)
+
+
+def _read_about(file: h5py.File) -> dict[str, str]:
+    """Return what a file of masks states about itself: mouse, segmented_by, trained_on, postprocessing."""
+    about = {k: str(file.attrs[k]) for k in (ATTR_MOUSE, "segmented_by", "trained_on") if k in file.attrs}
+    try:
+        settings = json.loads(file.attrs.get(ATTR_SETTINGS, "{}"))
+        about["postprocessing"] = str(settings["postprocessing"])
+    except (KeyError, TypeError, ValueError):
+        pass  # the masks of another program
+    return about

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,68 +14,79 @@ import pandas as pd
 import xarray as xr
 
 from mousecmr_data._utils.atomic import to_json_value, write_json
-from mousecmr_data._utils.environment import describe_machine
+from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.outputs import write_folder
 from mousecmr_data._utils.text import make_file_name, make_unique
+from mousecmr_data.dataset.source import FileSource
+from mousecmr_data.download.verify import Verdict, verify_files
 from mousecmr_data.errors import PredictionError
-from mousecmr_data.evaluation.html import (
+from mousecmr_data.evaluation.checks import REMARKS, check_cohort
+from mousecmr_data.evaluation.plots import plot_agreement, plot_errors, plot_overlap, rank_mice
+from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
+from mousecmr_data.evaluation.report import (
+    MISSED,
+    VERDICT_CELLS,
     ReportPage,
     ReportSection,
     ReportTable,
+    describe_anova,
+    format_errors,
+    format_post_hoc,
+)
+from mousecmr_data.evaluation.result import Evaluation, MouseScore, Problem, get_timestamp, make_evaluation
+from mousecmr_data.evaluation.scoring import (
+    EvaluationConfig,
+    PhaseRule,
+    describe_cohort,
+    find_unused,
+    make_refusal,
+    try_score,
+)
+from mousecmr_data.evaluation.tables import (
+    compute_mean_dice,
+    find_missed,
     format_bias,
     format_column,
     format_mean,
     format_number,
-)
-from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
-from mousecmr_data.evaluation.predictions import Prediction, open_predictions, read_dataset_prediction
-from mousecmr_data.evaluation.result import Evaluation, MouseScore, Problem, get_timestamp, make_evaluation
-from mousecmr_data.evaluation.scoring import EvaluationConfig, PhaseRule, describe_cohort, score_mouse
-from mousecmr_data.evaluation.tables import (
-    BOTH,
-    PAIR,
-    SIGNIFICANCE,
-    compute_mean_dice,
+    format_p,
     has_measures,
     tabulate_agreement,
-    tabulate_overlap,
+    tabulate_frames,
 )
 from mousecmr_data.evaluation.timing import TIMES_NOTE, Stopwatch, tabulate_times
+from mousecmr_data.evaluation.verdict import (
+    AGREES,
+    BETTER,
+    DIFFERS,
+    INTERNAL,
+    PublishedRow,
+    compare_with_published,
+    judge,
+)
 from mousecmr_data.metrics.postprocessing import PostprocessingRule
-from mousecmr_data.schema.manifest import Published, PublishedMeasure, load_manifest
+from mousecmr_data.schema.manifest import Published, load_manifest
 from mousecmr_data.schema.variables import ED, ES, PREDICTED
 
 if TYPE_CHECKING:
+    from mousecmr_data.dataset.cohort import Cohort
     from mousecmr_data.inference.predictor import Predictor
 
-SCHEMA, SCHEMA_VERSION = "mousecmr-reproduction", 1
+SCHEMA, SCHEMA_VERSION = "mousecmr-reproduction", 2
 PAGE_FILE, DOCUMENT_FILE = "reproduction.html", "reproduction.json"
 
 POSTPROCESSING_RULES: tuple[PostprocessingRule, ...] = ("paper", "upstream-code")
 PHASES: tuple[PhaseRule, ...] = ("annotated", "volume-curve")
 HEADLINE = EvaluationConfig("annotated", "paper")
 """The article's own choices: the verdict is on these, the others are shown beside them."""
-INTERNAL = "internal"
-AGREES, DIFFERS, NOT_MEASURED = "agrees", "differs", "not measured"
-
+COMPARED = "compared with the published table"
+"""What a run is called that cannot show that the article was reproduced."""
+EXISTING_MASKS = "existing masks do not show which network made them"
+ERROR_RATE = "The same network, measured once more, would agree in at least 95 of 100 cases."
 LEAKAGE = (
     "The article's split is not published. The published weights may have been trained on some of the mice scored "
     "here; numbers on them are then too good, and do not show how the network performs on unseen mice."
 )
-
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """A published number beside the measured one."""
-
-    name: str
-    what: str
-    unit: str
-    published: float
-    measured: float
-    tolerance: float
-    """NaN where the verdict does not come from a distance."""
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -85,11 +96,17 @@ class Reproduction:
     name: str
     trained_on: str
     limits: str
+    weights_sha256: str
+    """Of the network's weights; empty for existing masks."""
     published: Published
     evaluations: Mapping[str, Mapping[EvaluationConfig, Evaluation]]
     rows: Mapping[str, Mapping[EvaluationConfig, Sequence[PublishedRow]]]
     watch: Stopwatch
     notes: Sequence[str]
+    departures: Sequence[str]
+    """Why this is a comparison and no reproduction; empty if it is the published network on the dataset's own files."""
+    limit: int | None
+    """Mice of each cohort in a trial; None for whole cohorts."""
     created: str
     machine: str = field(default_factory=describe_machine)
 
@@ -105,22 +122,74 @@ class Reproduction:
         return HEADLINE if HEADLINE in policies else next(iter(policies))
 
     @property
-    def disagreeing(self) -> list[PublishedRow]:
-        """The rows, of every cohort, that differ from what was published or could not be measured."""
-        rows = (r for by_policies in self.rows.values() for r in by_policies[self.headline])
-        return [r for r in rows if r.verdict in (DIFFERS, NOT_MEASURED)]
+    def doubts(self) -> list[str]:
+        """What is wrong with the masks, by mouse; then nothing is judged."""
+        evaluations = (by_policies[self.headline] for by_policies in self.evaluations.values())
+        problems = (p for e in evaluations for p in e.problems)
+        return [f"{p.mouse} ({p.kind}): {p.text}" for p in problems if p.kind == "truth" or p.kind not in REMARKS]
+
+    @property
+    def trial(self) -> bool:
+        """Whether not all mice were used: then nothing is concluded."""
+        return self.limit is not None
+
+    @property
+    def judgement(self) -> tuple[str | None, list[str]]:
+        """The outcome over all cohorts by :func:`~mousecmr_data.evaluation.verdict.judge`, and what it is because of.
+
+        The outcome is None where masks are in doubt, mice are synthetic, or a cohort has no row that can be judged.
+        """
+        if self.doubts:
+            return None, self.doubts
+        if self.synthetic:
+            return None, ["the mice are synthetic"]
+        of_cohorts = {c: judge(self.evaluations[c][self.headline], self.rows[c][self.headline]) for c in self.rows}
+        for worst in (DIFFERS, None, BETTER):
+            because = [f"{c}: {'; '.join(why)}" for c, (outcome, why) in of_cohorts.items() if outcome == worst]
+            if because:
+                return worst, because
+        return AGREES, []
+
+    @property
+    def outcome(self) -> str | None:
+        """ "agrees", "better", "differs", or None where it could not be judged."""
+        return self.judgement[0]
+
+    @property
+    def reproduced(self) -> bool | None:
+        """Whether the article was reproduced; None where this run could not show it, for a reason in ``departures``."""
+        return None if self.departures or self.trial or self.outcome is None else self.outcome == AGREES
+
+    @property
+    def title(self) -> str:
+        """The outcome as a title."""
+        if self.outcome is None:
+            return "Synthetic mice: nothing is judged" if self.synthetic and not self.doubts else "Could not be judged"
+        if self.trial:
+            return f"Trial with {self.limit} mice of each cohort: nothing is concluded"
+        if self.reproduced:
+            return "The published table is reproduced"
+        words = {AGREES: "Agrees with", BETTER: "Better than", DIFFERS: "Differs from"}
+        return f"{words[self.outcome]} the published table"
 
     @property
     def verdict(self) -> str:
-        """The verdict in a sentence."""
+        """The verdict in a few sentences."""
+        outcome, reasons = self.judgement
+        parts = []
+        if self.trial:
+            parts.append(f"TRIAL with the first {self.limit} mice of each cohort: nothing is concluded.")
         if self.synthetic:
-            return (
-                "SYNTHETIC mice: it ran from end to end, and nothing published was reproduced. The verdicts of the "
-                "rows only say how close synthetic mice are to real ones."
-            )
-        total = sum(len(by_policies[self.headline]) for by_policies in self.rows.values())
-        bad = len(self.disagreeing)
-        return f"{total - bad} of {total} rows agree with what was published{'' if bad else ': reproduced'}."
+            parts.append("SYNTHETIC mice: nothing published was reproduced.")
+        if outcome is None:
+            parts.append(f"Could not be judged: {'; '.join(reasons)}.")
+            return " ".join(parts)
+        rows = [r for by_policies in self.rows.values() for r in by_policies[self.headline]]
+        judged = sum(r.judged for r in rows)
+        claim = "The published table was reproduced" if self.reproduced else f"{COMPARED.capitalize()}: {outcome}"
+        parts.append(f"{claim} ({' · '.join(reasons)})." if reasons else f"{claim}.")
+        parts.append(f"{judged} of {len(rows)} rows are judged, the others only shown. {ERROR_RATE}")
+        return " ".join(parts)
 
 
 def reproduce(
@@ -130,6 +199,7 @@ def reproduce(
     published: Published | None = None,
     rules: Sequence[PostprocessingRule] = POSTPROCESSING_RULES,
     phases: Sequence[PhaseRule] = PHASES,
+    limit: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reproduction:
     """Score a network on ``cohorts`` under every pair of ``rules`` and ``phases``, beside the published numbers.
@@ -138,9 +208,13 @@ def reproduce(
     existing predictions (a path or a mapping, without post-processing); then no times are measured. ``cohorts`` are by
     name; those whose name starts with "internal" are compared with the published table, the others with what was
     published of external cohorts. Each mouse is segmented once; whole cines only where "volume-curve" is among
-    ``phases``. ``progress`` is called with 1 after each mouse.
+    ``phases``. ``limit`` makes a trial with the first mice of each cohort. ``progress`` is called with 1 after each
+    mouse.
+
+    Raises :class:`~mousecmr_data.errors.PredictionError` where a prediction is missing or does not fit its mouse.
     """
-    published = published or load_manifest().published
+    article = load_manifest().published
+    published = published or article
     if published is None:
         raise PredictionError("There are no published numbers.", "a manifest with published.toml")
     watch = Stopwatch()
@@ -149,19 +223,23 @@ def reproduce(
     reader = _NetworkMasks(network, "volume-curve" in phases, watch) if is_network else _ExistingMasks(network)
     evaluations: dict[str, dict[EvaluationConfig, Evaluation]] = {}
     rows: dict[str, dict[EvaluationConfig, Sequence[PublishedRow]]] = {}
-    notes = []
+    notes, departures = [], []
     for cohort, mice in cohorts.items():
         scores: dict[EvaluationConfig, list[MouseScore]] = {p: [] for p in policies}
-        problems = []
-        for mouse in mice.mice:
-            ds = mice[mouse]
-            prediction = reader.read(mouse, ds)
-            for config in policies:
-                scores[config].append(score_mouse(ds, prediction, config))
-            if doubt := scores[policies[0]][-1].doubt:
-                problems.append(Problem(mouse, "orientation", doubt))
+        problems: list[Problem] = []
+        names = mice.mice[:limit]
+        for mouse in names:
+            scored, found = try_score(mice, reader, policies, mouse)
+            problems += found
+            for config, score in zip(policies, scored, strict=False):
+                scores[config].append(score)
             if progress:
                 progress(1)
+        first = scores[policies[0]]
+        if len(first) < len(names):  # without every mouse there is no verdict
+            lost = set(names) - {s.mouse for s in first}
+            raise make_refusal([p for p in problems if p.mouse in lost], reader.name, len(names))
+        problems += check_cohort(first, mice, None if is_network else reader)
         about = describe_cohort(mice)
         if about["caveat"]:
             notes.append(f"{cohort} ({about['source']}, {about['split_scheme']}): {about['caveat']}")
@@ -169,137 +247,103 @@ def reproduce(
             config: make_evaluation(reader.name, about, config.to_dict(), s, problems) for config, s in scores.items()
         }
         kind = INTERNAL if cohort.startswith(INTERNAL) else "external"
-        rows[cohort] = {config: compare_with_published(e, published, kind) for config, e in evaluations[cohort].items()}
-    notes, now = [*dict.fromkeys(notes), LEAKAGE], get_timestamp()
-    return Reproduction(reader.name, reader.trained_on, reader.limits, published, evaluations, rows, watch, notes, now)
+        if kind == INTERNAL:
+            departures += find_cohort_departures(mice)
+        rows[cohort] = {
+            config: compare_with_published(e, published, kind, len(cohorts))
+            for config, e in evaluations[cohort].items()
+        }
+    if not any(c.startswith(INTERNAL) for c in cohorts):
+        departures.append("there is no internal cohort")
+    departures.append(reader.find_departure(cohorts))
+    if HEADLINE not in policies:
+        departures.append(f"the article's policies, {describe_policies(HEADLINE)}, were not among those chosen")
+    if published != article:
+        departures.append("the table is not the article's")
+    every = [m for mice in cohorts.values() for m in mice.mice]
+    unused = find_unused(reader.predictions, every) if isinstance(reader, _ExistingMasks) and len(every) > 1 else []
+    notes += [f"{p.mouse} ({p.kind}): {p.text}" for p in unused]
+    notes = [*dict.fromkeys(notes), LEAKAGE]
+    return Reproduction(
+        reader.name, reader.trained_on, reader.limits, reader.sha256, published, evaluations, rows, watch, notes,
+        [*dict.fromkeys(filter(None, departures))], limit, get_timestamp(),
+    )  # fmt: skip
+
+
+def find_cohort_departures(mice: Cohort) -> list[str]:
+    """Return why ``mice`` are not the whole test split of the dataset's own files, which are hashed again."""
+    manifest, source = load_manifest(), mice.source
+    if not isinstance(source, FileSource) or source.manifest != manifest:
+        return [f"the mice of {source.name} are not the dataset's own files"]
+    departures = []
+    schemes = manifest.splits
+    if mice.split_scheme not in schemes or set(mice.mice) != set(schemes[mice.split_scheme].mice.get("test", ())):
+        departures.append("the mice are not the whole test split")
+    checked = verify_files(manifest, mice.mice, cache=source.cache_root, progress=False)
+    if wrong := [str(r.mouse) for r in checked if r.verdict is not Verdict.OK]:
+        departures.append(f"files without the published checksum: {', '.join(wrong[:5])}")
+    return departures
 
 
 class _NetworkMasks:
-    """Segment mice with a network and measure the time."""
+    """Segment mice with a network and measure the time; read like the masks of ``predictions.Predictions``."""
 
     def __init__(self, network: Predictor, whole: bool, watch: Stopwatch) -> None:
         self.network, self.whole, self.watch, self.warm = network, whole, watch, False
         origin = network.origin
         self.name, self.trained_on, self.limits = str(origin.name), str(origin.trained_on), str(origin.limits)
+        self.sha256 = str(getattr(origin, "sha256", ""))
 
-    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:
-        images = ds.drop_vars([v for v in ds.data_vars if v != "image"])
-        labelled = images.isel(frame=np.flatnonzero(ds["labelled"].values))
-        pair = images.isel(frame=np.flatnonzero(np.isin(ds["phase"].values, [ED, ES]))).load()
+    def find_departure(self, cohorts: Mapping[str, Cohort]) -> str:
+        if not self.sha256:
+            return "the weights have no known SHA-256"
+        from mousecmr_data.inference.predictor import find_weights_departure  # needs torch, as the network does
+
+        roots = [c.source.cache_root for c in cohorts.values() if isinstance(c.source, FileSource)]
+        return find_weights_departure(self.network, roots[0] if roots else None)
+
+    def names(self) -> Sequence[str]:
+        return ()
+
+    def find(self, mouse: str, alone: bool) -> str:  # noqa: ARG002 (as of existing masks)
+        return mouse
+
+    def read(self, key: str, like: xr.Dataset) -> Prediction:
+        images = like.drop_vars([v for v in like.data_vars if v != "image"])
+        labelled = images.isel(frame=np.flatnonzero(like["labelled"].values))
+        pair = images.isel(frame=np.flatnonzero(np.isin(like["phase"].values, [ED, ES]))).load()
         if not self.warm:  # the first call prepares things that later calls need not
             self._segment(labelled.isel(frame=slice(1)).load())
             self.warm = True
         if pair.sizes["frame"]:
             self.watch.time("pair", lambda: self._segment(pair))
         if not self.whole:
-            return read_dataset_prediction(self._segment(labelled.load()), mouse)
+            return read_dataset_prediction(self._segment(labelled.load()), key)
         cine = images.load()
         predicted = self.watch.time("cine", lambda: self._segment(cine))
-        self.watch.add("image", self.watch.seconds["cine"][-1] / (ds.sizes["frame"] * ds.sizes["slice"]))
-        return read_dataset_prediction(predicted, mouse)
+        self.watch.add("image", self.watch.seconds["cine"][-1] / (like.sizes["frame"] * like.sizes["slice"]))
+        return read_dataset_prediction(predicted, key)
 
     def _segment(self, ds: xr.Dataset) -> xr.Dataset:
         return self.network.segment(ds, postprocessing="none")[[PREDICTED]]
 
 
 class _ExistingMasks:
-    """Read masks that exist already."""
+    """Masks that exist already, without post-processing."""
 
     def __init__(self, predictions: Any) -> None:
         self.predictions = open_predictions(predictions)
-        self.name, self.trained_on = self.predictions.name, "not stated"
+        self.name, self.trained_on, self.sha256 = self.predictions.name, "not stated", ""
         self.limits = "Existing masks: this library does not know how they were made."
+        self.names, self.find = self.predictions.names, self.predictions.find
 
-    def read(self, mouse: str, ds: xr.Dataset) -> Prediction:
-        key = self.predictions.find(mouse, False)
-        if key is None:
-            raise PredictionError(
-                f"There is no prediction of {mouse} in {self.name}.",
-                "a prediction for every mouse, without post-processing",
-                f"mousecmr predict {mouse} --postprocessing none -o FOLDER --weights NAME",
-            )
-        prediction = self.predictions.read(key, ds)
+    def find_departure(self, cohorts: Mapping[str, Cohort]) -> str:  # noqa: ARG002 (as of networks)
+        return EXISTING_MASKS
+
+    def read(self, key: Any, like: xr.Dataset) -> Prediction:
+        prediction = self.predictions.read(key, like)
         self.trained_on = prediction.about.get("trained_on", self.trained_on)
         return prediction
-
-
-# Comparison with the published table
-
-
-def compare_with_published(evaluation: Evaluation, published: Published, cohort: str = INTERNAL) -> list[PublishedRow]:
-    """Compare a cohort with the rows of ``published``: all rows for "internal", only bounds for other cohorts.
-
-    The published numbers are of N = 25 mice of a split that was not published, so even the same network, on other mice
-    of the same kind, will not repeat them digit by digit. A row agrees when the two numbers differ by no more than
-    two samples of one population do in 95 of 100 cases (normal theory), plus half a unit of the last printed digit:
-
-    - mean: 1.96 · SD · √(1/N + 1/n), with the published SD;
-    - bias: the same with the SD of the differences, (upper − lower limit) / 3.92;
-    - a limit of agreement: √3 times that of the bias (Bland & Altman 1986);
-    - r: 1.96 · √(1/(N − 3) + 1/(n − 3)) on Fisher's z, given here as the distance to its farther end;
-    - p: agrees when it is on the same side of 0.05;
-    - a published bound ("at least"): agrees when it is reached.
-    """
-    dice, measures = tabulate_overlap(evaluation), tabulate_agreement(evaluation)
-    means = dice[dice["score"] == "dice"].set_index(["structure", "phase"])[["mean", "n"]].T.to_dict("list")
-    rows: list[PublishedRow] = []
-    if cohort == INTERNAL:
-        for m in published.measures:
-            rows += _compare_measure(m, dict(measures.loc[m.name]), published.n_mice)
-        for d in published.dice:
-            mean, n = means.get((d.structure, d.phase), (np.nan, 0))
-            name = f"Dice {d.structure}, {d.phase}"
-            tolerance = _get_mean_tolerance(d.sd, n, published.n_mice) + 0.005
-            rows.append(_make_row(name, "mean", "", d.mean, mean, tolerance))
-    for bound in published.bounds:
-        if bound.cohort in (cohort, "every"):
-            is_dice = bound.what == "mean Dice"
-            value = float(means.get((BOTH, PAIR), [np.nan])[0] if is_dice else measures["icc_2_1"].min())
-            reached = round(value, 2) >= bound.at_least  # printed with two digits
-            verdict = _make_verdict(value, reached)
-            rows.append(PublishedRow(bound.what, "at least", "", bound.at_least, value, np.nan, verdict))
-    return rows
-
-
-def _compare_measure(m: PublishedMeasure, measured: Mapping[str, Any], n_published: int) -> list[PublishedRow]:
-    n, p = int(measured["n"]), float(measured["p"])
-    low, high = m.limits_of_agreement
-    bias = _get_mean_tolerance((high - low) / (2 * 1.96), n, n_published)
-    numbers = [
-        ("truth, mean", m.truth[0], "truth_mean", _get_mean_tolerance(m.truth[1], n, n_published)),
-        ("model, mean", m.model[0], "model_mean", _get_mean_tolerance(m.model[1], n, n_published)),
-        ("bias", m.bias, "bias", bias),
-        ("lower limit", low, "lower", 3**0.5 * bias),
-        ("upper limit", high, "upper", 3**0.5 * bias),
-    ]
-    return [
-        *(_make_row(m.name, what, m.unit, value, measured[key], width + 0.05) for what, value, key, width in numbers),
-        _make_row(m.name, "r", "", m.r, measured["r"], _get_r_tolerance(m.r, n, n_published) + 0.005),
-        PublishedRow(m.name, "p", "", m.p, p, np.nan, _make_verdict(p, (p < SIGNIFICANCE) == (m.p < SIGNIFICANCE))),
-    ]
-
-
-def _make_row(name: str, what: str, unit: str, published: float, measured: float, tolerance: float) -> PublishedRow:
-    measured = float(measured)
-    is_close = abs(measured - published) <= tolerance
-    verdict = _make_verdict(measured + tolerance, is_close)  # the sum is NaN where either is
-    return PublishedRow(name, what, unit, published, measured, tolerance, verdict)
-
-
-def _make_verdict(number: float, agrees: bool) -> str:
-    return NOT_MEASURED if np.isnan(number) else AGREES if agrees else DIFFERS
-
-
-def _get_mean_tolerance(sd: float, n: int, n_published: int) -> float:
-    return 1.96 * sd * (1 / n_published + 1 / n) ** 0.5 if n and n_published else np.nan
-
-
-def _get_r_tolerance(r: float, n: int, n_published: int) -> float:
-    """Return how far below r the other end of the interval is: Fisher's interval is longer on that side."""
-    if min(n, n_published) < 4:
-        return np.nan
-    z = np.arctanh(min(r, 0.9999))
-    return float(r - np.tanh(z - 1.96 * (1 / (n_published - 3) + 1 / (n - 3)) ** 0.5))
 
 
 # Tables, page and files
@@ -308,11 +352,10 @@ def _get_r_tolerance(r: float, n: int, n_published: int) -> float:
 def tabulate_side_by_side(r: Reproduction, cohort: str) -> pd.DataFrame:
     """Return the published rows of a cohort beside what was measured under each pair of policies.
 
-    Columns: name, what, unit, published; then, of the article's own policies, "phases / postprocessing", tolerance
-    and verdict; then the other pairs of policies.
+    Columns: those of :class:`~mousecmr_data.evaluation.verdict.PublishedRow` under the article's own policies, then
+    what was measured under the other pairs, "phases / postprocessing".
     """
-    table = pd.DataFrame(r.rows[cohort][r.headline], columns=[f.name for f in fields(PublishedRow)])
-    table = table.rename(columns={"measured": describe_policies(r.headline)})
+    table = pd.DataFrame([asdict(row) for row in r.rows[cohort][r.headline]])
     for policies, rows in r.rows[cohort].items():
         if policies != r.headline:
             table[describe_policies(policies)] = [row.measured for row in rows]
@@ -327,6 +370,7 @@ def tabulate_cohorts(r: Reproduction) -> pd.DataFrame:
         measures, dice = tabulate_agreement(e), compute_mean_dice(e)
         row: dict[str, Any] = {"cohort": name, "source": e.truth["source"], "split": e.truth["split"], "n": len(e.mice)}
         row |= {"mean_dice": float(dice.mean()), "mean_dice_sd": float(dice.std(ddof=1)) if len(dice) > 1 else math.nan}
+        row["missed"] = int(find_missed(tabulate_frames(e))["mouse"].nunique())
         row["smallest_icc_2_1"] = float(measures["icc_2_1"].min())
         for measure, key in product(("EDV", "EF"), ("bias", "lower", "upper")):
             row[f"{measure}_{key}"] = float(measures.loc[measure, key])  # type: ignore[arg-type]
@@ -359,14 +403,21 @@ def write_reproduction(r: Reproduction, folder: str | Path, *, overwrite: bool =
 
 def make_document(r: Reproduction) -> dict[str, Any]:
     """Return the content of ``reproduction.json``; missing numbers are null."""
+    outcome, reasons = r.judgement
     document = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "synthetic": r.synthetic,
         "created": r.created,
-        "weights": {"name": r.name, "trained_on": r.trained_on, "limits": r.limits},
+        "weights": {"name": r.name, "trained_on": r.trained_on, "limits": r.limits, "sha256": r.weights_sha256 or None},
+        "title": r.title,
         "verdict": r.verdict,
-        "reproduced": None if r.synthetic else not r.disagreeing,
+        "outcome": outcome,
+        "because_of": reasons,
+        "trial": r.trial,
+        "limit": r.limit,
+        "reproduced": r.reproduced,
+        "compared_only_because": r.departures,
         "policies_judged": describe_policies(r.headline),
         "rows": {cohort: tabulate_side_by_side(r, cohort).to_dict("records") for cohort in r.rows},
         "cohorts": tabulate_cohorts(r).to_dict("records"),
@@ -381,23 +432,37 @@ def make_document(r: Reproduction) -> dict[str, Any]:
 def format_rows(r: Reproduction, cohort: str) -> pd.DataFrame:
     """Format :func:`tabulate_side_by_side` for people."""
     full = tabulate_side_by_side(r, cohort)
-    labels, digits = [], []
-    for name, what, unit in full[["name", "what", "unit"]].itertuples(index=False):
-        labels.append(f"{name}, {what}{f' ({unit})' if unit else ''}")
+    first = [*PublishedRow.__dataclass_fields__]
+    rows = []
+    for row in full.to_dict("records"):
+        name, what, unit = row["name"], row["what"], row["unit"]
         has_two = what == "r" or name.startswith(("Dice", "mean", "smallest"))
-        digits.append(2 if has_two else 3 if what == "p" else 1)
-    table = pd.DataFrame({"": labels})
-    for column in full.columns[3:]:
-        values = full[column]
-        is_text = column == "verdict"
-        table[column] = values if is_text else [format_number(v, d) for v, d in zip(values, digits, strict=True)]
-    return table.rename(columns={"tolerance": "± tolerance"})
+        digits = 2 if has_two else 1
+
+        def format_value(value: Any, sd: Any = None, digits: int = digits, is_p: bool = what == "p") -> str:
+            if is_p:
+                return format_p(value)
+            return format_number(value, digits) if sd is None or pd.isna(sd) else format_mean(value, sd, digits)
+
+        within = " to ".join(format_number(v, digits) for v in (row["low"], row["high"]) if not pd.isna(v))
+        shown = {
+            "": f"{name}, {what}{f' ({unit})' if unit else ''}",
+            "published": format_value(row["published"], row["published_sd"]),
+            "measured": format_value(row["measured"], row["measured_sd"]),
+            "with n − 1; ρ": format_value(row["ours"]),
+            "agrees within": f"from {within}" if within and pd.isna(row["high"]) else within or "–",
+            "verdict": VERDICT_CELLS.get(row["verdict"], row["verdict"]),
+            "why only shown": row["reason"],
+        }
+        others = {str(k): format_value(v) for k, v in row.items() if k not in first}
+        rows.append(shown | others)
+    return pd.DataFrame(rows)
 
 
 def format_cohorts(r: Reproduction) -> pd.DataFrame:
     """Format :func:`tabulate_cohorts` for people."""
     full = tabulate_cohorts(r)
-    table = full[["cohort", "source", "split", "n"]].copy()
+    table = full[["cohort", "source", "split", "n", "missed"]].copy()
     table["mean Dice"] = [format_mean(m, sd, 3) for m, sd in zip(full.mean_dice, full.mean_dice_sd, strict=True)]
     table["smallest ICC(2,1)"] = format_column(full["smallest_icc_2_1"], 2)
     for measure, unit in (("EDV", "µL"), ("EF", "%")):
@@ -418,10 +483,33 @@ def format_times(r: Reproduction) -> pd.DataFrame:
     return table.assign(n=full["n"])
 
 
+def describe_run(r: Reproduction) -> list[str]:
+    """Describe what was compared: mice, source, version, weights, options, date."""
+    lines = []
+    for cohort, by_policies in r.evaluations.items():
+        e = by_policies[r.headline]
+        scheme = f" of the scheme {e.truth['split_scheme']}" if e.truth["split_scheme"] else ""
+        text = f"{cohort}: {len(e.mice)} mice of {e.truth['source']}, version {e.truth['version']}"
+        lines.append(f"{text}, split {e.truth['split']}{scheme}.")
+    sha256 = f", SHA-256 {r.weights_sha256}" if r.weights_sha256 else ""
+    lines.append(f"Network: {r.name}{sha256}. Trained on: {r.trained_on}. {r.limits}")
+    others = [describe_policies(p) for p in next(iter(r.rows.values())) if p != r.headline]
+    shown = f"; also shown: {', '.join(others)}" if others else ""
+    time = r.created.replace("T", " ").replace("+00:00", " UTC")
+    version = list_versions()["mousecmr-data"]
+    options = f"Options (ED/ES rule / post-processing): {describe_policies(r.headline)}{shown}."
+    lines.append(f"{options} Made {time} with mousecmr-data {version} on {r.machine}.")
+    if r.departures:
+        lines.append(f"{COMPARED.capitalize()}, and no reproduction, because {'; '.join(r.departures)}.")
+    return lines
+
+
 def _build_page(r: Reproduction) -> ReportPage:
-    lead = [f"Weights: {r.name}. Trained on: {r.trained_on}. {r.limits}", r.verdict, *r.notes]
     policies = describe_policies(r.headline)
-    caption = f"Verdict: on the article's own policies ({policies}). Published: {r.published.source}."
+    caption = (
+        f"Judged: on the article's own policies ({policies}). Published: {r.published.source}; mean ± SD. Measured: as "
+        "the article took it (n in the denominator, Pearson's r); with n − 1, and Spearman's ρ, beside it."
+    )
     sections = []
     for k, cohort in enumerate(r.rows):
         rows = tabulate_side_by_side(r, cohort)
@@ -431,7 +519,24 @@ def _build_page(r: Reproduction) -> ReportPage:
         if has_measures(evaluation):
             figures[f"agreement_{k}"] = (plot_agreement(evaluation), f"Identity and Bland–Altman plots, {cohort}.")
         sections.append(ReportSection(f"Published and measured: {cohort}", (), [table], figures))
-    cohorts = ReportTable("cohorts", "Under the article's policies.", format_cohorts(r), tabulate_cohorts(r))
-    times = ReportTable("times", r.machine, format_times(r), tabulate_times(r.watch, r.published))
+        if cohort.startswith(INTERNAL):
+            sections.append(_build_details(r.published, evaluation, k, cohort))
+    cohorts = ReportTable("cohorts", f"Under the article's policies. {MISSED}", format_cohorts(r), tabulate_cohorts(r))
+    times = ReportTable("times", f"Mean ± SD; {r.machine}", format_times(r), tabulate_times(r.watch, r.published))
     sections += [ReportSection("Cohorts side by side", (), [cohorts]), ReportSection("Times", (TIMES_NOTE,), [times])]
-    return ReportPage("The published table, reproduced", r.synthetic, lead, sections)
+    lead = [r.verdict, *describe_run(r), *r.notes]
+    return ReportPage(r.title, r.synthetic, lead, sections, "none" if r.trial else r.outcome or "none")
+
+
+def _build_details(published: Published, evaluation: Evaluation, k: int, cohort: str) -> ReportSection:
+    """Return the section of what else the article gives: ranked mice, tests of Dice, Dice and errors."""
+    dice = compute_mean_dice(evaluation)
+    ranked = ", ".join(f"{rank} {mouse} ({dice[mouse]:.2f})" for rank, mouse in rank_mice(evaluation).items())
+    text = [f"Mean Dice: {ranked}.", *describe_anova(evaluation)]
+    if published.dice_anova:
+        text.append(f"The article's ANOVA: {published.dice_anova}.")
+    tables = [*format_post_hoc(evaluation), format_errors(evaluation, published.dice_and_errors)]
+    tables = [replace(t, name=f"{t.name}_{k}") for t in tables]
+    caption = "Absolute error of each measure against the mouse's mean Dice (Spearman's ρ)."
+    figures = {f"dice_and_errors_{k}": (plot_errors(evaluation), caption)} if has_measures(evaluation) else {}
+    return ReportSection(f"Dice in detail: {cohort}", text, tables, figures)

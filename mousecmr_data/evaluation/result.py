@@ -21,6 +21,7 @@ import pandas as pd
 from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.outputs import write_file
+from mousecmr_data._utils.reading import check_access
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -150,6 +151,7 @@ def read_result(path: str | PathLike[str]) -> Evaluation:
             table["name"], table["truth"], table["policies"], table["versions"], table["created"], mice, problems
         )
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as e:
+        check_access(e, Path(path))
         raise FileLayoutError(
             f"{path} is not a valid result file: {type(e).__name__}: {e}",
             f"{SCHEMA} {SCHEMA_VERSION}",

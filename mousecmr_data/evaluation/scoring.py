@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.checksums import hash_arrays
 from mousecmr_data._utils.parallel import count_results, map_in_processes
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.model import check_not_empty, get_spacing
+from mousecmr_data.dataset.model import check_not_empty, get_spacing, load_truth
 from mousecmr_data.errors import (
     ArgumentError,
     LabelError,
@@ -25,14 +25,15 @@ from mousecmr_data.errors import (
     PredictionError,
     UnlabelledError,
 )
-from mousecmr_data.evaluation.predictions import Prediction, Predictions, open_predictions
+from mousecmr_data.evaluation.checks import REMARKS, check_cohort, check_masks
+from mousecmr_data.evaluation.predictions import Prediction, Predictions, match_frames, open_predictions
 from mousecmr_data.evaluation.result import MEASURES, Evaluation, FrameScore, MouseScore, Problem, make_evaluation
-from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy, compute_surface_distances, dice, dice_by_class
+from mousecmr_data.metrics.overlap import EMPTY_POLICIES, EmptyPolicy, compute_surface_distances, dice
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess_cine
 from mousecmr_data.metrics.volumes import analyze_curve, make_phases, measure
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label, LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import get_constant
-from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, NOT_PUBLISHED, PREDICTED
+from mousecmr_data.schema.variables import ATTR_MOUSE, DIMS, ED, ES, MASK, NOT_PUBLISHED, PREDICTED
 
 Labels = NDArray[np.uint8]
 PhaseRule = Literal["annotated", "volume-curve"]
@@ -84,62 +85,13 @@ class EvaluationConfig:
 
 MAX_PROBLEMS = 12
 """Problems listed in an error message; the result file has all of them."""
-BAD_DICE = 0.8
-"""Mean Dice below which the orientation of masks is checked."""
-GOOD_DICE = 0.85
-"""Mean Dice that another orientation must reach to be reported."""
-MIN_GAIN = 0.15
-"""Smallest gain in mean Dice of an orientation that is reported."""
 
 
-def find_orientation_error(prediction: Labels, truth: Labels) -> str | None:
-    """Describe what is probably wrong with how ``prediction`` (slice, y, x) was written; None if nothing is.
-
-    A mask of the right shape can still be transposed, mirrored, upside down, or have its labels swapped. Such a mask
-    scores badly as given and well once turned. Only masks that score badly are checked.
-    """
-    as_given = _compute_mean_dice(prediction, truth)
-    if as_given >= BAD_DICE or not prediction.any():
-        return None
-    best, description = as_given, ""
-    for swapped, flip_z, flip_y, flip_x, transposed in product((False, True), repeat=5):
-        turned = np.array([0, 2, 1], np.uint8)[prediction] if swapped else prediction
-        if transposed:
-            turned = turned.transpose(0, 2, 1)
-        turned = turned[:: -1 if flip_z else 1, :: -1 if flip_y else 1, :: -1 if flip_x else 1]
-        if turned.shape != truth.shape:
-            continue
-        mean_dice = _compute_mean_dice(turned, truth)
-        if mean_dice > best:
-            errors = {
-                f"labels {FOREGROUND[0]:d} and {FOREGROUND[1]:d} look swapped": swapped,
-                "rows and columns look transposed": transposed,
-                "slices look to be in the opposite order": flip_z,
-                "rows look mirrored": flip_y,
-                "columns look mirrored": flip_x,
-            }
-            best, description = mean_dice, " and ".join(k for k, v in errors.items() if v)
-    if best < GOOD_DICE or best - as_given < MIN_GAIN:
-        return None
-    return f"{description} (mean Dice {as_given:.2f} as given, {best:.2f} otherwise)"
-
-
-def _compute_mean_dice(prediction: Labels, truth: Labels) -> float:
-    return float(np.mean(list(dice_by_class(prediction, truth).values())))
-
-
-def load_truth(ds: xr.Dataset) -> xr.Dataset:
-    """Return the labelled frames of a mouse: masks in memory, no images."""
-    if MASK not in ds or not ds["labelled"].values.any():
-        mouse = ds.attrs.get("mouse", "this mouse")
-        raise UnlabelledError(f"No frame of {mouse} is labelled: there is no mask to compare a prediction with.")
-    return ds[[MASK]].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS).load()
-
-
-def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig) -> MouseScore:
+def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig) -> tuple[MouseScore, list[Problem]]:
     """Score ``prediction`` of the mouse ``ds`` (a dataset of the cine model; its images are not read).
 
-    The result has the checksums of both masks. Raises :class:`~mousecmr_data.errors.PredictionError` where shape or
+    The result has the checksums of both masks, and the problems that :mod:`mousecmr_data.evaluation.checks` finds.
+    Raises :class:`~mousecmr_data.errors.PredictionError` where shape or
     frames do not fit, and under the policy ``volume-curve`` where frames are missing.
     """
     truth = load_truth(ds)
@@ -151,7 +103,8 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig
             "predicted.",
             f"at least the labelled frames, {numbers.tolist()}",
         )
-    doubt = find_orientation_error(prediction.labels[frames.index(numbers[0])], truth[MASK].values[0])
+    given = prediction.labels[[frames.index(n) for n in numbers]]
+    problems = list(check_masks(mouse, truth, given, prediction.about, config.postprocessing))
     size, curve = get_spacing(ds), None
     in_time = sorted(frames)
     labels = postprocess_cine(prediction.labels[[frames.index(n) for n in in_time]], config.postprocessing, size)
@@ -176,7 +129,7 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig
         bare = ds.drop_vars(list(ds.data_vars)).assign({PREDICTED: (DIMS, labels)})
         by_curve = bare.assign_coords(labelled=("frame", np.isin(phases, [ED, ES])), phase=("frame", phases))
         predicted = measure(by_curve, mask=PREDICTED)
-    return MouseScore(
+    score = MouseScore(
         mouse=mouse,
         phenotype=str(ds.attrs.get("phenotype", NOT_PUBLISHED)),
         split=str(ds.attrs.get("split", "none")),
@@ -189,33 +142,10 @@ def score_mouse(ds: xr.Dataset, prediction: Prediction, config: EvaluationConfig
         truth={name: float(getattr(truth_measures, name)) for name in MEASURES},
         predicted={name: float(getattr(predicted, name)) for name in MEASURES},
         curve=curve,
-        about=dict(prediction.about),
-        doubt=doubt,
+        about={k: v for k, v in prediction.about.items() if k != ATTR_MOUSE},  # it is the mouse, or a problem
+        doubt="; ".join(p.text for p in problems if p.kind not in REMARKS) or None,
     )
-
-
-def match_frames(prediction: Prediction, ds: xr.Dataset) -> list[int]:
-    """Return the frame numbers of a prediction's first axis; PredictionError where its shape does not fit."""
-    expected = tuple(ds.sizes[d] for d in DIMS)
-    numbers: list[int] = ds["frame"].values.tolist()
-    labelled: list[int] = ds["frame"].values[ds["labelled"].values].tolist()
-    shape = prediction.labels.shape
-    if shape[1:] == expected[1:]:
-        if prediction.frames is not None:
-            return list(prediction.frames)
-        if shape[0] in (len(numbers), len(labelled)):
-            return numbers if shape[0] == len(numbers) else labelled
-    hint = "resample them onto the images of the mouse, in the program that made them"
-    if sorted(shape) == sorted(expected):
-        left, order = list(zip(DIMS, expected, strict=True)), []
-        for n in shape:  # y and x of the same length are named in that order
-            order.append(left.pop(next(k for k, (_, length) in enumerate(left) if length == n))[0])
-        hint = f"axes look transposed: they are ({', '.join(order)}), expected are ({', '.join(DIMS)})"
-    raise PredictionError(
-        f"{ds.attrs.get('mouse', '')}: the prediction has the shape {shape}.",
-        f"{DIMS} = {expected}, or its {len(labelled)} labelled frames alone",
-        hint,
-    )
+    return score, problems
 
 
 def _score_frames(
@@ -280,21 +210,31 @@ def evaluate(
     truth, about = _open_truth(mice)
     names = list(truth)
     check_not_empty(names)
-    work = partial(_evaluate_mouse, truth, opened, config)
+    work = partial(try_score, truth, opened, (config,))
     outcomes = map_in_processes(work, names, workers, count_results(progress))
-    scores = [score for m in names if (score := outcomes[m][0])]
+    scores = [score for m in names for score in outcomes[m][0]]
     problems = [p for m in names for p in outcomes[m][1]]
-    unused = _find_unused(opened, names) if len(names) > 1 else []
-    if (strict and problems) or not scores:
-        lines = [f"  {p.mouse} ({p.kind}): {p.text.replace(f'{p.mouse}: ', '', 1)}" for p in problems[:MAX_PROBLEMS]]
-        if (more := len(problems) - MAX_PROBLEMS) > 0:
-            lines.append(f"  … and {more} more")
-        raise PredictionError(
-            "\n".join([f"{len(problems)} of {len(names)} mice have a problem in {name}:", *lines]),
-            "a prediction for every mouse, in the frames and the axes of its images",
-            "strict=False, or mousecmr evaluate --go-on, scores the mice that fit and names the others",
-        )
+    problems += check_cohort(scores, truth, opened)
+    unused = find_unused(opened, names) if len(names) > 1 else []
+    refused = [p for p in problems if p.kind not in REMARKS]
+    if scores and not any(f.predicted_ul for s in scores for f in s.frames):
+        refused = problems
+    if (strict and refused) or not scores:
+        raise make_refusal(refused, name, len(names))
     return make_evaluation(name, about, config.to_dict(), scores, [*problems, *unused])
+
+
+def make_refusal(problems: Sequence[Problem], name: str, n_mice: int) -> PredictionError:
+    """Return the error that lists ``problems`` of the predictions ``name``."""
+    lines = [f"  {p.mouse} ({p.kind}): {p.text.replace(f'{p.mouse}: ', '', 1)}" for p in problems[:MAX_PROBLEMS]]
+    if (more := len(problems) - MAX_PROBLEMS) > 0:
+        lines.append(f"  … and {more} more")
+    wrong = len({p.mouse for p in problems})
+    return PredictionError(
+        "\n".join([f"{wrong} of {n_mice} mice have a problem in {name}:", *lines]),
+        "a prediction for every mouse, in the frames and the axes of its images",
+        "strict=False, or mousecmr evaluate --go-on, scores the mice that fit and names the others",
+    )
 
 
 def _open_truth(
@@ -326,30 +266,31 @@ def describe_cohort(mice: Cohort) -> dict[str, Any]:
     }
 
 
-def _evaluate_mouse(
-    truth: Mapping[str, xr.Dataset], predictions: Predictions, config: EvaluationConfig, mouse: str
-) -> tuple[MouseScore | None, list[Problem]]:
-    """Return the score of one mouse, or its problem; both where the score is in doubt."""
+def try_score(
+    truth: Mapping[str, xr.Dataset], predictions: Predictions, configs: Sequence[EvaluationConfig], mouse: str
+) -> tuple[list[MouseScore], list[Problem]]:
+    """Return the scores of one mouse, one for each of ``configs``, and its problems; no score where it has none."""
     ds = truth[mouse]
     try:
         key = predictions.find(mouse, len(truth) == 1)
         if key is None:
-            return None, [Problem(mouse, "missing", f"no prediction in {predictions.name}")]
-        score = score_mouse(ds, predictions.read(key, ds), config)
+            return [], [Problem(mouse, "missing", f"no prediction in {predictions.name}")]
+        prediction = predictions.read(key, ds)
+        results = [score_mouse(ds, prediction, config) for config in configs]
     except UnlabelledError as e:
-        return None, [Problem(mouse, "unlabelled", e.found)]
+        return [], [Problem(mouse, "unlabelled", e.found)]
     except LabelError as e:
-        return None, [Problem(mouse, "labels", " ".join(p for p in (e.found, e.next_step) if p))]
+        return [], [Problem(mouse, "labels", " ".join(p for p in (e.found, e.next_step) if p))]
     except PredictionError as e:
-        return None, [Problem(mouse, "shape", " ".join(p for p in (e.found, e.next_step) if p))]
+        return [], [Problem(mouse, "shape", " ".join(p for p in (e.found, e.next_step) if p))]
     except MissingDataError:
         raise  # a folder without predictions or a missing truth concerns all mice, not one
     except MouseCMRError as e:
-        return None, [Problem(mouse, "unreadable", e.found)]
-    return score, [Problem(mouse, "orientation", score.doubt)] if score.doubt else []
+        return [], [Problem(mouse, "unreadable", e.found)]
+    return [s for s, _ in results], list(dict.fromkeys(p for _, problems in results for p in problems))
 
 
-def _find_unused(predictions: Predictions, mice: list[str]) -> list[Problem]:
+def find_unused(predictions: Predictions, mice: list[str]) -> list[Problem]:
     """List the predictions that belong to no mouse of the truth; they are not scored."""
     keys = {m: key for m in mice if (key := predictions.find(m, False)) is not None}
     if (index := getattr(predictions, "index", None)) is not None:

@@ -15,9 +15,11 @@ from mousecmr_data.errors import PredictionError
 from mousecmr_data.evaluation.result import MEASURES, Evaluation, find_differing_policies
 from mousecmr_data.metrics.agreement import (
     LIMITS_SD,
+    adjust_holm,
     anova,
     bland_altman,
-    bootstrap_interval,
+    compute_mean_interval,
+    correlate_bias_with_size,
     drop_missing_pairs,
     icc,
     pearson,
@@ -32,6 +34,13 @@ BOTH = "both"
 SCORES = {"dice": "Dice", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)"}
 STRUCTURES = tuple(MEANINGS[label] for label in FOREGROUND)
 SIGNIFICANCE = 0.05
+COMPARISON_NOTE = (
+    "The first row is the primary endpoint: it decides which result is better. p: paired t-test. p adjusted: by Holm's "
+    "method for the number of the other rows, which count only where the first one is decided (both p < 0.05): so the "
+    "chance that any row of two equally good results reads better is 5 %. A result that lacks mice of the other, or "
+    "missed more hearts, is not better by that. 95 % CI: of the mean difference, not adjusted; by bootstrap over mice, "
+    "below 20 mice by Student's t, below 3 none."
+)
 
 
 def tabulate_frames(evaluation: Evaluation) -> pd.DataFrame:
@@ -77,18 +86,29 @@ def compute_mean_dice(evaluation: Evaluation) -> pd.Series:
     return pd.Series(means, name="mean_dice", dtype=float)
 
 
+def list_missed_hearts(evaluation: Evaluation) -> list[str]:
+    """Return the structures of which nothing was predicted although the truth has them: mouse, structure, phase."""
+    missing = find_missed(tabulate_frames(evaluation))
+    return [
+        f"{mouse} ({structure}, {phase})" for mouse, structure, phase in missing[["mouse", "structure", "phase"]].values
+    ]
+
+
 def has_measures(evaluation: Evaluation) -> bool:
     """Return whether any mouse has a true ejection fraction, that is, ED and ES."""
     return any(np.isfinite(m.truth["ef_percent"]) for m in evaluation.mice)
 
 
 def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
-    """Return Dice, HD95 and ASSD by structure and phase: mean, sd, median, ci_low, ci_high (bootstrap), n, over mice.
+    """Return Dice, HD95 and ASSD by structure and phase: mean, sd, median, ci_low, ci_high, n, missed, over mice.
 
+    ``missed`` counts the mice with a heart of which nothing was predicted: their Dice is 0, and their distances are in
+    no mean, unless the policy for empty masks gives them one.
     "ED and ES" takes each mouse's mean over the two frames, "both" its mean over the structures too. Frames of other
     phases (inflow, or the only labelled one) have their own rows.
     """
     frames = tabulate_frames(evaluation)
+    missing = find_missed(frames)
     rows = []
     for score, structure, phase in _list_overlap_rows(frames):
         values = _average_by_mouse(frames, score, structure, phase).to_numpy(float)
@@ -96,18 +116,19 @@ def tabulate_overlap(evaluation: Evaluation) -> pd.DataFrame:
         if not values.size:
             continue
         sd = float(values.std(ddof=1)) if values.size > 1 else np.nan
-        interval = bootstrap_interval(values)
-        rows.append((score, structure, phase, values.mean(), sd, np.median(values), *interval, values.size))
-    columns = ["score", "structure", "phase", "mean", "sd", "median", "ci_low", "ci_high", "n"]
+        interval = compute_mean_interval(values)
+        missed = int(_select_frames(missing, structure, phase)["mouse"].nunique())
+        rows.append((score, structure, phase, values.mean(), sd, np.median(values), *interval, values.size, missed))
+    columns = ["score", "structure", "phase", "mean", "sd", "median", "ci_low", "ci_high", "n", "missed"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def tabulate_agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) -> pd.DataFrame:
     """Compare prediction and truth: one row per measure, indexed by the published table's names.
 
-    Columns: unit, n, truth_mean, truth_sd, model_mean, model_sd, bias, bias_low, bias_high (t), bias_boot_low,
-    bias_boot_high (bootstrap by mouse), sd (of the differences), lower, upper (limits of agreement) each with
-    ``_low`` and ``_high``, p (paired t), r, r_low, r_high (Pearson), r_p, rho (Spearman), rho_p, and icc_2_1,
+    Columns: unit, n, truth_mean, truth_sd, model_mean, model_sd, bias, bias_low, bias_high, sd (of the differences),
+    lower, upper (limits of agreement) each with ``_low`` and ``_high``, p (paired t), proportional_r, proportional_p
+    (does the bias grow with the size?), r, r_low, r_high (Pearson), r_p, rho (Spearman), rho_p, and icc_2_1,
     icc_2_1_low, icc_2_1_high, icc_3_1, ….
     """
     table = tabulate_mice(evaluation)
@@ -121,11 +142,11 @@ def tabulate_agreement(evaluation: Evaluation, *, limits_at: float = LIMITS_SD) 
             row[f"{source}_mean"] = float(values.mean()) if a.size else np.nan
             row[f"{source}_sd"] = float(values.std(ddof=1)) if a.size > 1 else np.nan
         row["bias"], (row["bias_low"], row["bias_high"]) = agreement.bias, agreement.bias_ci
-        row["bias_boot_low"], row["bias_boot_high"] = bootstrap_interval(a - b)
         row["sd"], (row["lower"], row["upper"]) = agreement.sd, agreement.limits
         row["lower_low"], row["lower_high"] = agreement.lower_ci
         row["upper_low"], row["upper_high"] = agreement.upper_ci
-        row["p"] = run_paired_t_test(a, b)
+        row["p"], proportional = run_paired_t_test(a, b), correlate_bias_with_size(a, b)
+        row["proportional_r"], row["proportional_p"] = proportional.r, proportional.p
         row["r"], (row["r_low"], row["r_high"]), row["r_p"] = r.r, r.ci, r.p
         row["rho"], row["rho_p"] = rho.r, rho.p
         for form, short in (("ICC(2,1)", "icc_2_1"), ("ICC(3,1)", "icc_3_1")):
@@ -139,6 +160,25 @@ def run_dice_anova(evaluation: Evaluation) -> pd.DataFrame:
     """Run the paper's test: repeated-measures ANOVA of Dice, phase × structure."""
     table = tabulate_frames(evaluation)
     return anova(table[table["phase"].isin([ED, ES])], "dice", ("phase", "structure"), "mouse")
+
+
+def run_dice_post_hoc(evaluation: Evaluation) -> pd.DataFrame:
+    """Compare Dice between phases and between structures, each within the other: a, b, n, difference (b − a), p
+    (paired t), p_adjusted (Holm). Empty without mice that have ED and ES.
+    """
+    table = tabulate_frames(evaluation)
+    table = table[table["phase"].isin([ED, ES])]
+    columns = ["a", "b", "n", "difference", "p", "p_adjusted"]
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    cells = table.pivot_table(index="mouse", columns=["structure", "phase"], values="dice")
+    (one, two), rows = STRUCTURES, []
+    for a, b in (((one, ED), (one, ES)), ((two, ED), (two, ES)), ((one, ED), (two, ED)), ((one, ES), (two, ES))):
+        x, y = drop_missing_pairs(cells[a].to_numpy(float), cells[b].to_numpy(float))
+        rows.append((", ".join(a), ", ".join(b), x.size, float(np.mean(y - x)), run_paired_t_test(y, x)))
+    return pd.DataFrame(
+        [(*row, p) for row, p in zip(rows, adjust_holm([r[-1] for r in rows]), strict=True)], columns=columns
+    )
 
 
 def correlate_dice_with_errors(evaluation: Evaluation) -> pd.DataFrame:
@@ -188,11 +228,17 @@ class Comparison:
     mice: tuple[str, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
+    missed: tuple[int, int]
+    """Mice of a and b with a structure of which nothing was predicted. These have no distances, and may have no EF."""
     policies_differ: tuple[str, ...]
     synthetic: bool
     table: pd.DataFrame
-    """One row per number: what, structure, phase, n, a, b (means), difference, ci_low, ci_high (95 %, bootstrap by
-    mouse), p (paired t), better ("a", "b", or "" where the interval contains zero)."""
+    """One row per number: what, structure, phase, n, a, b (means), difference, ci_low, ci_high (95 %, not adjusted),
+    p (paired t), p_adjusted, better ("a", "b" or "").
+
+    The first row is the primary endpoint, mean Dice of both structures at ED and ES, whose p is not adjusted. The p of
+    all other rows are adjusted by Holm's method, and these rows are "better" only where the primary one is decided:
+    so the chance that any row of two equally good results reads "better" is 5 %."""
 
 
 def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
@@ -211,9 +257,9 @@ def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
             "evaluations against one version of the masks",
             "evaluate both again, against the same source",
         )
-    columns = ["what", "structure", "phase", "n", "a", "b", "difference", "ci_low", "ci_high", "p", "better"]
+    columns = ["what", "structure", "phase", "n", "a", "b", "difference", "ci_low", "ci_high", "p", "favours"]
     rows = []
-    frames = [tabulate_frames(e) for e in (a, b)]
+    frames = [t[t["mouse"].isin(both)] for t in map(tabulate_frames, (a, b))]
     for score, structure, phase in _list_overlap_rows(frames[0]):
         x, y = (_average_by_mouse(t, score, structure, phase).reindex(both).to_numpy(float) for t in frames)
         if np.isfinite(x).any():
@@ -225,21 +271,38 @@ def compare_results(a: Evaluation, b: Evaluation) -> Comparison:
             rows.append(_compare_values(f"|error of {name}| ({unit})", "", "", x, y, larger_is_better=False))
     only_a, only_b = tuple(m for m in first if m not in second), tuple(m for m in second if m not in first)
     policies, synthetic = tuple(find_differing_policies(a.policies, b.policies)), a.synthetic or b.synthetic
-    table = pd.DataFrame(rows, columns=columns)
-    return Comparison(a.name, b.name, tuple(both), only_a, only_b, policies, synthetic, table)
+    missed_a, missed_b = (int(find_missed(t)["mouse"].nunique()) for t in frames)
+    left_out = "a" * bool(only_b) + "b" * bool(only_a)
+    table = _find_better(pd.DataFrame(rows, columns=columns), (missed_a, missed_b), left_out)
+    return Comparison(a.name, b.name, tuple(both), only_a, only_b, (missed_a, missed_b), policies, synthetic, table)
 
 
 def _compare_values(
     what: str, structure: str, phase: str, a: Any, b: Any, *, larger_is_better: bool
 ) -> tuple[Any, ...]:
-    """Return one row of the table of :class:`Comparison`."""
+    """Return one row of the table of :class:`Comparison`, with the side that the difference favours."""
     x, y = drop_missing_pairs(a, b)
-    low, high = bootstrap_interval(y - x)
-    p, better = run_paired_t_test(y, x), ""
-    if (low > 0 or high < 0) and p < SIGNIFICANCE:  # with few mice, a bootstrap interval alone is too narrow
-        better = "b" if (low > 0) == larger_is_better else "a"
     means = (x.mean(), y.mean(), (y - x).mean()) if x.size else (np.nan,) * 3
-    return what, structure, phase, x.size, *means, low, high, p, better
+    favours = "b" if (means[2] > 0) == larger_is_better else "a"
+    return what, structure, phase, x.size, *means, *compute_mean_interval(y - x), run_paired_t_test(y, x), favours
+
+
+def _find_better(table: pd.DataFrame, missed: tuple[int, int], left_out: str) -> pd.DataFrame:
+    """Put the primary endpoint first, adjust the others' p, and say which side is better where it is decided.
+
+    Leaving hearts out makes nothing better: a side that missed more hearts can be better in Dice only, where these
+    count as 0, and a side in ``left_out``, which lacks mice that the other has scored, not at all.
+    """
+    is_primary = (table["what"] == SCORES["dice"]) & (table["structure"] == BOTH)
+    is_primary &= table["phase"] == (PAIR if (table["phase"] == PAIR).any() else table["phase"].iloc[0])
+    table = pd.concat([table[is_primary], table[~is_primary]], ignore_index=True)
+    adjusted = np.r_[table["p"].iloc[:1], adjust_holm(table["p"].iloc[1:])]
+    decided = (adjusted < SIGNIFICANCE) & (adjusted[0] < SIGNIFICANCE)
+    loser = "a" if missed[0] > missed[1] else "b" if missed[1] > missed[0] else ""
+    decided &= (table["what"] == SCORES["dice"]) | (table["favours"] != loser)
+    decided &= ~table["favours"].isin(list(left_out))
+    better = table.pop("favours").where(decided, "")
+    return table.assign(p_adjusted=adjusted, better=better)
 
 
 def _list_overlap_rows(frames: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
@@ -249,11 +312,63 @@ def _list_overlap_rows(frames: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
 
 
 def _average_by_mouse(frames: pd.DataFrame, score: str, structure: str, phase: str) -> pd.Series:
+    return _select_frames(frames, structure, phase).groupby("mouse", sort=False)[score].mean()
+
+
+def _select_frames(frames: pd.DataFrame, structure: str, phase: str) -> pd.DataFrame:
     chosen = frames["phase"].isin([ED, ES] if phase == PAIR else [phase])
     if structure != BOTH:
         chosen &= frames["structure"] == structure
-    return frames[chosen].groupby("mouse", sort=False)[score].mean()
+    return frames[chosen]
+
+
+def find_missed(frames: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of structures of which nothing was predicted although the truth has them."""
+    return frames[(frames["truth_ul"] > 0) & (frames["predicted_ul"] == 0)]
 
 
 def _tabulate_measures(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+
+
+def format_number(value: Any, digits: int) -> str:
+    """Format a number for people; a dash where it is missing."""
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
+
+
+def format_p(p: Any) -> str:
+    """Format a p-value for people: three digits, "< 0.001" below."""
+    return "< 0.001" if p is not None and p < 0.001 else format_number(p, 3)
+
+
+def describe_p(p: Any) -> str:
+    """Format a p-value in a sentence: "p = 0.031", "p < 0.001"."""
+    text = format_p(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def format_column(values: pd.Series, digits: int) -> list[str]:
+    """Format the numbers of a column for people."""
+    return [format_number(v, digits) for v in values]
+
+
+def format_interval(low: Any, high: Any, digits: int) -> str:
+    """Format an interval for people: "low to high"."""
+    return "–" if pd.isna(low) and pd.isna(high) else f"{format_number(low, digits)} to {format_number(high, digits)}"
+
+
+def format_mean(mean: Any, sd: Any, digits: int) -> str:
+    """Format a mean for people: "mean ± SD"."""
+    return f"{format_number(mean, digits)} ± {format_number(sd, digits)}"
+
+
+def format_bias(bias: Any, lower: Any, upper: Any) -> str:
+    """Format a bias for people: "bias (lower to upper limit of agreement)"."""
+    return f"{format_number(bias, 1)} ({format_interval(lower, upper, 1)})"
+
+
+def list_records(table: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows of a table as (index, values by column)."""
+    return [(str(k), {str(c): v for c, v in row.items()}) for k, row in table.to_dict("index").items()]

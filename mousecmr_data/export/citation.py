@@ -99,7 +99,7 @@ preferred-citation:
 
 
 def _make_paper_entry(paper: Mapping[str, Any]) -> str:
-    key = f"{paper['authors'][0]['family'].lower()}{paper['year']}mouse"
+    key = f"mousecmr{paper['year']}"  # no name: which author is the first was not seen
     fields = {
         "author": format_authors(paper),
         "title": _protect_case(paper["title"]),

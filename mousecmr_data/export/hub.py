@@ -26,6 +26,7 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
 )
 from mousecmr_data._utils.parallel import ProgressCallback
+from mousecmr_data._utils.reading import ABSENT
 from mousecmr_data._version import __version__
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.dataset.cohort import Cohort, list_inputs
@@ -135,7 +136,7 @@ def _is_release(folder: Path) -> bool:
     """Return whether this library built ``folder``."""
     try:
         made_by = str(json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))["made_by"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (*ABSENT, ValueError, KeyError, TypeError):
         return False
     return made_by.startswith(_MADE_BY)
 
@@ -145,7 +146,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
     try:
         lines = (folder / SUMS_FILE).read_text("utf-8").splitlines()
         sums = {path: sha256 for sha256, path in (line.split("  ", 1) for line in lines)}
-    except (OSError, ValueError):
+    except (*ABSENT, ValueError):
         return {}
     return {path: sha256 for path, sha256 in sums.items() if ".." not in Path(path).parts}
 
@@ -154,7 +155,7 @@ def _write_shards(plans: list[ShardPlan], cohort: Cohort, partial: Path, progres
     state = partial / _STATE_FILE
     try:
         finished = _parse_shards(json.loads(state.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (*ABSENT, ValueError, TypeError, KeyError):
         finished = {}
     written: list[Shard] = []
     for plan in plans:
@@ -225,7 +226,7 @@ def _is_complete(target: Path, release: Release, cohort: Cohort, plans: list[Sha
         provenance = json.loads((target / PROVENANCE_FILE).read_text(encoding="utf-8"))
         shards = _parse_shards(provenance["files"])
         check_folder(target)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (*ABSENT, ChecksumError, ValueError, TypeError, KeyError):
         return False
     if shards.keys() != {p.path for p in plans}:
         return False

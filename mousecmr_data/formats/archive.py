@@ -9,16 +9,20 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from mousecmr_data._utils.atomic import DISK_FULL, get_free_bytes, make_disk_full_error
-from mousecmr_data._utils.limits import MAX_IMAGE_RATIO, check_size
+from mousecmr_data._utils.reading import MAX_IMAGE_RATIO, check_access, check_input, check_size
 from mousecmr_data._utils.text import format_bytes, is_reserved, make_file_name
-from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
+from mousecmr_data.errors import FileLayoutError, MouseCMRError
 
+ARCHIVE_SUFFIXES = (".zip", ".pvdatasets")
+"""Endings of zip archives; the second is ParaVision's, of exported studies."""
 MAX_BYTES = 2 * 1024**3
 """Largest unpacked size of an archive, nested archives included."""
 MAX_FILES = 20_000
 MAX_DEPTH = 3
 """Levels of archives inside archives."""
 BLOCK = 1024**2
+GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
+"""How compressed files begin, whatever their names are."""
 UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff]|[. ]$')
 """Characters in a name that not every system can write."""
 _UNIX_TYPE = 16
@@ -29,7 +33,7 @@ def unpack_archive(archive: Path, into: Path, failed: dict[Path, MouseCMRError] 
 
     These are rejected, with an error that names them: paths that leave the folder, links and other special files,
     encryption, more than ``MAX_FILES`` files, ``MAX_BYTES`` bytes (counted while they are written, not as stated) or
-    ``MAX_DEPTH`` levels, and files that grow too much (:func:`mousecmr_data._utils.limits.check_size`). Names
+    ``MAX_DEPTH`` levels, and files that grow too much (:func:`mousecmr_data._utils.reading.check_size`). Names
     that some system cannot write are changed. Raises :class:`FileLayoutError`; the caller then removes ``into``, which
     may hold files. With ``failed``, the errors of inner archives are put there instead, by their paths.
     """
@@ -45,8 +49,7 @@ class _Unpacker:
 
     def unpack(self, archive: Path, into: Path, depth: int) -> None:
         name = archive.name
-        if not archive.is_file():
-            raise MissingDataError(f"There is no file {archive}.", "a .zip archive")
+        check_input(archive, "a .zip archive")
         if depth > MAX_DEPTH:
             raise FileLayoutError(f"{name} is an archive inside {MAX_DEPTH} others.", "one archive of image files")
         try:
@@ -63,8 +66,9 @@ class _Unpacker:
         except Exception as e:  # decoders can raise almost anything
             if isinstance(e, OSError) and e.errno in DISK_FULL:
                 raise make_disk_full_error(into) from e
+            check_access(e, archive)
             raise _make_damaged_error(name, e) from e
-        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() == ".zip" and p.is_file()):
+        for inner in sorted(p for p in into.rglob("*") if p.suffix.lower() in ARCHIVE_SUFFIXES and p.is_file()):
             target = inner.with_suffix("")
             while target.exists():  # a folder of this name lies beside the archive
                 target = target.with_name(f"{target.name}_")

@@ -7,7 +7,7 @@ the first dimension of ``matrix`` running fastest. Lengths are in cm. Source: Vn
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,34 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mousecmr_data._utils.reading import check_input
 from mousecmr_data.errors import FileLayoutError, MissingDataError, MouseCMRError
-from mousecmr_data.formats.build import build_scan, check_array_size, convert_pixels, find_slice_distance, prefer_given
-from mousecmr_data.formats.orientation import AXIS_LETTERS, FileGrid, to_rows
+from mousecmr_data.formats.build import (
+    build_scan,
+    check_array_size,
+    choose_heart_rate,
+    convert_pixels,
+    find_slice_distance,
+    prefer_given,
+)
+from mousecmr_data.formats.orientation import FileGrid, to_rows
+from mousecmr_data.formats.study import (
+    MAX_SHIFT,
+    Stack,
+    StudyScan,
+    Unusable,
+    add_damaged,
+    choose_scans,
+    describe_purpose,
+)
+from mousecmr_data.schema.variables import AXIS_LETTERS
 
 MAX_PROCPAR_BYTES = 16 * 1024**2
 """A procpar has some 100 kB."""
 PROCPAR_FIELDS = 11
 PROCPAR_REAL = 1
+PROCPAR_HEAD = re.compile(r"[A-Za-z_]\S*( -?[\d.e+-]+){10}\s*$")
+"""The first line of a parameter."""
 ProcparValues = tuple[float, ...] | tuple[str, ...]
 
 MM_IN_CM = 10.0
@@ -38,16 +58,17 @@ def read_procpar(path: Path) -> dict[str, ProcparValues]:
     """Read the parameters of an acquisition by name: real ones as numbers, others as text.
 
     A parameter takes three lines or more: its name and ten numbers about it (the second is its basic type: 1 real,
-    2 string); the number of values and the values (strings in quotes, one per line from the second on); the number of
-    allowed values and these. Source: VnmrJ User Programming, "Format of a stored parameter".
+    2 string); the number of values and the values (strings in quotes, each on a line of its own from the second on; a
+    string can have several lines); the number of allowed values and these. Source: VnmrJ User Programming, "Format of
+    a stored parameter".
 
     Raises :class:`MissingDataError`, and :class:`FileLayoutError` if the file does not follow the format.
     """
-    if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "procpar beside the .fdf files")
+    check_input(path, "procpar beside the .fdf files")
     if path.stat().st_size > MAX_PROCPAR_BYTES:
         raise FileLayoutError(f"{path.name} has {path.stat().st_size:,} bytes.", f"at most {MAX_PROCPAR_BYTES:,}")
-    lines = iter(path.read_text(encoding="latin-1").splitlines())
+    # Not splitlines: it also splits at characters that a comment can hold.
+    lines = iter(path.read_text(encoding="latin-1").replace("\r\n", "\n").split("\n"))
     parameters: dict[str, ProcparValues] = {}
     for line in lines:
         head = line.split()
@@ -64,16 +85,27 @@ def read_procpar(path: Path) -> dict[str, ProcparValues]:
                 if len(values) != int(number):
                     raise ValueError(f"{len(values)} values instead of {number}")
             else:
-                more = [next(lines) for _ in range(int(number) - 1)]
-                values = tuple(v.strip().strip('"') for v in ("".join(rest), *more))
+                texts = [_read_text("".join(rest), lines)]
+                texts += [_read_text(next(lines), lines) for _ in range(int(number) - 1)]
+                values = tuple(texts)
             parameters[head[0]] = values
-            next(lines)  # the allowed values
+            _read_text(next(lines), lines)  # the allowed values
         except (ValueError, StopIteration) as e:
             raise FileLayoutError(
-                f"{path.name} is damaged or not a procpar, at {head[0][:40]!r}: {e or 'it ends too early'}",
+                f"{path.name} is damaged or not a procpar, at {head[0][:40]!r}: {str(e) or 'it ends too early'}",
                 "Agilent's parameter file",
             ) from e
     return parameters
+
+
+def _read_text(line: str, lines: Iterator[str]) -> str:
+    """Return a value that begins on ``line`` without its quotes; it ends on the line with the closing quote."""
+    while line.replace('\\"', "").count('"') % 2:
+        more = next(lines)
+        if PROCPAR_HEAD.match(more):
+            raise ValueError("a text without its closing quote")
+        line += f"\n{more}"
+    return line.strip().removeprefix('"').removesuffix('"').replace('\\"', '"')
 
 
 @dataclass(frozen=True)
@@ -93,24 +125,42 @@ class FdfImage:
     thickness: float
     gap: float
     tr_ms: float | None
+    offset: tuple[float, float]
+    """Of the centre along a row and along a column."""
+    orientation: tuple[float, ...]
+    """Nine numbers; empty if the header states none."""
+    study: str
+    """Empty if the header states none."""
+    sequence: str
 
 
 def read_fdf(
-    paths: Sequence[Path], *, spacing: Sequence[float] | None = None, frame_time_ms: float | None = None
+    paths: Sequence[Path],
+    *,
+    spacing: Sequence[float] | None = None,
+    frame_time_ms: float | None = None,
+    fill: float | None = None,
 ) -> xr.Dataset:
-    """Read the cine in FDF files (of one folder, in any order) as a dataset of the cine model.
+    """Read the cine in FDF files (of one folder, or of one slice per folder) as a dataset of the cine model.
 
     Slices are sorted by position; frames by image and echo number; each slice must have each frame once. The time
-    between frames is TR (the header's, else procpar's), if that can be a mouse's. Orientation is not used: images
-    are taken as stored. Parameters as for :func:`mousecmr_data.formats.nifti.read_nifti`.
+    between frames is TR (the header's, else procpar's), if that can be a mouse's; the heart rate is procpar's. Images
+    are taken as stored: orientation only says which slices are parallel. Parameters as for
+    :func:`mousecmr_data.formats.nifti.read_nifti`.
     """
     if not paths:
         raise MissingDataError("There is no FDF file.", "one or more .fdf files")
     images = [read_fdf_header(p) for p in sorted(paths)]
-    folder = paths[0].parent
-    for what in ("shape", "spacing", "dtype"):
+    folder = paths[0].absolute().parent
+    for what in ("shape", "spacing", "dtype", "orientation"):
         if len({getattr(i, what) for i in images}) > 1:
-            raise FileLayoutError(f"The images in {folder.name} differ in their {what}.", "one scan", "one .img folder")
+            raise FileLayoutError(
+                f"The images in {folder.name} differ in their {what}.",
+                "one stack of parallel slices",
+                "give the .img folder of the short-axis cine",
+            )
+    if (np.ptp([i.offset for i in images], axis=0) > MAX_SHIFT * min(images[0].spacing)).any():
+        raise FileLayoutError(f"{folder.name}: slices are shifted within their plane.", "slices behind each other")
     stack = _sort_stack(images, folder.name)
     first = stack[0][0]
     positions = [frames[0].depth for frames in stack]
@@ -125,12 +175,13 @@ def read_fdf(
     array = np.stack([np.stack([_read_pixels(i) for i in frames]) for frames in stack], axis=1)
     zyx, spacing_source = prefer_given(spacing, (distance, *first.spacing), "the header (span, location)")
     step, time_source = prefer_given(frame_time_ms, None, "")
+    procpar = _read_procpar_beside(folder, notes)
     if step is None and len(stack[0]) > 1:
-        step, time_source = _find_frame_time(first, folder)
+        step, time_source = _find_frame_time(first, procpar)
     affine = np.diag([first.spacing[1], first.spacing[0], distance or 1.0, 1.0])
     grid = FileGrid(array.shape[::-1], AXIS_LETTERS, "", to_rows(affine), "mm", "msec", step or 0.0)
     return build_scan(
-        convert_pixels(folder.name, array),  # (frame, slice, row, column)
+        convert_pixels(folder.name, array, fill),  # (frame, slice, row, column)
         zyx,
         spacing_source,
         step,
@@ -140,13 +191,63 @@ def read_fdf(
         mouse=folder.name,
         source=f"{len(paths)} FDF files",
         format="FDF",
+        **choose_heart_rate(_list_heart_rates(procpar)),
+        **describe_purpose(f"{folder.name} {first.sequence}"),
+    )
+
+
+def group_fdf_files(folders: Sequence[Sequence[Path]]) -> list[StudyScan]:
+    """Return the files of each mouse from those of each folder, by the rule of :mod:`mousecmr_data.formats.study`.
+
+    Folders belong to one study if they lie in one folder and state the same ``studyid``. Those that cannot be read form
+    a group alone, so that reading them raises the error.
+    """
+    studies: dict[Any, tuple[list[Stack], list[Unusable]]] = {}
+    damaged: dict[tuple[Path, ...], str] = {}
+    for paths in folders:
+        folder = paths[0].absolute().parent
+        try:
+            images = [read_fdf_header(path) for path in paths]
+        except MouseCMRError:
+            damaged[tuple(paths)] = folder.name
+            continue
+        study = images[0].study
+        stacks, unusable = studies.setdefault((folder.parent, study) if study else folder, ([], []))
+        try:
+            stacks.append(_make_stack(folder, images))
+        except FileLayoutError as e:
+            unusable.append(Unusable(tuple(paths), e.found.rstrip(".")))
+    scans = [scan for stacks, unusable in studies.values() for scan in choose_scans(stacks, unusable)]
+    return add_damaged(scans, damaged, lambda path: path.absolute().parent.parent)
+
+
+def _make_stack(folder: Path, images: list[FdfImage]) -> Stack:
+    """Return the images of a folder as a stack; raises :class:`FileLayoutError` if they are none, as reading does."""
+    first = images[0]
+    if len({i.orientation for i in images}) > 1:
+        raise FileLayoutError(f"{folder.name}: slices in several directions (a localiser).")
+    stack = _sort_stack(images, folder.name)
+    procpar = _read_procpar_beside(folder, [])
+    started = next(iter(procpar.get("time_run", ())), "")
+    number = tuple(int(n) for n in re.findall(r"\d+", folder.name))
+    return Stack(
+        tuple(sorted(i.path for i in images)),
+        folder.name,
+        f"{folder.name} {first.sequence}",
+        (first.sequence, first.dtype.str),
+        first.shape[::-1],
+        first.spacing[::-1],
+        first.orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        first.offset,
+        tuple(frames[0].depth for frames in stack),
+        len(stack[0]),
+        (str(started), number),
     )
 
 
 def read_fdf_header(path: Path) -> FdfImage:
     """Read the header of one file. Raises :class:`FileLayoutError` if it is damaged or of another rank than 2."""
-    if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "an .fdf file")
+    check_input(path, "an .fdf file")
     with path.open("rb") as f:
         raw = f.read(MAX_HEADER)
     end = raw.find(b"\0")
@@ -203,6 +304,10 @@ def _parse_header(path: Path, fields: dict[str, list[str]], end: int) -> FdfImag
         MM_IN_CM * number("roi", 2),
         MM_IN_CM * number("gap", default=0.0),
         1000.0 * number("tr") if "tr" in fields else None,
+        (MM_IN_CM * number("location", 0), MM_IN_CM * number("location", 1)),
+        tuple(number("orientation", k) for k in range(9)) if "orientation" in fields else (),
+        fields.get("studyid", [""])[0],
+        fields.get("sequence", [""])[0],
     )
 
 
@@ -226,14 +331,37 @@ def _sort_stack(images: Sequence[FdfImage], name: str) -> list[list[FdfImage]]:
     return stack
 
 
-def _find_frame_time(first: FdfImage, folder: Path) -> tuple[float | None, str]:
+def _read_procpar_beside(folder: Path, notes: list[str]) -> dict[str, ProcparValues]:
+    """Return the parameters; one that is damaged is a note, since the images do not need it."""
+    if not (folder / "procpar").is_file():
+        return {}
+    try:
+        return read_procpar(folder / "procpar")
+    except FileLayoutError as e:
+        notes.append(f"{e.found}: it is not used.")
+        return {}
+
+
+def _find_frame_time(first: FdfImage, procpar: dict[str, ProcparValues]) -> tuple[float | None, str]:
     if first.tr_ms:
         return first.tr_ms, "the header (tr)"
-    if (folder / "procpar").is_file():
-        tr = read_procpar(folder / "procpar").get("tr")
-        if tr and isinstance(tr[0], float):
-            return 1000.0 * tr[0], "procpar (tr)"
+    if (tr := _get_number(procpar, "tr")) is not None:
+        return 1000.0 * tr, "procpar (tr)"
     return None, ""
+
+
+def _list_heart_rates(procpar: dict[str, ProcparValues]) -> Iterator[tuple[float, str]]:
+    """Yield the beats per minute that procpar states, also as the R-R interval in seconds, and their sources."""
+    if rate := _get_number(procpar, "heartrate"):
+        yield rate, "procpar (heartrate)"
+    if interval := _get_number(procpar, "rrdelay"):
+        yield 60.0 / interval, "procpar (rrdelay)"
+
+
+def _get_number(procpar: dict[str, ProcparValues], name: str) -> float | None:
+    """Return the first value of a parameter of real numbers, if it is finite."""
+    value = next(iter(procpar.get(name, ())), None)
+    return value if isinstance(value, float) and np.isfinite(value) else None
 
 
 def _read_pixels(image: FdfImage) -> NDArray[Any]:

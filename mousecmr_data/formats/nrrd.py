@@ -19,7 +19,7 @@ from mousecmr_data.errors import FileLayoutError, MissingExtraError
 from mousecmr_data.formats.build import check_array_size
 from mousecmr_data.formats.orientation import LPS_TO_RAS, MM_PER_UNIT, MS_PER_UNIT
 from mousecmr_data.schema.labels import COLOURS, FOREGROUND, MEANINGS
-from mousecmr_data.schema.variables import NRRD_SUFFIXES
+from mousecmr_data.schema.variables import NRRD_SUFFIXES, SLICER_SEGMENTATION_SUFFIX
 
 nib: Any = nibabel
 MM_PER_NAME = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1e3, "meter": 1e3}
@@ -32,8 +32,6 @@ TO_RAS = {
     "las": (-1, 1, 1),
 }
 """Signs that turn a named space into RAS+; all others are taken as left-posterior-superior, as ITK does."""
-SEGMENTATION_SUFFIX = ".seg.nrrd"
-"""Ending by which 3D Slicer opens a file of labels as a segmentation."""
 
 
 def load_image(path: Path) -> Any:
@@ -177,7 +175,7 @@ def _save_nrrd(image: Any, path: Path) -> None:
         ]
         header["axis 0 index type"] = "numeric"
         header["axis 0 index values"] = " ".join(f"{k * step:g}" for k in range(len(array)))
-    elif path.name.endswith(SEGMENTATION_SUFFIX):
+    elif path.name.endswith(SLICER_SEGMENTATION_SUFFIX):
         header |= _describe_segments(array.shape)
     _import_nrrd().write(str(path), array, header, index_order="F")
 

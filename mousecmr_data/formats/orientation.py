@@ -12,20 +12,17 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.errors import ArgumentError, MissingExtraError
+from mousecmr_data.schema.variables import AXIS_LETTERS, MODEL_LETTERS
 
 ATTR_GRID = "grid"
 """The attribute of a dataset that keeps its file's grid, as JSON."""
-AXIS_LETTERS = "xyzt"
-"""Column, row, slice, frame: what an axis of a file can be."""
-MODEL_AXES = "tzyx"
-"""The same in the order of the cine model."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns an affine to patient coordinates (left, posterior, superior) into one to RAS+."""
 
 
 MM_PER_UNIT = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
-MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}
-"""Units of length and time by their names in NIfTI."""
+MS_PER_UNIT = {"sec": 1e3, "msec": 1.0, "usec": 1e-3, "unknown": 0.0}
+"""Units of length and time by their names in NIfTI; a step of an unknown unit is no time."""
 MAX_OFFSET = 0.1
 """Voxels by which two positions may differ and still be the same: programs round to 32 bits."""
 MAX_TILT = 1e-4
@@ -50,23 +47,31 @@ class FileGrid:
     """In ``time_unit``; 0 if not known."""
     code: int = 2
     """NIfTI's code of the affine: 0 none, 1 the scanner's coordinates, 2 those of another file or of an array."""
+    folded: str = ""
+    """If slices and frames share the axis z: "zt", all frames of the first slice come first, or "tz", all slices of the
+    first frame do."""
+    frames: int = 0
+    """Number of frames of such a file."""
 
     def to_model(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the file's array as (frame, slice, y, x); an axis that the file lacks has length 1."""
-        out = array.transpose([self.axes.index(c) for c in MODEL_AXES if c in self.axes])
-        return self._flip(np.expand_dims(out, self._find_missing_axes()))
+        out = array.transpose([self.axes.index(c) for c in MODEL_LETTERS if c in self.axes])
+        out = self._flip(np.expand_dims(out, self._find_missing_axes()))
+        return unfold_frames(out[0], self.frames, self.folded) if self.folded else out
 
     def to_file(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array (frame, slice, y, x) as the file stores it: the reverse of :meth:`to_model`."""
+        if self.folded:
+            array = (array.swapaxes(0, 1) if self.folded == "zt" else array).reshape(1, -1, *array.shape[2:])
         out = self._flip(array).squeeze(self._find_missing_axes())
-        present = [c for c in MODEL_AXES if c in self.axes]
+        present = [c for c in MODEL_LETTERS if c in self.axes]
         return np.ascontiguousarray(out.transpose([present.index(c) for c in self.axes])).reshape(self.shape)
 
     def _find_missing_axes(self) -> tuple[int, ...]:
-        return tuple(i for i, c in enumerate(MODEL_AXES) if c not in self.axes)
+        return tuple(i for i, c in enumerate(MODEL_LETTERS) if c not in self.axes)
 
     def _flip(self, array: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(np.flip(array, tuple(i for i, c in enumerate(MODEL_AXES) if c in self.flipped)))
+        return np.asarray(np.flip(array, tuple(i for i, c in enumerate(MODEL_LETTERS) if c in self.flipped)))
 
     def to_json(self) -> str:
         """Return the text of the attribute :data:`ATTR_GRID`."""
@@ -87,6 +92,14 @@ class FileGrid:
         steps = [float(abs(ds[c].values[1] - ds[c].values[0])) if ds.sizes[c] > 1 else 1.0 for c in ("x", "y")]
         affine = to_rows(np.diag((*steps, float(ds["z"].attrs["slice_thickness"]), 1.0)))
         return cls(sizes, AXIS_LETTERS, "", affine, "mm", "sec", float(ds["time"].attrs["frame_time"]) / 1e3)
+
+
+def unfold_frames(stack: NDArray[Any], frames: int, order: str) -> NDArray[Any]:
+    """Return ``stack`` (slices and frames, y, x) as (frame, slice, y, x); ``order`` as in :attr:`FileGrid.folded`."""
+    slices = len(stack) // frames
+    if order == "zt":
+        return stack.reshape(slices, frames, *stack.shape[1:]).swapaxes(0, 1)
+    return stack.reshape(frames, slices, *stack.shape[1:])
 
 
 def to_rows(affine: Any) -> tuple[tuple[float, ...], ...]:

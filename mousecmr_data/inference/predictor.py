@@ -60,6 +60,8 @@ class WeightsInfo:
     limits: str
     synthetic_training: bool
     """Trained on synthetic mice only."""
+    sha256: str = ""
+    """Of the weights file."""
 
 
 class Predictor:
@@ -240,7 +242,7 @@ def load_model(
         if (network.scaling, network.context) != (entry.scaling, entry.context):
             found = f"The weights {entry.name} are for the scaling {network.scaling!r} and context {network.context}."
             raise FileLayoutError(found, f"{entry.scaling!r} and {entry.context}, as their card says")
-        origin = WeightsInfo(entry.name, entry.trained_on, entry.limits, card.synthetic_training)
+        origin = WeightsInfo(entry.name, entry.trained_on, entry.limits, card.synthetic_training, entry.sha256)
     elif path.suffix or path.exists():
         network, origin = _load_file(path)
     else:
@@ -250,17 +252,38 @@ def load_model(
     return Predictor(network, origin, device, engine=make_engine(engine, network, device, cache))
 
 
+def find_weights_departure(predictor: Any, cache: str | Path | None = None) -> str:
+    """Return why ``predictor`` does not have the published weights; empty if it has them.
+
+    The published file in the cache is hashed again, and its numbers are compared with those of the network, because
+    networks are loaded from a converted copy.
+    """
+    sha256 = getattr(getattr(predictor, "origin", None), "sha256", "")
+    entries = {w.sha256: w for w in load_manifest().weights.values()}
+    network = getattr(predictor, "network", None)
+    if sha256 not in entries or not isinstance(network, UNet3Plus):
+        return f"the weights are not the published ones (SHA-256 {sha256 or 'not known'})"
+    path = get_weights_folder(entries[sha256], cache) / Path(entries[sha256].path).name
+    if not path.is_file():
+        return f"the published file of the weights is not in the cache to compare with: {path}"
+    same = compute_sha256(path) == sha256
+    if not same or hash_tensors(read_keras_weights(path).state_dict()) != hash_tensors(network.state_dict()):
+        return f"the weights have other numbers than the published ones in {path}"
+    return ""
+
+
 def _load_file(path: Path) -> tuple[UNet3Plus, WeightsInfo]:
     """Load your own file: of a training run, or Keras HDF5."""
     if path.suffix in KERAS_SUFFIXES:
         limits = "A file of the caller's own: its checksum is not known here."
-        return read_keras_weights(path), WeightsInfo(path.name, "not stated", limits, False)
+        return read_keras_weights(path), WeightsInfo(path.name, "not stated", limits, False, compute_sha256(path))
     network, about = _load_network(path)
     return network, WeightsInfo(
         str(about.get("name", path.stem)),
         str(about.get("trained_on", "not stated")),
         str(about.get("limits", "A training run of the caller's own.")),
         bool(about.get("synthetic_training", False)),
+        compute_sha256(path),
     )
 
 

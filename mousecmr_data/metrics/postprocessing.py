@@ -150,7 +150,8 @@ def _interpolate_in_time(frames: Labels, frame: int) -> Labels:
 def postprocess(labels: Labels, rule: StackRule = "paper") -> Labels:
     """Return a stack (slice, y, x) in which the components that ``rule`` drops are background.
 
-    "paper" keeps the largest 6-connected component of each class. "upstream-code" keeps components of at least 10
+    "paper" keeps the largest component of each class; that voxels connect by their faces (6-connected) is our
+    assumption, as the article does not say. "upstream-code" keeps components of at least 10
     voxels that span two slices or more, with their centroid within 40 index units of the dominant one's (the one that
     spans most slices). "none" keeps everything.
     """

@@ -5,9 +5,11 @@ SV = EDV - ESV; EF = SV / EDV; mass = myocardial volume x 1.05 g/ml.
 
 The peak ejection rate is the steepest fall of the volume between end-diastole and end-systole, the peak filling rate
 its steepest rise after end-systole, both in µL/s, and divided by EDV in EDV/s (Bonow et al., Circulation
-1981;64:315-323; on CMR: Maceira et al., J Cardiovasc Magn Reson 2006;8:417-426). The slope is that of a parabola fitted
-to five frames by least squares (Savitzky & Golay, Anal Chem 1964;36:1627-1639). The heart rate takes the cine for one
-whole beat: with prospective triggering the end of diastole may be missing, and the true rate is then lower.
+1981;64:315-323; on CMR: Maceira et al., J Cardiovasc Magn Reson 2006;8:417-426). The slope is that of a cubic fitted to
+seven frames by least squares (Savitzky & Golay, Anal Chem 1964;36:1627-1639), but no steeper than the steepest step
+between two frames. On an analytic curve of a mouse's beat it reads 2 % low at frames of 5 ms and 3 % at 8 ms; a
+parabola through five frames reads 8 % and 17 % low. The heart rate takes the cine for one whole beat: with prospective
+triggering the end of diastole may be missing, and the true rate is then lower.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from mousecmr_data.dataset.model import check_labels, get_spacing
+from mousecmr_data.dataset.model import check_labels, get_spacing, swap_slices_and_frames
 from mousecmr_data.errors import FileLayoutError, UnlabelledError
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.manifest import get_constant
-from mousecmr_data.schema.variables import DIMS, ED, ES, MASK, PHASE_DTYPE, UNLABELLED
+from mousecmr_data.schema.variables import DIMS, ED, ES, FILE_LETTERS, MASK, PHASE_DTYPE, UNLABELLED
 
 FITTED_FRAMES = 5
+RATE_FRAMES, RATE_ORDER = 7, 3
+"""Frames, and order of the polynomial, of the slopes."""
+HEART_RATE_BPM = (150.0, 900.0)
+"""Heart rates of mice, from deep anaesthesia to stress, with a margin; others come from a wrong frame time, or from
+frames that are not one whole beat."""
 ED_TIE = 0.02
 """ED is the earliest frame whose smoothed volume is within this share of the largest: diastole is flat at its end, and
 the trigger comes at ED."""
@@ -76,23 +83,30 @@ class VolumeCurve:
     peak_filling_rate_ul_s: float
     peak_ejection_rate_edv_s: float
     peak_filling_rate_edv_s: float
+    heart_rate_plausible: bool
+    """Whether a mouse can have this heart rate (:data:`HEART_RATE_BPM`), or it is missing."""
 
 
 def analyze_curve(volumes_ul: Sequence[float] | NDArray[np.float64], frame_time_ms: float) -> VolumeCurve:
-    """Analyze volumes (frame,) in µL, one frame every ``frame_time_ms``. Rates need five frames or more."""
+    """Analyze volumes (frame,) in µL, one frame every ``frame_time_ms``. Rates need seven frames or more."""
     volumes = np.asarray(volumes_ul, float)
     ed, es = find_ed_es(volumes) or (0, 0)
     ejection = filling = np.nan
-    if volumes.size >= FITTED_FRAMES:
-        slope = savgol_filter(volumes, FITTED_FRAMES, 2, deriv=1, delta=frame_time_ms / 1000)
-        falling = slope[ed : es + 1] if ed < es else slope  # a cine that begins in systole: search all frames
-        rising = slope[es:] if ed < es else slope
-        ejection, filling = max(0.0, float(-falling.min())), max(0.0, float(rising.max()))
+    heart_rate = 60_000.0 / (volumes.size * frame_time_ms) if volumes.size > 1 else np.nan
+    if volumes.size >= RATE_FRAMES:
+        slope = savgol_filter(volumes, RATE_FRAMES, RATE_ORDER, deriv=1, delta=frame_time_ms / 1000)
+        steps = np.diff(volumes) / frame_time_ms * 1000
+        systole = slice(ed, es + 1) if ed < es else slice(None)  # a cine that begins in systole: search all frames
+        diastole = slice(es, None) if ed < es else slice(None)
+        ejection, filling = (
+            max(0.0, float(min((sign * slope[part]).max(), (sign * steps[part]).max())))
+            for sign, part in ((-1, systole), (1, diastole))
+        )
     edv = float(volumes[ed])
     return VolumeCurve(
         time_ms=tuple(float(k * frame_time_ms) for k in range(volumes.size)),
         blood_pool_ul=tuple(volumes.tolist()),
-        heart_rate_bpm=60_000.0 / (volumes.size * frame_time_ms) if volumes.size > 1 else np.nan,
+        heart_rate_bpm=heart_rate,
         edv_ul=edv,
         esv_ul=float(volumes[es]),
         ed_frame=ed,
@@ -101,7 +115,13 @@ def analyze_curve(volumes_ul: Sequence[float] | NDArray[np.float64], frame_time_
         peak_filling_rate_ul_s=filling,
         peak_ejection_rate_edv_s=ejection / edv if edv else np.nan,
         peak_filling_rate_edv_s=filling / edv if edv else np.nan,
+        heart_rate_plausible=is_heart_rate_plausible(heart_rate),
     )
+
+
+def is_heart_rate_plausible(bpm: float) -> bool:
+    """Return whether a mouse can have this heart rate, per minute; a missing one (NaN) is not doubted."""
+    return bool(np.isnan(bpm) or HEART_RATE_BPM[0] <= bpm <= HEART_RATE_BPM[1])
 
 
 @dataclass(frozen=True)
@@ -183,6 +203,14 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
         return float(values.iloc[0]) if len(values) == 1 else np.nan
 
     edv, esv = get_value(ED, "blood_pool_ul"), get_value(ES, "blood_pool_ul")
+    if edv == 0 and mask == MASK:
+        frame = frames["frame"][frames["phase"] == ED].item()
+        raise UnlabelledError(
+            f"{mouse}: frame {frame} counts as segmented, at end-diastole, but has no blood pool.",
+            "masks in every labelled frame",
+            "check the frame numbers, which count from 0, and the axes of the file, e.g. --axes "
+            + swap_slices_and_frames(FILE_LETTERS),
+        )
     return Measures(
         mouse=mouse,
         synthetic=bool(ds.attrs.get("synthetic", False)),

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mousecmr_data._utils.hdf5 import check_dataset, get_item
-from mousecmr_data.errors import FileLayoutError, MissingDataError
+from mousecmr_data._utils.hdf5 import check_dataset, get_item, open_hdf5
+from mousecmr_data._utils.reading import check_access, check_input
+from mousecmr_data.errors import FileLayoutError
 from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
 from mousecmr_data.schema import PUBLISHED_WEIGHTS
 
@@ -43,22 +44,22 @@ def read_keras_weights(path: str | Path) -> UNet3Plus:
     layers missing, too many or of another shape).
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingDataError(f"There is no file {path}.", "the authors' weights file, SEG459.h5")
-    with path.open("rb") as f:
-        is_pointer = f.read(len(_LFS)) == _LFS
-    if is_pointer:
-        raise FileLayoutError(
-            f"{path} is a Git LFS pointer ({path.stat().st_size} bytes of text), not the weights.",
-            "the HDF5 file it points to",
-            f"mousecmr fetch --only-weights, then the name {PUBLISHED_WEIGHTS} instead of the path",
-        )
+    check_input(path, "the authors' weights file, SEG459.h5")
     try:
-        with h5py.File(path, "r") as f:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_LFS)) == _LFS
+        if is_pointer:
+            raise FileLayoutError(
+                f"{path} is a Git LFS pointer ({path.stat().st_size} bytes of text), not the weights.",
+                "the HDF5 file it points to",
+                f"mousecmr fetch --only-weights, then the name {PUBLISHED_WEIGHTS} instead of the path",
+            )
+        with open_hdf5(path) as f:
             arrays = _read_arrays(f, path)
     except FileLayoutError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError) as e:
+    except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as e:
+        check_access(e, path)
         raise FileLayoutError(
             f"{path} ({path.stat().st_size} bytes) is truncated, damaged or not HDF5: {e}", "a Keras HDF5 file"
         ) from e

@@ -13,7 +13,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mousecmr_data._utils.atomic import write_bytes
-from mousecmr_data.errors import FileLayoutError, MissingDataError
+from mousecmr_data._utils.reading import check_access, check_input
+from mousecmr_data.errors import FileLayoutError
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 _KEY = "mousecmr"
@@ -27,14 +28,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the JSON of a file that :func:`write_tensors` wrote."""
-    if not path.is_file():
-        found = f"There is no file {path}."
-        raise MissingDataError(found, "a .safetensors file, as mousecmr train writes it", "check the path")
+    check_input(path, "a .safetensors file, as mousecmr train writes it", "check the path")
     try:
         with safe_open(path, framework="pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a mapping)
             about = json.loads((f.metadata() or {}).get(_KEY, "{}"))
-    except (SafetensorError, ValueError, OSError) as e:
+    except (SafetensorError, ValueError, OSError, MemoryError) as e:
+        check_access(e, path)
         raise FileLayoutError(f"{path} is not a valid safetensors file: {e}", "a file of this library") from e
     return tensors, about
 

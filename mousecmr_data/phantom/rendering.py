@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data._utils.checksums import append_checksum
+from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data.phantom.grid import Complexes, DrawnGrid, Floats, compute_slice_depths, make_grid
 from mousecmr_data.phantom.heart import (
     HeartSlice,
@@ -188,7 +188,7 @@ def write_rendering(plan: Plan, rendering: Rendering, path: str | os.PathLike[st
     file_masks = np.ascontiguousarray(masks.transpose(file_axes))
     chunks = (*file_masks.shape[:2], 1, file_masks.shape[3])
     with atomic_path(path) as partial:
-        with h5py.File(partial, "w") as file:
+        with open_hdf5(partial, "w") as file:
             file.create_dataset(IMAGES, data=file_images)
             file.create_dataset(MASKS, data=file_masks, chunks=chunks, compression="gzip", compression_opts=1)
             file.create_dataset(FRAMES_WITH_ROI, data=np.asarray(labelled, np.int64))

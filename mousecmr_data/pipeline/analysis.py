@@ -14,7 +14,14 @@ import xarray as xr
 from mousecmr_data._utils.text import list_notices
 from mousecmr_data.dataset.model import SPACING_HINT
 from mousecmr_data.errors import FileLayoutError, UnitsError
-from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_NOTES
+from mousecmr_data.formats.build import (
+    ATTR_FRAME_TIME_KNOWN,
+    ATTR_HEART_RATE,
+    ATTR_HEART_RATE_SOURCE,
+    ATTR_INCOMPLETE,
+    ATTR_NOTES,
+    ATTR_PURPOSE,
+)
 from mousecmr_data.metrics.volumes import Measures, analyze_curve, make_phases, measure, smooth_curve
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.pipeline.quality import (
@@ -23,6 +30,7 @@ from mousecmr_data.pipeline.quality import (
     check_curve,
     check_expected_dice,
     check_function,
+    check_heart_rate,
     check_images,
     check_masks,
 )
@@ -35,8 +43,6 @@ if TYPE_CHECKING:
 
 TABLE_DIGITS = 4
 """Decimals in the tables."""
-ATTR_HEART_RATE = "heart_rate_bpm"
-"""Attribute, and column, of the heart rate."""
 VOLUMES_AND_MASSES = ("edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "mass_es_mg")
 """Columns of the table of mice, with the names of the fields of Measures."""
 PEAK_RATES = tuple(f"peak_{phase}_rate_{unit}" for unit in ("ul_s", "edv_s") for phase in ("ejection", "filling"))
@@ -109,6 +115,7 @@ def analyze(
     flags = (
         *_collect_flags(segmented, unprocessed, expected, volumes),
         *check_function(row["edv_ul"], row["ef_percent"]),
+        *check_heart_rate(row[ATTR_HEART_RATE], row[ATTR_HEART_RATE_SOURCE]),
     )
     notices = list_notices(bool(attrs["synthetic_training"]), bool(ds.attrs.get("synthetic")))
     row = {k: round(v, TABLE_DIGITS) if isinstance(v, float) else v for k, v in row.items()}
@@ -116,7 +123,7 @@ def analyze(
     return AnalysisResult(
         name,
         segmented,
-        {"mouse": name, **row, "flags": _join_flags(flags), **common},
+        {"mouse": name, **row, "flags": join_flags(flags), **common},
         _make_frame_table(segmented, measures, smooth_curve(volumes), flags).round(TABLE_DIGITS).assign(**common),
         _make_slice_table(segmented, unprocessed, expected, measures, flags).round(TABLE_DIGITS).assign(**common),
         flags,
@@ -132,16 +139,17 @@ def _make_row(ds: xr.Dataset, measures: Measures) -> dict[str, Any]:
     stated = ds.attrs.get(ATTR_HEART_RATE)
     estimated = "one beat taken as the whole cine" if timed else "missing"
     has_rates = timed and np.isfinite(measures.edv_ul)
+    unknown = {"sv_ul", "ef_percent"} if ds.sizes["slice"] == 1 else set()  # one slice is not a ventricle
     return {
         "source": ds.attrs.get("source", ""),
         "format": ds.attrs.get("format", ""),
         "frames": ds.sizes["frame"],
         "slices": ds.sizes["slice"],
-        **{name: getattr(measures, name) for name in VOLUMES_AND_MASSES},
+        **{name: np.nan if name in unknown else getattr(measures, name) for name in VOLUMES_AND_MASSES},
         "ed_frame": _find_phase_frame(ds, ED),
         "es_frame": _find_phase_frame(ds, ES),
         ATTR_HEART_RATE: float(stated) if stated else curve.heart_rate_bpm if timed else np.nan,
-        "heart_rate_source": "the file" if stated else estimated,
+        ATTR_HEART_RATE_SOURCE: ds.attrs.get(ATTR_HEART_RATE_SOURCE, "the file") if stated else estimated,
         **{name: getattr(curve, name) if has_rates else np.nan for name in PEAK_RATES},
         **dict(zip(("voxel_z_mm", "voxel_y_mm", "voxel_x_mm"), measures.voxel_size_mm, strict=True)),
         "voxel_size_source": measures.voxel_size_source,
@@ -160,8 +168,13 @@ def _collect_flags(ds: xr.Dataset, unprocessed: Any, expected: Any, volumes: Any
         yield Flag("single_frame", "One frame: no ED and ES.")
     elif not ds.attrs.get(ATTR_FRAME_TIME_KNOWN, True):
         yield Flag("frame_time_unknown", "Give it in ms: --frame-time 5")
-    for note in str(ds.attrs.get(ATTR_NOTES, "")).splitlines():
-        yield Flag("input_note", note)
+    if ds.sizes["slice"] == 1:
+        yield Flag("single_slice", "One slice: its volumes are not those of a ventricle, and there is no EF.")
+    if purpose := ds.attrs.get(ATTR_PURPOSE):
+        yield Flag("not_short_axis", f"The header says that this is {purpose}.")
+    for attr, flag in ((ATTR_INCOMPLETE, "input_incomplete"), (ATTR_NOTES, "input_note")):
+        for note in str(ds.attrs.get(attr, "")).splitlines():
+            yield Flag(flag, note)
 
 
 def _make_frame_table(ds: xr.Dataset, measures: Measures, smoothed: Any, flags: Sequence[Flag]) -> pd.DataFrame:
@@ -170,7 +183,7 @@ def _make_frame_table(ds: xr.Dataset, measures: Measures, smoothed: Any, flags: 
         table["time_ms"] = np.nan
     table["phase"] = table["phase"].where(table["phase"].isin([ED, ES]), "")
     table.insert(4, "blood_pool_smoothed_ul", smoothed)
-    table["flags"] = [_join_flags(f for f in flags if f.frame == k) for k in table["frame"]]
+    table["flags"] = [join_flags(f for f in flags if f.frame == k) for k in table["frame"]]
     table.insert(0, "mouse", ds.attrs["mouse"])
     return table
 
@@ -195,7 +208,7 @@ def _make_slice_table(
             "removed_mm2": ((labels == 0) & (unprocessed > 0)).sum(axis=(2, 3)).ravel() * (dy * dx),
             "expected_dice": expected.astype(float).ravel(),
             "flags": [
-                _join_flags(flags_at.get((f, s), []) + flags_at.get((None, s), []))
+                join_flags(flags_at.get((f, s), []) + flags_at.get((None, s), []))
                 for f in range(n_frames)
                 for s in range(n_slices)
             ],
@@ -208,5 +221,5 @@ def _find_phase_frame(ds: xr.Dataset, phase: str) -> int | None:
     return int(frames[0]) if frames.size else None
 
 
-def _join_flags(flags: Iterable[Flag]) -> str:
+def join_flags(flags: Iterable[Flag]) -> str:
     return " ".join(dict.fromkeys(f.flag for f in flags))

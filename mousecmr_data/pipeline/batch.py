@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -20,14 +20,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
-import h5py
 import pandas as pd
 import xarray as xr
 
 from mousecmr_data._utils.atomic import remove_leftovers, to_json_value, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256, hash_files
 from mousecmr_data._utils.environment import describe_machine, list_versions
-from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.hdf5 import open_hdf5
+from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.outputs import (
     check_apart,
     check_replaceable,
@@ -36,8 +36,9 @@ from mousecmr_data._utils.outputs import (
     write_folder,
 )
 from mousecmr_data._utils.parallel import map_in_processes, read_in_child
+from mousecmr_data._utils.reading import ABSENT, check_access, make_read_error
 from mousecmr_data._utils.tables import format_csv, write_workbook
-from mousecmr_data._utils.text import RESEARCH_ONLY, make_file_name
+from mousecmr_data._utils.text import RESEARCH_ONLY, hide_home, make_file_name
 from mousecmr_data._version import __version__
 from mousecmr_data.dataset.hdf5 import load_mouse_file, open_mouse_file, read_header
 from mousecmr_data.dataset.model import check_not_empty
@@ -51,12 +52,13 @@ from mousecmr_data.errors import (
     ProcessError,
 )
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
+from mousecmr_data.formats.masks import LeftOutFile
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
 from mousecmr_data.pipeline import writers
 from mousecmr_data.pipeline.analysis import AnalysisResult, analyze
 from mousecmr_data.pipeline.config import PredictConfig, SegmentConfig
-from mousecmr_data.schema.variables import ATTR_MOUSE, DIMS, MASK, PREDICTED
+from mousecmr_data.schema.variables import ATTR_MOUSE, ATTR_SETTINGS, DIMS, MASK, PREDICTED
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -71,7 +73,7 @@ WORKBOOK_FILE = "tables.xlsx"
 """The tables of all mice as sheets of one Excel workbook."""
 TABLE_FILES = (*CSV_FILES, WORKBOOK_FILE)
 MANIFEST_FILE = "manifest.json"
-ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION = "prediction_settings", "prediction_input", "prediction_region"
+ATTR_INPUT, ATTR_REGION = "prediction_input", "prediction_region"
 PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
 LOADING_TEXT = "Loading the weights. The first time, engines are also tested on this computer, for up to a minute."
 OVERWRITE_HINT = "give another folder, or --overwrite (overwrite=True) to segment them again"
@@ -242,12 +244,7 @@ def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
     def refuse() -> None:
         raise CacheError(f"Another run is writing to {folder}.", "one at a time", "wait for it, or give another folder")
 
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(hold_lock(locks, name, refuse))
-        except OSError as e:
-            if isinstance(e, CacheError):
-                raise  # a read-only cache can hold no locks: continue without
+    with try_lock(locks, name, refuse):
         remove_leftovers(folder)
         yield
 
@@ -268,14 +265,16 @@ class MiceProtocol(Protocol):
 
 @dataclass(frozen=True)
 class HDF5Files:
-    """Mice in HDF5 files of the dataset's layout; the paths are the names. ``spacing`` is (z, y, x) in mm."""
+    """Mice in HDF5 files of the dataset's layout; the paths are the names. ``spacing`` is (z, y, x) in mm;
+    ``axes`` says what the axes of their arrays are, one letter each."""
 
     mice: tuple[str, ...]
     spacing: tuple[float, float, float] | None = None
+    axes: str | None = None
     source: ClassVar[None] = None
 
     def __getitem__(self, name: str, /) -> xr.Dataset:
-        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing)
+        ds = read_in_child(load_mouse_file, name, name, spacing=self.spacing, axes=self.axes)
         return ds.assign_attrs(sha256=compute_sha256(name))
 
 
@@ -329,7 +328,7 @@ def _read_mouse_name(mice: MiceProtocol, name: str) -> str:
     """Return the name inside a file, which is that of its output; a file that cannot be read fails later."""
     if isinstance(mice, HDF5Files):
         with suppress(MouseCMRError):
-            return str(read_in_child(read_header, name, name).attrs.get(ATTR_MOUSE, Path(name).stem))
+            return str(read_in_child(read_header, name, name, mice.axes).attrs.get(ATTR_MOUSE, Path(name).stem))
     return name
 
 
@@ -410,11 +409,12 @@ def _make_slice_counter(ds: xr.Dataset, name: str, progress: EventListener) -> C
 
 
 def read_prediction_attrs(path: Path) -> dict[str, str]:
-    """Return the attributes that state how a file was made; empty if there are none or the file cannot be read."""
+    """Return the attributes that state how a file was made; empty if there are none or the file is damaged."""
     try:
-        with h5py.File(path) as f:
+        with open_hdf5(path) as f:
             return {k: str(f.attrs[k]) for k in (ATTR_SETTINGS, ATTR_INPUT, ATTR_REGION) if k in f.attrs}
-    except OSError:
+    except OSError as e:
+        check_access(e, path)
         return {}
 
 
@@ -454,6 +454,8 @@ def segment(
     weights: str = SegmentConfig.weights,
     spacing: tuple[float, float, float] | None = None,
     axes: str | None = None,
+    frames: int | None = None,
+    fill: float | None = None,
     frame_time_ms: float | None = None,
     postprocessing: PostprocessingRule = SegmentConfig.postprocessing,
     engine: str = SegmentConfig.engine,
@@ -476,9 +478,9 @@ def segment(
     see :func:`segment_batch`.
     """
     config = SegmentConfig(
-        weights=weights, spacing=spacing, axes=axes, frame_time_ms=frame_time_ms, postprocessing=postprocessing,
-        engine=engine, region=region, device=device, batch_size=batch_size, pictures=pictures, dicom_seg=dicom_seg,
-        keep_names=keep_names, matlab=matlab, cache=cache,
+        weights=weights, spacing=spacing, axes=axes, frames=frames, fill=fill, frame_time_ms=frame_time_ms,
+        postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
+        pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(
@@ -494,6 +496,8 @@ class BatchResult:
     mice: pd.DataFrame
     """One row per mouse: numbers, flags, ``status`` (a :data:`Status`) and ``error``."""
     errors: dict[str, MouseCMRError] = field(default_factory=dict)
+    left_out: list[LeftOutFile] = field(default_factory=list)
+    """Files that are masks or results of programs, and so were not segmented."""
 
 
 def segment_batch(
@@ -531,8 +535,9 @@ def segment_batch(
     if predictor is None:
         predictor, sha256 = load_predictor(config)
     origin = predictor.origin
-    weights = {"name": origin.name, "sha256": sha256, **vars(origin), "engine": predictor.engine.name}
-    with collect_inputs(inputs, scratch) as (found, refused):
+    weights = {**vars(origin), "sha256": sha256, "engine": predictor.engine.name}
+    left_out: list[LeftOutFile] = []
+    with collect_inputs(inputs, scratch, left_out) as (found, refused):
         if len(refused) == 1 and not found:
             raise refused[0].error
         if not found:
@@ -559,15 +564,16 @@ def segment_batch(
                 "use": RESEARCH_ONLY,
                 "versions": list_versions(*PACKAGES) | {"machine": describe_machine()},
                 "weights": weights,
-                "settings": config.to_dict(),
+                "settings": config.to_dict() | {"weights": hide_home(config.weights)},
                 "mice": [{k: row.get(k) for k in columns} for row in rows],
+                "left_out": [{"path": str(file.path), "reason": file.reason} for file in left_out],
             }
             with write_folder(
                 folder, record=MANIFEST_FILE, listed=_list_tables(folder), overwrite=overwrite, inside=True
             ) as tables:
                 mice = _write_tables(folder, tables, rows)
                 write_json(tables / MANIFEST_FILE, manifest)
-    return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error})
+    return BatchResult(folder, mice, {r.mouse: r.error for r in results if r.error}, left_out)
 
 
 def _make_failed_scan(
@@ -588,7 +594,7 @@ def _make_failed_result(
 
 def _make_row(result: SegmentResult) -> dict[str, Any]:
     row = {"mouse": result.mouse, **result.row, "status": result.status}
-    return {**row, "error": result.error.found} if result.error else {**row, "seconds": result.seconds}
+    return {**row, "error": hide_home(result.error.found)} if result.error else {**row, "seconds": result.seconds}
 
 
 def _segment_one(
@@ -613,13 +619,11 @@ def _segment_one(
         return SegmentResult(name, "as before", target, None, record.get("seconds"), row)
     writers.check_result_folder(target, overwrite)
     progress(BatchEvent("reading", name))
-    ds = read_in_child(
-        read_scan, name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
-    )
+    ds = read_in_child(read_scan, name, scan, **config.reading)
     in_this_process = predictor is not None
     predictor = predictor or load_predictor(config)[0]
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
-    writers.write_result(result, target, config, scan, key, overwrite)
+    result = writers.write_result(result, target, config, scan, key, overwrite)
     row = {"input": source, **result.mouse}
     seconds = round(result.seconds, 3)
     return SegmentResult(name, "done", target, None, seconds, row, result if in_this_process else None)
@@ -633,8 +637,10 @@ def _list_tables(folder: Path) -> dict[str, str]:
     try:  # a manifest from before files were listed
         about = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         earlier = {"settings", "weights", "mice"} <= about.keys()
-    except (OSError, ValueError, AttributeError):
+    except (*ABSENT, ValueError, AttributeError):
         earlier = False
+    except OSError as e:
+        raise make_read_error(folder / MANIFEST_FILE, e) from e
     if not earlier:
         raise make_foreign_error(folder, [MANIFEST_FILE])
     return {name: compute_sha256(folder / name) for name in CSV_FILES if (folder / name).is_file()}

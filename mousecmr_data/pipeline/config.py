@@ -48,19 +48,39 @@ class SegmentConfig(PredictConfig):
     spacing: tuple[float, float, float] | None = None
     """(z, y, x) in mm."""
     axes: str | None = None
-    """One letter per axis of a NIfTI file (x column, y row, z slice, t frame)."""
+    """One letter per axis of the file (x column, y row, z slice, t frame); not for DICOM, Bruker and FDF."""
+    frames: int | None = None
+    """Number of frames of each slice, for files whose slices and frames share one axis."""
+    fill: float | None = None
+    """Value for pixels that are NaN or infinite; None: they are an error."""
     frame_time_ms: float | None = None
     pictures: bool = True
     """Write movie, montage and curve; needs matplotlib."""
     dicom_seg: bool = True
-    """Also write DICOM SEG objects for DICOM input; needs highdicom."""
+    """Also write DICOM SEG objects for DICOM input; needs highdicom (without it, a flag says so)."""
     matlab: bool = False
     """Also write masks and tables as a MATLAB file."""
     keep_names: bool = False
     """Keep the names, identifiers and birth dates of the DICOM images in DICOM SEG; else they get a pseudonym."""
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options of :func:`mousecmr_data.formats.read.read_scan`."""
+        return {name: getattr(self, name) for name in ("spacing", "axes", "frames", "fill", "frame_time_ms")}
+
     def to_dict(self) -> dict[str, Any]:
         """Return, by name, the options that determine the content of a result folder."""
-        order = ("weights", "spacing", "axes", "frame_time_ms", "postprocessing", "engine", "device", "batch_size")
+        order = (
+            "weights",
+            "spacing",
+            "axes",
+            "frames",
+            "fill",
+            "frame_time_ms",
+            "postprocessing",
+            "engine",
+            "device",
+            "batch_size",
+        )
         table = asdict(self)
         return {name: table[name] for name in (*order, "region", "pictures", "dicom_seg", "keep_names", "matlab")}

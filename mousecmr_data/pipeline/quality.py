@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mousecmr_data.metrics.volumes import HEART_RATE_BPM, is_heart_rate_plausible
 from mousecmr_data.schema.labels import Label
 
 FLAGS = {
@@ -30,8 +31,14 @@ FLAGS = {
     "ef_out_of_range": "the ejection fraction is outside the range seen in mice",
     "volume_out_of_range": "the end-diastolic volume is outside the range seen in mice",
     "single_frame": "there is only one frame: no ED and ES, no ejection fraction",
+    "single_slice": "there is only one slice: its volumes are not those of a ventricle, no ejection fraction",
+    "not_short_axis": "the header says that this is something else than a short-axis cine",
+    "heart_rate_out_of_range": "the heart rate is outside the range of mice: the frames are not one beat, or their "
+    "time is wrong; then the peak rates are wrong, too",
     "frame_time_unknown": "the time between frames is unknown: no heart rate, no ejection and filling rates",
-    "input_note": "the file does not state something, or has something unusual",
+    "input_note": "the file does not state something, has something unusual, or files beside it were left out",
+    "input_incomplete": "a file that may belong to this scan was refused: slices or frames may be missing",
+    "output_missing": "an additional output could not be written",
 }
 """All flags and their meaning."""
 
@@ -152,6 +159,14 @@ def check_function(edv_ul: float, ef_percent: float) -> Iterator[Flag]:
         yield Flag("volume_out_of_range", f"EDV is {edv_ul:.1f} µL, expected {EDV_UL[0]:g} to {EDV_UL[1]:g} µL.")
     if np.isfinite(ef_percent) and not EF_PERCENT[0] <= ef_percent <= EF_PERCENT[1]:
         yield Flag("ef_out_of_range", f"EF is {ef_percent:.0f} %, expected {EF_PERCENT[0]:g} to {EF_PERCENT[1]:g} %.")
+
+
+def check_heart_rate(bpm: float, source: str) -> Iterator[Flag]:
+    """Yield a flag if the heart rate from ``source`` is out of range."""
+    if not is_heart_rate_plausible(bpm):
+        low, high = HEART_RATE_BPM
+        text = f"The heart rate is {bpm:.0f} /min, expected {low:g} to {high:g}. It is from: {source}."
+        yield Flag("heart_rate_out_of_range", text)
 
 
 def _find_hole(labels: NDArray[np.uint8]) -> str | None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.io import savemat
 
-from mousecmr_data._utils.atomic import atomic_path, write_json, write_text
+from mousecmr_data._utils.atomic import DISK_FULL, atomic_path, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
+from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.outputs import (
     add_file,
     check_replaceable,
@@ -23,13 +25,16 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
+from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data._utils.tables import format_csv
+from mousecmr_data._utils.text import hide_home
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import MissingExtraError, MouseCMRError
+from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.formats.discover import FoundScan
-from mousecmr_data.pipeline.analysis import AnalysisResult
+from mousecmr_data.pipeline.analysis import AnalysisResult, join_flags
 from mousecmr_data.pipeline.config import SegmentConfig
-from mousecmr_data.plotting import escape_math, plot_montage, plot_volume_curve, save_figure, write_movie
+from mousecmr_data.pipeline.quality import Flag
+from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
@@ -49,7 +54,6 @@ RESULT_FILES = (
     MOVIE_FILE,
     OUTDATED_FILE,
 )
-ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
 
 
 def draw_pictures(result: AnalysisResult, folder: Path) -> None:
@@ -58,9 +62,8 @@ def draw_pictures(result: AnalysisResult, folder: Path) -> None:
     shown = np.isin(result.ds["phase"].values, [ED, ES])
     if not shown.any():
         shown[0] = True
-    figure = plot_montage(result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown)))
-    figure.text(0.3, 0.025, escape_math(f"masks: {result.mouse['weights']}. {note}"), color="0.75", fontsize=7)
-    save_figure(figure, folder / MONTAGE_FILE)
+    ds = result.ds.assign({MASK: result.ds[PREDICTED]}).assign_coords(labelled=("frame", shown))
+    save_figure(plot_montage(ds, f"Masks: {result.mouse['weights']}. {note}"), folder / MONTAGE_FILE)
     save_figure(plot_volume_curve(result.ds, PREDICTED, note), folder / CURVE_FILE)
     write_movie(result.ds, folder / MOVIE_FILE, PREDICTED, note)
 
@@ -75,7 +78,7 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
     predicted = ds[PREDICTED].transpose(*DIMS)
     arrays = {variables.IMAGES: ds[IMAGE].transpose(*DIMS).values, variables.MASKS: predicted.values}
     to_file = [variables.MODEL_TO_FILE.index(k) for k in range(len(DIMS))]
-    with atomic_path(path) as partial, h5py.File(partial, "w") as f:
+    with atomic_path(path) as partial, open_hdf5(partial, "w") as f:
         for name, array in arrays.items():
             stored = np.ascontiguousarray(array.transpose(to_file))
             rows, columns, _, frames = stored.shape
@@ -88,8 +91,8 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
         f.attrs[variables.ATTR_VOXEL_SIZE] = np.asarray(get_spacing(ds))
         if ds.sizes["frame"] > 1 and "time" in ds.coords:
             f.attrs[variables.ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
-        f.attrs[ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
-        f.attrs[ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
+        f.attrs[variables.ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
+        f.attrs[variables.ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
         f.attrs.update(attrs or {})
     return path
 
@@ -101,51 +104,70 @@ def write_result(
     scan: FoundScan | None = None,
     key: str = "",
     overwrite: bool = False,
-) -> None:
+) -> AnalysisResult:
     """Write masks, tables and pictures of ``result`` to ``folder``, replacing an earlier result.
 
     Other files in ``folder`` stay. Raises OutputError if the result there was edited and ``overwrite`` is not given.
 
     Masks are NIfTI on the grid of the input. Those of ED and ES are also written alone in 3D, in the input's format if
     it is NRRD or MetaImage. For DICOM input (``scan``) there is also one DICOM SEG object per frame.
-    ``key`` is stored in the record, so that a later run can check what the folder was made from.
+    ``key`` is stored in the record, so that a later run can check what the folder was made from. An additional output
+    (all but masks and tables) that cannot be written is a flag of the result that is returned.
     """
     from mousecmr_data.formats.nifti import write_nifti_labels  # needs an extra that write_mouse_hdf5 does not
 
     masks = result.ds[PREDICTED]
     trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
     description = f"{masks.attrs['weights']}{trained}; research only"
-    notes = []
+    flags: list[Flag] = []
     with write_folder(folder, record=RECORD_FILE, listed=list_result_files(folder), overwrite=overwrite) as partial:
         write_nifti_labels(masks.values, partial / MASKS_FILE, result.ds, description)
         ending = {"NRRD": ".seg.nrrd", "MetaImage": ".mha"}.get(result.ds.attrs.get("format", ""), ".nii.gz")
         for name, phase in PHASE_FILES.items():
             if name.endswith(ending) and len(stack := masks.values[result.ds["phase"].values == phase]) == 1:
-                write_nifti_labels(stack, partial / name, result.ds, f"{phase} {description}")
+                with _report_failure(f"masks of {phase}", partial, (name,), flags):
+                    write_nifti_labels(stack, partial / name, result.ds, f"{phase} {description}")
         if config.matlab:
-            _write_matlab(result, partial / MATLAB_FILE)
+            with _report_failure("MATLAB file", partial, (MATLAB_FILE,), flags):
+                _write_matlab(result, partial / MATLAB_FILE)
         if config.dicom_seg and scan is not None and scan.kind == "DICOM":
-            try:
+            with _report_failure("DICOM SEG", partial, (SEG_FOLDER,), flags):
                 from mousecmr_data.formats.dicom_seg import write_dicom_seg
 
                 write_dicom_seg(
                     masks.values, partial / SEG_FOLDER, scan.paths, result.ds, description, config.keep_names
                 )
-            except MissingExtraError as e:
-                notes.append(f"No DICOM SEG was written: {e.found} {e.next_step}")
+        if config.pictures:
+            with _report_failure("pictures", partial, (MONTAGE_FILE, CURVE_FILE, MOVIE_FILE), flags):
+                draw_pictures(result, partial)
+        flags = [*result.flags, *flags]
+        result = replace(result, flags=tuple(flags), mouse={**result.mouse, "flags": join_flags(flags)})
         write_text(partial / FRAMES_FILE, format_csv(result.frames))
         write_text(partial / SLICES_FILE, format_csv(result.slices))
-        if config.pictures:
-            draw_pictures(result, partial)
         record = {
             "key": key,
-            "mouse": {**result.mouse, "notes": notes},
-            "flags": [{"level": f.level, **vars(f)} for f in result.flags],
+            "mouse": result.mouse,
+            "flags": [{"level": f.level, **vars(f)} for f in flags],
             "marks": result.marks,
             "network": masks.attrs,
             "seconds": round(result.seconds, 3),
         }
         write_json(partial / RECORD_FILE, record)
+    return result
+
+
+@contextmanager
+def _report_failure(output: str, folder: Path, names: tuple[str, ...], flags: list[Flag]) -> Iterator[None]:
+    """Turn any error while an additional output is written into a flag, and remove what was written of it."""
+    try:
+        yield
+    except Exception as e:
+        if isinstance(e, OSError) and e.errno in DISK_FULL:
+            raise  # nothing else could be written either
+        text = " ".join(str(e).split()) if isinstance(e, MouseCMRError) else f"{type(e).__name__}: {e}"
+        flags.append(Flag("output_missing", f"No {output}: {hide_home(text)}"))
+        for path in (folder / name for name in names):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _write_matlab(result: AnalysisResult, path: Path) -> None:
@@ -177,6 +199,7 @@ def mark_outdated(folder: Path, error: MouseCMRError) -> None:
     """Write a notice that a later run failed, if ``folder`` holds an earlier result; the result stays."""
     if listed := list_result_files(folder):
         text = f"These files are from an earlier run. A later one, with other files or settings, failed:\n{error}\n"
+        text = hide_home(text)
         with suppress(OSError, ValueError):  # the tables also report the failure
             add_file(folder, OUTDATED_FILE, text, RECORD_FILE, listed)
 
@@ -208,8 +231,10 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """Return the record of a folder written by :func:`write_result`; None if there is none or a file is missing."""
     try:
         record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (*ABSENT, ValueError):
         return None
+    except OSError as e:
+        raise make_read_error(folder / RECORD_FILE, e) from e
     valid = isinstance(record, dict) and {"key", "mouse", "flags"} <= record.keys()
     return record if valid and all((folder / n).is_file() for n in (MASKS_FILE, FRAMES_FILE, SLICES_FILE)) else None
 

@@ -119,6 +119,8 @@ class PublishedMeasure:
     limits_of_agreement: tuple[float, float]
     p: float
     r: float
+    note: str = ""
+    """What is known to be wrong with the row."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,12 @@ class Published:
     bounds: tuple[PublishedBound, ...] = ()
     n_mice: int = 0
     """Number of mice that the results are of; 0 if it is not known."""
+    ranked_dice: tuple[float, ...] = ()
+    """Mean Dice of the best, the median and the worst stack."""
+    dice_and_errors: Mapping[str, float] = field(default_factory=dict)
+    """Spearman's correlation of a mouse's mean Dice with the absolute error, by measure."""
+    dice_anova: str = ""
+    """The test of Dice between phases and structures, in words."""
 
 
 @dataclass(frozen=True)
@@ -436,4 +444,7 @@ def _parse_published(tables: dict[str, Any]) -> Published | None:
         tuple(PublishedTime(**t) for t in tables.get("times", [])),
         tuple(PublishedBound(**b) for b in tables.get("bounds", [])),
         int(tables.get("n_mice", 0)),
+        tuple(tables.get("ranked_dice", ())),
+        tables.get("dice_and_errors", {}),
+        tables.get("dice_anova", ""),
     )

@@ -9,6 +9,12 @@ IMAGES = "Images"
 MASKS = "Masks"
 FRAMES_WITH_ROI = "Frames_with_ROI"
 FILE_AXES = ("row", "column", "slice", "frame")
+AXIS_LETTERS = "xyzt"
+"""Column, row, slice, frame: one letter for each axis of an array in a file."""
+MODEL_LETTERS = "tzyx"
+"""The same in the order of the cine model."""
+FILE_LETTERS = "yxzt"
+"""The same in the order of the dataset's HDF5 files."""
 
 # The cine model: one xarray.Dataset per mouse.
 IMAGE = "image"
@@ -31,11 +37,18 @@ ATTR_PHENOTYPE = "phenotype"
 ATTR_VOXEL_SIZE = "voxel_size_mm"
 """(slice, row, column) = (z, y, x) in mm."""
 ATTR_FRAME_TIME = "frame_time_ms"
+ATTR_SETTINGS = "prediction_settings"
+"""JSON, in files of `mousecmr predict`: what their masks were made with."""
+
+ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
+"""Of files with masks by a network: its weights, and on what these were trained."""
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ANALYZE_SUFFIXES = (".hdr", ".img")
+ANALYZE_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
+SLICER_SEGMENTATION_SUFFIX = ".seg.nrrd"
+"""Ending by which 3D Slicer opens a file of labels as a segmentation."""
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ANALYZE_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES)
 """Files of an array with a place in space, which ``formats.nifti`` reads."""

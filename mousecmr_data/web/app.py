@@ -33,7 +33,6 @@ FLUSH_BYTES = 1024**2
 SWEEP_SECONDS = 60
 GRACE_SECONDS = 3
 """Time in which open pages may finish their requests when the server is stopped."""
-LOCAL_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 MAX_GRADIO_STATES = 100
 """Number of pages whose state Gradio keeps, also after they were closed; its own limit is 10000, some 0.1 MB each."""
 
@@ -119,7 +118,6 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     options = options or ServerConfig()
     import gradio as gr
     from fastapi import FastAPI
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from mousecmr_data.web.middleware import AccessMiddleware
     from mousecmr_data.web.service import OFFERED_WEIGHTS, PageService
@@ -155,14 +153,13 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     blocks = build_page(service).queue(max_size=options.max_queue)
     blocks.state_session_capacity = MAX_GRADIO_STATES
     gr.mount_gradio_app(
-        app, blocks, path="/", theme=make_theme(), css=read_static("page.css"), show_error=False, footer_links=[],
-        run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False, mcp_server=False, max_file_size=1,
+        app, blocks, path="/", root_path=options.prefix or None, theme=make_theme(), css=read_static("page.css"),
+        show_error=False, footer_links=[], run_history=False, enable_monitoring=False, pwa=False, ssr_mode=False,
+        mcp_server=False, max_file_size=1,
     )  # fmt: skip
     # gradio checks the paths in requests only if its own launch() has started the app.
     blocks.has_launched = True
     app.add_middleware(AccessMiddleware, config=options, token=token, sessions=sessions)
-    if options.local:  # other host names for this address are an attack by other pages (DNS rebinding)
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, options.host])
     return app
 
 
@@ -191,7 +188,7 @@ def launch(
         if opened:
             name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if is_ipv6 else host
             query = f"?token={app.state.token}" if app.state.token else ""
-            opened(f"http://{name}:{listener.getsockname()[1]}/{query}")
+            opened(f"http://{name}:{listener.getsockname()[1]}{options.prefix}/{query}")
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS, **get_server_options()
         )

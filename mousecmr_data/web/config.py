@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mousecmr_data._utils.network import is_local
+from mousecmr_data.errors import ArgumentError
 from mousecmr_data.schema import HOST, PUBLISHED_WEIGHTS
 
 MB = 1024**2
@@ -23,6 +25,9 @@ class ServerConfig:
     computers can reach the page, else none."""
     framed_by: str = ""
     """Address of a site that may show the page in a frame, e.g. https://huggingface.co; empty: none may."""
+    root_path: str = ""
+    """Path below which a reverse proxy shows the page, e.g. /proxy/7860, or "/" for one that shows it at its top. The
+    proxy may remove the path from requests or leave it there. Empty: there is no proxy."""
     upload_mb: int = 2000
     """Limit of the total size of one visitor's files."""
     max_queue: int = 10
@@ -33,6 +38,16 @@ class ServerConfig:
     """Cache folder of the weights; None is the default one."""
     example_mouse: str = "Mouse6"
     """A mouse of the phantom's test split: weights trained on the phantom were not trained on it."""
+
+    def __post_init__(self) -> None:
+        """Raise :class:`ArgumentError` for a root path that is not one."""
+        if not re.fullmatch(r"(/[\w.~@:+%-]+)*/?", self.root_path):
+            raise ArgumentError(f"The root path is {self.root_path!r}.", "a path", "--root-path /proxy/7860")
+
+    @property
+    def prefix(self) -> str:
+        """Return the root path without a slash at its end."""
+        return self.root_path.rstrip("/")
 
     @property
     def local(self) -> bool:

@@ -86,11 +86,18 @@ def make_hint(e: MouseCMRError, weights: str) -> str:
         return f"choose {SMALL_WEIGHTS} under Weights; its results are marked in every table, file and picture."
     options = (("--spacing", "Voxel size"), ("--axes", "Axes"), ("--frame-time", "Frame time"))
     fields = " or ".join(field for option, field in options if option in text)
+    if "--frames" in text or "--fill" in text:
+        return "this page has no field for that: use the command mousecmr segment with the option."
     return f"fill in {fields} under “{OVERRIDES_LABEL}”." if fields else ""
 
 
-def render_inspected(mice: Sequence[InspectedScan], seconds: float, is_measured: bool, weights: str) -> str:
-    """Return the table of uploaded mice, the expected time, and the errors. ``is_measured``: not a first guess."""
+def render_inspected(
+    mice: Sequence[InspectedScan], seconds: float, is_measured: bool, weights: str, left_out: Sequence[str] = ()
+) -> str:
+    """Return the table of uploaded mice, the expected time, the errors, and the sentences ``left_out``.
+
+    ``is_measured``: the expected time is not a first guess.
+    """
     if not mice:
         return ""
     good = [m for m in mice if m.error is None]
@@ -118,6 +125,7 @@ def render_inspected(mice: Sequence[InspectedScan], seconds: float, is_measured:
             f"about {format_duration(seconds)}</b> with {escape(weights)}{guess}.</p>"
         )
     parts += [render_error(m.error, m.name, make_hint(m.error, weights)) for m in mice if m.error]
+    parts += [f'<p class="m-expected">{escape(text)}</p>' for text in left_out]
     return f'<div class="m-seen">{"".join(parts)}</div>'
 
 
@@ -141,14 +149,14 @@ def render_results(outcome: JobOutcome) -> str:
     groups = outcome.flags.groupby(["mouse", "slice", "flag"], sort=False, dropna=False)
     rows = [
         [mouse, slice_, _format_ranges(group["frame"].dropna().astype(int).tolist()), flag, group["message"].iloc[0]]
-        for (mouse, slice_, flag), group in groups
+        for (mouse, slice_, flag), group in sorted(groups, key=lambda g: g[1]["level"].iloc[0] != "mouse")
     ]
     flags = render_table(["mouse", "slice", "frames", "flag", "first message"], rows[:MAX_FLAG_ROWS], FLAGS)
     if len(rows) > MAX_FLAG_ROWS:
         flags += f"<p>{len(rows) - MAX_FLAG_ROWS} more are in flags.csv.</p>"
     if not rows:
         flags = "<p>No flag was raised. That does not mean that everything is correct: look at the masks.</p>"
-    opened = "open" if len(rows) <= MAX_OPEN_ROWS else ""
+    opened = "open" if len(rows) <= MAX_OPEN_ROWS or (outcome.flags["level"] == "mouse").any() else ""
     return (
         f'<ul class="m-marks">{marks}</ul><h3>Numbers</h3>{mice}'
         f"<details {opened}><summary>Flags: what to look at ({len(rows)})</summary>{flags}</details>"

@@ -10,6 +10,7 @@ import hmac
 import json
 import secrets
 from http.cookies import CookieError, SimpleCookie
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +27,11 @@ COOKIE_NAME = "mousecmr_page"
 OWNER = "mousecmr.owner"
 """Key of a request's ASGI scope: the name of the browser that sent it, empty if it has no cookie."""
 NOT_FOUND_TEXT = "There is nothing here."
+UNKNOWN_HOST_TEXT = (
+    "This is not a name of this computer. Behind a reverse proxy: mousecmr serve --root-path /PATH (see docs/web.md)."
+)
+GRADIO_ROOT = "x-gradio-server"
+"""Header from which Gradio takes the address of the page, if it is given."""
 MAX_BODY_BYTES = 64 * 1024
 """Limit of a body that is not an upload; the page sends less than 2 kB."""
 ALLOWED_PATHS = (
@@ -45,6 +51,9 @@ CONTENT_SECURITY_POLICY = (
 inline scripts and ``eval``."""
 
 
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
+
+
 class AccessMiddleware:
     """ASGI middleware that refuses what the page does not need, sets headers and gives new browsers a cookie.
 
@@ -58,6 +67,20 @@ class AccessMiddleware:
         if scope["type"] != "http":
             await (self.app if scope["type"] == "lifespan" else WebSocketClose(1008))(scope, receive, send)
             return
+        prefix = self.config.prefix
+        plain = unquote(prefix)
+        if prefix and scope["path"] == plain:  # links in the page are relative to a path that ends with a slash
+            query = scope.get("query_string", b"").decode("latin-1")
+            await RedirectResponse(f"{prefix}/{'?' * bool(query)}{query}", 307)(scope, receive, send)
+            return
+        if prefix and scope["path"].startswith(f"{plain}/"):  # a proxy that leaves it there
+            scope = {**scope, "path": scope["path"].removeprefix(plain), "root_path": ""}
+            scope["raw_path"] = scope["path"].encode()
+        if prefix:  # Gradio would make the address of the page from the Host, which a proxy may have changed
+            headers = MutableHeaders(raw=list(scope["headers"]))
+            headers[GRADIO_ROOT] = prefix
+            del headers["x-forwarded-host"]
+            scope = {**scope, "headers": headers.raw}
         request = Request(scope, receive)
         owner = self._read_owner(request.headers.get("cookie", ""))
         new_owner = "" if owner or not self._may_enter(request) else secrets.token_urlsafe(32)
@@ -73,7 +96,8 @@ class AccessMiddleware:
                 if new_owner:
                     # Browsers send the cookie of a frame in another site back only with these attributes.
                     site = "SameSite=None; Partitioned" if secure and self.config.framed_by else "SameSite=Lax"
-                    value = f"{new_owner}.{self._sign(new_owner)}; Path=/; HttpOnly; {site}"
+                    # Without a path it belongs to the folder of the page in the browser, below a proxy's path too.
+                    value = f"{new_owner}.{self._sign(new_owner)}; HttpOnly; {site}"
                     out.append("Set-Cookie", f"{COOKIE_NAME}={value}{'; Secure' if secure else ''}")
             await send(message)
 
@@ -87,6 +111,8 @@ class AccessMiddleware:
         """Return the refusal of the request, if any, and a function that receives its body."""
         path = request.scope.get("path", "")
         is_page = path in ("", "/")
+        if not self._is_known_host(request):
+            return PlainTextResponse(UNKNOWN_HOST_TEXT, 400), receive
         if not (is_page or path in ALLOWED_PATHS or path.startswith(ALLOWED_PREFIXES)):
             return PlainTextResponse(NOT_FOUND_TEXT, 404), receive
         if self.token and not request.scope[OWNER]:
@@ -114,6 +140,21 @@ class AccessMiddleware:
             return messages.pop() if messages else await receive()
 
         return None, replay
+
+    def _is_known_host(self, request: Request) -> bool:
+        """Return whether the page may be shown under the ``Host`` of the request.
+
+        On this computer, other names for its address are an attack by other pages (DNS rebinding). Their browser states
+        the port of this server, because it connects to it; a browser that connects to a proxy states the proxy's.
+        """
+        try:
+            host = urlsplit(f"//{request.headers.get('host', '')}")
+            name, port = host.hostname or "", host.port
+        except ValueError:
+            return False
+        own = (request.scope.get("server") or ("", None))[1]
+        is_proxied = bool(self.config.root_path) and port != own and own not in (80, 443)
+        return not self.config.local or name in ("", *LOCAL_NAMES, self.config.host.strip("[]")) or is_proxied
 
     def _may_enter(self, request: Request) -> bool:
         """Return whether a browser without a cookie gets one: it opens the page, with the token if there is one."""

@@ -17,6 +17,7 @@ from functools import partial
 
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.discover import hide_temporary_paths
+from mousecmr_data.formats.masks import describe_left_out
 from mousecmr_data.inference.predictor import Predictor, load_model
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema import PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
@@ -94,7 +95,8 @@ class PageService:
             with session.hold_folder():
                 if session.closed:
                     return ""
-                session.inspected = inspect_inputs(session.list_inputs(), config, session.folder)
+                session.left_out = []
+                session.inspected = inspect_inputs(session.list_inputs(), config, session.folder, session.left_out)
             return self.describe_inspected(session, str(config.weights))
 
         return hide_temporary_paths(_run_safely(inspect_uploads), session.folder)
@@ -102,7 +104,8 @@ class PageService:
     def describe_inspected(self, session: Session, weights: str) -> str:
         """Return a description of the uploads as last inspected, with the expected time for ``weights``."""
         images = sum(m.images for m in session.inspected)
-        return render_inspected(session.inspected, *self.estimator.estimate(weights, images), weights)
+        estimate = self.estimator.estimate(weights, images)
+        return render_inspected(session.inspected, *estimate, weights, describe_left_out(session.left_out))
 
     def load_example(self, session: Session, *fields: object) -> str:
         """Replace the uploads by a synthetic mouse and return its description."""

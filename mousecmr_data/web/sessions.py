@@ -8,20 +8,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
-
-from mousecmr_data._utils.locks import ALIVE, remove_abandoned
+from mousecmr_data._utils.locks import keep_alive, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MouseCMRError
-from mousecmr_data.formats.archive import MAX_FILES
+from mousecmr_data.formats.archive import ARCHIVE_SUFFIXES, MAX_FILES
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.formats.discover import FoundScan, collect_inputs
+from mousecmr_data.formats.masks import LeftOutFile
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema.variables import DIMS
@@ -50,19 +49,22 @@ class InspectedScan:
         return self.frames * self.slices
 
 
-def inspect_inputs(inputs: Sequence[Path], config: SegmentConfig, scratch: Path) -> list[InspectedScan]:
-    """Return the mice in ``inputs``, read in the same way as by a job, with their errors."""
+def inspect_inputs(
+    inputs: Sequence[Path], config: SegmentConfig, scratch: Path, left_out: list[LeftOutFile] | None = None
+) -> list[InspectedScan]:
+    """Return the mice in ``inputs``, read in the same way as by a job, with their errors.
+
+    ``left_out`` receives the files that are masks or results of programs.
+    """
     if not inputs:
         return []
-    with collect_inputs(inputs, scratch) as (scans, refused):
+    with collect_inputs(inputs, scratch, left_out) as (scans, refused):
         return [*(_inspect_scan(s, config) for s in scans), *(InspectedScan(r.name, error=r.error) for r in refused)]
 
 
 def _inspect_scan(scan: FoundScan, config: SegmentConfig) -> InspectedScan:
     try:
-        ds = read_in_child(
-            read_scan, scan.name, scan, spacing=config.spacing, axes=config.axes, frame_time_ms=config.frame_time_ms
-        )
+        ds = read_in_child(read_scan, scan.name, scan, **config.reading)
     except MouseCMRError as e:
         return InspectedScan(scan.name, scan.kind, scan.size, error=e)
     frames, slices, y, x = (ds.sizes[dim] for dim in DIMS)
@@ -92,6 +94,8 @@ class Session:
     download: Path | None = None
     inspected: list[InspectedScan] = field(default_factory=list)
     """The uploads as they were last inspected."""
+    left_out: list[LeftOutFile] = field(default_factory=list)
+    """Uploads that are masks or results of programs."""
     last_used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held by :meth:`hold_folder`."""
@@ -130,7 +134,7 @@ class Session:
             bad |= too_long or part in ("", ".", "..") or not part.isprintable() or ":" in part
         if bad:
             raise FileLayoutError(f"The file name {path[:80]!r} cannot be used.", "plain names of files and folders")
-        is_archive = len(parts) == 1 and path.lower().endswith(".zip")  # a broken one must not stop the rest
+        is_archive = len(parts) == 1 and path.lower().endswith(ARCHIVE_SUFFIXES)  # a broken one must not stop the rest
         prefix = ARCHIVES_PREFIX if is_archive else FILES_PREFIX
         return self.uploads.joinpath(f"{prefix}_{drop + 1}", *parts)
 
@@ -161,7 +165,7 @@ class Session:
         self.remove_results()
         if self.uploads.exists():
             shutil.rmtree(self.uploads)
-        self.inspected, self._written, self._files = [], 0, 0
+        self.inspected, self.left_out, self._written, self._files = [], [], 0, 0
 
     @contextmanager
     def hold_folder(self) -> Iterator[None]:
@@ -194,7 +198,8 @@ class SessionStore:
     def __init__(self, kept_seconds: float = 12 * 3600) -> None:
         self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
         self.kept_seconds = kept_seconds
-        self._alive = FileLock(self.folder / ALIVE, thread_local=False)  # visitors come in different threads
+        self._alive = ExitStack()
+        self._is_made = False
         self._by_id: dict[str, Session] = {}
         self._by_token: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -211,11 +216,12 @@ class SessionStore:
             raise ArgumentError("This page is already open in another browser.", next_step="reload the page")
         self.close_session(session_id, owner)
         with self._lock:
-            if not self._alive.is_locked:
+            if not self._is_made:
                 remove_abandoned(self.folder.parent, FOLDER_PREFIX)
                 self.folder.mkdir(exist_ok=True)  # gradio, which also keeps files here, may have made it
                 self.folder.chmod(0o700)  # readable by its owner only
-                self._alive.acquire()
+                self._alive.enter_context(keep_alive(self.folder))
+                self._is_made = True
         session = Session(Path(tempfile.mkdtemp(dir=self.folder)), owner)
         with self._lock:
             self._by_id[session_id] = session
@@ -255,7 +261,7 @@ class SessionStore:
         """Close all sessions and remove the folder."""
         for session_id, session in list(self._by_id.items()):
             self.close_session(session_id, session.owner)
-        self._alive.release()
+        self._alive.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod

@@ -45,12 +45,12 @@ def scan_bytes(phantom_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def study(tmp_path: Path, scan_bytes: bytes) -> Path:
     """A folder Study1 with a scan and a note, and a zip-like sibling."""
     (tmp_path / "Study1").mkdir()
-    (tmp_path / "Study1" / "scan.nii").write_bytes(scan_bytes)
+    (tmp_path / "Study1" / "Study1.nii").write_bytes(scan_bytes)
     (tmp_path / "Study1" / "note.txt").write_text("operator: A")
     return tmp_path
 
 
-@pytest.mark.parametrize("target", [".", "Study1", "Study1/results", "Study1/scan.nii"])
+@pytest.mark.parametrize("target", [".", "Study1", "Study1/results", "Study1/Study1.nii"])
 def test_segment_refuses_outputs_that_meet_its_inputs(
     study: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,10 +47,17 @@ def test_one_broken_mouse_does_not_stop_the_rest(done: tuple[Path, Result]) -> N
     assert "broken.nii.gz (16 bytes) is damaged or not a NIfTI file" in result.output
     assert "Traceback" not in result.output
     mice = pd.read_csv(folder / "mice.csv").set_index("mouse")
-    assert mice["status"].to_dict() == {"mine": "done", "broken": "failed", "zipped": "done", "bad": "failed"}
-    assert tempfile.gettempdir() not in mice.loc["bad", "error"]  # the path of the unpacked file does not help the user
+    assert mice["status"].to_dict() == {
+        "mine": "done",
+        "broken": "failed",
+        "zipped_deep_er_scan": "done",
+        "bad_in_short": "failed",
+    }
+    assert (
+        tempfile.gettempdir() not in mice.loc["bad_in_short", "error"]
+    )  # the path of the unpacked file does not help the user
     assert "not a NIfTI file" in str(mice.loc["broken", "error"])
-    assert mice.loc["mine", "edv_ul"] == mice.loc["zipped", "edv_ul"] > 10
+    assert mice.loc["mine", "edv_ul"] == mice.loc["zipped_deep_er_scan", "edv_ul"] > 10
 
 
 def test_all_files_are_written_and_marked(done: tuple[Path, Result]) -> None:

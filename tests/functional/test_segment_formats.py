@@ -1,6 +1,7 @@
 """The same mouse in each file format gives the same masks, on each file's own grid."""
 
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mousecmr_data.pipeline.config import SegmentConfig
 
 nib: Any = nibabel
 N_FRAMES, SLICES = 2, slice(3, 5)
-NOT_STORED_EXACTLY = "bruker"
+NOT_STORED_EXACTLY = "bruker_5_pdata_1_2dseq"
 """The test's writer stores even numbers only."""
 
 
@@ -54,15 +55,16 @@ def inputs(images: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory)
     ds = mousecmr_data.open_mouse(folder / "hdf5.h5")
     write_nifti_images(ds, folder / "slicer.seq.nrrd")
     write_nifti_images(ds, folder / "meta.mhd")
-    (folder / "analyze").mkdir()
     analyze = nib.AnalyzeImage(array.astype(np.int16), None)
     analyze.header.set_zooms((0.1, 0.1, 1.0, 5.0))
-    nib.save(analyze, folder / "analyze" / "a.img")
+    nib.save(analyze, folder / "analyze.img")
     scanner.dicom_classic(images, folder / "classic")
-    scanner.dicom_enhanced(images, folder / "enhanced" / "e.dcm")
+    scanner.dicom_enhanced(images, folder / "enhanced.dcm")
     scanner.fdf(images, folder / "fdf.img")
     scanner.bruker(images, folder / "bruker" / "5" / "pdata" / "1")
-    return {p.name.split(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix != ".zraw" and p.name[0] != "."}
+    found = {p.name.split(".")[0]: p for p in sorted(folder.iterdir()) if p.suffix != ".zraw" and p.name[0] != "."}
+    found[NOT_STORED_EXACTLY] = found.pop("bruker")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_masks_lie_on_the_grid_of_their_file(inputs: dict[str, Path], segmented:
             assert masks.header.get_xyzt_units() == stored.header.get_xyzt_units()
         canonical = masks if name == "analyze" else nib.as_closest_canonical(masks)  # Analyze states no directions
         array = np.asarray(canonical.dataobj).transpose(3, 2, 1, 0)
-        if name in ("classic", "enhanced", "bruker"):  # columns to the left, rows to posterior: RAS reverses them
+        if name in ("classic", "enhanced", NOT_STORED_EXACTLY):  # as viewers show them, which RAS reverses
             array = array[..., ::-1, ::-1]
         for label in (1, 2):
             a, b = array == label, expected == label
@@ -160,3 +162,56 @@ def test_tables_over_all_mice(inputs: dict[str, Path], segmented: BatchResult) -
     for table in (frames, slices, pd.read_csv(segmented.folder / "mice.csv")):
         assert table["marks"].str.contains("trained on synthetic mice only").all()
         assert table["marks"].str.contains("not for clinical use").all()
+
+
+def break_output(*_: object, **__: object) -> None:
+    raise RuntimeError("a fault of another library")
+
+
+def test_an_additional_output_that_cannot_be_written_is_a_flag_beside_the_others(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("highdicom")
+    monkeypatch.setattr("mousecmr_data.formats.dicom_seg.write_dicom_seg", break_output)
+    monkeypatch.setattr("mousecmr_data.pipeline.writers.plot_montage", break_output)
+    monkeypatch.setattr("mousecmr_data.pipeline.writers.savemat", break_output)
+    settings = SegmentConfig(weights="phantom-small", engine="eager", matlab=True)
+    batch = segment_batch([inputs["classic"]], tmp_path, settings)
+    assert batch.errors == {}
+    assert "output_missing" in batch.mice["flags"][0].split()
+    files = {p.name for p in (tmp_path / "classic").iterdir()}
+    assert {"masks.nii.gz", "ED_mask.nii.gz", "frames.csv", "slices.csv", "result.json"} <= files
+    assert not files & {"dicom-seg", "montage.png", "result.mat"}
+    messages = pd.read_csv(tmp_path / "flags.csv").query("flag == 'output_missing'")["message"].tolist()
+    assert [m.split(":")[0] for m in messages] == ["No MATLAB file", "No DICOM SEG", "No pictures"]
+    assert all("a fault of another library" in m for m in messages)
+
+
+def test_dicom_masks_can_be_left_out(inputs: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    words = ["segment", str(inputs["classic"]), "-o", str(tmp_path / "out"), "--weights", "phantom-small"]
+    result = CliRunner().invoke(main, [*words, "--engine", "eager", "--no-pictures", "--no-dicom-seg"])
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "out" / "classic" / "dicom-seg").exists()
+
+
+def test_no_output_holds_the_path_of_the_home_folder(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    home = tmp_path / "home" / "anna.b"
+    (home / "5" / "pdata" / "1").mkdir(parents=True)
+    (home / "5" / "pdata" / "1" / "2dseq").write_bytes(bytes(100))
+    (home / "5" / "pdata" / "1" / "visu_pars").write_text("nothing")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    card = resources.files("mousecmr_data") / "inference" / "weights"
+    for name in ("phantom-small.safetensors", "phantom-small.toml"):
+        (home / name).write_bytes((card / name).read_bytes())
+    settings = SegmentConfig(weights=str(home / "phantom-small.safetensors"), pictures=False, engine="eager")
+    batch = segment_batch([inputs["mm"], home / "5"], tmp_path / "out", settings)
+    assert len(batch.errors) == 1
+    for path in (p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.suffix != ".xlsx"):
+        assert str(home).encode() not in path.read_bytes(), path
+    assert "~/phantom-small.safetensors" in (tmp_path / "out" / "manifest.json").read_text()

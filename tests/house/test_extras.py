@@ -103,6 +103,7 @@ COMMANDS = {
     "demo": "segment",
     "demo --segment 0": "evaluation",
     "evaluate Mouse5.nii.gz --source phantom": "evaluation",
+    "compare a.json b.json": "evaluation",
     "segment Mouse5.nii.gz -o results": "segment",
     "show Mouse5 --source phantom": "evaluation",
     "convert Mouse5 --source phantom --to nifti -o nifti": "formats",

@@ -21,7 +21,7 @@ from mousecmr_data._utils.checksums import append_checksum, read_intact, report_
 from mousecmr_data._utils.environment import describe_processor, select_device
 from mousecmr_data._version import __version__
 from mousecmr_data.download.cache import get_cache_root
-from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.errors import MouseCMRError, ReadError
 from mousecmr_data.inference.engines.fused import FusedNetwork
 from mousecmr_data.models.unet3plus import UNet3Plus
 
@@ -181,7 +181,10 @@ def get_cache_path(parts: Mapping[str, object], kind: str, cache: str | Path | N
 
 def read_cache_file(path: Path) -> bytes | None:
     """Return the content of a file of :func:`write_cache_file`; None if there is none, or a damaged one."""
-    data = read_intact(path)
+    try:
+        data = read_intact(path)
+    except ReadError:  # it only costs time
+        return None
     if data is None and path.is_file():
         report_damage(path)
     return data

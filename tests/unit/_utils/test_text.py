@@ -19,6 +19,8 @@ from mousecmr_data.schema.manifest import is_file_name
         ("Ма\u0306ус", "Мӑус"),
         ("CON", "CON_"),
         ("nul.h5", "nul_.h5"),
+        ("COM¹", "COM¹_"),
+        ("M1♀", "M1♀"),
         ("...", "mouse"),
         ("-rf", "rf"),
         (".hidden", "hidden"),

@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from layout_files import lab
 import mousecmr_data as md
 from mousecmr_data.dataset import zarr_store
 from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache
+from mousecmr_data.dataset.source import FileOpener
 from mousecmr_data.dataset.zarr_store import SHARD_PATH
 from mousecmr_data.errors import CacheError, FileLayoutError
 
@@ -137,3 +139,16 @@ def test_sizes_follow_the_current_manifest(source: Path) -> None:
 def test_a_zip_is_not_written_as_a_folder(source: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="zip -0 -r"):
         md.load(source=source).to_zarr(tmp_path / "lab.zip")
+
+
+def test_an_older_cache_does_not_keep_an_older_rule_for_es(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = md.load(source=source)
+    fill_layout_cache(cohort)
+    expected = cohort["B"]["phase"].values.tolist()
+    assert isinstance(cohort.opener, FileOpener) and cohort.opener.layouts
+    entry = cohort.opener.layouts.find_entry("B", cohort.source.get_path("B"))
+    assert entry is not None
+    stale = replace(entry, phases=("ED", "inflow", "inflow", "inflow", "ES"))
+    monkeypatch.setattr(type(cohort.opener.layouts), "find_entry", lambda *_: stale)
+    assert expected != list(stale.phases)
+    assert cohort["B"]["phase"].values.tolist() == expected

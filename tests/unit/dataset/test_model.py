@@ -41,6 +41,18 @@ def test_components_under_50_pixels_do_not_count() -> None:
     assert find_es(masks) == 1
 
 
+def test_squares_that_touch_at_a_corner_are_one_component() -> None:
+    """49 and 9 pixels that meet at a corner are 58: they count, as in the authors' code."""
+    corner = disc(7)
+    corner[12:15, 12:15] = 2
+    apart = disc(7)
+    apart[13:16, 13:16] = 2
+    ed, other = np.full((40, 40), 2, np.uint8), disc(5)
+    other[20:28, 20:26] = 2  # 48 pixels: dropped
+    assert find_es(np.stack([ed, corner, other])[:, None]) == 2
+    assert find_es(np.stack([ed, apart, disc(8)])[:, None]) == 1, "apart, both are dropped"
+
+
 def test_only_the_ed_footprint_counts() -> None:
     ed = disc(12)
     inside = disc(11)  # 121 inside

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from servers.cohort import manifest
 
-from mousecmr_data._utils.network import is_offline
+from mousecmr_data._utils.environment import is_offline
 from mousecmr_data.download.sources import list_mirrors, list_sources, redact_url
 from mousecmr_data.schema.manifest import load_manifest
 

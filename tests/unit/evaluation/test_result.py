@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluated import cohort, shifted
+from evaluated import cohort, load_benchmark, shifted
 
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, PredictionError
 from mousecmr_data.evaluation.result import Evaluation, merge_results, read_result
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
-from mousecmr_data.evaluation.tables import compare_results, tabulate_agreement
+from mousecmr_data.evaluation.tables import compare_results, tabulate_agreement, tabulate_overlap
 
 
 def result(by: int = 1, n: int = 6, first: int = 0, **options: object) -> Evaluation:
@@ -59,13 +59,23 @@ def test_results_that_disagree_are_not_merged() -> None:
 def test_compare_finds_the_better_result_and_its_interval() -> None:
     worse, better = result(by=3), result(by=1)
     comparison = compare_results(worse, better)
-    row = comparison.table.set_index(["what", "structure", "phase"]).loc[("Dice", "both", "ED and ES")]
-    assert row["better"] == "b"
+    row = comparison.table.iloc[0]
+    assert (row["what"], row["structure"], row["phase"]) == ("Dice", "both", "ED and ES"), "the primary endpoint"
+    assert row["better"] == "b" and row["p"] == row["p_adjusted"]
+    others = comparison.table.iloc[1:]
+    assert (others["p_adjusted"].dropna() >= others["p"].dropna()).all()
     assert row["ci_low"] <= row["difference"] <= row["ci_high"]
     assert row["difference"] == pytest.approx(row["b"] - row["a"])
     back = compare_results(better, worse).table
     assert back["difference"].to_numpy() == pytest.approx(-comparison.table["difference"].to_numpy())
     assert set(compare_results(worse, worse).table["better"]) == {""}
+
+
+def test_of_two_equally_good_results_none_is_called_better() -> None:
+    simulation = load_benchmark("verdict")
+    equal, gain = simulation.measure_comparisons(12, (10,))
+    assert equal["any row better"] <= 2 / 12, "once in 20 is allowed, and 71 % without adjustment"
+    assert gain["any row better"] >= 11 / 12
 
 
 def test_compare_names_mice_of_one_result_only_and_refuses_a_different_truth() -> None:
@@ -109,3 +119,36 @@ def test_the_volume_curve_rule_takes_the_smoothed_curve_of_the_prediction() -> N
         assert annotated.predicted["esv_ul"] == pytest.approx(volumes[3])
         assert by_curve.predicted["esv_ul"] == pytest.approx(volumes[es])
         assert by_curve.frames == annotated.frames, "overlap is of the annotated frames"
+
+
+@pytest.mark.parametrize("empty", [0, 1, 3, 5])
+def test_missed_hearts_are_counted_beside_every_mean_of_distances(empty: int) -> None:
+    mice = cohort(6)
+    labels = shifted(mice)
+    for name in list(labels)[:empty]:
+        labels[name] = np.zeros_like(labels[name])
+    table = tabulate_overlap(evaluate(labels, mice.values(), strict=False))
+    assert set(table["missed"]) == {empty}
+    hd95 = table[table["score"] == "hd95_mm"]
+    assert (hd95["n"] + hd95["missed"] == 6).all()
+    assert table[table["score"] == "dice"]["n"].eq(6).all(), "the Dice of a missed heart is 0, not missing"
+
+
+def test_a_result_without_its_bad_mice_is_not_better() -> None:
+    whole, part = result(by=3), result(by=1, first=1)
+    assert set(compare_results(whole, part).table["better"]) == {""}
+    assert set(compare_results(part, result(by=3)).table["better"]) == {""}
+    assert "a" in set(compare_results(result(by=1), result(by=3, first=1)).table["better"])
+
+
+def test_leaving_hearts_out_makes_nothing_better() -> None:
+    mice = cohort(8)
+    plain, sly = shifted(mice, 2), shifted(mice, 1)
+    for name in ("M6", "M7"):
+        plain[name] = np.roll(plain[name], 4, axis=3)  # far off: large distances
+        sly[name] = np.zeros_like(sly[name])  # nothing predicted: no distances
+    a, b = (evaluate(m, mice.values(), strict=False) for m in (plain, sly))
+    comparison = compare_results(a, b)
+    assert comparison.missed == (0, 2)
+    rows = comparison.table[~comparison.table["what"].eq("Dice")]
+    assert "b" not in set(rows["better"])

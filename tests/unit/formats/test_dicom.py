@@ -9,8 +9,9 @@ from pydicom.datadict import DicomDictionary
 
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, UnitsError
-from mousecmr_data.formats.dicom import group_dicom_files, read_dicom
+from mousecmr_data.formats.dicom import read_dicom
 from mousecmr_data.formats.dicom_seg import write_dicom_seg
+from mousecmr_data.formats.dicom_study import group_dicom_files
 from mousecmr_data.formats.nifti import read_nifti, write_nifti_images
 
 Images = NDArray[np.uint16]
@@ -119,10 +120,11 @@ def test_a_grid_with_a_missing_or_duplicate_image_is_refused(tmp_path: Path, ima
         read_dicom([p for p in paths if p != paths[1]])
     with pytest.raises(FileLayoutError, match="slices 0 and 1 2 mm"):
         read_dicom([p for k, p in enumerate(paths) if k % 4 != 1])
-    copy = tmp_path / "copy"
-    copy.write_bytes(paths[0].read_bytes())
-    with pytest.raises(FileLayoutError, match="same trigger time 0 ms"):
-        read_dicom([*paths, copy])
+    again = tmp_path / "again"
+    again.write_bytes(paths[0].read_bytes())
+    edit(again, SOPInstanceUID=f"{scanner.ROOT}.9.99")
+    with pytest.raises(FileLayoutError, match=r"two images at the same position .* have the same time \(0"):
+        read_dicom([*paths, again])
     edit(paths[2], PixelSpacing=[0.2, 0.2])
     with pytest.raises(FileLayoutError, match="different sizes"):
         read_dicom(paths)
@@ -170,5 +172,8 @@ def test_series_are_separated_or_joined(tmp_path: Path, images: Images) -> None:
     junk = tmp_path / "junk.dcm"
     junk.write_bytes(bytes(128) + b"DICM" + bytes(range(100)))
     groups = group_dicom_files([*scout, *slices, *other, junk])
-    assert [len(g) for g in groups] == [12, 12, 1]  # an unreadable file stays, so that its error is reported
-    np.testing.assert_array_equal(read_dicom(groups[0])["image"].values, images)
+    # an unreadable file stays, so that its error is reported
+    assert [len(g.paths) for g in groups] == [12, 12, 1]
+    np.testing.assert_array_equal(read_dicom(groups[0].paths)["image"].values, images)
+    assert groups[0].notes == ("Left out of this study: series 1: 4 slices, 1 frame.",)
+    assert "junk.dcm" in groups[0].incomplete[0]

@@ -5,12 +5,15 @@ import struct
 import zipfile
 from pathlib import Path
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
 import scanner_files as scanner
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import FileLayoutError, MissingDataError, UnitsError
 from mousecmr_data.formats import archive
 from mousecmr_data.formats.archive import MAX_DEPTH, unpack_archive
@@ -108,7 +111,8 @@ def test_mice_are_found_in_nested_folders_and_archives(tmp_path: Path, images: I
     bad.write_bytes(b"PK\x03\x04 no")
     with collect_inputs([folder, bad, tmp_path / "none", tmp_path / "nothing.zip"], tmp_path) as (scans, refused):
         kinds = {s.name: s.kind for s in scans}
-        assert kinds == {"m1": "NIfTI", "deep_m2": "DICOM", "m3": "FDF", "m4_pdata_1_2dseq": "Bruker", "m5": "NIfTI"}
+        assert kinds == {"m1": "NIfTI", "deep_m2": "DICOM", "m3": "FDF", "m4_pdata_1_2dseq": "Bruker",
+                         "m5_a_b_scan": "NIfTI"}  # fmt: skip
         assert [r.name for r in refused] == ["damaged", "broken", "none", "nothing"]
         assert refused[-1].error.found.startswith("nothing.zip holds nothing")
         for scan in scans:
@@ -152,3 +156,77 @@ def test_rotated_and_resampled_images_are_detected(images: Images) -> None:
     thin = np.repeat(images, 10, axis=1)
     assert "looks resampled" in find_oddities(thin, (0.1, 0.1, 0.1))[0]
     assert "not square" in find_oddities(images, (1.0, 0.1, 0.13))[0]
+
+
+def test_axes_are_advised_only_where_they_are_accepted(tmp_path: Path, images: Images) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as f:
+        f["Images"] = images.transpose(2, 3, 1, 0)
+        f.attrs["voxel_size_mm"] = (0.1, 0.1, 1.0)  # (slice, row, column)
+    paths = [*find_scans(tmp_path / "m.h5")]
+    paths += find_scans(scanner.fdf(images, tmp_path / "thin.img", steps=(0.1, 0.1, 1.0))[0].parent)
+    for scan in paths:
+        with pytest.raises(UnitsError, match="the axes look swapped") as e:
+            read_scan(scan)
+        assert "--axes" not in str(e.value)
+        assert "--spacing" in str(e.value)
+        assert get_spacing(read_scan(scan, spacing=(1.0, 0.1, 0.1))) == (1.0, 0.1, 0.1)
+
+
+def test_slices_and_frames_look_swapped_only_where_axes_can_be_named(tmp_path: Path) -> None:
+    """Frames that differ more than slices: in a file whose axes are known, this is how the images are."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.integers(0, 1000, (6, 1, 64, 64)), 5, axis=1).astype(np.uint16)
+    images += np.arange(5, dtype=np.uint16)[:, None, None]
+    with pytest.raises(UnitsError, match="look swapped") as e:
+        read_scan(find_scans(write_cine(tmp_path / "a.nii", images))[0])
+    assert "--axes xyzt, if they are right as they are" in str(e.value)
+    read_scan(find_scans(tmp_path / "a.nii")[0], axes="xyzt")
+    for t in range(6):
+        image = nibabel.Nifti1Image(images[t].transpose(2, 1, 0), np.diag([0.1, 0.1, 1, 1]))  # type: ignore[no-untyped-call,attr-defined]
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        nibabel.save(image, tmp_path / "frames" / f"frame{t}.nii")  # type: ignore[attr-defined]
+    for folder in (tmp_path / "frames", scanner.fdf(images, tmp_path / "x.img")[0].parent):
+        (scan,) = find_scans(folder)
+        assert read_scan(scan).sizes["frame"] == 6
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha", ".h5"])
+def test_fractions_are_not_truncated(tmp_path: Path, images: Images, suffix: str) -> None:
+    fractions = (images / images.max() * 0.94).astype(np.float32)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".nii":
+        write_cine(path, fractions)  # type: ignore[arg-type]
+    elif suffix == ".h5":
+        with h5py.File(path, "w") as f:
+            f["Images"] = fractions.transpose(2, 3, 1, 0)
+    else:
+        sitk = pytest.importorskip("SimpleITK")
+        image = sitk.GetImageFromArray(fractions, isVector=False)
+        image.SetSpacing([0.1, 0.1, 1.0, 5.0])
+        sitk.WriteImage(image, str(path))
+    np.testing.assert_allclose(read_scan(find_scans(path)[0])["image"].values, fractions)
+
+
+def test_round_images_are_not_rotated_ones() -> None:
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    images = np.random.default_rng(0).integers(100, 1000, (3, 2, 96, 96))
+    radial = np.where(np.hypot(y, x) <= 1, images, 0)
+    assert find_oddities(radial, (1, 0.1, 0.1)) == []
+    turned = ndimage.rotate(images, 45, axes=(2, 3), reshape=False, order=1)
+    cut = np.where(np.hypot(y, x) <= 1.15, images, 0)  # corners only
+    for array in (turned, cut):
+        assert "look rotated" in find_oddities(array, (1, 0.1, 0.1))[0]
+
+
+def test_a_zip_archive_of_paravision_has_another_ending(tmp_path: Path, images: Images) -> None:
+    write_cine(tmp_path / "in" / "m.nii", images)
+    inner = tmp_path / "study" / "mouse.PvDatasets"
+    inner.parent.mkdir()
+    with zipfile.ZipFile(inner, "w") as z:
+        z.write(tmp_path / "in" / "m.nii", "m.nii")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as z:
+        z.write(inner, "mouse.PvDatasets")
+    for given in (inner, inner.parent, tmp_path / "all.zip"):
+        with collect_inputs([given], tmp_path) as (scans, refused):
+            assert (len(scans), refused) == (1, [])
+            np.testing.assert_array_equal(read_scan(scans[0])["image"].values, images)

@@ -1,12 +1,17 @@
+import gzip
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import mousecmr_data
+from mousecmr_data.dataset.hdf5 import open_mouse_file
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, LabelError, MissingDataError, UnitsError
 from mousecmr_data.formats.nifti import (
@@ -14,6 +19,7 @@ from mousecmr_data.formats.nifti import (
     read_nifti,
     read_nifti_files,
     read_nifti_labels,
+    read_nifti_masks,
     write_nifti_images,
     write_nifti_labels,
 )
@@ -230,3 +236,125 @@ def test_files_of_one_frame_or_one_slice_make_a_mouse(tmp_path: Path, images: Im
         assert "taken as one mouse" in ds.attrs["notes"].splitlines()[-1]
         labels = write_nifti_labels((expected % 3).astype(np.uint8), folder / "l.nii", ds)
         np.testing.assert_array_equal(read_nifti_labels(labels), expected % 3)
+
+
+@pytest.mark.parametrize("sizes", [(0.1, 0.1, 1.0), (0.12, 0.1, 0.8)])
+def test_without_a_place_in_space_the_array_is_that_of_hdf5(
+    tmp_path: Path, images: Images, sizes: tuple[float, ...]
+) -> None:
+    """Both codes 0, whatever else the header holds: as stored, as in the dataset's own layout."""
+    array = images.transpose(3, 2, 1, 0)
+    affine = np.array([[-sizes[0], 0, 0, 9.4], [0, sizes[1], 0, -9.4], [0, 0, sizes[2], -1.3], [0, 0, 0, 1]])
+    for kind in (nib.Nifti1Image, nib.Nifti1Pair, nib.Nifti2Image):
+        image = kind(array, affine)
+        image.header["pixdim"][0] = -1
+        image.set_sform(affine, 0)
+        image.set_qform(affine, 0)
+        path = tmp_path / ("a.hdr" if kind is nib.Nifti1Pair else f"{kind.__name__}.nii")
+        nib.save(image, path)
+        assert nib.load(path).header["sform_code"] == nib.load(path).header["qform_code"] == 0
+        np.testing.assert_array_equal(read_nifti(path, spacing=(1.0, 0.1, 0.1))["image"].values, images)
+    with h5py.File(tmp_path / "m.h5", "w") as f:
+        f["Images"] = array.swapaxes(0, 1)  # (row, column, slice, frame)
+    np.testing.assert_array_equal(open_mouse_file(tmp_path / "m.h5")["image"].values, images)
+
+
+def test_a_frame_time_that_was_never_written_is_not_known(tmp_path: Path, images: Images) -> None:
+    array = images.transpose(3, 2, 1, 0)
+    nib.save(nib.Nifti1Image(array, np.diag([0.1, 0.1, 1, 1])), tmp_path / "a.nii")
+    assert nib.load(tmp_path / "a.nii").header["pixdim"][4] == 1
+    ds = read_nifti(tmp_path / "a.nii")
+    assert not ds.attrs["frame_time_known"]
+    written = nib.load(write_nifti_labels(np.zeros(images.shape, np.uint8), tmp_path / "l.nii", ds))
+    assert written.header["pixdim"][4] == 1
+    assert written.header.get_xyzt_units()[1] == "unknown"
+    assert read_nifti(tmp_path / "a.nii", frame_time_ms=5.0)["time"].values.tolist() == [0.0, 5.0, 10.0]
+    save(tmp_path / "b.nii", images, units=("mm", "msec"), steps=(0.1, 0.1, 1.0, 1.0))  # a stated unit counts
+    assert read_nifti(tmp_path / "b.nii")["time"].values.tolist() == [0.0, 1.0, 2.0]
+    for suffix in (".mha", ".nrrd"):
+        sitk = pytest.importorskip("SimpleITK")
+        pytest.importorskip("nrrd")
+        image = sitk.GetImageFromArray(images, isVector=False)
+        image.SetSpacing([0.1, 0.1, 1.0, 1.0])
+        sitk.WriteImage(image, str(tmp_path / f"c{suffix}"))
+        assert not read_nifti(tmp_path / f"c{suffix}").attrs["frame_time_known"]
+
+
+def test_contradicting_voxel_sizes_are_refused(tmp_path: Path, images: Images) -> None:
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(images.transpose(3, 2, 1, 0), np.diag([0.1, 0.1, 1, 1])), path)
+    content = bytearray(path.read_bytes())
+    content[80:88] = struct.pack("<2f", 0.2, 0.2)
+    path.write_bytes(content)
+    with pytest.raises(
+        UnitsError, match=r"two voxel sizes .* 1 0.1 0.1 mm by its affine .* 1 0.2 0.2 mm by its pixdim"
+    ) as e:
+        read_nifti(path)
+    first, second = re.findall(r"--spacing ([\d. ]+)", str(e.value))
+    for text in (first, second):
+        spacing = tuple(float(v) for v in text.split())
+        assert get_spacing(read_nifti(path, spacing=spacing)) == spacing
+    nib.save(nib.Nifti1Image((images % 3).astype(np.uint8).transpose(3, 2, 1, 0), np.diag([0.1, 0.1, 1, 1])), path)
+    content = bytearray(path.read_bytes())
+    content[80:88] = struct.pack("<2f", 0.2, 0.2)
+    path.write_bytes(content)
+    with pytest.raises(UnitsError, match="two voxel sizes"):
+        read_nifti_masks(path)
+
+
+def test_a_file_of_five_axes(tmp_path: Path, images: Images) -> None:
+    array = images.transpose(3, 2, 1, 0)[:, :, :, None]
+    image = nib.Nifti1Image(array, np.diag([0.1, 0.1, 1, 1]))
+    image.header["pixdim"][4:6] = 5, 1
+    image.header.set_xyzt_units("mm", "msec")
+    nib.save(image, tmp_path / "a.nii")
+    ds = read_nifti(tmp_path / "a.nii")
+    np.testing.assert_array_equal(ds["image"].values, images)
+    assert not ds.attrs["frame_time_known"]
+    assert "frames are number 5" in ds.attrs["notes"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_compression_counts_and_not_the_name(tmp_path: Path, images: Images, packed: bool) -> None:
+    save(tmp_path / "a.nii", images)
+    content = (tmp_path / "a.nii").read_bytes()
+    path = tmp_path / ("b.nii" if packed else "b.nii.gz")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    np.testing.assert_array_equal(read_nifti(path)["image"].values, images)
+
+
+def write_analyze(folder: Path, images: Images, order: str, **fields: object) -> Path:
+    header = nib.AnalyzeHeader(endianness=order)
+    header.set_data_shape(images.shape[::-1])
+    header.set_data_dtype(np.int16)
+    header["pixdim"][1:5] = 0.1, 0.1, 1, 5
+    for name, value in fields.items():
+        header[name] = value
+    (folder / "a.hdr").write_bytes(header.binaryblock)
+    (folder / "a.img").write_bytes(images.astype(f"{order}i2").tobytes())
+    return folder / "a.hdr"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"sizeof_hdr": 0}, {"bitpix": 0}, {"datatype": 132}, {"datatype": 512}, {"vox_offset": np.nan}]
+)
+def test_headers_of_analyze_with_gaps(tmp_path: Path, images: Images, order: str, fields: dict[str, object]) -> None:
+    ds = read_nifti(write_analyze(tmp_path, images, order, **fields))
+    np.testing.assert_array_equal(ds["image"].values, images)
+    assert get_spacing(ds) == (1.0, 0.1, 0.1)
+    assert ds["time"].values.tolist() == [0.0, 5.0, 10.0]
+
+
+def test_a_pair_that_does_not_fit_is_refused(tmp_path: Path, images: Images) -> None:
+    header = write_analyze(tmp_path, images, "<", sizeof_hdr=0)
+    pixels = tmp_path / "a.img"
+    pixels.write_bytes(pixels.read_bytes() + bytes(100))
+    with pytest.raises(FileLayoutError):
+        read_nifti(header)
+    pixels.unlink()
+    with pytest.raises(FileLayoutError, match=r"its pixels \(\.img\) are missing"):
+        read_nifti(header)
+    header.rename(pixels)
+    with pytest.raises(FileLayoutError, match=r"its header \(\.hdr\) is missing"):
+        read_nifti(pixels)

@@ -5,14 +5,16 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from evaluated import cohort
+from evaluated import cohort, load_benchmark
 
 from mousecmr_data.evaluation.scoring import evaluate
 from mousecmr_data.evaluation.tables import compare_groups, tabulate_groups
 from mousecmr_data.metrics.agreement import (
+    adjust_holm,
     anova,
     bland_altman,
-    bootstrap_interval,
+    compute_mean_interval,
+    correlate_bias_with_size,
     icc,
     pearson,
     run_paired_t_test,
@@ -37,8 +39,40 @@ def test_bland_altman_equals_the_article() -> None:
     # The article computes on with the rounded numbers: -2.1 - 2 * 38.8 and -2.1 + 2 * 38.8.
     assert result.limits == pytest.approx((-79.7, 75.5), abs=0.1)
     assert result.bias_ci == pytest.approx((-22.0, 17.8), abs=0.1)
-    assert result.lower_ci == pytest.approx((-114.3, -45.1), abs=0.2)
-    assert result.upper_ci == pytest.approx((40.9, 110.1), abs=0.2)
+    # The intervals of the limits are exact; the article's, −114.3 to −45.1 and 40.9 to 110.1, are too narrow outside.
+    (low, high), (other_low, other_high) = result.lower_ci, result.upper_ci
+    assert low < -114.3 and -57 < high < -45.1
+    assert (other_low, other_high) == pytest.approx((2 * result.bias - high, 2 * result.bias - low))
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 10, 25])
+def test_intervals_of_95_percent_hold_the_truth_in_95_percent_of_cases(n: int) -> None:
+    rows = load_benchmark("verdict").measure_intervals(600, (n,))
+    for what in ("mean", "bias", "upper limit"):
+        assert 0.92 <= rows[0][what] <= 0.98, (what, rows[0])
+
+
+def test_two_mice_have_no_interval_and_one_has_its_difference() -> None:
+    two = bland_altman([1.0, 3.0], [0.0, 1.0])
+    assert np.isnan([two.bias_ci, two.lower_ci, two.upper_ci]).all() and np.isfinite(two.limits).all()
+    assert np.isnan(compute_mean_interval([1.0, 2.0])).all()
+    one = bland_altman([1.0], [3.0])
+    assert one.bias == -2.0 and np.isnan(one.sd) and np.isnan(one.limits).all()
+
+
+def test_holm_equals_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    p = [0.001, 0.04, 0.02, 0.3]
+    assert adjust_holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert np.isnan(adjust_holm([0.01, np.nan])[1]) and adjust_holm([0.01, np.nan])[0] == 0.01
+
+
+def test_a_bias_that_grows_with_the_size_is_found() -> None:
+    truth = np.linspace(20, 60, 12)
+    assert correlate_bias_with_size(truth * 1.1, truth).r == pytest.approx(1.0)
+    noise = np.random.default_rng(0).normal(0, 1, 12)
+    assert correlate_bias_with_size(truth + noise, truth).p > 0.05
 
 
 def test_icc_equals_shrout_and_fleiss() -> None:
@@ -106,18 +140,17 @@ def test_undefined_statistics_are_nan_without_a_warning() -> None:
     assert np.isnan(run_paired_t_test(same, same))
     assert np.isnan(run_paired_t_test(np.add(same, 0.1), same)), "differences that do not vary have no test"
     assert np.isnan(pearson([1, 1, 1], same).r)
-    assert np.isnan(bland_altman([1.0], [2.0]).bias)
+    assert np.isnan(bland_altman([], []).bias)
     assert bland_altman([1.0, np.nan, 3.0], [0.0, 5.0, 2.0]).n == 2
 
 
-def test_the_bootstrap_resamples_mice_and_is_reproducible() -> None:
+def test_from_20_mice_on_the_interval_of_a_mean_is_a_reproducible_bootstrap() -> None:
     values = np.random.default_rng(0).normal(5, 2, 40)
-    low, high = bootstrap_interval(values)
-    assert (low, high) == bootstrap_interval(values)
+    low, high = compute_mean_interval(values)
+    assert (low, high) == compute_mean_interval(values)
     error = values.std(ddof=1) / np.sqrt(40)
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15)
-    assert np.isnan(bootstrap_interval([1.0])[0])
 
 
 def test_groups_that_differ_have_a_small_p_in_truth_and_prediction() -> None:

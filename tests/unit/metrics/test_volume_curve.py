@@ -30,3 +30,24 @@ def test_a_short_cine_has_no_rates() -> None:
     assert np.isnan(curve.peak_ejection_rate_ul_s)
     assert curve.esv_ul == 20
     assert np.isnan(analyze_curve([0.0] * 8, 5.0).peak_filling_rate_edv_s)
+
+
+def beat(step: float, ejection: float = 45.0, filling: float = 55.0, whole: float = 130.0) -> np.ndarray:
+    """Return the volumes of one beat (ms): ejection and filling are half cosines between 65 and 27 µL."""
+    t = np.arange(0, whole - step / 2, step)
+    falling = 65 - 19 * (1 - np.cos(np.pi * t / ejection))
+    rising = 27 + 19 * (1 - np.cos(np.pi * (t - ejection) / filling))
+    return np.where(t < ejection, falling, np.where(t < ejection + filling, rising, 65.0))
+
+
+@pytest.mark.parametrize("step", [3.0, 5.0, 6.0, 8.0])
+def test_peak_rates_do_not_depend_on_the_frame_time(step: float) -> None:
+    curve = analyze_curve(beat(step), step)
+    assert curve.peak_ejection_rate_ul_s == pytest.approx(19 * np.pi / 0.045, rel=0.03)
+    assert curve.peak_filling_rate_ul_s == pytest.approx(19 * np.pi / 0.055, rel=0.03)
+    assert curve.heart_rate_plausible
+
+
+def test_the_heart_rate_of_a_thinned_cine_is_not_plausible() -> None:
+    curve = analyze_curve(beat(5.0)[::9], 5.0)
+    assert curve.heart_rate_bpm == 4000 and not curve.heart_rate_plausible

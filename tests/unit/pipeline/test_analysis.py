@@ -150,3 +150,28 @@ def test_what_post_processing_removed_and_added_is_in_the_table_and_flagged(labe
     assert table.loc[(2, 1), "added_mm2"] == pytest.approx(np.count_nonzero(labels[2, 1]) * 0.04)
     assert table.loc[(6, 5), "removed_mm2"] == pytest.approx(np.count_nonzero(labels[6, 4]) * 0.04)
     assert table["added_mm2"].gt(0).sum() == table["removed_mm2"].gt(0).sum() == 1
+
+
+def test_one_slice_has_no_ejection_fraction(labels: NDArray[np.uint8]) -> None:
+    one = np.ascontiguousarray(labels[:, 2:3])
+    row = analyze(dataset(one), FixedSegmenter(one)).mouse  # type: ignore[arg-type]
+    assert np.isnan(row["ef_percent"])
+    assert np.isnan(row["sv_ul"])
+    assert row["edv_ul"] > 0
+    assert "single_slice" in row["flags"].split()
+
+
+def test_what_the_reader_says_about_the_scan_becomes_flags(labels: NDArray[np.uint8]) -> None:
+    attrs = {
+        "incomplete": "x.dcm is damaged",
+        "purpose": "an EPI",
+        "heart_rate_source": "the file (HeartRate, 0018,1088)",
+    }
+    ds = dataset(labels, heart_rate_bpm=62.0, **attrs)
+    result = analyze(ds, FixedSegmenter(labels))  # type: ignore[arg-type]
+    messages = {f.flag: f.message for f in result.flags}
+    assert messages["input_incomplete"] == "x.dcm is damaged"
+    assert messages["not_short_axis"] == "The header says that this is an EPI."
+    assert "62 /min, expected 150 to 900. It is from: the file (HeartRate" in messages["heart_rate_out_of_range"]
+    assert result.mouse["heart_rate_source"] == "the file (HeartRate, 0018,1088)"
+    assert set(messages) <= set(FLAGS)

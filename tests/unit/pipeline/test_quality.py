@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mousecmr_data.pipeline.quality import FLAGS, Flag, check_curve, check_function, check_images, check_masks
+from mousecmr_data.pipeline.quality import (
+    FLAGS,
+    Flag,
+    check_curve,
+    check_function,
+    check_heart_rate,
+    check_images,
+    check_masks,
+)
 
 Labels = NDArray[np.uint8]
 
@@ -88,6 +96,8 @@ def test_curve_jump() -> None:
 def test_function_out_of_range() -> None:
     assert list(check_function(65.0, 59.0)) == []
     assert list(check_function(np.nan, np.nan)) == []
+    assert list(check_heart_rate(480.0, "the file")) == []
+    assert [f.flag for f in check_heart_rate(4000.0, "the file")] == ["heart_rate_out_of_range"]
     assert [f.flag for f in check_function(400.0, 5.0)] == ["volume_out_of_range", "ef_out_of_range"]
     assert [f.flag for f in check_function(4.0, 95.0)] == ["volume_out_of_range", "ef_out_of_range"]
 

@@ -249,3 +249,24 @@ def test_a_port_in_use_is_named_in_the_error() -> None:
         port = listener.getsockname()[1]
         with pytest.raises(ArgumentError, match=f"port {port}"):
             launch(ServerConfig(), port)
+
+
+def test_the_page_below_a_path() -> None:
+    """A proxy may leave the path in requests, and pass on the name under which the browser knows it."""
+    with page_app(ServerConfig(root_path="/proxy/7860/")) as app, TestClient(app) as client:
+        for path in ("/", "/proxy/7860/"):
+            client.cookies.clear()
+            page = client.get(path, headers={"host": "hub.example"})
+            assert page.status_code == 200
+            assert '"root":"/proxy/7860"' in page.text
+            assert "Path=" not in page.headers["set-cookie"], "it belongs to the folder that the browser shows"
+        assert client.get("/proxy/7860?a=b", follow_redirects=False).headers["location"] == "/proxy/7860/?a=b"
+        assert client.get("/proxy/7860/docs").status_code == 404
+        hosts = {"hub.example:443": 200, "localhost:7860": 200, "evil.example:7860": 400, "evil.example:x": 400}
+        assert {h: client.get("/", headers={"host": h}).status_code for h in hosts} == hosts
+
+
+@pytest.mark.parametrize("path", ["proxy", "/a b", "//x", "/x;y", "/x\ny"])
+def test_root_paths_that_are_none(path: str) -> None:
+    with pytest.raises(ArgumentError, match="--root-path /proxy/7860"):
+        ServerConfig(root_path=path)

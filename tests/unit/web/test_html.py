@@ -19,3 +19,13 @@ def test_a_flag_of_several_frames_is_one_row() -> None:
     assert "<td>0–2, 5</td>" in html
     assert html.count("islands_removed") == 2
     assert html.count("dark_blood") == 1
+
+
+def test_flags_of_the_whole_mouse_stand_first_and_are_never_folded() -> None:
+    columns = ["mouse", "level", "frame", "slice", "flag", "message", "marks"]
+    rows: list[tuple[object, ...]] = [("m", "slice", 0, k, "islands_removed", f"{k} voxels", "") for k in range(20)]
+    rows.append(("m", "mouse", None, None, "input_incomplete", "x.dcm was refused", ""))
+    flags = pd.DataFrame(rows, columns=columns).astype({"frame": "Int64", "slice": "Int64"})
+    html = render_results(JobOutcome([{"mouse": "m", "status": "done", "marks": ""}], flags, {}))
+    assert "<details open>" in html
+    assert html.index("x.dcm was refused") < html.index("islands_removed")
