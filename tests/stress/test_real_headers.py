@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
@@ -218,3 +219,55 @@ def test_bruker(folder: str, tmp_path: Path, data: st.DataObject) -> None:
     np.testing.assert_allclose(array, raw.transpose(3, 2, 1, 0).reshape(array.shape), rtol=1e-5)
     extent = find_values(text, "VisuCoreExtent")
     assert sorted(get_spacing(ds)[1:]) == pytest.approx(sorted([extent[0] / columns, extent[1] / rows]), rel=1e-4)
+
+
+# DICOM, against pydicom
+
+
+TRANSFORMATION = "PixelValueTransformationSequence"
+DICOM = (
+    "enh_agfa/011-0001.img",
+    "mr_brucker_PV51_enhanced.dcm",
+    "ge_osirix/IM-0009-0048.dcm",
+    "enh_siemens_xa10/6_1.dcm",
+)
+
+
+def list_planes(path: Path) -> list[Any]:
+    """Return the images of a DICOM file as pydicom reads them, rescaled as the file says for each."""
+    ds = pydicom.dcmread(path, force=True)
+    if "TransferSyntaxUID" not in ds.file_meta:
+        ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    pixels = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns).astype(float)
+    shared = ds.get("SharedFunctionalGroupsSequence") or [ds]
+    own = ds.get("PerFrameFunctionalGroupsSequence") or [ds] * len(pixels)
+    planes = []
+    for plane, group in zip(pixels, own, strict=False):
+        found = [
+            g.PixelValueTransformationSequence[0] for g in (group, shared[0]) if "PixelValueTransf" in str(g.dir())
+        ]
+        rescale = found[0] if found else ds
+        planes.append(plane * float(rescale.get("RescaleSlope", 1)) + float(rescale.get("RescaleIntercept", 0)))
+    return planes
+
+
+def is_one_of(plane: Any, others: list[Any]) -> bool:
+    turned = [plane[::y, ::x] for y in (1, -1) for x in (1, -1)]
+    turned += [t.T for t in turned]
+    return any(t.shape == o.shape and np.allclose(t, o, rtol=1e-5) for o in others for t in turned)
+
+
+@pytest.mark.parametrize("name", DICOM)
+@pytest.mark.filterwarnings("ignore")
+@mutate
+@given(st.data())
+def test_dicom(name: str, tmp_path: Path, data: st.DataObject) -> None:
+    content = (REAL / name).read_bytes()
+    start = content.rindex(b"\xe0\x7f\x10\x00")  # of the pixels
+    path = tmp_path / "a.dcm"
+    path.write_bytes(change_bytes(data, content, 132, start))
+    ds = read_or_refuse(path, spacing=(1.0, 0.1, 0.1), axes=None)
+    if ds is not None:
+        others = list_planes(path)
+        for plane in ds["image"].values.reshape(-1, *ds["image"].shape[2:]):
+            assert is_one_of(plane, others)
