@@ -110,7 +110,7 @@ def test_nifti(name: str, tmp_path: Path, data: st.DataObject) -> None:
         except Exception:  # ours reads headers of Analyze with gaps, too
             header = path.read_bytes()
             assert path.suffix == ".hdr"
-            assert header[344:347] != b"ni1"
+            assert header[344:348] != b"ni1\0"
             kind = {2: "u1", 130: "i1"}[max(header[70:72])]
             expected = np.frombuffer(path.with_suffix(".img").read_bytes(), kind).reshape(array.shape, order="F")
             image = None
