@@ -32,6 +32,7 @@ from mousecmr_data._utils.reading import (
     get_max_bytes,
     get_max_memory,
     get_max_seconds,
+    list_causes,
 )
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import MouseCMRError, ProcessError
@@ -202,11 +203,8 @@ def _limit(memory: int, seconds: float) -> Iterator[None]:
 
 def _prepare_error(error: Exception) -> Exception:
     """Return ``error`` in a form that pickles: a MemoryError if that was the cause."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MemoryError):
-            return MemoryError()
-        cause = cause.__cause__
+    if any(isinstance(cause, MemoryError) for cause in list_causes(error)):
+        return MemoryError()
     error.__cause__ = error.__context__ = error.__traceback__ = None  # tblib, where it is loaded, would pickle them
     try:
         pickle.loads(pickle.dumps(error))
