@@ -127,13 +127,14 @@ def serve_calls() -> None:
     with suppress(EOFError, BrokenPipeError):  # the parent ended
         while True:
             work, memory, seconds = pickle.load(calls)
-            try:
-                with _limit(memory, seconds):
-                    answer = (False, pickle.loads(work)())
-            except Exception as e:
-                answer = (True, _prepare_error(e))
-            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-            answers.flush()
+            with _limit_time(seconds):  # the answer included: also an error may never end
+                try:
+                    with _limit_memory(memory):
+                        answer = (False, pickle.loads(work)())
+                except Exception as e:
+                    answer = (True, _prepare_error(e))
+                pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+                answers.flush()
             del answer
     os._exit(0)
 
@@ -182,8 +183,21 @@ def _describe_surroundings() -> object:
 
 
 @contextmanager
-def _limit(memory: int, seconds: float) -> Iterator[None]:
-    """Limit the memory and time of this process; the system ends it when the time is over."""
+def _limit_time(seconds: float) -> Iterator[None]:
+    """Limit the time of this process; the system ends it when the time is over."""
+    if sys.platform == "win32":
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _limit_memory(memory: int) -> Iterator[None]:
+    """Limit the memory of this process: what takes more raises MemoryError."""
     if sys.platform == "win32" or not memory:
         yield
         return
@@ -193,11 +207,9 @@ def _limit(memory: int, seconds: float) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     soft = memory if before[1] == resource.RLIM_INFINITY else min(memory, before[1])
     resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 

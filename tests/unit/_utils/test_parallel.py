@@ -99,6 +99,21 @@ def test_memory_and_time_of_a_child_are_limited(monkeypatch: pytest.MonkeyPatch)
     read_in_child(time.sleep, "m.h5", 1)
 
 
+class SlowAnswer:
+    """A result that takes seconds to send."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        time.sleep(5)
+        return (int, ())
+
+
+@linux
+def test_sending_the_answer_is_within_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MAX_SECONDS", "0.3")
+    with pytest.raises(ProcessError, match="MOUSECMR_MAX_SECONDS"):
+        read_in_child(SlowAnswer, "m.h5")
+
+
 @linux
 def test_a_child_ends_with_a_parent_that_is_killed() -> None:
     code = (
