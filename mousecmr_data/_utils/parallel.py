@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -49,7 +50,7 @@ GRACE_SECONDS = 2.0
 SERVE = """import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
 from mousecmr_data._utils.parallel import serve_calls
-serve_calls()"""
+serve_calls(sys.argv[1:])"""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """A reader needs no threads, and OpenBLAS takes memory for each."""
 MAX_IDLE = 2
@@ -59,9 +60,10 @@ MAX_IDLE = 2
 class ChildProcess:
     """A process that calls functions of this library, one at a time, and ends with the process that started it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, modules: Sequence[str] = ()) -> None:
+        """Start the process, which imports ``modules`` before its first call."""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVE],  # -P: no modules from the working folder
+            [sys.executable, "-P", "-c", SERVE, *modules],  # -P: no modules from the working folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
@@ -117,13 +119,18 @@ class ChildProcess:
         self._process.stdin.flush()  # type: ignore[union-attr]
 
 
-def serve_calls() -> None:
-    """Answer the calls of :meth:`ChildProcess.call` until there are no more; runs in the child process."""
+def serve_calls(modules: Sequence[str] = ()) -> None:
+    """Answer the calls of :meth:`ChildProcess.call` until there are no more; runs in the child process.
+
+    ``modules`` are imported before.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     enforce_offline()
     os.dup2(2, 1)  # whatever prints must not do so between the answers
+    for module in modules:
+        import_module(module)
     with suppress(EOFError, BrokenPipeError):  # the parent ended
         while True:
             work, memory, seconds = pickle.load(calls)
@@ -158,6 +165,12 @@ def read_in_child(
 
 
 _idle: list[ChildProcess] = []
+
+
+def start_reader(*modules: str) -> None:
+    """Start the process of the next :func:`read_in_child`; it imports ``modules`` while this one does other work."""
+    if not _idle:
+        _idle.append(ChildProcess(ONE_THREAD, modules))
 
 
 def _take_child() -> ChildProcess:

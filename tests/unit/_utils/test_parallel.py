@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mousecmr_data._utils.parallel import ChildProcess, map_in_processes, read_in_child, run_in_threads
+from mousecmr_data._utils import parallel
+from mousecmr_data._utils.parallel import (
+    ChildProcess,
+    map_in_processes,
+    read_in_child,
+    run_in_threads,
+    start_reader,
+)
 from mousecmr_data.errors import MouseCMRError, ProcessError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces both limits")
@@ -66,6 +73,16 @@ def test_results_and_errors_of_a_child_come_back() -> None:
     with pytest.raises(Exception, match="lambda"):
         read_in_child(lambda: 1, "a")  # does not pickle
     assert read_in_child(abs, "a", -1) == 1
+
+
+def test_a_reader_imports_modules_before_it_is_needed() -> None:
+    while parallel._idle:
+        parallel._idle.pop().end()
+    start_reader("colorsys")
+    (child,) = parallel._idle
+    start_reader("colorsys")
+    assert parallel._idle == [child]
+    assert read_in_child(eval, "a", "'colorsys' in __import__('sys').modules")
 
 
 def test_a_child_follows_the_working_folder_and_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
