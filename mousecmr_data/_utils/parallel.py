@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -32,6 +33,7 @@ from mousecmr_data._utils.reading import (
     get_max_bytes,
     get_max_memory,
     get_max_seconds,
+    list_causes,
 )
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import MouseCMRError, ProcessError
@@ -48,7 +50,7 @@ GRACE_SECONDS = 2.0
 SERVE = """import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
 from mousecmr_data._utils.parallel import serve_calls
-serve_calls()"""
+serve_calls(sys.argv[1:])"""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """A reader needs no threads, and OpenBLAS takes memory for each."""
 MAX_IDLE = 2
@@ -58,9 +60,10 @@ MAX_IDLE = 2
 class ChildProcess:
     """A process that calls functions of this library, one at a time, and ends with the process that started it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, modules: Sequence[str] = ()) -> None:
+        """Start the process, which imports ``modules`` before its first call."""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVE],  # -P: no modules from the working folder
+            [sys.executable, "-P", "-c", SERVE, *modules],  # -P: no modules from the working folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
@@ -116,23 +119,29 @@ class ChildProcess:
         self._process.stdin.flush()  # type: ignore[union-attr]
 
 
-def serve_calls() -> None:
-    """Answer the calls of :meth:`ChildProcess.call` until there are no more; runs in the child process."""
+def serve_calls(modules: Sequence[str] = ()) -> None:
+    """Answer the calls of :meth:`ChildProcess.call` until there are no more; runs in the child process.
+
+    ``modules`` are imported before.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     enforce_offline()
     os.dup2(2, 1)  # whatever prints must not do so between the answers
+    for module in modules:
+        import_module(module)
     with suppress(EOFError, BrokenPipeError):  # the parent ended
         while True:
             work, memory, seconds = pickle.load(calls)
-            try:
-                with _limit(memory, seconds):
-                    answer = (False, pickle.loads(work)())
-            except Exception as e:
-                answer = (True, _prepare_error(e))
-            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-            answers.flush()
+            with _limit_time(seconds):  # the answer included: also an error may never end
+                try:
+                    with _limit_memory(memory):
+                        answer = (False, pickle.loads(work)())
+                except Exception as e:
+                    answer = (True, _prepare_error(e))
+                pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+                answers.flush()
             del answer
     os._exit(0)
 
@@ -158,6 +167,12 @@ def read_in_child(
 _idle: list[ChildProcess] = []
 
 
+def start_reader(*modules: str) -> None:
+    """Start the process of the next :func:`read_in_child`; it imports ``modules`` while this one does other work."""
+    if not _idle:
+        _idle.append(ChildProcess(ONE_THREAD, modules))
+
+
 def _take_child() -> ChildProcess:
     surroundings = _describe_surroundings()
     while _idle:
@@ -181,8 +196,21 @@ def _describe_surroundings() -> object:
 
 
 @contextmanager
-def _limit(memory: int, seconds: float) -> Iterator[None]:
-    """Limit the memory and time of this process; the system ends it when the time is over."""
+def _limit_time(seconds: float) -> Iterator[None]:
+    """Limit the time of this process; the system ends it when the time is over."""
+    if sys.platform == "win32":
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _limit_memory(memory: int) -> Iterator[None]:
+    """Limit the memory of this process: what takes more raises MemoryError."""
     if sys.platform == "win32" or not memory:
         yield
         return
@@ -192,21 +220,16 @@ def _limit(memory: int, seconds: float) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     soft = memory if before[1] == resource.RLIM_INFINITY else min(memory, before[1])
     resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _prepare_error(error: Exception) -> Exception:
     """Return ``error`` in a form that pickles: a MemoryError if that was the cause."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MemoryError):
-            return MemoryError()
-        cause = cause.__cause__
+    if any(isinstance(cause, MemoryError) for cause in list_causes(error)):
+        return MemoryError()
     error.__cause__ = error.__context__ = error.__traceback__ = None  # tblib, where it is loaded, would pickle them
     try:
         pickle.loads(pickle.dumps(error))

@@ -85,7 +85,7 @@ def check_access(error: BaseException, *paths: Path) -> None:
     Return if the content is at fault. Libraries hide the system's errors behind their own, so the files are also read,
     as plain bytes.
     """
-    for cause in _list_causes(error):
+    for cause in list_causes(error):
         if isinstance(cause, MemoryError):
             raise make_read_error(paths[0], OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) from cause
         number = cause.errno if isinstance(cause, OSError) and not isinstance(cause, MouseCMRError) else None
@@ -155,9 +155,12 @@ def _make_missing_error(
     )
 
 
-def _list_causes(error: BaseException) -> Iterator[BaseException]:
+def list_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield ``error``, its cause, the cause of that, and so on; each once, also if one is its own cause."""
+    seen: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         yield cause
         cause = cause.__cause__
 

@@ -86,7 +86,10 @@ def read_procpar(path: Path) -> dict[str, ProcparValues]:
                     raise ValueError(f"{len(values)} values instead of {number}")
             else:
                 texts = [_read_text("".join(rest), lines)]
-                texts += [_read_text(next(lines), lines) for _ in range(int(number) - 1)]
+                for _ in range(int(number) - 1):
+                    if not (line := next(lines)).lstrip().startswith('"'):
+                        raise ValueError(f"{len(texts)} texts instead of {number}")
+                    texts.append(_read_text(line, lines))
                 values = tuple(texts)
             parameters[head[0]] = values
             _read_text(next(lines), lines)  # the allowed values

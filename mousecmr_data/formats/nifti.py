@@ -381,6 +381,13 @@ def _repair_analyze(header: Any, n_bytes: int) -> Any:
     return header
 
 
+def _read_units(header: Any) -> tuple[str, str]:
+    """Return the units of length and time; three bits of one byte are for each, whatever the others are."""
+    code, names = int(header["xyzt_units"]), nib.nifti1.unit_codes.value_set("label")
+    labels = {nib.nifti1.unit_codes[name]: name for name in names}
+    return labels.get(code & 0b111, "unknown"), labels.get(code & 0b111000, "unknown")
+
+
 def is_gzip(path: Path) -> bool:
     """Return whether a file is compressed, whatever its name is."""
     with path.open("rb") as f:
@@ -404,10 +411,7 @@ def _make_grid(
 ) -> tuple[FileGrid, tuple[float, float, float], list[str]]:
     """Return the file's grid, its spacing (z, y, x) in mm (0 if not stated) and notes on what was assumed."""
     notes = []
-    try:
-        space, time = header.get_xyzt_units()
-    except KeyError:  # a code that is not defined
-        space = time = "unknown"
+    space, time = _read_units(header)
     if space not in MM_PER_UNIT:
         space = "mm"
         notes.append("The header does not state the unit of length: taken as mm.")
@@ -715,7 +719,7 @@ def _read_slice_files(
             f"The slices in {paths[0].parent.name} lie at {', '.join(f'{p:g}' for p in positions[order])}.",
             "each slice once, evenly spaced",
         )
-    space = images[0].header.get_xyzt_units()[0]
+    space, _ = _read_units(images[0].header)
     unit = MM_PER_UNIT.get(space, 1.0)
     thickness = float(steps.mean()) * unit
     parts = []

@@ -10,7 +10,7 @@ import xarray as xr
 
 from mousecmr_data._utils.reading import make_read_error
 from mousecmr_data.dataset.model import FROM_FILE, build_dataset, check_field, check_spacing, get_spacing
-from mousecmr_data.errors import ArgumentError
+from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.build import (
     ATTR_FRAME_TIME_KNOWN,
     ATTR_INCOMPLETE,
@@ -54,6 +54,8 @@ def read_scan(
             raise ArgumentError(f"{scan.name}: {option} were given for {scan.kind}.", expected)
     try:
         ds = _read_files(scan, spacing, axes, frame_time_ms, frames, fill)
+    except MouseCMRError:
+        raise
     except OSError as e:  # of the system
         raise make_read_error(e.filename or scan.paths[0], e) from e
     image = ds[IMAGE].values

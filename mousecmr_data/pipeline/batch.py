@@ -35,7 +35,7 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
-from mousecmr_data._utils.parallel import map_in_processes, read_in_child
+from mousecmr_data._utils.parallel import map_in_processes, read_in_child, start_reader
 from mousecmr_data._utils.reading import ABSENT, check_access, make_read_error
 from mousecmr_data._utils.tables import format_csv, write_workbook
 from mousecmr_data._utils.text import RESEARCH_ONLY, hide_home, make_file_name
@@ -531,6 +531,7 @@ def segment_batch(
     check_apart([folder / name for name in TABLE_FILES], inputs)
     started = datetime.now(UTC)
     progress(BatchEvent("loading"))
+    start_reader("mousecmr_data.formats.discover", "mousecmr_data.formats.read")
     sha256 = config.compute_weights_sha256()
     if predictor is None:
         predictor, sha256 = load_predictor(config)

@@ -258,8 +258,8 @@ def train(
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
     limits = "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY
     origin = WeightsInfo(config.recipe, trained_on, limits, training.synthetic)
-    about = {k: v for k, v in vars(origin).items() if k != "sha256"}  # the file will have its own
-    network, state = fit(config, *slices, folder, resume=resume, on_epoch=report, about=about, initial=initial)
+    card = {k: v for k, v in vars(origin).items() if k != "sha256"}  # the file will have its own
+    network, state = fit(config, *slices, folder, resume=resume, on_epoch=report, about=card, initial=initial)
     if _is_first_process():
         draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
         outcome = {

@@ -1,58 +1,37 @@
 """The page below a path and behind a reverse proxy, in a real browser."""
 
-import socket
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_app import page_app
+from page_app import IN_BROWSER, open_chromium, served_page
 from servers.reverse_proxy import reverse_proxy
 from small_mouse import SLICES, write_small_mouse
 
 from mousecmr_data.web.config import ServerConfig
 
 gradio = pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-CHROMIUM = next((p for p in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if p.exists()), None)
-ARGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 PREFIX = "/user/ann/proxy/7860"
 TOKEN = "a-secret-of-the-link"
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-    # warnings of gradio
-    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")
 def target(phantom_cache: Path) -> Iterator[str]:
     """The page's own host and port."""
-    import uvicorn
-
     options = ServerConfig(weights="phantom-small", cache=phantom_cache, root_path=PREFIX, token=TOKEN)
-    with page_app(options) as app, socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(20)
+    with served_page(options) as (host, _):
+        yield host
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+    with open_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize(

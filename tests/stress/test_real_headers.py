@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
@@ -109,7 +110,7 @@ def test_nifti(name: str, tmp_path: Path, data: st.DataObject) -> None:
         except Exception:  # ours reads headers of Analyze with gaps, too
             header = path.read_bytes()
             assert path.suffix == ".hdr"
-            assert header[344:347] != b"ni1"
+            assert header[344:348] != b"ni1\0"
             kind = {2: "u1", 130: "i1"}[max(header[70:72])]
             expected = np.frombuffer(path.with_suffix(".img").read_bytes(), kind).reshape(array.shape, order="F")
             image = None
@@ -200,21 +201,71 @@ def test_bruker(folder: str, tmp_path: Path, data: st.DataObject) -> None:
     for name, scale in (("VisuCoreDataSlope", np.multiply), ("VisuCoreDataOffs", np.add)):
         raw = scale(raw, np.resize(find_values(text, name), n)[:, None, None])
     positions = np.reshape(find_values(text, "VisuCorePosition"), (-1, 3))
-    normals = np.reshape(find_values(text, "VisuCoreOrientation"), (-1, 9))[:, 6:]
+    normal = np.median(np.reshape(find_values(text, "VisuCoreOrientation"), (-1, 9)), axis=0)[6:]  # most slices'
     array = get_file_array(ds)  # (column, row, slice, frame)
     if ds.sizes["slice"] > 1:
-        kept = np.argsort((positions * normals[0]).sum(1))
+        kept = np.argsort((positions * normal).sum(1))
         if ds.sizes["slice"] < n:  # those in another direction were left out
             directions = np.reshape(find_values(text, "VisuCoreOrientation"), (-1, 9))
             same = [k for k in kept if np.allclose(directions[k], np.median(directions, axis=0), atol=1e-3)]
             kept = np.array(same)
             assert "only the largest stack is used" in ds.attrs["notes"]
         raw = raw[kept][None]
-        assert get_spacing(ds)[0] == pytest.approx(
-            np.diff(np.sort((positions[kept] * normals[0]).sum(1))).mean(), rel=1e-3
-        )
+        assert get_spacing(ds)[0] == pytest.approx(np.diff(np.sort((positions[kept] * normal).sum(1))).mean(), rel=1e-3)
     else:
         raw = raw[:, None]
     np.testing.assert_allclose(array, raw.transpose(3, 2, 1, 0).reshape(array.shape), rtol=1e-5)
     extent = find_values(text, "VisuCoreExtent")
     assert sorted(get_spacing(ds)[1:]) == pytest.approx(sorted([extent[0] / columns, extent[1] / rows]), rel=1e-4)
+
+
+# DICOM, against pydicom
+
+
+TRANSFORMATION = "PixelValueTransformationSequence"
+DICOM = (
+    "enh_agfa/011-0001.img",
+    "mr_brucker_PV51_enhanced.dcm",
+    "ge_osirix/IM-0009-0048.dcm",
+    "enh_siemens_xa10/6_1.dcm",
+)
+
+
+def list_planes(path: Path) -> list[Any]:
+    """Return the images of a DICOM file as pydicom reads them, rescaled as the file says for each."""
+    ds = pydicom.dcmread(path, force=True)
+    if "TransferSyntaxUID" not in ds.file_meta:
+        ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    pixels = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns).astype(float)
+    shared = ds.get("SharedFunctionalGroupsSequence") or [ds]
+    own = ds.get("PerFrameFunctionalGroupsSequence") or [ds] * len(pixels)
+    planes = []
+    for plane, group in zip(pixels, own, strict=False):
+        found = [
+            g.PixelValueTransformationSequence[0] for g in (group, shared[0]) if "PixelValueTransf" in str(g.dir())
+        ]
+        rescale = found[0] if found else ds
+        planes.append(plane * float(rescale.get("RescaleSlope", 1)) + float(rescale.get("RescaleIntercept", 0)))
+    return planes
+
+
+def is_one_of(plane: Any, others: list[Any]) -> bool:
+    turned = [plane[::y, ::x] for y in (1, -1) for x in (1, -1)]
+    turned += [t.T for t in turned]
+    return any(t.shape == o.shape and np.allclose(t, o, rtol=1e-5) for o in others for t in turned)
+
+
+@pytest.mark.parametrize("name", DICOM)
+@pytest.mark.filterwarnings("ignore")
+@mutate
+@given(st.data())
+def test_dicom(name: str, tmp_path: Path, data: st.DataObject) -> None:
+    content = (REAL / name).read_bytes()
+    start = content.rindex(b"\xe0\x7f\x10\x00")  # of the pixels
+    path = tmp_path / "a.dcm"
+    path.write_bytes(change_bytes(data, content, 132, start))
+    ds = read_or_refuse(path, spacing=(1.0, 0.1, 0.1), axes=None)
+    if ds is not None:
+        others = list_planes(path)
+        for plane in ds["image"].values.reshape(-1, *ds["image"].shape[2:]):
+            assert is_one_of(plane, others)

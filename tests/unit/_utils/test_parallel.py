@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mousecmr_data._utils.parallel import ChildProcess, map_in_processes, read_in_child, run_in_threads
+from mousecmr_data._utils import parallel
+from mousecmr_data._utils.parallel import (
+    ChildProcess,
+    map_in_processes,
+    read_in_child,
+    run_in_threads,
+    start_reader,
+)
 from mousecmr_data.errors import MouseCMRError, ProcessError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces both limits")
@@ -68,6 +75,16 @@ def test_results_and_errors_of_a_child_come_back() -> None:
     assert read_in_child(abs, "a", -1) == 1
 
 
+def test_a_reader_imports_modules_before_it_is_needed() -> None:
+    while parallel._idle:
+        parallel._idle.pop().end()
+    start_reader("colorsys")
+    (child,) = parallel._idle
+    start_reader("colorsys")
+    assert parallel._idle == [child]
+    assert read_in_child(eval, "a", "'colorsys' in __import__('sys').modules")
+
+
 def test_a_child_follows_the_working_folder_and_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOUSECMR_TRIAL", "yes")
@@ -97,6 +114,21 @@ def test_memory_and_time_of_a_child_are_limited(monkeypatch: pytest.MonkeyPatch)
     variable, _, value = str(e.value.next_step).partition("export ")[2].partition("=")
     monkeypatch.setenv(variable, value)
     read_in_child(time.sleep, "m.h5", 1)
+
+
+class SlowAnswer:
+    """A result that takes seconds to send."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        time.sleep(5)
+        return (int, ())
+
+
+@linux
+def test_sending_the_answer_is_within_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUSECMR_MAX_SECONDS", "0.3")
+    with pytest.raises(ProcessError, match="MOUSECMR_MAX_SECONDS"):
+        read_in_child(SlowAnswer, "m.h5")
 
 
 @linux

@@ -1,7 +1,7 @@
 import pytest
 
 from mousecmr_data._utils import reading
-from mousecmr_data.errors import ArgumentError, FileLayoutError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, ReadError
 
 
 def test_sizes_are_refused_and_the_advice_works(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +27,9 @@ def test_variables_that_are_no_numbers(text: str, monkeypatch: pytest.MonkeyPatc
         reading.get_max_seconds()
     monkeypatch.setenv(reading.SECONDS_VARIABLE, "")
     assert reading.get_max_seconds() == reading.MAX_SECONDS
+
+
+def test_an_error_that_is_its_own_cause_ends() -> None:
+    error = ReadError("a")
+    error.__cause__ = error
+    assert list(reading.list_causes(error)) == [error]

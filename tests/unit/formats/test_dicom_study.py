@@ -314,6 +314,7 @@ def test_a_dicomdir_alone_leads_to_its_files(tmp_path: Path, images: Images) -> 
     for path in write_series(images, tmp_path / "in", 1, StudyID="1"):
         files.add(path)
     files.write(tmp_path / "disc")
+    files._stage["t"].cleanup()  # pydicom leaves its temporary folder to the garbage collector, which warns
     scan, ds = read_one(tmp_path / "disc" / "DICOMDIR")
     np.testing.assert_array_equal(ds["image"].values, images)
     assert scan.name == "SE000000"

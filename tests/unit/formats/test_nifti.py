@@ -187,7 +187,7 @@ def test_files_other_than_cines_are_refused(tmp_path: Path, images: Images) -> N
         read_nifti(tmp_path / "none.nii")
     png = tmp_path / "picture.nii"
     png.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(400))
-    with pytest.raises(FileLayoutError, match="not a NIfTI file"):
+    with pytest.raises(FileLayoutError, match="not NIfTI: it does not begin with a header"):
         read_nifti(png)
     save(tmp_path / "a.nii.gz", images)
     (tmp_path / "half.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes()[:2000])
