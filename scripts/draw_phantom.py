@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +39,14 @@ def draw_slice(image: NDArray[np.floating], labels: NDArray[np.uint8] | None, wh
     return out
 
 
-def cut_heart(volume: NDArray, centre: tuple[int, int]) -> NDArray:
+def cut_heart(volume: NDArray[Any], centre: tuple[int, int]) -> NDArray[Any]:
     """Cut the square around the heart out of (slice, y, x), with zeros beyond the field."""
     half = SIDE // 2
     padded = np.pad(volume, ((0, 0), (half, half), (half, half)))
     return padded[:, centre[0] : centre[0] + SIDE, centre[1] : centre[1] + SIDE]
 
 
-def draw_row(image: NDArray, labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+def draw_row(image: NDArray[Any], labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Draw a stack (slice, y, x) slice by slice, around its ventricle."""
     rows, columns = np.nonzero(labels.any(0))
     centre = int(rows.mean()), int(columns.mean())
@@ -67,7 +68,7 @@ def save_tiles(rows: list[list[NDArray[np.uint8]]], title: str, path: Path) -> N
     print(f"written: {path}")
 
 
-def render_base_first(name: str, frames: str) -> tuple[NDArray, NDArray[np.uint8]]:
+def render_base_first(name: str, frames: str) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Render a mouse and return image and labels of its "ed" or "es" frame, or of all frames; base first."""
     plan = phantom.make_plans("phantom")[name]
     rendering = phantom.render(plan)
