@@ -84,13 +84,17 @@ def fill(text: str) -> str:
 # Parts of blocks
 
 
+def describe_command(record: Record) -> str:
+    """Return the command of a run."""
+    return f"`python {shlex.join(['benchmarks/' + record['run']['script'], *record['run']['options']])}`"
+
+
 def describe_run(record: Record) -> str:
     """Return the command, the machine and the versions of a run."""
     run = record["run"]
-    command = shlex.join(["benchmarks/" + run["script"], *run["options"]])
     versions = ", ".join(f"{name} {v}" for name, v in run["versions"].items() if name != "mousecmr-data")
     processor = f"{run['processor']}, {run['cores']} cores, load {run['load']:.1f} before"
-    return f"`python {command}`, {run['date']}; {processor}; {versions}."
+    return f"{describe_command(record)}, {run['date']}; {processor}; {versions}."
 
 
 def tabulate(header: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
@@ -126,7 +130,13 @@ def format_mean(numbers: list[float | None]) -> str:
 
 def tabulate_accuracy(record: Record) -> list[str]:
     rows = [(name, c["n"], *(format_mean(c["dice"][s]) for s in STRUCTURES)) for name, c in record["cohorts"].items()]
-    return tabulate_run(record, ("mice, never trained on", "n", *STRUCTURES), rows)
+    keys = ("weights", "sha256", "postprocessing", "phases", "region", "engine")
+    options = ", ".join(f"{key} {record[key][:12]}" for key in keys)
+    return [
+        f"{describe_command(record)}: {options}.",
+        "",
+        *tabulate(("mice, never trained on", "n", *STRUCTURES), rows),
+    ]
 
 
 def describe_mass(record: Record) -> str:
@@ -386,7 +396,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "region_agreement": tabulate_agreement_of_region,
     "segment": tabulate_segment,
     "segment.page": describe_page,
-    "verdict": lambda record: describe_run(record),
+    "verdict": describe_command,
     "verdict.compare": tabulate_comparisons,
     "verdict.figure": tabulate_outcomes("verdict_of_the_figure"),
     "verdict.intervals": tabulate_intervals,
