@@ -350,6 +350,29 @@ def tabulate_evaluation(record: Record) -> list[str]:
     return tabulate_run(record, header, rows)
 
 
+def tabulate_volumes(record: Record) -> list[str]:
+    measures = ("edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "mass_es_mg")
+    rows = [
+        (group, r["n"], *(f"{r[m][0]:.1f} ± {r[m][1]:.1f}" for m in measures)) for group, r in record["volumes"].items()
+    ]
+    header = ("", "mice", "EDV (µL)", "ESV (µL)", "SV (µL)", "EF (%)", "mass ED (mg)", "mass ES (mg)")
+    return [f"{describe_command(record)}:", "", *tabulate(header, rows)]
+
+
+def describe_counts(record: Record) -> str:
+    counts = record["counts"]
+    labelled = f"{counts['labelled frames']:,} labelled frames with {counts['labelled images']:,} images"
+    return f"{counts['images']:,} images in all; {labelled}, of which {counts['not empty']:,} have a non-empty mask"
+
+
+def tabulate_images(record: Record) -> list[str]:
+    rows = []
+    for name, values in record["images"].items():
+        real, low, high = (str(v) if isinstance(v, int) else f"{v:.2f}" for v in values)
+        rows.append((name, real, f"{low} to {high}"))
+    return tabulate(("", "real stack", "phantom"), rows)
+
+
 def tabulate_outcomes(key: str) -> Callable[[Record], list[str]]:
     """Return the function that tabulates the outcomes of simulated verdicts."""
 
@@ -390,6 +413,9 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "inference.arithmetic": describe_arithmetic,
     "inference_small": tabulate_gate,
     "loaders": tabulate_loaders,
+    "phantom": tabulate_volumes,
+    "phantom.counts": describe_counts,
+    "phantom.images": tabulate_images,
     "reading": tabulate_reading,
     "region": tabulate_region,
     "region.speed": describe_speed,
