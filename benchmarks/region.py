@@ -1,7 +1,7 @@
 """Compare the region of interest at reduced precision with plain PyTorch: a whole cine, in one run.
 
     python benchmarks/region.py [--weights PATH] [--rounds 3] [--engines A,B] [--mouse Mouse6] [--json FILE]
-    python benchmarks/region.py [--weights PATH] --agreement [--json FILE]   (no times: every frame of eleven mice)
+    python benchmarks/region.py [--weights PATH] --agreement [--each N] [--json FILE]   (no times)
 
 A cine of 9 slices and 22 frames of a phantom mouse. "eager" is plain PyTorch float32, channels last, inference mode,
 one frame per batch. Its frames alternate with the whole cines of the other engines, and its time for a cine is 22 times
@@ -46,13 +46,14 @@ def main() -> None:
     parser.add_argument("--engines", default="openvino,openvino-int8")
     parser.add_argument("--mouse", default="Mouse6")
     parser.add_argument("--agreement", action="store_true")
+    parser.add_argument("--each", type=int, help="with --agreement: only so many mice of each cohort")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
         load_model(args.weights, engine=args.alone).segment(cine(args.mouse), region="auto", batch_size=SLICES)
         print(next(k for k in Path("/proc/self/status").read_text().splitlines() if k.startswith("VmHWM")))
         return
-    numbers = agreement(args.weights, args.engines.split(",")) if args.agreement else times(args)
+    numbers = agreement(args.weights, args.engines.split(","), args.each) if args.agreement else times(args)
     weights = {"weights": args.weights, "sha256": load_model(args.weights, engine="eager").origin.sha256}
     write_record(args, {**weights, **numbers}, "torch", "openvino")
 
@@ -83,13 +84,13 @@ def times(args: argparse.Namespace) -> dict[str, Any]:
     return {"mouse": args.mouse, "eager_s": FRAMES * statistics.median(frames), "engines": rows}
 
 
-def agreement(weights: str, engines: list[str]) -> dict[str, Any]:
+def agreement(weights: str, engines: list[str], each: int | None) -> dict[str, Any]:
     """Return how well the region of interest agrees with the whole field of plain PyTorch, per mouse and engine."""
     exact = load_model(weights, engine="exact")
     predictors = {name: load_model(weights, engine=name) for name in engines}
     found: dict[str, Any] = {}
     for cohort, mice in MICE.items():
-        for mouse in mice:
+        for mouse in mice[:each]:
             ds = whole_cine(cohort, mouse)
             truth = seconds(exact, ds)[1]["predicted"]
             segmented = {name: seconds(p, ds, region="auto")[1]["predicted"] for name, p in predictors.items()}

@@ -2,16 +2,13 @@
 
 import json
 import re
-import sys
 import tomllib
 from pathlib import Path
 
+import fill_numbers
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-import fill_numbers
-
+ROOT = fill_numbers.ROOT
 RECORDS = sorted((ROOT / "benchmarks").glob("*.json"))
 SCRIPTS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if p.name != "record.py"]
 
