@@ -28,6 +28,7 @@ BLOCK = re.compile(
     r"(<!-- numbers:([\w.]+) -->|^# numbers:([\w.]+)\n)(.*?)(<!-- end -->|^# end$)", re.DOTALL | re.MULTILINE
 )
 STRUCTURES = ("LV myocardium", "LV blood pool")
+NOT_MEASURED = ["Not measured yet: it needs a machine without other work."]
 Record = dict[str, Any]
 
 
@@ -59,8 +60,9 @@ def find_outdated() -> list[str]:
 
 
 def measure(name: str, cache: str | None) -> None:
-    """Run the script of a record again, with the same options."""
-    run = read_record(name)["run"]
+    """Run the script of a record again, with the same options; without a record, the script of that name."""
+    found = (RECORDS / f"{name}.json").is_file()
+    run = read_record(name)["run"] if found else {"script": f"{name}.py", "options": []}
     words = [sys.executable, RECORDS / run["script"], *run["options"], "--json", RECORDS / f"{name}.json"]
     script = (RECORDS / run["script"]).read_text(encoding="utf-8")
     words += ["--cache", cache] if cache and '"--cache"' in script else []
@@ -72,7 +74,9 @@ def fill(text: str) -> str:
 
     def make(match: re.Match[str]) -> str:
         begin, name, of_card, _, end = match.groups()
-        lines = BLOCKS[name or of_card](read_record((name or of_card).partition(".")[0]))
+        block = name or of_card
+        record = block.partition(".")[0]
+        lines = BLOCKS[block](read_record(record)) if (RECORDS / f"{record}.json").is_file() else NOT_MEASURED
         content = lines if isinstance(lines, str) else "\n".join(lines)
         if of_card:
             return f"{begin}{content}\n{end}"
