@@ -62,7 +62,7 @@ def find_outdated() -> list[str]:
 def measure(name: str, cache: str | None) -> None:
     """Run the script of a record again, with the same options; without a record, the script of that name."""
     found = (RECORDS / f"{name}.json").is_file()
-    run = read_record(name)["run"] if found else {"script": f"{name}.py", "options": []}
+    run: Record = read_record(name)["run"] if found else {"script": f"{name}.py", "options": []}
     words = [sys.executable, RECORDS / run["script"], *run["options"], "--json", RECORDS / f"{name}.json"]
     script = (RECORDS / run["script"]).read_text(encoding="utf-8")
     words += ["--cache", cache] if cache and '"--cache"' in script else []
