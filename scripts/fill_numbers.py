@@ -134,8 +134,8 @@ def format_mean(numbers: list[float | None]) -> str:
 
 def tabulate_accuracy(record: Record) -> list[str]:
     rows = [(name, c["n"], *(format_mean(c["dice"][s]) for s in STRUCTURES)) for name, c in record["cohorts"].items()]
-    keys = ("weights", "sha256", "postprocessing", "phases", "region", "engine")
-    options = ", ".join(f"{key} {record[key][:12]}" for key in keys)
+    keys = ("weights", "postprocessing", "phases", "region", "engine")
+    options = ", ".join([f"sha256 {record['sha256'][:12]}", *(f"{key} {record[key]}" for key in keys)])
     return [
         f"{describe_command(record)}: {options}.",
         "",
