@@ -18,7 +18,9 @@ from mousecmr_data.cli import options, output
 @options.spacing
 @options.axes
 @options.labels("the masks of files")
-@click.option("--csv", type=options.FILE, help="Also write the rows of the frames here.")
+@click.option(
+    "--csv", type=options.FILE, help="Also write the rows of the frames here, and as a workbook (.xlsx) beside it."
+)
 @options.overwrite_file
 @options.as_json
 def command(
@@ -38,19 +40,17 @@ def command(
     import pandas as pd
 
     from mousecmr_data import api
-    from mousecmr_data._utils.atomic import write_text
-    from mousecmr_data._utils.outputs import check_file, write_file
-    from mousecmr_data._utils.tables import format_csv
+    from mousecmr_data._utils.tables import check_table, write_table
     from mousecmr_data.metrics.volumes import measure
 
     if csv:
-        check_file(csv, overwrite=overwrite, inputs=options.find_inputs(source, cache, *mice))
+        check_table(csv, overwrite=overwrite, inputs=options.find_inputs(source, cache, *mice))
     opened = (api.open_mouse(m, source=source, cache=cache, spacing=spacing, axes=axes, labels=labels) for m in mice)
     results = [measure(ds) for ds in opened]
-    frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
+    frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results], ignore_index=True)
+    written = []
     if csv:
-        with write_file(csv, overwrite=overwrite) as partial:
-            write_text(partial, format_csv(frames[["mouse", *frames.columns.drop("mouse")]]))
+        written = write_table(csv, frames[["mouse", *frames.columns.drop("mouse")]], "frames", overwrite=overwrite)
     if as_json:
         output.print_json([{**r.to_dict(), "frames": r.frames.to_dict("records")} for r in results])
         return
@@ -70,5 +70,5 @@ def command(
     )
     for voxel, origin in sorted({(r.voxel_size_mm, r.voxel_size_source) for r in results}):
         click.echo(f"voxel size {' x '.join(f'{v:g}' for v in voxel)} mm (z, y, x): {origin}")
-    if csv:
-        click.echo(f"written: {csv}")
+    for file in written:
+        click.echo(f"written: {file}")

@@ -16,6 +16,14 @@ from mousecmr_data.web.sessions import InspectedScan
 
 OVERRIDES_LABEL = "When the files are wrong or incomplete"
 """Heading of the fields that override what the files state."""
+FIELDS = {
+    "--spacing": "Voxel size",
+    "--axes": "Axes",
+    "--frame-time": "Frame time",
+    "--frames": "Frames",
+    "--fill": "Fill value",
+}
+"""First words of those fields, by their option of the command line."""
 MAX_FLAG_ROWS = 40
 """Limit of rows in the page's table of flags; flags.csv has all."""
 MAX_OPEN_ROWS = 12
@@ -84,10 +92,7 @@ def make_hint(e: MouseCMRError, weights: str) -> str:
     text = str(e)
     if "--weights" in text and weights != SMALL_WEIGHTS:
         return f"choose {SMALL_WEIGHTS} under Weights; its results are marked in every table, file and picture."
-    options = (("--spacing", "Voxel size"), ("--axes", "Axes"), ("--frame-time", "Frame time"))
-    fields = " or ".join(field for option, field in options if option in text)
-    if "--frames" in text or "--fill" in text:
-        return "this page has no field for that: use the command mousecmr segment with the option."
+    fields = " or ".join(field for option, field in FIELDS.items() if option in text)
     return f"fill in {fields} under “{OVERRIDES_LABEL}”." if fields else ""
 
 
