@@ -8,8 +8,6 @@ of some mice, once with each of the weights. All Dice are of myocardium and bloo
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from record import make_parser, write_record
 
 import mousecmr_data
 from mousecmr_data import phantom
@@ -108,14 +107,13 @@ def calibrate(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--weights", nargs="+", default=["phantom-small"])
     parser.add_argument("--cohorts", nargs="*", default=list(phantom.COHORTS))
     parser.add_argument("--limit", type=int, default=0, help="mice of each cohort; 0 is all")
     parser.add_argument("--cines", action="store_true", help="whole cines, in which slice-range compares frames")
     parser.add_argument("--real", type=Path, nargs="*", default=[])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     predictors = {w: mousecmr_data.load_model(w, device="cpu", engine="exact") for w in args.weights}
@@ -149,8 +147,8 @@ def main() -> None:
             results[weights]["check_slice"] = table
             print(f"{weights}: {np.mean(actual_dice < BAD_DICE):.1%} of {len(actual_dice)} slices below {BAD_DICE}")
             print("  limit: found, false alarms: " + ", ".join(f"{a}: {b:.2f} {c:.2f}" for a, b, c in table))
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    checksums = {w: p.origin.sha256 for w, p in predictors.items()}
+    write_record(args, {"weights": args.weights[0], "sha256": checksums[args.weights[0]], "results": results}, "torch")
 
 
 if __name__ == "__main__":

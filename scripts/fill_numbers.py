@@ -157,6 +157,37 @@ def describe_accuracy_in_card(record: Record) -> list[str]:
     return [*lines, f'"bias of the mass, phantom, split test" = "{describe_mass(record)}"']
 
 
+def tabulate_slices(record: Record) -> list[str]:
+    """Return Dice by slice position (myocardium / blood pool), with the rule of post-processing that ``segment`` uses."""
+    rows = []
+    for name, rules in record["results"][record["weights"]].items():
+        if name != "check_slice":
+            numbers = rules["slice-range"]
+            dice = (" / ".join(f"{v:.3f}" for v in numbers[key]) for key in ("dice", "base", "middle", "apex"))
+            rows.append((name, numbers["mice"], *dice, f"{100 * numbers['present']:.1f} %"))
+    header = ("mice, never trained on", "n", "all slices", "base", "middle", "apex", "ventricle or none right")
+    return tabulate_run(record, header, rows)
+
+
+def describe_check_slice(record: Record) -> str:
+    """Return what the flag of :mod:`mousecmr_data.pipeline.quality` finds."""
+    from mousecmr_data.pipeline.quality import CHECK_BELOW
+
+    rows = record["results"][record["weights"]]["check_slice"]
+    found, alarms = next(row[1:] for row in rows if row[0] == CHECK_BELOW)
+    return f"{100 * found:.0f} % of the slices with a Dice below 0.7, and {100 * alarms:.0f} % of the others"
+
+
+def describe_slices_in_card(record: Record) -> list[str]:
+    lines = []
+    for name, rules in record["results"][record["weights"]].items():
+        if name != "check_slice":
+            numbers = rules["slice-range"]
+            dice = ", ".join(f"{k} {v[0]:.3f} / {v[1]:.3f}" for k in ("base", "middle", "apex") if (v := numbers[k]))
+            lines.append(f'"{name}, by slice position" = "{dice} ({numbers["mice"]} mice)"')
+    return lines
+
+
 def tabulate_arrays(record: Record) -> list[str]:
     rows = []
     for title, key in (("ten random labelled slices, image and mask", "ten slices"), ("a whole cine", "cine")):
@@ -403,6 +434,9 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "accuracy": tabulate_accuracy,
     "accuracy.card": describe_accuracy_in_card,
     "accuracy.mass": describe_mass,
+    "slices": tabulate_slices,
+    "slices.card": describe_slices_in_card,
+    "slices.flag": describe_check_slice,
     "arrays": tabulate_arrays,
     "arrays.conversion": describe_conversion,
     "arrays.opening": describe_opening,

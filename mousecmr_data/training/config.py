@@ -60,9 +60,6 @@ class TrainConfig:
     first without, towards base and apex."""
     crop: int = 0
     """Side in pixels of the random square that is cut from each training slice; 0 is the whole slice."""
-    statistics_batches: int = 0
-    """Number of batches of whole training slices from which the batch statistics of the best weights are computed anew
-    at the end of the training; 0 keeps their running means."""
     half_weights: bool = False
     """Write the convolutions of the best weights as float16, which halves the file size."""
 
@@ -104,7 +101,6 @@ RECIPES: Mapping[str, TrainConfig] = {
         validation_mice=10,
         end_weight=2.0,
         crop=192,
-        statistics_batches=40,
         half_weights=True,
     ),
     # The published network on synthetic mice; the number of steps suits a computer without a GPU.

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,6 @@ from mousecmr_data.training.data import (
     collect_slices,
     iterate_epoch,
     iterate_validation,
-    make_batch,
     render_slices,
 )
 from mousecmr_data.training.distributed import ProcessGroup
@@ -144,36 +142,9 @@ def fit(
             if on_epoch:
                 on_epoch(row)
     processes.leave()
-    best, header = read_weights(folder / BEST_FILE)
+    best, _ = read_weights(folder / BEST_FILE)
     model.load_state_dict(best)
-    if config.statistics_batches:
-        compute_batch_statistics(model, training, config, device)
-        if processes.is_first:
-            write_weights(folder / BEST_FILE, model, header, half=config.half_weights)
     return model.eval(), progress
-
-
-@torch.no_grad()
-def compute_batch_statistics(model: UNet3Plus, slices: SliceData, config: TrainConfig, device: torch.device) -> None:
-    """Set the mean and variance of each batch normalisation to those over ``config.statistics_batches`` batches.
-
-    The batches are whole slices, as predictions see them. Running means, which training keeps, are those of crops, and
-    lag behind weights that change fast (https://arxiv.org/abs/2105.07576, section 3).
-    """
-    config = replace(config, crop=0, end_weight=1.0)
-    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momentum = [layer.momentum for layer in layers]
-    model.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the mean over all batches
-        layer.train()
-    for step in range(config.statistics_batches):
-        x, _ = make_batch(slices, config, config.epochs + 1, step)
-        with make_autocast(config, device):
-            model(x.to(device, memory_format=torch.channels_last))
-    for layer, value in zip(layers, momentum, strict=True):
-        layer.momentum = value
 
 
 def _train_step(

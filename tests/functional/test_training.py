@@ -20,7 +20,7 @@ from mousecmr_data.errors import FileLayoutError  # noqa: E402
 from mousecmr_data.metrics.overlap import dice_by_class  # noqa: E402
 from mousecmr_data.models.safetensors import read_weights  # noqa: E402
 from mousecmr_data.training.checkpoint import TrainingProgress  # noqa: E402
-from mousecmr_data.training.data import SliceData, make_batch  # noqa: E402
+from mousecmr_data.training.data import SliceData  # noqa: E402
 from mousecmr_data.training.trainer import fit  # noqa: E402
 
 SCRIPT = Path(small_run.__file__)
@@ -105,24 +105,6 @@ def test_training_stops_early_and_returns_the_best_weights(tmp_path: Path) -> No
     assert progress.epoch == progress.best_epoch + 2 < 30
     best, _ = read_weights(tmp_path / "best.safetensors")
     assert all(torch.equal(v, best[k]) for k, v in network.state_dict().items() if v.is_floating_point())
-
-
-def test_batch_statistics_are_those_of_whole_slices(tmp_path: Path) -> None:
-    config = replace(small_run.config(epochs=1), crop=32, augmentation="none", statistics_batches=3)
-    network, _ = fit(config, small_run.slices(), small_run.slices(), tmp_path)
-    layer = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    means: list[torch.Tensor] = []
-    layer.register_forward_hook(lambda _, inputs, __: means.append(inputs[0].mean((0, 2, 3))))
-    for step in range(3):
-        x, _ = make_batch(small_run.slices(), replace(config, crop=0), 2, step)
-        assert x.shape[-2:] == (64, 64)
-        with torch.no_grad():
-            network(x)
-    assert torch.allclose(layer.running_mean, torch.stack(means).mean(0), atol=1e-6)
-    best, _ = read_weights(tmp_path / "best.safetensors")
-    assert all(torch.equal(v, best[k]) for k, v in network.state_dict().items() if v.is_floating_point())
-    again, _ = fit(config, small_run.slices(), small_run.slices(), tmp_path, resume=True)
-    assert all(torch.equal(v, best[k]) for k, v in again.state_dict().items() if v.is_floating_point())
 
 
 def test_a_run_is_not_resumed_with_another_configuration(tmp_path: Path) -> None:
