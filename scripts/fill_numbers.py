@@ -158,7 +158,7 @@ def describe_accuracy_in_card(record: Record) -> list[str]:
 
 
 def tabulate_slices(record: Record) -> list[str]:
-    """Return Dice by slice position (myocardium / blood pool), with the rule of post-processing that ``segment`` uses."""
+    """Return Dice by slice position (myocardium / blood pool), with the post-processing of ``segment``."""
     rows = []
     for name, rules in record["results"][record["weights"]].items():
         if name != "check_slice":
