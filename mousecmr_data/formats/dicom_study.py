@@ -76,7 +76,11 @@ def _are_cines_of_their_own(parts: Sequence[Sequence[DicomFile]]) -> bool:
     repeated = len(set().union(*numbers)) <= sum(map(len, numbers)) / 2 + 0.5
     positions = [len({plane.position for plane in part}) for part in planes]
     kinds = [{(plane.component, plane.echo_ms) for plane in part} for part in planes]  # not magnitudes beside phases
-    return repeated and all(kind == kinds[0] for kind in kinds) and all(n > 1 and len(part) >= 2 * n for part, n in zip(planes, positions, strict=True))
+    return (
+        repeated
+        and all(kind == kinds[0] for kind in kinds)
+        and all(n > 1 and len(part) >= 2 * n for part, n in zip(planes, positions, strict=True))
+    )
 
 
 def _choose_scans(series: Iterable[list[DicomFile]]) -> list[StudyScan]:
