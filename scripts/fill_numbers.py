@@ -430,6 +430,16 @@ def tabulate_intervals(record: Record) -> list[str]:
     return tabulate(("mice", "mean", "bias", "limit of agreement"), rows)
 
 
+def tabulate_review(record: Record) -> list[str]:
+    errors = [record[f"ef_error_{when}"] for when in ("before", "after")]
+    rows = [(f"{name} error of EF, points", *(f"{e[name]:.2f}" for e in errors)) for name in ("mean", "worst")]
+    rows += [
+        (f"Dice, frames {k} corrected", f"{d['left']:.3f}", f"{d['propagated']:.3f}") for k, d in record["dice"].items()
+    ]
+    what = f"{describe_command(record)}: {record['n']} mice of the phantom's split test, {record['weights']}."
+    return [what, "", *tabulate(("", "network alone", "reviewed, or propagated"), rows)]
+
+
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "accuracy": tabulate_accuracy,
     "accuracy.card": describe_accuracy_in_card,
@@ -458,6 +468,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "region": tabulate_region,
     "region.speed": describe_speed,
     "region_agreement": tabulate_agreement_of_region,
+    "review": tabulate_review,
     "segment": tabulate_segment,
     "segment.page": describe_page,
     "verdict": describe_command,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--fill", type=float, metavar="VALUE", help="Value for pixels that are NaN or infinite, e.g. 0.")
 @options.frame_time
 @options.network
+@click.option("--images/--no-images", default=True, help="Write the images beside the masks, for viewers and editors.")
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
 @click.option("--dicom-seg/--no-dicom-seg", default=True, help="For DICOM input, also write masks as DICOM SEG.")
 @click.option("--matlab", is_flag=True, help="Also write masks and tables of each mouse as a MATLAB file.")
@@ -53,6 +54,7 @@ def command(
     frames: int | None,
     fill: float | None,
     frame_time: float | None,
+    images: bool,
     pictures: bool,
     dicom_seg: bool,
     matlab: bool,
@@ -80,6 +82,7 @@ def command(
         frames=frames,
         fill=fill,
         frame_time_ms=frame_time,
+        images=images,
         pictures=pictures,
         dicom_seg=dicom_seg,
         keep_names=keep_names,
@@ -108,31 +111,32 @@ def command(
 
 @contextmanager
 def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
-    """Show one line and one bar per mouse on standard error."""
+    """Show a line per mouse, and on standard error one bar of the whole batch with the time left."""
     from mousecmr_data.pipeline.batch import LOADING_TEXT
 
     with ExitStack() as bars:
-        advance: list[Callable[[int], None]] = []
-        shown = 0
+        advance: list[Callable[[float], None]] = []
+        shown = 0.0
 
         def progress(event: BatchEvent) -> None:
             nonlocal shown
-            if event.kind == "slices":
-                if not advance:
-                    advance.append(bars.enter_context(output.progress(event.name, event.total)))
-                advance[0](event.done - shown)
-                shown = event.done
+            if event.kind == "found":
+                title = "segmenting, in mice" if event.total > 1 else "segmenting"
+                advance.append(bars.enter_context(output.progress(title, event.total)))
                 return
-            bars.pop_all().close()
-            advance.clear()
-            shown = 0
             texts = {
                 "loading": LOADING_TEXT,
                 "reading": f"{event.name}: reading",
                 "as before": f"{event.name}: segmented before, left as it is",
+                "measured again": f"{event.name}: its masks were edited; measured again",
             }
             if event.kind in texts:
                 click.echo(texts[event.kind], err=True)
+            if event.kind in ("loading", "reading") or not advance:
+                return
+            share = event.done / event.total if event.kind == "slices" else 1.0
+            advance[0](share - shown)
+            shown = 0.0 if event.kind != "slices" else share
 
         yield progress
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -76,10 +77,22 @@ def render_token_page() -> str:
 
 def render_error(e: MouseCMRError, name: str = "", hint: str = "") -> str:
     """Return a box with what was found, what was expected, what to do next, and a hint for this page."""
+    found, expected, next_step = (_translate_options(text or "") for text in (e.found, e.expected, e.next_step))
     label = f"<b>{escape(name)}</b>: " if name and not e.found.startswith(name) else ""
-    parts = (("Expected:", e.expected), ("Next:", e.next_step), ("On this page:", hint))
+    parts = (("Expected:", expected), ("Next:", next_step), ("On this page:", hint))
     rest = "".join(f"<p><span>{heading}</span> {escape(text)}</p>" for heading, text in parts if text)
-    return f'<div class="m-box m-bad" role="alert"><p>{label}{escape(e.found)}</p>{rest}</div>'
+    return f'<div class="m-box m-bad" role="alert"><p>{label}{escape(found)}</p>{rest}</div>'
+
+
+def _translate_options(text: str) -> str:
+    """Return a sentence for people of the command line in the words of the page."""
+    text = re.sub(r"[(;]\s*Python: (?:[^()]|\([^()]*\))*", lambda m: "(" if m[0].endswith("(") else "", text)
+    text = re.sub(
+        r"mousecmr segment (?=--)|\(\)|(?<=\S)\s*\)$", lambda m: ")" if m[0] == ")" and "(" in text else "", text
+    )
+    for option, field in FIELDS.items():
+        text = text.replace(option, f"{field}:")
+    return " ".join(text.split())
 
 
 def render_refusal(found: str, next_step: str = "") -> str:
