@@ -88,8 +88,7 @@ class AnalysisResult:
     frames: pd.DataFrame
     """One row per frame: time, phase, volumes, mass, flags; ``_auto``: of the network's own masks."""
     slices: pd.DataFrame
-    """One row per slice of each frame: areas, what post-processing added and removed, expected Dice, status of the review,
-    flags. NaN: not known."""
+    """One row per slice of each frame: areas, what post-processing added and removed, expected Dice, status, flags."""
     flags: tuple[Flag, ...]
     marks: tuple[str, ...]
     """Notices to show with every number and picture."""
