@@ -4,8 +4,9 @@ from .api import fetch, load, open_mouse, verify
 from .dataset.cohort import Cohort
 from .evaluation.scoring import evaluate
 from .inference.predictor import load_model
-from .metrics.volumes import Measures, measure
+from .metrics.volumes import Measures
 from .pipeline.batch import segment
+from .pipeline.review import measure
 from .schema.labels import Label
 
 __all__ = [

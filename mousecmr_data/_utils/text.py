@@ -13,6 +13,7 @@ SYNTHETIC = "SYNTHETIC"
 SYNTHETIC_DATA = "SYNTHETIC DATA: made by the phantom, not measured on mice."
 SYNTHETIC_IMAGES = "SYNTHETIC images: made by the phantom, not measured on mice."
 SYNTHETIC_WEIGHTS = "Masks by weights that were trained on synthetic mice only."
+SYNTHETIC_ANCESTRY = "Masks by weights whose training began with weights trained on synthetic mice."
 RESEARCH_ONLY = "For research, not for clinical use."
 
 
@@ -31,10 +32,11 @@ def join_names(names: Sequence[object], limit: int = 8) -> str:
     return f"{text} and {len(names) - limit} more" if len(names) > limit else text
 
 
-def list_notices(synthetic_training: bool, synthetic_images: bool) -> tuple[str, ...]:
+def list_notices(synthetic_training: bool, synthetic_images: bool, synthetic_ancestry: bool = False) -> tuple[str, ...]:
     """Return the notices shown with every segmentation: in tables, pictures and files."""
-    notices = (SYNTHETIC_WEIGHTS,) * synthetic_training + (SYNTHETIC_IMAGES,) * synthetic_images
-    return (*notices, RESEARCH_ONLY)
+    ancestry = synthetic_ancestry and not synthetic_training
+    notices = (SYNTHETIC_WEIGHTS,) * synthetic_training + (SYNTHETIC_ANCESTRY,) * ancestry
+    return (*notices, *(SYNTHETIC_IMAGES,) * synthetic_images, RESEARCH_ONLY)
 
 
 def is_marked_synthetic(text: str) -> bool:

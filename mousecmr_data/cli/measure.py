@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
+from mousecmr_data.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from mousecmr_data.metrics.volumes import Measures
 
 
 @click.command()
@@ -18,6 +23,16 @@ from mousecmr_data.cli import options, output
 @options.spacing
 @options.axes
 @options.labels("the masks of files")
+@click.option("--ed", type=click.IntRange(0), help="Frame of end-diastole, from 0; also needs --es.")
+@click.option("--es", type=click.IntRange(0), help="Frame of end-systole, from 0.")
+@click.option("--find-phases", is_flag=True, help="Find ED and ES on the volume curve of the masks, frame by frame.")
+@click.option(
+    "--result",
+    type=options.FOLDER,
+    help="The folder of a mouse of `mousecmr segment` whose masks these files are, exported by another program.",
+)
+@click.option("--update", is_flag=True, help="Result folders: also bring their masks, tables and pictures up to date.")
+@click.option("--reader", metavar="NAME", help="Who corrected the masks; noted in the result with --update.")
 @click.option("--csv", type=options.FILE, help="Also write the rows of the frames here.")
 @options.overwrite_file
 @options.as_json
@@ -28,25 +43,35 @@ def command(
     spacing: options.Spacing | None,
     axes: str | None,
     labels: str | None,
+    ed: int | None,
+    es: int | None,
+    find_phases: bool,
+    result: Path | None,
+    update: bool,
+    reader: str | None,
     csv: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), HDF5 files of the dataset's layout, or files of
-    masks (NIfTI, NRRD, MetaImage).
+    """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), files of masks (NIfTI, NRRD, MetaImage, DICOM SEG,
+    HDF5), or folders of `mousecmr segment`, whose masks may have been edited since.
     """
     import pandas as pd
 
-    from mousecmr_data import api
     from mousecmr_data._utils.atomic import write_text
     from mousecmr_data._utils.outputs import check_file, write_file
     from mousecmr_data._utils.tables import format_csv
-    from mousecmr_data.metrics.volumes import measure
+    from mousecmr_data.pipeline.review import find_result, measure
 
+    folders = [Path(m) for m in mice if not Path(m).is_file() and find_result(m)]
     if csv:
-        check_file(csv, overwrite=overwrite, inputs=options.find_inputs(source, cache, *mice))
-    opened = (api.open_mouse(m, source=source, cache=cache, spacing=spacing, axes=axes, labels=labels) for m in mice)
-    results = [measure(ds) for ds in opened]
+        known = [] if folders or result else options.find_inputs(source, cache, *mice)
+        check_file(csv, overwrite=overwrite, inputs=[*known, *folders])
+    words = [str(path) for m in mice for path in _list_mice(m)]
+    groups = [(result, words)] if result else [(Path(word), [word]) for word in words] if update else []
+    results = [_review(folder, files, (ed, es), find_phases, update, reader, labels) for folder, files in groups]
+    reading: Any = {"source": source, "cache": cache, "spacing": spacing, "labels": labels, "axes": axes}
+    results += [measure(w, ed=ed, es=es, find_phases=find_phases, **reading) for w in words if not groups]
     frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
     if csv:
         with write_file(csv, overwrite=overwrite) as partial:
@@ -58,8 +83,11 @@ def command(
     output.warn_synthetic(synthetic)
     missing = any(math.isnan(r.ef_percent) for r in results)
     output.print_table(
-        ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "mass ES mg"],
-        [[r.mouse, r.edv_ul, r.esv_ul, r.sv_ul, r.ef_percent, r.mass_ed_mg, r.mass_es_mg] for r in results],
+        ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "mass ES mg", "flags"],
+        [
+            [r.mouse, r.edv_ul, r.esv_ul, r.sv_ul, r.ef_percent, r.mass_ed_mg, r.mass_es_mg, " ".join(r.flags)]
+            for r in results
+        ],
         title=SYNTHETIC_DATA if synthetic else None,
         note="–: missing, because there is no ED/ES pair of labelled frames" if missing else None,
     )
@@ -72,3 +100,45 @@ def command(
         click.echo(f"voxel size {' x '.join(f'{v:g}' for v in voxel)} mm (z, y, x): {origin}")
     if csv:
         click.echo(f"written: {csv}")
+
+
+def _list_mice(word: str) -> list[Path | str]:
+    """Return the folders of the mice in a folder with the results of several; else the word itself."""
+    from mousecmr_data.pipeline.batch import MANIFEST_FILE
+    from mousecmr_data.pipeline.writers import RECORD_FILE
+
+    if (Path(word) / MANIFEST_FILE).is_file():
+        return [path.parent for path in sorted(Path(word).glob(f"*/{RECORD_FILE}"))] or [word]
+    return [word]
+
+
+def _review(
+    folder: Path,
+    words: list[str],
+    pair: tuple[int | None, int | None],
+    find_phases: bool,
+    update: bool,
+    reader: str | None,
+    labels: str | None,
+) -> Measures:
+    """Measure a result with the masks in the files ``words``, unless they are the folder itself; write it if asked."""
+    from mousecmr_data.pipeline import review
+    from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables
+    from mousecmr_data.schema.labels import parse_label_map
+
+    found = review.find_result(folder)
+    if found is None:
+        raise ArgumentError(
+            f"{folder} is no result of mousecmr segment.", "the folder of a mouse, with its result.json"
+        )
+    name: dict[str, Any] = {"reader": reader} if reader else {}
+    opened = review.open_result(found, **name)
+    for path in (Path(word) for word in words if review.find_result(word) != found):
+        review.take_file(opened, path, labels=parse_label_map(labels) if labels else None, **name)
+    opened.choose_phases(*pair, find=find_phases)
+    if not update:
+        return opened.analyze().to_measures()
+    measures = review.update_result(opened).to_measures()
+    if (found.parent / MANIFEST_FILE).is_file():
+        update_tables(found.parent)
+    return measures

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--fill", type=float, metavar="VALUE", help="Value for pixels that are NaN or infinite, e.g. 0.")
 @options.frame_time
 @options.network
+@click.option("--images/--no-images", default=True, help="Write the images beside the masks, for viewers and editors.")
 @click.option("--pictures/--no-pictures", default=True, help="Write movie, montage and volume curve.")
 @click.option("--dicom-seg/--no-dicom-seg", default=True, help="For DICOM input, also write masks as DICOM SEG.")
 @click.option("--matlab", is_flag=True, help="Also write masks and tables of each mouse as a MATLAB file.")
@@ -53,6 +54,7 @@ def command(
     frames: int | None,
     fill: float | None,
     frame_time: float | None,
+    images: bool,
     pictures: bool,
     dicom_seg: bool,
     matlab: bool,
@@ -80,6 +82,7 @@ def command(
         frames=frames,
         fill=fill,
         frame_time_ms=frame_time,
+        images=images,
         pictures=pictures,
         dicom_seg=dicom_seg,
         keep_names=keep_names,
@@ -130,6 +133,7 @@ def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
                 "loading": LOADING_TEXT,
                 "reading": f"{event.name}: reading",
                 "as before": f"{event.name}: segmented before, left as it is",
+                "measured again": f"{event.name}: its masks were edited; measured again",
             }
             if event.kind in texts:
                 click.echo(texts[event.kind], err=True)

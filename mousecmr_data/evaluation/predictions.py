@@ -23,6 +23,7 @@ from mousecmr_data.dataset.model import convert_labels
 from mousecmr_data.dataset.source import ZarrSource
 from mousecmr_data.dataset.zarr_store import open_store
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError, MouseCMRError, PredictionError
+from mousecmr_data.formats.masks import SEGMENT_RECORDS
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURE_FILES, LabelMap
 from mousecmr_data.schema.variables import (
     ATTR_MOUSE,
@@ -53,7 +54,7 @@ _READERS = {
 }
 """The modules that read other files than NIfTI, besides nibabel."""
 FORMATS = "HDF5 (.h5), NIfTI, NRRD, MetaImage, DICOM SEG or a Zarr store"
-RESULT_STEM = "masks"
+RESULT_STEM, RESULT_RECORD = "masks", SEGMENT_RECORDS[0]
 """Name, without its ending, of the masks in a folder of ``mousecmr segment``."""
 
 
@@ -317,6 +318,8 @@ def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
             yield from _list_masks(entry)
             continue
         files = [item for file in sorted(entry.iterdir()) if not file.is_dir() for item in _list_masks(file)]
+        if (entry / RESULT_RECORD).is_file():
+            files = [item for item in files if item[0] == RESULT_STEM]
         if any(stem in STRUCTURE_FILES for stem, _ in files):
             yield entry.name, entry
         for stem, file in files:

@@ -167,9 +167,34 @@ def read_nifti_labels(
     array = convert_labels(array, str(path), labels)
     placed = None
     if like is not None:
+        if (same := _read_on_grid(array, affine, like)) is not None:
+            return same
         in_mm = np.diag([*[MM_PER_UNIT[grid.space_unit]] * 3, 1.0]) @ np.asarray(grid.affine)
         placed = place_on_grid(array, in_mm, FileGrid.from_dataset(like))
     return np.ascontiguousarray(grid.to_model(array) if placed is None else placed)
+
+
+def read_nifti_on_grid(path: str | PathLike[str], like: xr.Dataset) -> NDArray[Any]:
+    """Read a file that was written on the grid of ``like``, as an array (frame, slice, y, x) of its own numbers.
+
+    Raises :class:`FileLayoutError` if it lies on another grid.
+    """
+    path = Path(path)
+    array, _, affine = _load_nifti(path)
+    found = _read_on_grid(array, affine, like)
+    if found is None:
+        grid = FileGrid.from_dataset(like)
+        raise FileLayoutError(f"{path.name} {array.shape} is not on the grid of the masks.", f"shape {grid.shape}")
+    return found
+
+
+def _read_on_grid(array: NDArray[Any], affine: NDArray[np.float64], like: xr.Dataset) -> NDArray[Any] | None:
+    """Return ``array`` in the order of the model if it lies on the very grid of ``like``, whatever its axes are."""
+    grid = FileGrid.from_dataset(like)
+    lengths = [n for n in grid.shape if n > 1]
+    if [n for n in array.shape if n > 1] != lengths or not np.allclose(affine, grid.affine, atol=TOLERANCE_MM):
+        return None
+    return np.ascontiguousarray(grid.to_model(array.reshape(grid.shape)))
 
 
 def read_nifti_masks(

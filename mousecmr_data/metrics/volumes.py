@@ -147,6 +147,8 @@ class Measures:
     voxel_size_source: str
     frames: pd.DataFrame = field(compare=False, repr=False)
     """One row per labelled frame: frame, time_ms, phase, blood_pool_ul, myocardium_ul, mass_mg."""
+    flags: tuple[str, ...] = ()
+    """Names of the quality flags of masks that were read from a file or folder; docs/segment.md explains them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scalars by name, NaN as None: ready for a table or for JSON."""

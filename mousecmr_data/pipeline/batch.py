@@ -29,6 +29,7 @@ from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.outputs import (
+    FILES_KEY,
     check_apart,
     check_replaceable,
     make_foreign_error,
@@ -56,8 +57,9 @@ from mousecmr_data.formats.masks import LeftOutFile
 from mousecmr_data.formats.read import read_scan
 from mousecmr_data.metrics.overlap import score_frames
 from mousecmr_data.pipeline import writers
-from mousecmr_data.pipeline.analysis import AnalysisResult, analyze
+from mousecmr_data.pipeline.analysis import MICE_COLUMNS, AnalysisResult, analyze
 from mousecmr_data.pipeline.config import PredictConfig, SegmentConfig
+from mousecmr_data.pipeline.review import is_measured, update_result
 from mousecmr_data.schema.variables import ATTR_MOUSE, ATTR_SETTINGS, DIMS, MASK, PREDICTED
 
 if TYPE_CHECKING:
@@ -79,8 +81,9 @@ LOADING_TEXT = "Loading the weights. The first time, engines are also tested on 
 OVERWRITE_HINT = "give another folder, or --overwrite (overwrite=True) to segment them again"
 PREDICT_LOCK = "predict"
 
-Status = Literal["done", "as before", "failed"]
-"""Segmented in this run; segmented by an earlier run with the same settings; failed."""
+Status = Literal["done", "as before", "measured again", "failed"]
+"""Segmented in this run; segmented by an earlier run with the same settings; the same, but its masks were corrected
+since and were measured again; failed."""
 
 
 @dataclass(frozen=True)
@@ -463,6 +466,7 @@ def segment(
     device: str = SegmentConfig.device,
     batch_size: int = SegmentConfig.batch_size,
     pictures: bool = SegmentConfig.pictures,
+    images: bool = SegmentConfig.images,
     dicom_seg: bool = SegmentConfig.dicom_seg,
     matlab: bool = SegmentConfig.matlab,
     keep_names: bool = SegmentConfig.keep_names,
@@ -481,6 +485,7 @@ def segment(
         weights=weights, spacing=spacing, axes=axes, frames=frames, fill=fill, frame_time_ms=frame_time_ms,
         postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
         pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
+        images=images,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     return segment_batch(
@@ -514,8 +519,9 @@ def segment_batch(
     """Segment the mice in ``inputs`` (files, folders, zip archives) and write the results to ``folder``.
 
     Writes one folder per mouse, and four tables and a manifest of all mice. A mouse is skipped if its folder was made
-    from the same bytes with the same settings and weights. Only unedited files of earlier results are replaced; with
-    ``overwrite`` edited ones, too; files of others stay. Archives are unpacked in ``scratch`` (default: the system's
+    from the same bytes with the same settings and weights; if its masks were corrected since, they are measured again.
+    Only unedited files of earlier results are replaced; with ``overwrite`` edited and reviewed ones, too; files of
+    others stay. Archives are unpacked in ``scratch`` (default: the system's
     folder for temporary files; a given one also holds the lock of ``folder``). ``predictor`` must have the weights that
     ``config`` names; None loads them. ``workers`` is the number of processes, which share the cores. ``progress`` is
     called with each :class:`BatchEvent`.
@@ -558,7 +564,6 @@ def segment_batch(
             make_failed = partial(_make_failed_scan, scans, folder, scratch)
             results += run_batch(list(scans), work, make_failed, progress=progress, workers=workers)
             rows = [_make_row(result) for result in results]
-            columns = ("mouse", "status", "error", "input", "seconds", "marks")
             manifest = {
                 "started": started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -566,7 +571,7 @@ def segment_batch(
                 "versions": list_versions(*PACKAGES) | {"machine": describe_machine()},
                 "weights": weights,
                 "settings": config.to_dict() | {"weights": hide_home(config.weights)},
-                "mice": [{k: row.get(k) for k in columns} for row in rows],
+                "mice": [_summarize(row) for row in rows],
                 "left_out": [{"path": str(file.path), "reason": file.reason} for file in left_out],
             }
             with write_folder(
@@ -613,7 +618,13 @@ def _segment_one(
     made_from = [source["sha256"], config.to_dict(), weights["sha256"], __version__]
     key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     record = writers.read_record(target)
-    if record and record["key"] == key:
+    has_edits = record is not None and not is_measured(target)
+    is_corrected = has_edits or (target / writers.REVIEW_FILE).is_file()
+    if record and record["key"] == key and not (overwrite and is_corrected):
+        if has_edits:
+            updated = update_result(target, scan=scan, config=config)
+            row = {"input": source, **updated.mouse}
+            return SegmentResult(name, "measured again", target, None, record.get("seconds"), row)
         if writers.OUTDATED_FILE in read_listed_files(target / writers.RECORD_FILE):
             (target / writers.OUTDATED_FILE).unlink(missing_ok=True)
         row = {"input": source, **record["mouse"]}
@@ -647,12 +658,42 @@ def _list_tables(folder: Path) -> dict[str, str]:
     return {name: compute_sha256(folder / name) for name in CSV_FILES if (folder / name).is_file()}
 
 
+def update_tables(folder: str | PathLike[str]) -> pd.DataFrame:
+    """Write the tables of all mice in a folder of ``mousecmr segment`` again, after results in it were corrected.
+
+    Returns the table of mice. Raises :class:`~mousecmr_data.errors.MissingDataError` if it is no such folder, and
+    OutputError if a table was edited.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        earlier = [dict(row) for row in manifest["mice"]]
+    except (*ABSENT, ValueError, KeyError, TypeError) as e:
+        text = f"{folder} holds no results of several mice: it has no {MANIFEST_FILE}."
+        raise MissingDataError(text, "the folder given to mousecmr segment -o") from e
+    rows = []
+    for row in earlier:
+        if record := writers.read_record(folder / str(row["mouse"])):
+            row |= record["mouse"]
+        rows.append(row if record else {**row, "status": "failed", "error": row.get("error") or "no result"})
+    with write_folder(folder, record=MANIFEST_FILE, listed=_list_tables(folder), inside=True) as tables:
+        mice = _write_tables(folder, tables, rows)
+        kept = {k: v for k, v in manifest.items() if k != FILES_KEY}
+        write_json(tables / MANIFEST_FILE, {**kept, "mice": [_summarize(row) for row in rows]})
+    return mice
+
+
+def _summarize(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a mouse in the manifest."""
+    columns = ("mouse", "status", "error", "input", "seconds", "readers", "review_minutes", "marks")
+    return {k: row.get(k) for k in columns}
+
+
 def _write_tables(results: Path, folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Write the tables of all mice in ``results`` to ``folder``; return the one with a row per mouse."""
-    first = ["mouse", "status", "error"]
-    mice = pd.DataFrame(rows)
-    mice = mice.reindex(columns=[*first, *(c for c in mice.columns if c not in (*first, "input"))])
-    integers = [c for c in ("frames", "slices", "ed_frame", "es_frame") if c in mice]
+    mice = pd.DataFrame(rows).reindex(columns=["mouse", "status", "error", *MICE_COLUMNS, "seconds"])
+    counts = ("frames", "slices", "slices_edited", "slices_excluded", "slices_confirmed")
+    integers = [*counts, *(f"{phase}_frame{end}" for phase in ("ed", "es") for end in ("", "_auto"))]
     mice = mice.astype(dict.fromkeys(integers, "Int64"))
     frames, slices, flags = [], [], []
     for row in rows:

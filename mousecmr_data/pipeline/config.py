@@ -54,6 +54,8 @@ class SegmentConfig(PredictConfig):
     fill: float | None = None
     """Value for pixels that are NaN or infinite; None: they are an error."""
     frame_time_ms: float | None = None
+    images: bool = True
+    """Write the images beside the masks, on the same grid, for viewers and editors."""
     pictures: bool = True
     """Write movie, montage and curve; needs matplotlib."""
     dicom_seg: bool = True
@@ -83,4 +85,6 @@ class SegmentConfig(PredictConfig):
             "batch_size",
         )
         table = asdict(self)
-        return {name: table[name] for name in (*order, "region", "pictures", "dicom_seg", "keep_names", "matlab")}
+        return {
+            name: table[name] for name in (*order, "region", "images", "pictures", "dicom_seg", "keep_names", "matlab")
+        }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from mousecmr_data._utils.atomic import DISK_FULL, atomic_path, write_json, writ
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.outputs import (
+    OVERWRITE_HINT,
     add_file,
     check_replaceable,
     make_foreign_error,
@@ -29,22 +30,31 @@ from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data._utils.tables import format_csv
 from mousecmr_data._utils.text import hide_home
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.errors import MouseCMRError, OutputError
 from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.orientation import FileGrid
 from mousecmr_data.pipeline.analysis import AnalysisResult, join_flags
-from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.pipeline.quality import Flag
 from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
 
+if TYPE_CHECKING:
+    from mousecmr_data.pipeline.config import SegmentConfig
+
 MONTAGE_FILE, CURVE_FILE, MOVIE_FILE = "montage.png", "curve.png", "movie.webp"
 MASKS_FILE, SEG_FOLDER, FRAMES_FILE, SLICES_FILE = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv"
+IMAGES_FILE, AUTOMATIC_FILE = "images.nii.gz", "automatic_masks.nii.gz"
+"""The images on the grid of the masks, and the masks as the network made them, before any correction."""
 RECORD_FILE, OUTDATED_FILE, MATLAB_FILE = "result.json", "OUTDATED.txt", "result.mat"
+REVIEW_FILE = "review.json"
+"""What a person corrected; see :mod:`mousecmr_data.pipeline.review`. It is not a file of a run: no run lists it."""
 PHASE_FILES = {f"{phase}_mask{ending}": phase for phase in (ED, ES) for ending in (".nii.gz", ".seg.nrrd", ".mha")}
 RESULT_FILES = (
     MASKS_FILE,
+    IMAGES_FILE,
+    AUTOMATIC_FILE,
     *PHASE_FILES,
     MATLAB_FILE,
     FRAMES_FILE,
@@ -104,24 +114,41 @@ def write_result(
     scan: FoundScan | None = None,
     key: str = "",
     overwrite: bool = False,
+    *,
+    listed: Mapping[str, str] | None = None,
+    review: Mapping[str, Any] | None = None,
 ) -> AnalysisResult:
     """Write masks, tables and pictures of ``result`` to ``folder``, replacing an earlier result.
 
     Other files in ``folder`` stay. Raises OutputError if the result there was edited and ``overwrite`` is not given.
 
-    Masks are NIfTI on the grid of the input. Those of ED and ES are also written alone in 3D, in the input's format if
-    it is NRRD or MetaImage. For DICOM input (``scan``) there is also one DICOM SEG object per frame.
+    Masks and images are NIfTI on the grid of the input. The masks of ED and ES are also written alone in 3D, in the
+    input's format if it is NRRD or MetaImage. For DICOM input (``scan``) there is also one DICOM SEG object per frame.
     ``key`` is stored in the record, so that a later run can check what the folder was made from. An additional output
     (all but masks and tables) that cannot be written is a flag of the result that is returned.
+
+    ``review``: the result was corrected; its entries become part of the record, and the images and the network's own
+    masks in ``folder`` are kept. Without it, a review in ``folder`` ends with the masks that it was of. ``listed`` are
+    the files that may be replaced, with their SHA-256; by default those in the record.
     """
-    from mousecmr_data.formats.nifti import write_nifti_labels  # needs an extra that write_mouse_hdf5 does not
+    from mousecmr_data.formats.nifti import write_nifti_images, write_nifti_labels  # an extra: not for HDF5
 
     masks = result.ds[PREDICTED]
-    trained = ", trained on SYNTHETIC mice" if masks.attrs["synthetic_training"] else ""
+    trained = ", trained on SYNTHETIC mice" if masks.attrs.get("synthetic_training") else ""
     description = f"{masks.attrs['weights']}{trained}; research only"
     flags: list[Flag] = []
-    with write_folder(folder, record=RECORD_FILE, listed=list_result_files(folder), overwrite=overwrite) as partial:
+    listed = list_result_files(folder) if listed is None else listed
+    with write_folder(folder, record=RECORD_FILE, listed=listed, overwrite=overwrite) as partial:
         write_nifti_labels(masks.values, partial / MASKS_FILE, result.ds, description)
+        if review is None:
+            shutil.copyfile(partial / MASKS_FILE, partial / AUTOMATIC_FILE)
+            if config.images:
+                with _report_failure("images", partial, (IMAGES_FILE,), flags):
+                    write_nifti_images(result.ds, partial / IMAGES_FILE)
+        else:
+            for name in (AUTOMATIC_FILE, IMAGES_FILE):
+                if (folder / name).is_file():
+                    shutil.copyfile(folder / name, partial / name)
         ending = {"NRRD": ".seg.nrrd", "MetaImage": ".mha"}.get(result.ds.attrs.get("format", ""), ".nii.gz")
         for name, phase in PHASE_FILES.items():
             if name.endswith(ending) and len(stack := masks.values[result.ds["phase"].values == phase]) == 1:
@@ -137,7 +164,7 @@ def write_result(
                 write_dicom_seg(
                     masks.values, partial / SEG_FOLDER, scan.paths, result.ds, description, config.keep_names
                 )
-        if config.pictures:
+        if config.pictures and IMAGE in result.ds:
             with _report_failure("pictures", partial, (MONTAGE_FILE, CURVE_FILE, MOVIE_FILE), flags):
                 draw_pictures(result, partial)
         flags = [*result.flags, *flags]
@@ -150,9 +177,13 @@ def write_result(
             "flags": [{"level": f.level, **vars(f)} for f in flags],
             "marks": result.marks,
             "network": masks.attrs,
+            "grid": json.loads(FileGrid.from_dataset(result.ds).to_json()),
+            "outputs": {name: getattr(config, name) for name in ("images", "pictures", "dicom_seg", "matlab")},
             "seconds": round(result.seconds, 3),
         }
-        write_json(partial / RECORD_FILE, record)
+        write_json(partial / RECORD_FILE, {**record, **(review or {})})
+        if review is None:
+            (folder / REVIEW_FILE).unlink(missing_ok=True)
     return result
 
 
@@ -224,6 +255,8 @@ def check_result_folder(folder: Path, overwrite: bool) -> None:
     if (folder / RECORD_FILE).exists() and not list_result_files(folder):
         raise make_foreign_error(folder, [RECORD_FILE])
     listed = list_result_files(folder)
+    if not overwrite and (folder / REVIEW_FILE).is_file():
+        raise OutputError(f"{folder} was reviewed: it holds {REVIEW_FILE}.", "a folder to segment into", OVERWRITE_HINT)
     check_replaceable(folder, {*RESULT_FILES, *listed}, listed, overwrite=overwrite)
 
 
@@ -241,7 +274,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables of frames and slices of a folder written by :func:`write_result`."""
-    text = {"flags": str, "phase": str, "mouse": str}
+    text = {"flags": str, "phase": str, "mouse": str, "status": str}
     frames, slices = (
         pd.read_csv(folder / n, dtype=text).fillna({"flags": "", "phase": ""}) for n in (FRAMES_FILE, SLICES_FILE)
     )

@@ -66,7 +66,7 @@ def test_all_files_are_written_and_marked(done: tuple[Path, Result]) -> None:
         assert notice in " ".join(result.output.split())
     files = {p.name for p in (folder / "mine").iterdir()}
     assert files == {
-        "masks.nii.gz", "ED_mask.nii.gz", "ES_mask.nii.gz",
+        "masks.nii.gz", "automatic_masks.nii.gz", "images.nii.gz", "ED_mask.nii.gz", "ES_mask.nii.gz",
         "frames.csv", "slices.csv", "result.json", "montage.png", "curve.png", "movie.webp"
     }  # fmt: skip
     assert read_nifti_labels(folder / "mine" / "masks.nii.gz").shape == (2, 2, 256, 256)
