@@ -53,7 +53,7 @@ CONTENT_SECURITY_POLICY = (
 """Makes the browser refuse everything from other servers; the sites that may frame the page follow. Gradio's page needs
 inline scripts and ``eval``."""
 REVIEW_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors "
 )
 """The same for the review screen, which has no inline scripts or styles."""

@@ -31,7 +31,8 @@ from mousecmr_data._utils.atomic import to_json_value
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
-from mousecmr_data.pipeline.analysis import FINAL_NUMBERS
+from mousecmr_data.metrics.propagation import propagate_masks
+from mousecmr_data.pipeline.analysis import AUTO, FINAL_NUMBERS
 from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables
 from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.pipeline.review import (
@@ -205,7 +206,7 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
         ("GET", "/mice/{mouse}/automatic/{frame:int}/{slice:int}", answer_mouse(_send_automatic)),
         ("PUT", "/mice/{mouse}/slices/{frame:int}/{slice:int}", answer_mouse(_put_slice)),
         ("PUT", "/mice/{mouse}/phases", answer_mouse(_put_phases)),
-        ("POST", "/mice/{mouse}/propagate/{frame:int}/{slice:int}", answer_mouse(_propagate)),
+        ("POST", "/mice/{mouse}/propagate/{slice:int}", answer_mouse(_propagate)),
         ("POST", "/tables", answer(update)),
         ("GET", "/results.zip", answer(download)),
     ]
@@ -312,8 +313,10 @@ def _put_phases(request: Request, mouse: OpenMouse) -> Response:
 
 
 def _propagate(request: Request, mouse: OpenMouse) -> Response:
-    frame, slice_ = request.path_params["frame"], request.path_params["slice"]
-    return _send_labels(mouse.result.propagate(frame, slice_))
+    result, slice_ = mouse.result, request.path_params["slice"]
+    status = result.review.get_status(result.masks.shape[:2])[:, slice_]
+    corrected = np.flatnonzero(status != AUTO).tolist()
+    return _send_labels(propagate_masks(result.masks[:, slice_], result.automatic[:, slice_], corrected))
 
 
 def create_app(folder: Path, token: str, archive: Path, config: ServerConfig) -> Starlette:

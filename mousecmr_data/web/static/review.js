@@ -29,7 +29,7 @@ const IDLE_MS = 60_000; // a longer pause is not time spent
 const RETRY_MS = 2000;
 const INSIDE_ALPHA = 70;
 const OUTLINE_ALPHA = 220;
-const CURVE = { left: 44, right: 448, top: 22, bottom: 222 };
+const CURVE = { left: 44, right: 440, top: 22, bottom: 222 };
 const NS = "http://www.w3.org/2000/svg";
 
 /** @type {<T extends Element = HTMLElement>(selector: string, parent?: ParentNode) => T} */
@@ -421,20 +421,19 @@ function copyFrom(frame, slice) {
 }
 
 async function propagate() {
-  const { frame, slice } = state;
+  const { slice } = state;
   const name = /** @type {string} */ (mouseSelect.selectedOptions[0].dataset.mouse);
-  say("Propagating …");
+  const isOpen = (/** @type {number} */ frame) => data.status[data.at(frame, slice)] === "auto";
+  if (isOpen(state.frame)) return say("Correct this slice first, or confirm it; then it is carried to other frames.");
   await waitUntilSaved();
   try {
-    const proposed = await server.propagate(name, frame, slice);
+    const proposed = await server.propagate(name, slice);
     /** @type {NewSlice[]} */
     const slices = [];
-    for (let f = 0; f < data.frames; f++) {
-      const mask = proposed.slice(f * data.pixels, (f + 1) * data.pixels);
-      const isOpen = data.status[data.at(f, slice)] === "auto" || f === frame;
-      if (isOpen && f !== frame && compare(data.getMask(f, slice), mask).index.length) {
-        slices.push({ frame: f, slice, mask, status: "edited" });
-      }
+    for (let frame = 0; frame < data.frames; frame++) {
+      const mask = proposed.slice(frame * data.pixels, (frame + 1) * data.pixels);
+      const isNew = isOpen(frame) && compare(data.getMask(frame, slice), mask).index.length > 0;
+      if (isNew) slices.push({ frame, slice, mask, status: "edited" });
     }
     changeSlices(slices);
     say(`Slice ${slice} was changed in ${slices.length} other frames.`);
@@ -474,6 +473,7 @@ function draw() {
   }
   if (parts.has("thumbs")) drawThumbs();
   if (parts.has("texts")) showTexts();
+  view.dataset.place = `${state.x} ${state.y} ${state.scale}`;
   document.body.dataset.shown = `${state.frame}/${state.slice}/${data.images[state.frame] ? "image" : ""}`;
 }
 
@@ -1086,7 +1086,7 @@ function handleKey(event) {
   const kind = target instanceof HTMLInputElement ? target.type : target.tagName;
   noteActivity();
   if (!data || ["text", "SELECT"].includes(kind) || /** @type {HTMLDialogElement} */ (find("#help")).open) return;
-  if (kind === "range" && /^(Arrow|Page|Home|End)/.test(event.key)) return;
+  if (kind === "range" && !event.shiftKey && !event.altKey && /^(Arrow|Page|Home|End)/.test(event.key)) return;
   if (["BUTTON", "checkbox", "A"].includes(kind) && [" ", "Enter"].includes(event.key)) return;
   if (event.altKey && event.key.startsWith("Arrow")) {
     event.preventDefault();
@@ -1393,7 +1393,7 @@ async function openMouse() {
     buildFlags();
     showMarks();
     fit(heart);
-    goTo(state.ed, getOrder()[0]);
+    goTo(state.ed, getOrder().find((slice) => !data.isEmpty(state.ed, slice)) ?? 0);
     refresh("thumbs");
     const order = [...new Set([state.ed, state.es, ...Array.from({ length: data.frames }, (_, f) => f)])];
     const owner = data;

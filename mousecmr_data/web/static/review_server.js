@@ -107,10 +107,10 @@ export class Server {
 
   /**
    * Labels (frame, y, x) that the corrected frames of a slice suggest for all its frames; nothing is saved.
-   * @param {string} mouse @param {number} frame @param {number} slice
+   * @param {string} mouse @param {number} slice
    */
-  propagate(mouse, frame, slice) {
-    return this.#getBytes(this.#find(mouse, `propagate/${frame}/${slice}`), { method: "POST" });
+  propagate(mouse, slice) {
+    return this.#getBytes(this.#find(mouse, `propagate/${slice}`), { method: "POST" });
   }
 
   /** Measure what was changed and write the tables and pictures again. */
