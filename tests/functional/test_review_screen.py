@@ -201,25 +201,27 @@ def test_from_the_drop_to_the_corrected_zip(phantom_cache: Path, browser: Any, t
 
         page.locator("#stack-ed input").first.uncheck()  # exclude the basal slice at ED
         page.wait_for_selector("#stack-ed li:first-child[data-status=excluded]")
+        wait_until_saved(page)
         assert read_shown(page)["edv_ul"] < before["edv_ul"]
         go_to(page, ed, apex)
         page.keyboard.press("x")  # erase in the apical slice, then draw
         x, y = (float(v) for v in page.get_attribute("#view", "data-place").split()[:2])
         draw(page, (x - 8, y), (x + 8, y))
+        wait_until_saved(page)
         erased = read_shown(page)
         assert erased["edv_ul"] < before["edv_ul"]
         page.keyboard.press("b")
         page.keyboard.press("2")
         draw(page, (x - 5, y), (x + 5, y))
+        wait_until_saved(page)
         assert read_shown(page)["edv_ul"] > erased["edv_ul"]
         page.locator(".marker[data-phase=es]").focus()  # move ES by one frame
         page.keyboard.press("ArrowRight" if es < FRAMES - 1 and es + 1 != ed else "ArrowLeft")
+        page.wait_for_selector(f".marker[data-phase=es]:not([aria-valuenow='{es}'])")
         moved = get_frames(page)[1]
-        assert moved != es
-        page.click("[data-do=undo]")
-        assert get_frames(page)[1] == es
-        page.click("[data-do=redo]")
-        assert get_frames(page)[1] == moved
+        for button, frame in (("undo", es), ("redo", moved)):
+            page.click(f"[data-do={button}]")
+            page.wait_for_selector(f".marker[data-phase=es][aria-valuenow='{frame}']")
         go_to(page, moved, apex)
         page.keyboard.press("Shift+ArrowUp")  # copy from the neighbour
         wait_until_saved(page)
@@ -343,7 +345,7 @@ def test_a_correction_is_propagated_to_the_other_frames(review: Callable[..., An
     for _ in range(3):
         page.keyboard.press("g")
     page.keyboard.press("r")
-    page.wait_for_selector("#now:has-text('other frames')")
+    page.wait_for_selector("#said:has-text('other frames')")
     wait_until_saved(page)
     masks = open_result(folder).masks
     assert (masks[[0, 2], 1] == 2).sum() > (original[[0, 2], 1] == 2).sum()
@@ -383,6 +385,7 @@ def test_a_phone_draws_with_one_finger_and_zooms_with_two(review: Callable[..., 
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     original = open_result(results / "mouse").masks.copy()
+    page.locator("[data-label='1']").click()
     devtools = page.context.new_cdp_session(page)
     x, y = find_point(page, *(float(v) for v in page.get_attribute("#view", "data-place").split()[:2]))
 

@@ -863,7 +863,7 @@ function showNextFlag() {
 
 /** @param {string} text */
 function say(text) {
-  find("#now").textContent = text;
+  find("#said").textContent = text;
 }
 
 function showTexts() {
@@ -873,7 +873,7 @@ function showTexts() {
   const status = data.status[data.at(frame, slice)];
   const text = `Slice ${slice}, frame ${frame}${phase}${time}: ${status === "auto" ? "by the network" : status}.`;
   const flags = getFlagsAt(frame, slice).map((f) => f.message);
-  say([text, ...flags].join(" "));
+  find("#now").textContent = [text, ...flags].join(" ");
   find("#history").textContent = data.history[data.at(frame, slice)] || "By the network, not reviewed.";
   for (const [name, value] of Object.entries({ slice, frame })) {
     input[name].value = `${value}`;
@@ -902,6 +902,7 @@ function goTo(frame, slice) {
   state.frame = clamp(frame, 0, data.frames - 1);
   state.slice = clamp(slice, 0, data.slices - 1);
   state.polygon = [];
+  say("");
   if (!data.images[state.frame]) loadImage(data, state.frame);
   refresh("image", "mask", "view", "numbers", "texts");
 }
