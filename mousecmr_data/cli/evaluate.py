@@ -51,6 +51,11 @@ if TYPE_CHECKING:
 @options.labels("the predictions and the observer's masks")
 @click.option("--go-on", is_flag=True, help="Score what can be scored, and list the rest in the result.")
 @click.option("--observer", type=options.PATH, help="Masks of a second observer, scored for comparison.")
+@click.option(
+    "--against",
+    type=options.PATH,
+    help="Compare two readers: PREDICTIONS and this are folders of `mousecmr segment` with the same mice, reviewed.",
+)
 @options.output_file("Write the result to this file.")
 @click.option("--report", type=options.FOLDER, help="Write the HTML report to this folder.")
 @options.overwrite_file
@@ -69,6 +74,7 @@ def command(
     labels: str | None,
     go_on: bool,
     observer: Path | None,
+    against: Path | None,
     path: Path | None,
     report: Path | None,
     overwrite: bool,
@@ -84,6 +90,9 @@ def command(
     results.
     """
     require_extra("evaluation", "pingouin", *(("matplotlib", "jinja2") if report else ()))
+    if against:
+        _compare_readers(predictions, against, path, overwrite, as_json)
+        return
     from mousecmr_data import api
     from mousecmr_data._utils.outputs import check_file, check_folder
     from mousecmr_data.evaluation.predictions import open_predictions
@@ -166,3 +175,48 @@ def _print_result(evaluation: Evaluation) -> None:
         output.print_table(list(table.shown.columns), table.cells, title=title or None, note=table.caption)
     if caveat := evaluation.truth.get("caveat"):
         click.echo(f"{evaluation.truth['split_scheme']}: {caveat}")
+
+
+def _compare_readers(a: Path, b: Path, path: Path | None, overwrite: bool, as_json: bool) -> None:
+    """Print the agreement of two readers, and write it as JSON."""
+    from dataclasses import asdict
+
+    from mousecmr_data._utils.atomic import write_json
+    from mousecmr_data._utils.outputs import check_file, write_file
+    from mousecmr_data.evaluation.readers import compare_readers
+    from mousecmr_data.pipeline.review import open_results
+
+    if path:
+        check_file(path, overwrite=overwrite, inputs=[a, b])
+    opened = [open_results(folder) for folder in (a, b)]
+    result = compare_readers(*({name: r.read_phases() for name, r in one.items()} for one in opened))
+    readers = [sorted({n for r in one.values() for n in r.review.readers}) for one in opened]
+    content = {"a": a, "b": b, "readers_a": readers[0], "readers_b": readers[1], "synthetic": result.synthetic}
+    content |= {k: v.to_dict("records") for k, v in asdict(result).items() if k != "synthetic"}
+    if path:
+        with write_file(path, overwrite=overwrite) as partial:
+            write_json(partial, content)
+    if as_json:
+        output.print_json(content)
+        return
+    output.warn_synthetic(result.synthetic)
+    names = [", ".join(r) or "nobody" for r in readers]
+    rows = result.measures.to_dict("records")
+    output.print_table(
+        ["measure", "n", "A", "B", "bias A − B", "limits of agreement", "CV %", "ICC(2,1)"],
+        [
+            [
+                *(f"{r['measure']}, {r['unit']}", r["n"], r["a_mean"], r["b_mean"], f"{r['bias']:.2f}"),
+                *(f"{r['lower']:.2f} to {r['upper']:.2f}", r["cv_percent"], f"{r['icc']:.3f}"),
+            ]
+            for r in rows
+        ],
+        title=f"A: {a}, reviewed by {names[0]}\nB: {b}, reviewed by {names[1]}",
+    )
+    output.print_table(
+        ["structure", "phase", "n", "Dice", "SD"],
+        [[r["structure"], r["phase"], r["n"], f"{r['dice']:.3f}", f"{r['sd']:.3f}"] for r in content["overlap"]],
+        note="nan: fewer mice than this needs (SD, limits and CV: 2; ICC: 5)",
+    )
+    if path:
+        click.echo(f"written: {path}")

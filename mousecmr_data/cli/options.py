@@ -29,10 +29,25 @@ source = click.option(
     help=f"Where mice come from: {DEFAULT_DATASET}, a phantom ({', '.join(PHANTOMS)}), or a manifest folder.",
 )
 workers = click.option("--workers", type=click.IntRange(1, 32), default=4, help="Parallel transfers.")
+
+
+def _order_spacing(_context: click.Context, _option: click.Parameter, sizes: Spacing | None) -> Spacing | None:
+    if sizes is None:
+        return None
+    from mousecmr_data.dataset.model import order_spacing
+
+    ordered = order_spacing(sizes)
+    if ordered != sizes:
+        z, y, x = ordered
+        click.echo(f"--spacing was given as x y z: taken as slices {z:g}, pixels {y:g} x {x:g} mm.", err=True)
+    return ordered
+
+
 spacing = click.option(
     "--spacing",
     type=(float, float, float),
     metavar="Z Y X",
+    callback=_order_spacing,
     help="Slice distance, pixel height and pixel width in mm, where the file states none or a wrong one.",
 )
 axes = click.option(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mousecmr_data._utils.atomic import dump_json
@@ -59,7 +59,8 @@ def warn_synthetic(synthetic: bool) -> None:
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
     """Show a progress bar on standard error; yield the function that advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count, left = TextColumn("{task.completed:.1f} of {task.total:.0f}"), TextColumn("left")
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(), left)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=total)
         yield lambda n: bars.advance(task, n)

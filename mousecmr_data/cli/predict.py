@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_WEIGHTS
+from mousecmr_data._utils.text import list_notices
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import ArgumentError
 
@@ -85,8 +85,9 @@ def command(
         output.print_json({**about, "synthetic": synthetic, "written": written, "dice": dice, "mice": rows})
     else:
         output.warn_synthetic(synthetic)
-        if origin.synthetic_training:
-            click.secho(f"{SYNTHETIC_WEIGHTS} {RESEARCH_ONLY}", fg="yellow", err=True)
+        if origin.synthetic_training or origin.synthetic_ancestry:
+            notices = list_notices(origin.synthetic_training, False, origin.synthetic_ancestry)
+            click.secho(" ".join(notices), fg="yellow", err=True)
         _print_results(results)
     if failed:
         errors = "\n".join(f"{r.mouse}: {r.error}" for r in failed)

@@ -111,24 +111,19 @@ def command(
 
 @contextmanager
 def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
-    """Show one line and one bar per mouse on standard error."""
+    """Show a line per mouse, and on standard error one bar of the whole batch with the time left."""
     from mousecmr_data.pipeline.batch import LOADING_TEXT
 
     with ExitStack() as bars:
-        advance: list[Callable[[int], None]] = []
-        shown = 0
+        advance: list[Callable[[float], None]] = []
+        shown = 0.0
 
         def progress(event: BatchEvent) -> None:
             nonlocal shown
-            if event.kind == "slices":
-                if not advance:
-                    advance.append(bars.enter_context(output.progress(event.name, event.total)))
-                advance[0](event.done - shown)
-                shown = event.done
+            if event.kind == "found":
+                title = "segmenting, in mice" if event.total > 1 else "segmenting"
+                advance.append(bars.enter_context(output.progress(title, event.total)))
                 return
-            bars.pop_all().close()
-            advance.clear()
-            shown = 0
             texts = {
                 "loading": LOADING_TEXT,
                 "reading": f"{event.name}: reading",
@@ -137,6 +132,11 @@ def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
             }
             if event.kind in texts:
                 click.echo(texts[event.kind], err=True)
+            if event.kind in ("loading", "reading") or not advance:
+                return
+            share = event.done / event.total if event.kind == "slices" else 1.0
+            advance[0](share - shown)
+            shown = 0.0 if event.kind != "slices" else share
 
         yield progress
 

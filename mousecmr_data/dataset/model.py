@@ -205,6 +205,15 @@ FIELD_MM = (4.0, 150.0)
 MIN_FIELD_PIXELS = 64
 
 
+def order_spacing(sizes: Sequence[float]) -> tuple[float, float, float]:
+    """Return sizes in mm that a person typed as (z, y, x), also if they are in the order x y z.
+
+    Slices of a mouse's cine are not thinner than its pixels: where the last number is by far the largest, it is z.
+    """
+    first, second, third = sizes
+    return (third, second, first) if third > 1.5 * max(first, second) else (first, second, third)
+
+
 def check_spacing(name: str, spacing: Sequence[float], can_name_axes: bool = False) -> tuple[float, float, float]:
     """Return ``spacing`` (z, y, x) in mm; raises :class:`UnitsError` with the likely reason if no mouse cine has it.
 

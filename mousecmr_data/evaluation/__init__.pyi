@@ -1,3 +1,4 @@
+from .readers import ReaderAgreement, compare_readers
 from .report import write_report
 from .reproduction import Reproduction, reproduce, write_reproduction
 from .result import Evaluation, merge_results, read_result
@@ -16,8 +17,10 @@ from .tables import (
 __all__ = [
     "Evaluation",
     "EvaluationConfig",
+    "ReaderAgreement",
     "Reproduction",
     "compare_groups",
+    "compare_readers",
     "compare_results",
     "compute_mean_dice",
     "evaluate",

@@ -50,11 +50,37 @@ def group_dicom_files(paths: Sequence[Path]) -> list[StudyScan]:
         known = file.series and is_unique  # else an anonymiser set all UIDs to one
         study = (file.study, file.patient) if known and file.study else file.path.parent
         studies.setdefault(study, {}).setdefault(file.series if known else file.path.parent, []).append(file)
+    for study, series in list(studies.items()):
+        for uid, members in list(series.items()):
+            folders = {
+                parent: [f for f in members if f.path.parent == parent] for parent in {f.path.parent for f in members}
+            }
+            if len(folders) > 1 and _are_cines_of_their_own(list(folders.values())):
+                del series[uid]
+                for parent, part in sorted(folders.items()):
+                    studies.setdefault((study, parent), {})[uid] = part
     scans = []
     for scan in (scan for series in studies.values() for scan in _choose_scans(series.values())):
         notes = describe_copies(pair for pair in copies if pair[1] in scan.paths)
         scans.append(replace(scan, paths=tuple(sorted(scan.paths)), notes=(*notes, *scan.notes)))
     return add_damaged(scans, damaged, lambda path: path.absolute().parent)
+
+
+def _are_cines_of_their_own(parts: Sequence[Sequence[DicomFile]]) -> bool:
+    """Return whether folders with one series UID hold a cine each: the UID was copied, by a phantom's or a template's.
+
+    The folders of one series hold a slice or a frame each, or number their images on.
+    """
+    planes = [[plane for file in part for plane in file.planes] for part in parts]
+    numbers = [{plane.number for plane in part} for part in planes]
+    repeated = len(set().union(*numbers)) <= sum(map(len, numbers)) / 2 + 0.5
+    positions = [len({plane.position for plane in part}) for part in planes]
+    kinds = [{(plane.component, plane.echo_ms) for plane in part} for part in planes]  # not magnitudes beside phases
+    return (
+        repeated
+        and all(kind == kinds[0] for kind in kinds)
+        and all(n > 1 and len(part) >= 2 * n for part, n in zip(planes, positions, strict=True))
+    )
 
 
 def _choose_scans(series: Iterable[list[DicomFile]]) -> list[StudyScan]:

@@ -62,6 +62,8 @@ class WeightsInfo:
     """Trained on synthetic mice only."""
     sha256: str = ""
     """Of the weights file."""
+    synthetic_ancestry: bool = False
+    """Training began with weights that were trained on synthetic mice, or whose own training began so."""
 
 
 class Predictor:
@@ -150,6 +152,7 @@ class Predictor:
             "engine": self.engine.name,
             "trained_on": self.origin.trained_on,
             "synthetic_training": int(self.origin.synthetic_training),
+            "synthetic_ancestry": int(self.origin.synthetic_ancestry),
             "limits": self.origin.limits,
             "postprocessing": rule,
         }
@@ -253,12 +256,14 @@ def _load_file(path: Path) -> tuple[UNet3Plus, WeightsInfo]:
         limits = "A file of the caller's own: its checksum is not known here."
         return read_keras_weights(path), WeightsInfo(path.name, "not stated", limits, False, compute_sha256(path))
     network, about = _load_network(path)
+    name = str(about.get("name", path.stem))
     return network, WeightsInfo(
-        str(about.get("name", path.stem)),
+        f"{name} (own)" if name in (*list_models(), "published") else name,
         str(about.get("trained_on", "not stated")),
         str(about.get("limits", "A training run of the caller's own.")),
         bool(about.get("synthetic_training", False)),
         compute_sha256(path),
+        bool(about.get("synthetic_ancestry", False)),
     )
 
 

@@ -144,6 +144,17 @@ def bland_altman(prediction: ArrayLike, truth: ArrayLike, *, limits_at: float = 
     return BlandAltman(n, bias, sd, (low, high), (bias - half, bias + half), lower_ci, upper_ci)
 
 
+def compute_variation(a: ArrayLike, b: ArrayLike) -> float:
+    """Return the coefficient of variation of two measurements of the same mice, in percent.
+
+    The standard deviation of the differences divided by the mean of both, as studies of the reproducibility of CMR
+    state it (Grothues et al., Am J Cardiol 2002;90:29-34). NaN for fewer than two pairs.
+    """
+    x, y = drop_missing_pairs(a, b)
+    mean = float(np.mean([x, y])) if x.size > 1 else 0.0
+    return 100 * float((x - y).std(ddof=1)) / mean if mean else float("nan")
+
+
 @dataclass(frozen=True)
 class Correlation:
     """A correlation coefficient with its p-value and, for Pearson's, its 95 % interval (Fisher's z)."""

@@ -382,6 +382,16 @@ def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) ->
     return opened
 
 
+def open_results(folder: str | PathLike[str]) -> dict[str, ReviewedResult]:
+    """Open all mice in a folder of ``mousecmr segment``, or the one whose folder it is, by name.
+
+    Raises :class:`~mousecmr_data.errors.MissingDataError` if there is none.
+    """
+    folder = Path(folder)
+    folders = [p.parent for p in sorted(folder.glob(f"*/{writers.RECORD_FILE}"))] or [folder]
+    return {opened.record["mouse"]["mouse"]: opened for opened in map(open_result, folders)}
+
+
 def is_measured(folder: str | PathLike[str]) -> bool:
     """Return whether the numbers in a result folder were measured from the masks and the review that it holds now."""
     folder = Path(folder)

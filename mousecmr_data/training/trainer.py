@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,10 @@ def train(
     these names that are of no run, or of one and edited since it ended (``overwrite`` replaces edited files).
     """
     config, folder = config or TrainConfig(), Path(folder)
+    start = load_model(config.initial, device="cpu", engine="eager") if config.initial else None
+    if start:  # a network is tuned as it is: its layout is not another setting
+        layout = {"channels", "reduce", "context", "scaling"} & {f.name for f in fields(config)}
+        config = replace(config, **{name: getattr(start.network, name) for name in layout})
     check_no_leakage(training, validation)
     inputs = [*list_inputs(training), *list_inputs(validation), *find_paths(config.initial)]
     check_apart([folder, *(folder / name for name in RUN_FILES)], inputs)
@@ -250,11 +255,20 @@ def train(
         if on_epoch:
             on_epoch(row)
 
-    initial = load_model(config.initial, device="cpu", engine="eager").network.state_dict() if config.initial else None
+    initial = start.network.state_dict() if start else None
     kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
     limits = "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY
-    origin = WeightsInfo(config.recipe, trained_on, limits, training.synthetic)
+    ancestor = start.origin if start else None
+    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
+    if ancestor:
+        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
+        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
+    only_synthetic = training.synthetic and (ancestor is None or ancestor.synthetic_training)
+    origin = WeightsInfo(
+        folder.resolve().name, trained_on, limits, only_synthetic,
+        synthetic_ancestry=is_ancestor_synthetic or (training.synthetic and not only_synthetic),
+    )  # fmt: skip
     card = {k: v for k, v in vars(origin).items() if k != "sha256"}  # the file will have its own
     network, state = fit(config, *slices, folder, resume=resume, on_epoch=report, about=card, initial=initial)
     if _is_first_process():

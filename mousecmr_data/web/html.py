@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,8 @@ from mousecmr_data.web.sessions import InspectedScan
 
 OVERRIDES_LABEL = "When the files are wrong or incomplete"
 """Heading of the fields that override what the files state."""
+FIELDS = {"--spacing": "Voxel size", "--axes": "Axes", "--frame-time": "Frame time"}
+"""Fields of the page, by the option of the command line."""
 MAX_FLAG_ROWS = 40
 """Limit of rows in the page's table of flags; flags.csv has all."""
 MAX_OPEN_ROWS = 12
@@ -68,10 +71,22 @@ def render_token_page() -> str:
 
 def render_error(e: MouseCMRError, name: str = "", hint: str = "") -> str:
     """Return a box with what was found, what was expected, what to do next, and a hint for this page."""
+    found, expected, next_step = (_translate_options(text) for text in (e.found, e.expected, e.next_step))
     label = f"<b>{escape(name)}</b>: " if name and not e.found.startswith(name) else ""
-    parts = (("Expected:", e.expected), ("Next:", e.next_step), ("On this page:", hint))
+    parts = (("Expected:", expected), ("Next:", next_step), ("On this page:", hint))
     rest = "".join(f"<p><span>{heading}</span> {escape(text)}</p>" for heading, text in parts if text)
-    return f'<div class="m-box m-bad" role="alert"><p>{label}{escape(e.found)}</p>{rest}</div>'
+    return f'<div class="m-box m-bad" role="alert"><p>{label}{escape(found)}</p>{rest}</div>'
+
+
+def _translate_options(text: str | None) -> str:
+    """Return a sentence for people of the command line in the words of the page."""
+    text = re.sub(r"[(;]\s*Python: (?:[^()]|\([^()]*\))*", lambda m: "(" if m[0].endswith("(") else "", text or "")
+    text = re.sub(
+        r"mousecmr segment (?=--)|\(\)|(?<=\S)\s*\)$", lambda m: ")" if m[0] == ")" and "(" in text else "", text
+    )
+    for option, field in FIELDS.items():
+        text = text.replace(option, f"{field}:")
+    return " ".join(text.split())
 
 
 def render_refusal(found: str, next_step: str = "") -> str:
@@ -84,8 +99,7 @@ def make_hint(e: MouseCMRError, weights: str) -> str:
     text = str(e)
     if "--weights" in text and weights != SMALL_WEIGHTS:
         return f"choose {SMALL_WEIGHTS} under Weights; its results are marked in every table, file and picture."
-    options = (("--spacing", "Voxel size"), ("--axes", "Axes"), ("--frame-time", "Frame time"))
-    fields = " or ".join(field for option, field in options if option in text)
+    fields = " or ".join(field for option, field in FIELDS.items() if option in text)
     if "--frames" in text or "--fill" in text:
         return "this page has no field for that: use the command mousecmr segment with the option."
     return f"fill in {fields} under “{OVERRIDES_LABEL}”." if fields else ""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from mousecmr_data.dataset.model import order_spacing
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.discover import hide_temporary_paths
 from mousecmr_data.formats.masks import describe_left_out
@@ -47,13 +48,14 @@ def parse_form(weights: object, spacing: object, axes: object, frame_time: objec
     letters = str(axes or "").strip().lower() or None
     if letters and not re.fullmatch("[xyzt]{2,4}", letters):
         raise ArgumentError(f"The axes are {letters[:60]!r}.", "one letter per axis: x, y, z, t, e.g. xyzt")
-    size = (sizes[0], sizes[1], sizes[2]) if sizes else None
+    size = order_spacing(sizes) if sizes else None
     return SegmentConfig(weights=str(weights), spacing=size, axes=letters, frame_time_ms=times[0] if times else None)
 
 
 def _parse_numbers(text: object) -> list[float]:
-    """Return the positive numbers in a field, separated by spaces, × or commas."""
-    parts = re.split(r"[\s×,;]+", str(text if text is not None else "").strip())
+    """Return the positive numbers in a field, separated by spaces, ×, x or commas, with or without mm or ms."""
+    words = re.sub(r"(?<=[\d.\s])(mm|ms)\b", " ", str(text if text is not None else "").lower())
+    parts = re.split(r"[\s×x*,;]+", words.strip())
     try:
         numbers = [float(p) for p in parts if p]
     except ValueError:

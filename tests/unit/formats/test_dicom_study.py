@@ -405,3 +405,24 @@ def test_a_transfer_syntax_that_does_not_exist_is_refused(tmp_path: Path, images
     paths[0].write_bytes(paths[0].read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0", 1))
     with pytest.raises(FileLayoutError, match=r"its pixels .* cannot be read"):
         read_one(tmp_path)
+
+
+def test_two_mice_with_one_series_uid_are_two(tmp_path: Path, images: Images) -> None:
+    for k, name in enumerate(("A", "B")):
+        paths = write_series(images[:, :, ::-1] if k else images, tmp_path / name, 1)
+        for i, path in enumerate(paths):
+            change([path], SOPInstanceUID=f"{scanner.ROOT}.9.{k}.{i + 1}")
+    assert [scan.name for scan in find_scans(tmp_path)] == ["A", "B"]
+
+
+@pytest.mark.parametrize("by", ["slice", "frame"])
+def test_a_series_in_a_folder_per_slice_or_frame_stays_one(tmp_path: Path, images: Images, by: str) -> None:
+    paths = write_series(images, tmp_path / "all", 1)
+    n_slices = images.shape[1]
+    for k, path in enumerate(paths):
+        part = k % n_slices if by == "slice" else k // n_slices
+        change([path], InstanceNumber=1 + (k // n_slices if by == "slice" else k % n_slices))
+        (tmp_path / f"part{part}").mkdir(exist_ok=True)
+        path.rename(tmp_path / f"part{part}" / path.name)
+    (scan,) = find_scans(tmp_path)
+    assert len(scan.paths) == images.shape[0] * n_slices

@@ -48,3 +48,10 @@ def test_the_expected_time_is_a_guess_and_then_learnt() -> None:
 
 def test_durations_are_rounded() -> None:
     assert [format_duration(s) for s in (0.2, 7.6, 44, 89, 200)] == ["1 s", "8 s", "40 s", "90 s", "3 min"]
+
+
+@pytest.mark.parametrize(
+    "text", ["0.1 x 0.12 x 1 mm", "0.1mm×0.12mm×1mm", "1.0 0.12 0.1", "1 * 0.12 * 0.1", "0.1 0.12 1"]
+)
+def test_sizes_may_be_typed_with_units_and_in_the_order_x_y_z(text: str) -> None:
+    assert parse_form("phantom-small", text, "", "5 ms").spacing == (1.0, 0.12, 0.1)

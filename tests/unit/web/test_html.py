@@ -1,8 +1,11 @@
 """The HTML of the results."""
 
 import pandas as pd
+import pytest
 
-from mousecmr_data.web.html import render_results
+from mousecmr_data.dataset.model import FRAME_TIME_HINT, SPACING_HINT
+from mousecmr_data.errors import UnitsError
+from mousecmr_data.web.html import render_error, render_results
 from mousecmr_data.web.job import JobOutcome
 
 
@@ -29,3 +32,12 @@ def test_flags_of_the_whole_mouse_stand_first_and_are_never_folded() -> None:
     html = render_results(JobOutcome([{"mouse": "m", "status": "done", "marks": ""}], flags, {}))
     assert "<details open>" in html
     assert html.index("x.dcm was refused") < html.index("islands_removed")
+
+
+@pytest.mark.parametrize(
+    "hint", [SPACING_HINT, FRAME_TIME_HINT, "say it: --axes tzyx  (x column, y row; Python: axes='tzyx')"]
+)
+def test_errors_speak_of_the_fields_of_the_page(hint: str) -> None:
+    html = render_error(UnitsError("M1 does not say its voxel size.", "sizes in mm", hint))
+    assert not [word for word in ("--", "Python", "mousecmr segment") if word in html]
+    assert any(field in html for field in ("Voxel size", "Frame time", "Axes"))

@@ -1,0 +1,115 @@
+"""Measure what a review is worth, on phantoms with `phantom-small`: ticks of slices and ED/ES, and propagation.
+
+    python benchmarks/review.py [--mice 10] [--cache DIR] [--json] [-o benchmarks/review.json]
+
+Scripted review: each slice of ED and ES is excluded where the truth has no ventricle, and ED and ES are the frames of
+the truth; nothing is drawn. Propagation: the truth of some frames of each slice, and the Dice of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mousecmr_data
+from mousecmr_data._utils.atomic import to_json_value, write_json
+from mousecmr_data.metrics.overlap import dice
+from mousecmr_data.metrics.propagation import propagate_masks
+from mousecmr_data.metrics.volumes import measure
+from mousecmr_data.phantom.rendering import compute_labels
+from mousecmr_data.phantom.sampling import make_plans
+from mousecmr_data.pipeline import SegmentConfig, analyze, open_result
+from mousecmr_data.pipeline.writers import write_result
+
+COHORT, SPLIT, WEIGHTS = "phantom", "test", "phantom-small"
+GAP = 4
+"""Frames from one corrected frame to the next."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--mice", type=int, default=10)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    report = measure_reviews(args.mice, args.cache)
+    if args.output:
+        write_json(args.output, report)
+    if args.json:
+        print(json.dumps(to_json_value(report), indent=1))
+    else:
+        print({k: v for k, v in report.items() if k != "mice"})
+
+
+def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
+    """Return the mean error of EF before and after the scripted review, Dice of propagation, and times."""
+    cohort = mousecmr_data.load(SPLIT, source=COHORT, cache=cache, layout_cache=False)
+    predictor, plans = mousecmr_data.load_model(WEIGHTS, device="cpu"), make_plans(COHORT)
+    rows: list[dict[str, Any]] = []
+    scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for name in list(cohort.mice)[:n_mice]:
+        ds, plan = cohort[name], plans[name]
+        truth = compute_labels(plan, range(plan.n_frames))
+        expected = measure(ds)
+        config = SegmentConfig(weights=WEIGHTS, pictures=False, dicom_seg=False, images=False)
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / name
+            result = analyze(ds, predictor, config, name=name)
+            write_result(result, target, config)
+            opened = open_result(target)
+            automatic = opened.automatic
+            for phase in ("ED", "ES"):
+                frame = int(np.flatnonzero(ds["phase"].values == phase)[0])
+                for k in np.flatnonzero(~truth[frame].any(axis=(1, 2)) & opened.masks[frame].any(axis=(1, 2))).tolist():
+                    opened.apply_edit(frame, k, status="excluded", reader="script")
+            ed, es = (int(np.flatnonzero(ds["phase"].values == p)[0]) for p in ("ED", "ES"))
+            start = time.perf_counter()
+            numbers = opened.set_phases(ed, es, reader="script")
+            seconds = time.perf_counter() - start
+        before, after = (row["ef_percent"] - expected.ef_percent for row in (result.mouse, numbers))
+        rows.append({"mouse": name, "ef_before": before, "ef_after": after, "seconds_of_an_edit": seconds})
+        for kind, pair in measure_propagation(automatic, truth):
+            scores[kind].append(pair)
+    before, after = (np.abs([row[f"ef_{when}"] for row in rows]) for when in ("before", "after"))
+    return {
+        "weights": WEIGHTS,
+        "n": len(rows),
+        "ef_error_before": {"mean": before.mean(), "worst": before.max()},
+        "ef_error_after": {"mean": after.mean(), "worst": after.max()},
+        "dice": {
+            k: dict(zip(("left", "propagated"), np.mean(v, axis=0).tolist(), strict=True)) for k, v in scores.items()
+        },
+        "mice": rows,
+    }
+
+
+def measure_propagation(automatic: Any, truth: Any) -> Any:
+    """Yield the mean Dice of frames that are left alone, and of propagated ones, by their place."""
+    n = len(truth)
+    for k in range(truth.shape[1]):
+        for corrected, kind in ((list(range(0, n, GAP)), "between two"), ([n // 2], "beside one")):
+            masks = automatic[:, k].copy()
+            masks[corrected] = truth[corrected, k]
+            if not truth[corrected, k].any():
+                continue
+            carried = propagate_masks(masks, corrected)
+            inside = range(corrected[-1]) if len(corrected) > 1 else range(n // 2 - 3, n // 2 + 4)
+            for frame in set(inside) - set(corrected):
+                if truth[frame, k].any():
+                    pair = [
+                        np.mean([dice(m[frame] == j, truth[frame, k] == j) for j in (1, 2)])
+                        for m in (automatic[:, k], carried)
+                    ]
+                    yield kind, tuple(pair)
+
+
+if __name__ == "__main__":
+    main()
