@@ -166,7 +166,7 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
             request.state.body = await request.body()
             try:
                 return await run_in_threadpool(action, request, folder)
-            except (MouseCMRError, OSError, KeyError, ValueError) as e:
+            except (MouseCMRError, OSError, LookupError, ValueError) as e:
                 return _make_refusal(e, folder.results)
 
         return endpoint
@@ -215,7 +215,7 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
 
 def _make_refusal(e: Exception, folder: Path) -> Response:
     """Return the answer for an error, as plain text without the path of ``folder``."""
-    if isinstance(e, FileNotFoundError | KeyError | IndexError | MissingDataError):
+    if isinstance(e, FileNotFoundError | LookupError | MissingDataError):
         return PlainTextResponse(NOT_FOUND_TEXT if not isinstance(e, MouseCMRError) else e.found, 404)
     if isinstance(e, MouseCMRError):
         return PlainTextResponse(str(e).replace(f"{folder}{os.sep}", ""), 400 if isinstance(e, ArgumentError) else 409)
@@ -316,7 +316,7 @@ def _propagate(request: Request, mouse: OpenMouse) -> Response:
     result, slice_ = mouse.result, request.path_params["slice"]
     status = result.review.get_status(result.masks.shape[:2])[:, slice_]
     corrected = np.flatnonzero(status != AUTO).tolist()
-    return _send_labels(propagate_masks(result.masks[:, slice_], result.automatic[:, slice_], corrected))
+    return _send_labels(propagate_masks(result.masks[:, slice_], corrected))
 
 
 def create_app(folder: Path, token: str, archive: Path, config: ServerConfig) -> Starlette:
