@@ -141,7 +141,8 @@ class AccessMiddleware:
         if body is None:
             text = f"This request is larger than {format_bytes(limit)}, the limit of this address."
             return PlainTextResponse(text, 413), receive
-        if any(self.sessions.is_of_another(h, request.scope[OWNER]) for h in _list_session_hashes(request, b"" if is_mask else body)):
+        hashes = _list_session_hashes(request, b"" if is_mask else body)
+        if any(self.sessions.is_of_another(h, request.scope[OWNER]) for h in hashes):
             return PlainTextResponse(NOT_FOUND_TEXT, 404), receive
         if is_upload:
             return None, receive

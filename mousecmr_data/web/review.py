@@ -193,7 +193,9 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
             update_results(folder.results, folder.archive)
             if not folder.archive.exists():
                 pack_results(folder.results, folder.archive)
-        return FileResponse(folder.archive, media_type="application/zip", filename="mousecmr-results.zip", headers=NO_STORE)
+        return FileResponse(
+            folder.archive, media_type="application/zip", filename="mousecmr-results.zip", headers=NO_STORE
+        )
 
     routes: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
         ("GET", "/", answer(lambda _, __: FileResponse(STATIC / "review.html", media_type="text/html"))),

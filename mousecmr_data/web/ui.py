@@ -87,8 +87,9 @@ class Callbacks:
             return status, *EMPTY_RESULTS
         folder = f"mice/{session.token}/review"
         size = format_bytes(outcome.zip_bytes)
+        review = f'<p><a href="{folder}/" target="_blank" rel="noopener" class="m-review">Review and correct</a></p>'
         return (
-            f'{status}<p><a href="{folder}/" target="_blank" rel="noopener" class="m-review">Review and correct</a></p>',
+            status + review,
             {"token": session.token, "views": outcome.views},
             render_results(outcome),
             f'<a href="{folder}/results.zip" download="mousecmr-results.zip">Download everything ({size} zip)</a>'
