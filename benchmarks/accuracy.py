@@ -1,28 +1,27 @@
 """Measure how accurate `phantom-small` is, and write the numbers that docs/models.md and its card show.
 
-    python benchmarks/accuracy.py [--real MouseMedian.h5] [--cache DIR] [-o benchmarks/accuracy.json]
+    python benchmarks/accuracy.py [--real MouseMedian.h5] [--cache DIR] [--json FILE]
 
 Options: post-processing `paper`, ED and ES as annotated, whole field, engine `exact` (float32). Dice: mean ± SD (n − 1)
-over mice, each the mean of its ED and ES. A test compares the texts with the file that this script writes.
+over mice, each the mean of its ED and ES.
 """
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from record import make_parser, write_record
+
 import mousecmr_data
-from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data.evaluation import EvaluationConfig, evaluate, tabulate_agreement, tabulate_overlap
 from mousecmr_data.evaluation.result import Evaluation
 from mousecmr_data.inference import load_model
 from mousecmr_data.schema import SMALL_WEIGHTS
 
 ENGINE = "exact"
-HERE = Path(__file__).parent
-REAL = HERE.parents[1] / "shared" / "real" / "MouseMedian.h5"
+REAL = Path(__file__).parents[2] / "shared" / "real" / "MouseMedian.h5"
 COHORTS = {
     "phantom, split validation": ("phantom", "validation"),
     "phantom, split test": ("phantom", "test"),
@@ -34,10 +33,9 @@ COLUMNS = ("n", "bias", "lower", "upper", "p", "icc_2_1")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--real", type=Path, default=REAL if REAL.is_file() else None)
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("-o", "--output", type=Path, default=HERE / "accuracy.json")
     args = parser.parse_args()
     jobs = {name: (source, split, args.cache) for name, (source, split) in COHORTS.items()}
     if args.real:
@@ -47,7 +45,7 @@ def main() -> None:
         cohorts = {name: part.result() for name, part in parts.items()}
     sha256 = load_model(SMALL_WEIGHTS).origin.sha256
     options = {"postprocessing": "paper", "phases": "annotated", "region": "full", "engine": ENGINE}
-    write_json(args.output, to_json_value({"weights": SMALL_WEIGHTS, "sha256": sha256, **options, "cohorts": cohorts}))
+    write_record(args, {"weights": SMALL_WEIGHTS, "sha256": sha256, **options, "cohorts": cohorts}, "torch")
 
 
 def measure_cohort(source: str, split: str | None, cache: Path | None) -> dict[str, Any]:

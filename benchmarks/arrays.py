@@ -1,15 +1,13 @@
 """Compare reading images through this library with reading the files directly. Both sides in one run.
 
-    python benchmarks/arrays.py [--mice 40] [--rounds 5] [--cache DIR]
+    python benchmarks/arrays.py [--mice 40] [--rounds 5] [--cache DIR] [--json FILE]
 
-Uses phantom mice. Each result is a ratio of medians of interleaved rounds. For loaders see loaders.py.
+Uses phantom mice. Milliseconds are medians of interleaved rounds. For loaders see loaders.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -19,25 +17,27 @@ from typing import Any
 
 import h5py
 import numpy as np
+from record import make_parser, summarize, write_record
 
 import mousecmr_data
 from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache, write_store
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--mice", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         cache = args.cache or Path(scratch)
-        machine = platform.processor() or platform.machine()
-        print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}")
         cohort = mice(args.mice, cache)
-        conversion(cohort, cache)
-        single(cohort, Path(scratch), args.rounds)
-        opening(cohort, args.rounds)
+        numbers = {
+            "conversion": conversion(cohort, cache),
+            **single(cohort, Path(scratch), args.rounds),
+            "opening 130 mice, s": opening(cohort, args.rounds),
+        }
+    write_record(args, numbers, "zarr", "numcodecs", "h5py", "torch")
 
 
 def mice(n: int, cache: Path) -> Cohort:
@@ -57,24 +57,19 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def compare(title: str, sides: dict[str, Callable[[], Any]], rounds: int, unit: float = 1e3, name: str = "ms") -> None:
-    """Print the median of each side over interleaved rounds, and its ratio to the last side."""
+def compare(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """Return milliseconds of each side over interleaved rounds, median and range."""
     times: dict[str, list[float]] = {k: [] for k in sides}
     for side in sides.values():
         side()
     for _ in range(rounds):
         for key, side in sides.items():
-            times[key].append(seconds(side))
-    medians = {k: statistics.median(v) for k, v in times.items()}
-    ours = medians[list(sides)[-1]]
-    print(f"\n{title}")
-    for key, value in medians.items():
-        low, high = min(times[key]), max(times[key])
-        print(f"  {key:44} {value * unit:9.3f} {name}  ({low * unit:.3f} to {high * unit:.3f})  {value / ours:6.1f} x")
+            times[key].append(1e3 * seconds(side))
+    return {key: summarize(v) for key, v in times.items()}
 
 
-def conversion(cohort: Cohort, cache: Path) -> None:
-    """Compare the speed of conversion with reading and compressing alone; print the size on disk."""
+def conversion(cohort: Cohort, cache: Path) -> dict[str, float]:
+    """Return the speed of conversion, of reading and compressing alone, and the size on disk, of raw; 4 mice."""
     from numcodecs import Blosc
 
     sample = cohort.select(cohort.mice[:4])
@@ -95,14 +90,12 @@ def conversion(cohort: Cohort, cache: Path) -> None:
         folder = Path(scratch) / "0.zarr"
         stored = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     raw = sum(ds.image.nbytes + ds["mask"].nbytes for ds in sample.values())
-    print("\nConversion of 4 mice, one process")
-    print(f"  speed, of reading the source + compressing      {statistics.median(rounds[1:]):.2f}")
-    print(f"  size on disk, of raw                            {stored / raw:.3f}")
     fill_layout_cache(cohort, workers=os.cpu_count() or 1)
+    return {"speed": statistics.median(rounds[1:]), "size": stored / raw}
 
 
-def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
-    """Compare random labelled slices of one mouse, and one whole cine."""
+def single(cohort: Cohort, scratch: Path, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Compare ten random labelled slices of one mouse (image and mask; files are opened), and one whole cine."""
     from mousecmr_data.adapters.torch import dataset
 
     mouse = cohort.mice[0]
@@ -128,14 +121,8 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
     data = dataset(cohort, dtype=None)
     of_mouse = np.flatnonzero(data.index.mouse == 0)
     samples = rng.choice(of_mouse, len(positions)).tolist()
-    compare(
-        f"{len(positions)} random labelled slices (image and mask) of one mouse, file open included for h5py",
-        {
-            "h5py, contiguous (row, column, slice, frame)": h5("contiguous"),
-            "h5py, gzip": h5("gzip"),
-            "ours: adapters.torch, memmap, one by one": lambda: [data[i] for i in samples],
-        },
-        rounds * 3,
+    slices = compare(
+        {"contiguous": h5("contiguous"), "gzip": h5("gzip"), "ours": lambda: [data[i] for i in samples]}, rounds * 3
     )
 
     def cine(name: str) -> Callable[[], Any]:
@@ -145,19 +132,14 @@ def single(cohort: Cohort, scratch: Path, rounds: int) -> None:
 
         return read
 
-    compare(
-        f"a whole cine {images.transpose(3, 2, 0, 1).shape}",
-        {
-            "h5py, contiguous, transposed": cine("contiguous"),
-            "h5py, gzip, transposed": cine("gzip"),
-            "ours: the layout cache": lambda: cohort[mouse].image.values,
-        },
-        rounds * 3,
+    cines = compare(
+        {"contiguous": cine("contiguous"), "gzip": cine("gzip"), "ours": lambda: cohort[mouse].image.values}, rounds * 3
     )
+    return {"ten slices": slices, "cine": cines}
 
 
-def opening(cohort: Cohort, rounds: int) -> None:
-    """Time the opening of 130 converted mice: the available ones, repeated up to 130."""
+def opening(cohort: Cohort, rounds: int) -> float:
+    """Return the seconds to open 130 converted mice: the available ones, repeated up to 130."""
     cache = cohort.source.get_path(cohort.mice[0]).parents[2]
 
     def open_cohort() -> int:
@@ -165,8 +147,7 @@ def opening(cohort: Cohort, rounds: int) -> None:
         return sum(len(again[m].sizes) for m in (cohort.mice * (130 // len(cohort) + 1))[:130])
 
     open_cohort()
-    times = [seconds(open_cohort) for _ in range(rounds)]
-    print(f"\nopening 130 mice of a converted cohort             {statistics.median(times):.3f} s")
+    return statistics.median(seconds(open_cohort) for _ in range(rounds))
 
 
 if __name__ == "__main__":

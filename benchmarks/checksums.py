@@ -1,6 +1,6 @@
 """Measure what the checksums of derived files cost: reading with and without the check, in turn, in one run.
 
-    python benchmarks/checksums.py [--rounds 41] [--cache DIR]
+    python benchmarks/checksums.py [--rounds 41] [--cache DIR] [--json FILE]
 
 Uses one phantom mouse and the shipped weights. Both sides read the same bytes from the system's page cache. Processor
 time is of the whole process, so that other work on the machine matters less. Needs the extras openvino and huggingface.
@@ -8,10 +8,7 @@ time is of the whole process, so that other work on the machine matters less. Ne
 
 from __future__ import annotations
 
-import argparse
 import io
-import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -21,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from record import make_parser, write_record
+
 import mousecmr_data
 from mousecmr_data._utils.checksums import is_intact, read_intact
 from mousecmr_data.dataset import zarr_store
@@ -28,26 +27,29 @@ from mousecmr_data.dataset.cohort import Cohort
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         cache = args.cache or Path(scratch) / "cache"
-        load = os.getloadavg()[0]
-        print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.0f}, Python {platform.python_version()}\n")
-        print(f"{'':46} {'without':>9} {'with':>9}  {'more':>6}   {'processor time':>14}")
         cohort = mousecmr_data.load(mice=["Mouse6"], source="phantom", cache=cache, layout_cache=False)
         cohort["Mouse6"].load()  # made now
-        stores(cohort, Path(scratch), args.rounds)
-        phantom_file(cohort, args.rounds)
-        frame_files(cohort, Path(scratch) / "frames", args.rounds)
-        table(cohort, Path(scratch) / "tables", args.rounds)
-        network(cache, args.rounds)
+        reads = {
+            **stores(cohort, Path(scratch), args.rounds),
+            **phantom_file(cohort, args.rounds),
+            **frame_files(cohort, Path(scratch) / "frames", args.rounds),
+            **table(cohort, Path(scratch) / "tables", args.rounds),
+            **network(cache, args.rounds),
+        }
+    write_record(args, {"reads": reads}, "zarr", "h5py", "openvino", "datasets")
 
 
-def compare(title: str, without: Callable[[], Any], checked: Callable[[], Any], rounds: int) -> None:
-    """Print the medians of both sides in turn, and the median of the differences, of wall and processor time."""
+Times = dict[str, dict[str, float]]
+
+
+def compare(title: str, without: Callable[[], Any], checked: Callable[[], Any], rounds: int) -> Times:
+    """Return the median milliseconds of both sides in turn, of the wall clock and of processor time, by title."""
     sides, wall, processor = (without, checked), ([], []), ([], [])
     for side in sides:
         side()
@@ -58,13 +60,11 @@ def compare(title: str, without: Callable[[], Any], checked: Callable[[], Any], 
             wall[k].append(time.perf_counter() - begin[0])
             processor[k].append(time.process_time() - begin[1])
     plain, ours, work, more_work = (statistics.median(times) for times in (*wall, *processor))
-    print(
-        f"{title:46} {plain * 1e3:6.2f} ms {ours * 1e3:6.2f} ms  {100 * (ours / plain - 1):+5.1f} %"
-        f"   {work * 1e3:6.2f} {more_work * 1e3:6.2f} ms {100 * (more_work / work - 1):+5.1f} %"
-    )
+    times = {"wall": plain, "wall_checked": ours, "cpu": work, "cpu_checked": more_work}
+    return {title: {name: 1e3 * s for name, s in times.items()}}
 
 
-def stores(cohort: Cohort, scratch: Path, rounds: int) -> None:
+def stores(cohort: Cohort, scratch: Path, rounds: int) -> Times:
     """The layout cache and stores: the codec is in the one and not in the other."""
     ours = cohort.to_zarr(scratch / "checked.zarr")
     with patch.object(zarr_store, "CODECS", zarr_store.CODECS[:1]):
@@ -75,13 +75,14 @@ def stores(cohort: Cohort, scratch: Path, rounds: int) -> None:
     def read(number: int, **part: Any) -> Callable[[], Any]:
         return lambda: opened[number].image.isel(part).values
 
-    shape = opened[0].image.shape
-    compare(f"layout cache: a cine {shape}", read(0), read(1), rounds)
-    compare("layout cache: one frame", read(0, frame=3), read(1, frame=3), rounds * 5)
-    compare("store as a zip file, by zarr: a cine", read(2), read(3), max(5, rounds // 4))
+    return {
+        **compare("layout cache: a cine", read(0), read(1), rounds),
+        **compare("layout cache: one frame", read(0, frame=3), read(1, frame=3), rounds * 5),
+        **compare("store as a zip file, by zarr: a cine", read(2), read(3), max(5, rounds // 4)),
+    }
 
 
-def phantom_file(cohort: Cohort, rounds: int) -> None:
+def phantom_file(cohort: Cohort, rounds: int) -> Times:
     """A phantom file, checked once when it is first read in a process; images and masks by h5py."""
     path = cohort.source.get_path("Mouse6")
 
@@ -92,10 +93,11 @@ def phantom_file(cohort: Cohort, rounds: int) -> None:
         is_intact(path)
         read()
 
-    compare("phantom file: images and masks", read, check_and_read, max(5, rounds // 4))
+    title = "phantom file: images and masks, checked once per process"
+    return compare(title, read, check_and_read, max(5, rounds // 4))
 
 
-def frame_files(cohort: Cohort, root: Path, rounds: int) -> None:
+def frame_files(cohort: Cohort, root: Path, rounds: int) -> Times:
     """Frame files, checked when the dataset is made: making it, and with epochs of reading each slice once."""
     from mousecmr_data.adapters.torch import dataset
 
@@ -107,12 +109,14 @@ def frame_files(cohort: Cohort, root: Path, rounds: int) -> None:
 
         return run
 
+    times: Times = {}
     for epochs in (0, 1, 100):
         unchecked = patch("mousecmr_data.dataset.memmap.is_intact", lambda _: True)(read(epochs))
-        compare(f"frame files: dataset of a mouse, {epochs} epoch(s)", unchecked, read(epochs), rounds)
+        times |= compare(f"frame files: dataset of a mouse, {epochs} epochs", unchecked, read(epochs), rounds)
+    return times
 
 
-def table(cohort: Cohort, root: Path, rounds: int) -> None:
+def table(cohort: Cohort, root: Path, rounds: int) -> Times:
     """The Arrow file of Hugging Face datasets, checked when it is opened; then each row is read once."""
     import datasets
 
@@ -126,10 +130,10 @@ def table(cohort: Cohort, root: Path, rounds: int) -> None:
         huggingface.numpy_samples(opened).__getitems__(range(len(data)))
 
     unchecked = patch("mousecmr_data.adapters.huggingface.dataset.has_checksums", lambda _: True)(read)
-    compare("Hugging Face table: open, read all rows", unchecked, read, max(5, rounds // 4))
+    return compare("Hugging Face table: open, read all rows", unchecked, read, max(5, rounds // 4))
 
 
-def network(cache: Path, rounds: int) -> None:
+def network(cache: Path, rounds: int) -> Times:
     """A compiled network of the shipped weights."""
     import openvino
 
@@ -146,7 +150,7 @@ def network(cache: Path, rounds: int) -> None:
         return lambda: openvino.Core().import_model(io.BytesIO(read() or b""), "CPU", engine.config)
 
     size = f"{plain.stat().st_size / 1e6:.1f} MB"
-    compare(f"compiled network, {size}: load", load(plain.read_bytes), load(lambda: read_intact(path)), rounds)
+    return compare(f"compiled network of {size}: load", load(plain.read_bytes), load(lambda: read_intact(path)), rounds)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Processor time to find and read 240 classic DICOM files, compared with pydicom alone (header and pixels of each).
 
 Both are measured in turn in this process, so that they see the same load. The headers have as many elements as those of
-scanners: about 140, a private block among them. Prints medians and ranges over the rounds.
+scanners: about 140, a private block among them. Medians and ranges over the rounds, in seconds.
+
+    python benchmarks/dicom.py [--rounds 7] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.datadict import DicomDictionary
+from record import make_parser, summarize, write_record
 
-from mousecmr_data._utils.environment import describe_processor
 from mousecmr_data.formats import dicom
 from mousecmr_data.formats.discover import find_scans
 from mousecmr_data.formats.read import read_scan
@@ -31,7 +31,7 @@ FRAMES, SLICES, SIZE, ELEMENTS = 20, 12, 256, 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
@@ -43,12 +43,12 @@ def main() -> None:
             dicom._read_header.cache_clear()
             ours.append(measure(lambda: [read_scan(scan) for scan in find_scans(folder)]))
             ratios.append(ours[k] / alone[k])
-        print(f"{describe_processor()}; {len(paths)} files, {sum(p.stat().st_size for p in paths) / 1e6:.0f} MB")
-        for name, values, unit in (("pydicom alone", alone, "s"), ("find and read", ours, "s"), ("ratio", ratios, "×")):
-            rest = values[1:]  # the first round also imports
-            print(f"{name}: {statistics.median(rest):.2f} {unit} ({min(rest):.2f} to {max(rest):.2f})")
+        size = sum(p.stat().st_size for p in paths) / 1e6
     finally:
         shutil.rmtree(folder)
+    measured = {"pydicom": alone, "ours": ours, "ratio": ratios}
+    numbers = {name: summarize(values[1:]) for name, values in measured.items()}  # the first round also imports
+    write_record(args, {"files": len(paths), "MB": size, **numbers}, "pydicom")
 
 
 def write_study(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """Compare downloads over loopback, with checksums, with curl: same files, same host, same parallelism.
 
-    python benchmarks/download.py [--files 16] [--megabytes 40] [--workers 4] [--rounds 5] [--folder DIR]
+    python benchmarks/download.py [--files 16] [--megabytes 40] [--workers 4] [--rounds 5] [--folder DIR] [--json FILE]
 
-Both sides run in turn, in one run; the medians and their ratio are printed. The host is a separate process (plain
+Both sides run in turn, in one run; medians are given. The host is a separate process (plain
 files over HTTP/1.1, sendfile). curl checks nothing and leaves its files in memory for the system to write; this
 library computes two checksums and flushes each file before it gets its name, so curl is also timed with a flush.
 With ``--folder`` on a RAM disk, the speed of the disk does not matter.
@@ -10,9 +10,7 @@ With ``--folder`` on a RAM disk, the speed of the disk does not matter.
 
 from __future__ import annotations
 
-import argparse
 import http.server
-import json
 import os
 import shutil
 import socket
@@ -25,12 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from record import make_parser, write_record
+
 from mousecmr_data._utils.checksums import compute_checksums
 from mousecmr_data.download.fetch import fetch_files
 from mousecmr_data.schema.manifest import FileEntry, Manifest, load_manifest
-
-BAR = 0.7
-"""The ratio to curl that this library should reach."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -102,13 +99,12 @@ def with_library(manifest: Manifest, folder: Path, workers: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--files", type=int, default=16)
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to put source and targets (e.g. a RAM disk)")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     curl = shutil.which("curl")
     if curl is None:
@@ -141,20 +137,9 @@ def main() -> None:
     raw, flushed = (statistics.median(t[i] for t in theirs[1:]) for i in (0, 1))
     own = statistics.median(ours[1:])
     version = subprocess.run([curl, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
-    if options.json:
-        seconds = {"curl": raw, "curl_flushed": flushed, "mousecmr": own}
-        rates = {k: round(total / t) for k, t in seconds.items()}
-        print(json.dumps({"MB_per_s": rates, "ratio": round(raw / own, 2), "ratio_flushed": round(flushed / own, 2)}))
-        return
-    size = f"{options.files} files of {options.megabytes} MB"
-    print(f"{size}, {options.workers} at a time, {options.rounds} rounds, medians")
-    for name, seconds, note in (
-        (f"curl {version}", raw, "nothing checked, nothing flushed"),
-        ("curl, flushed", flushed, "nothing checked; fsync of each file, as mousecmr"),
-        ("mousecmr", own, "git SHA-1 and SHA-256, fsync, records"),
-    ):
-        print(f"  {name:15} {seconds:7.3f} s  {total / seconds:6.0f} MB/s  ({note})")
-    print(f"  ratio {raw / own:.2f} to curl, {flushed / own:.2f} to curl with flushed files (bar: {BAR})")
+    rates = {name: total / seconds for name, seconds in (("curl", raw), ("curl, flushed", flushed), ("mousecmr", own))}
+    numbers = {name: getattr(options, name) for name in ("files", "megabytes", "workers")}
+    write_record(options, {**numbers, "curl": version, "MB/s": rates})
 
 
 if __name__ == "__main__":

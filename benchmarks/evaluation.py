@@ -1,16 +1,14 @@
 """Measure time and memory of ``mousecmr_data.evaluate`` for a whole cohort, with predictions in files.
 
-    python benchmarks/evaluation.py [--mice 130] [--workers 2] [--cache DIR]
+    python benchmarks/evaluation.py [--mice 130] [--workers 2] [--cache DIR] [--json FILE]
 
-Uses phantom mice; the predictions are whole cines (HDF5, gzip): the truth moved by two pixels. The claim: 130 mice in
-under 60 s on 2 cores, under 1.5 GB. Memory is the largest sum over this process and its workers.
+Uses phantom mice; the predictions are whole cines (HDF5, gzip): the truth moved by two pixels. Memory is the
+largest sum over this process and its workers.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import resource
 import tempfile
 import threading
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from record import make_parser, write_record
 
 import mousecmr_data
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
@@ -27,7 +26,7 @@ from mousecmr_data.phantom.source import PhantomSource, make_files
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--mice", type=int, default=130)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cache", type=Path)
@@ -41,20 +40,16 @@ def main() -> None:
         folder.mkdir()
         for ds in cohort.values():
             write(ds, folder / f"{ds.attrs['mouse']}.h5")
-        machine = platform.processor() or platform.machine()
-        print(f"{machine}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
+        runs = []
         for policies in (EvaluationConfig(), EvaluationConfig("volume-curve", "paper")):
             memory = Memory()
             begin, cpu = time.perf_counter(), processor_seconds()
             result = evaluate(folder, cohort, policies, workers=args.workers)
-            scored, used = time.perf_counter() - begin, processor_seconds() - cpu
             tabulate_agreement(result), tabulate_overlap(result)
-            total = time.perf_counter() - begin
-            print(
-                f"{len(result.mice)} mice, {policies.phases}/{policies.postprocessing}, {args.workers} processes: "
-                f"{scored:.1f} s scored, {total:.1f} s with tables; {used:.1f} s of processor time; "
-                f"peak {memory.stop():.2f} GB"
-            )
+            row = {"phases": policies.phases, "postprocessing": policies.postprocessing, "mice": len(result.mice)}
+            row |= {"s": time.perf_counter() - begin, "cpu_s": processor_seconds() - cpu, "GB": memory.stop()}
+            runs.append(row)
+    write_record(args, {"workers": args.workers, "runs": runs}, "pandas", "pingouin")
 
 
 def write(ds: object, path: Path) -> None:

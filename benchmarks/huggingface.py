@@ -1,6 +1,6 @@
 """Compare torch samples with the usual way to read a dataset, and time the start of a stream. Both sides in one run.
 
-    python benchmarks/huggingface.py [--mice 32] [--rounds 5] [--cache DIR] [--rate 20]
+    python benchmarks/huggingface.py [--mice 32] [--rounds 5] [--cache DIR] [--rate 20] [--json FILE]
 
 Labelled slices of phantom mice. The usual ("naive") way is a Parquet file of Array2D columns, opened with
 ``load_dataset`` and ``with_format("torch")``: nested lists become int64 tensors. The samples are compared, then
@@ -11,7 +11,6 @@ has imported its libraries; the clock starts before ``load_dataset``.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -27,6 +26,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 import datasets
 import numpy as np
 import torch
+from record import make_parser, write_record
 
 import mousecmr_data
 from mousecmr_data.adapters import huggingface
@@ -51,7 +51,7 @@ print(json.dumps({"first": first}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--mice", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path)
@@ -64,8 +64,11 @@ def main() -> None:
         training = mousecmr_data.load(split="train", source="phantom")
         make_files(PhantomSource("phantom", None), training.mice[: args.mice], os.cpu_count() or 1)
         cohort = training.select(training.mice[: args.mice])
-        samples(cohort, Path(scratch), args.rounds)
-        streaming(cohort, Path(scratch), args.rounds, args.rate * 1e6)
+        numbers = {
+            **samples(cohort, Path(scratch), args.rounds),
+            "streaming": streaming(cohort, Path(scratch), args.rounds, args.rate * 1e6),
+        }
+    write_record(args, numbers, "datasets", "torch")
 
 
 def naive(cohort: Cohort, scratch: Path) -> Any:
@@ -89,15 +92,15 @@ def naive(cohort: Cohort, scratch: Path) -> Any:
     return data.with_format("torch")
 
 
-def samples(cohort: Cohort, scratch: Path, rounds: int) -> None:
-    """Print the rates of both sides, measured in turn."""
+def samples(cohort: Cohort, scratch: Path, rounds: int) -> dict[str, Any]:
+    """Return the samples per second of all sides, measured in turn, one row at random and by a DataLoader."""
     theirs = naive(cohort, scratch)
     data = huggingface.dataset(cohort)
     sides = {
-        'naive: Array2D, with_format("torch")': theirs,
-        'the same table as ours, with_format("torch")': data.with_format("torch"),
-        "ours, uint16": huggingface.torch_samples(data, torch.uint16),
-        "ours, float32": huggingface.torch_samples(data),
+        "naive": theirs,
+        "table": data.with_format("torch"),
+        "uint16": huggingface.torch_samples(data, torch.uint16),
+        "float32": huggingface.torch_samples(data),
     }
     for i in np.random.default_rng(0).integers(0, len(data), 50).tolist():
         values = [side[i] for side in sides.values()]
@@ -105,19 +108,13 @@ def samples(cohort: Cohort, scratch: Path, rounds: int) -> None:
             assert torch.equal(value["image"].squeeze().double(), values[0]["image"].double()), "other pixels"  # noqa: S101
             assert torch.equal(value["mask"].squeeze().long(), values[0]["mask"].long()), "other labels"  # noqa: S101
             assert value["mouse"] == values[0]["mouse"]  # noqa: S101
-    row = theirs[0]
-    print(f"\nTorch samples: {len(data)} labelled slices of {len(cohort)} mice; the same values on all sides")
-    print(f"  naive gives image {row['image'].dtype}, mask {row['mask'].dtype}")
-    for title, run in (("one row at random", at_random), (f"DataLoader, batch {BATCH}, shuffled", loader)):
-        rates: dict[str, list[float]] = {name: [] for name in sides}
-        for _ in range(rounds):
+    rates: dict[str, dict[str, list[float]]] = {name: {"row": [], "batches": []} for name in sides}
+    for _ in range(rounds):
+        for title, run in (("row", at_random), ("batches", loader)):
             for name, side in sides.items():
-                rates[name].append(run(side))
-        base = statistics.median(rates[next(iter(sides))])
-        print(f"  {title}")
-        for name, values in rates.items():
-            rate = statistics.median(values)
-            print(f"    {name:46} {rate:9.0f} samples/s   {rate / base:5.1f} x naive")
+                rates[name][title].append(run(side))
+    medians = {name: {title: statistics.median(v) for title, v in both.items()} for name, both in rates.items()}
+    return {"slices": len(data), "rates": medians}
 
 
 def at_random(data: Any) -> float:
@@ -137,10 +134,9 @@ def timed(work: Callable[[], int]) -> float:
     return work() / (time.perf_counter() - begin)
 
 
-def streaming(cohort: Cohort, scratch: Path, rounds: int, rate: float) -> None:
-    """Print the time from load_dataset to the first labelled sample."""
+def streaming(cohort: Cohort, scratch: Path, rounds: int, rate: float) -> dict[str, float]:
+    """Return the seconds from load_dataset to the first labelled sample."""
     built = build_folder(cohort, "bench/mice-phantom", scratch / "out")[1]
-    shard = min((built / "labelled").iterdir())
     with Hub(rate=rate) as hub:
         hub.add("bench/mice-phantom", built)
         seconds = []
@@ -148,8 +144,7 @@ def streaming(cohort: Cohort, scratch: Path, rounds: int, rate: float) -> None:
             home = scratch / f"home{i}"
             home.mkdir()
             seconds.append(hub.run(STREAM, home)["first"])
-    print(f"\nStreaming: {shard.name} of {shard.stat().st_size / 1e6:.0f} MB from a hub at {rate / 1e6:.0f} MB/s")
-    print(f"  first labelled sample after {min(seconds):.2f} / {statistics.median(seconds):.2f} s (least / median)")
+    return {"MB/s": rate / 1e6, "first sample, s": statistics.median(seconds)}
 
 
 if __name__ == "__main__":

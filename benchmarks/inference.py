@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from record import make_parser, write_record
 
 ENGINES = "eager (contiguous),eager (channels last),exact,compiled,onnx,openvino,openvino-int8"
 ON_GPU = ",eager on cuda,cuda"
@@ -34,12 +34,11 @@ SLICES = 9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--weights")
     parser.add_argument("--frames", type=int, default=22)
     parser.add_argument("--engines", default=ENGINES)
     parser.add_argument("--stack", type=Path, help="a real mouse, for the gate")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -220,19 +219,15 @@ def prepare(scratch: Path, frames: int) -> None:
 
 
 def benchmark(args: argparse.Namespace, scratch: Path) -> None:
-    """Measure all engines and print the results."""
+    """Measure all engines and write the results."""
     import torch
 
-    from mousecmr_data._utils.environment import describe_processor
     from mousecmr_data.inference.engines.auto import GATE_LIMITS, compare_logits
 
     names = args.engines.split(",")
     if torch.cuda.is_available() and args.engines == ENGINES:
         names += ON_GPU.strip(",").split(",")
     prepare(scratch, args.frames)
-    packages = ("torch", "onnxruntime", "openvino", "mousecmr-data")
-    print(f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
-    print(f"{', '.join(f'{p} {installed(p)}' for p in packages)}; weights: {args.weights or 'random'}")
     sides, first = start(names, args, scratch)
     reference_process = EngineProcess("peak", args, scratch)
     arithmetic = reference_process.ask("arithmetic")
@@ -247,19 +242,22 @@ def benchmark(args: argparse.Namespace, scratch: Path) -> None:
     for side in [*sides.values(), reference_process]:
         side.end()
     results = summarize(times, peaks, arithmetic, first)
-    report(results, arithmetic, peaks, args.frames)
     reference = torch.load(scratch / f"{next(n for n in sides if n.startswith('eager'))}.pt")
-    print("\nAgreement with eager: phantom stacks, then the real one")
     for name in sides:
         if name.startswith("eager") and "cuda" not in name:
             continue
         logits, limits = torch.load(scratch / f"{name}.pt"), GATE_LIMITS[name.split()[0]]
         for ours, theirs in zip(logits, reference, strict=True):
-            a = compare_logits(ours, theirs)
+            a = compare_logits(ours, theirs)  # phantom stacks, then the real one
             results[name].setdefault("gate", []).append({**vars(a), "within": a.passes(limits)})
-            print(f"  {name:24} {'within' if a.passes(limits) else 'BEYOND'} its gate: {a}")
-    if args.json:
-        args.json.write_text(json.dumps({"engines": results, "arithmetic": arithmetic}, indent=1), encoding="utf-8")
+    speeds = {k: statistics.median(p[k]["cpu"] for p in peaks) for k in peaks[0]}
+    numbers: dict[str, Any] = {"weights": args.weights or "random"}
+    if args.weights:
+        from mousecmr_data.inference.predictor import load_model
+
+        numbers["sha256"] = load_model(args.weights, device="cpu", engine="eager").origin.sha256
+    numbers |= {"engines": results, "GFLOP": arithmetic, "GFLOP/s": speeds}
+    write_record(args, numbers, "torch", "onnxruntime", "openvino")
 
 
 def start(
@@ -277,7 +275,7 @@ def start(
                     side.end()
             sides[name], first[name] = side, seconds
         except RuntimeError as e:
-            print(f"  {name}: not measured: {e}")
+            print(f"{name} not measured: {e}", file=sys.stderr)
     return sides, first
 
 
@@ -300,29 +298,6 @@ def summarize(times: Any, peaks: Any, arithmetic: Any, first: Any) -> dict[str, 
             row[f"{clock}_share"] = gflop / seconds / statistics.median(p[precision][clock] for p in peaks)
         results[name] = row
     return results
-
-
-def report(results: dict[str, dict[str, Any]], arithmetic: Any, peaks: Any, frames: int) -> None:
-    """Print the table."""
-    speed = {k: statistics.median(p[k]["cpu"] for p in peaks) for k in peaks[0]}
-    print(f"one slice: {', '.join(f'{k} {v:.1f} GFLOP' for k, v in arithmetic.items())}")
-    print(f"matrix product, GFLOP/s per core: {', '.join(f'{k} {v:.0f}' for k, v in speed.items())}")
-    print(f"\n{frames} frames of {SLICES} slices, in turn; medians per slice")
-    columns = ("ms", "× eager", "CPU ms", "× eager", "of peak")
-    print(f"{'engine':24} {' '.join(f'{h:>8}' for h in columns)} {'GiB':>6} first cold, warm (s)")
-    for name, r in results.items():
-        print(
-            f"{name:24} {r['wall_ms']:8.0f} {r['wall_ratio']:8.2f} {r['cpu_ms']:8.0f} {r['cpu_ratio']:8.2f} "
-            f"{100 * r['cpu_share']:7.0f}% {r['gib']:6.2f} {r['first_cold_s']:10.1f} {r['first_warm_s']:6.2f}"
-        )
-
-
-def installed(package: str) -> str:
-    """Return the version of a package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 if __name__ == "__main__":

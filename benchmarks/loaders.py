@@ -1,6 +1,6 @@
 """Compare loaders for training: this library, memcpy, plain h5py, MONAI and TorchIO. All sides in one run.
 
-    python benchmarks/loaders.py [--mice 40] [--turns 60] [--cache DIR]
+    python benchmarks/loaders.py [--mice 40] [--turns 100] [--cache DIR] [--json FILE]
 
 Labelled slices of phantom mice, batch 16, shuffled, no workers. Each loader runs in its own process, so that its memory
 can be measured: the peak of the resident set, which for mapped files includes pages that the system can free. They
@@ -24,6 +24,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from record import make_parser, write_record
 
 import mousecmr_data
 from mousecmr_data.dataset.cohort import Cohort
@@ -34,7 +35,7 @@ MAX_SECONDS = 10.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--mice", type=int, default=40)
     parser.add_argument("--turns", type=int, default=100)
     parser.add_argument("--cache", type=Path)
@@ -49,7 +50,9 @@ def main() -> None:
         from mousecmr_data.phantom.source import PhantomSource, make_files
 
         make_files(PhantomSource("phantom", cache), cohort.mice[: args.mice], os.cpu_count() or 1)
-        loaders(args.mice, cache, args.turns)
+        numbers = {"slices": len(list_labelled(cohort.select(cohort.mice[: args.mice]))), "batch": BATCH}
+        numbers["loaders"] = loaders(args.mice, cache, args.turns)
+    write_record(args, numbers, "torch", "monai", "torchio", "h5py")
 
 
 LOADERS = [
@@ -66,9 +69,8 @@ LOADERS = [
 ]
 
 
-def loaders(n: int, cache: Path, turns: int) -> None:
-    """Print samples per second and memory of each loader."""
-    print(f"\nDataLoader: labelled slices of {n} mice, batch {BATCH}, shuffled, no workers; {turns} epochs in turn")
+def loaders(n: int, cache: Path, turns: int) -> dict[str, dict[str, float]]:
+    """Return samples per second and peak memory of each loader, and its ratio to MONAI's, turn by turn."""
     running = {}
     for name in LOADERS:
         command = [sys.executable, __file__, "--loader", name, "--mice", str(n), "--cache", str(cache)]
@@ -77,7 +79,7 @@ def loaders(n: int, cache: Path, turns: int) -> None:
         )
         if not read_answer(running[name]):  # wait: the next one starts when this one is ready
             error = running.pop(name).communicate()[1].strip().splitlines()
-            print(f"  {name:40} not measured: {error[-1][:120] if error else 'it ended'}")
+            print(f"{name} not measured: {error[-1][:120] if error else 'it ended'}", file=sys.stderr)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in running}
     spent = dict.fromkeys(running, 0.0)
     for turn in range(turns + 1):
@@ -87,23 +89,19 @@ def loaders(n: int, cache: Path, turns: int) -> None:
             start = time.perf_counter()
             print("go", file=process.stdin, flush=True)
             result = read_answer(process)
-            spent[name] += time.perf_counter() - start
             if turn:  # not the first: files are opened, pages mapped
+                spent[name] += time.perf_counter() - start
                 results[name].append(result)
     for process in running.values():
         process.communicate()
-    bound = statistics.median(r["rate"] for r in results[LOADERS[0]])
+    measured = {}
     for name, rows in results.items():
-        rate, memory = (statistics.median(r[k] for r in rows) for k in ("rate", "rss"))
-        print(
-            f"  {name:40} {rate:9.0f} samples/s  {rate / bound:6.3f} of the bound   peak {memory:6.0f} MB resident, "
-            f"{rows[0]['base']:4.0f} MB before the data   ({len(rows)} epochs)"
-        )
-    for name in (n for n in results if n.startswith("ours")):
+        row = {k: statistics.median(r[k] for r in rows) for k in ("rate", "rss", "base")}
         other = results.get("MONAI CacheDataset" + ", float32" * name.endswith("float32"), [])
-        if len(other) == len(results[name]):  # turn by turn: other work of the machine affects both
-            ratio = statistics.median(a["rate"] / b["rate"] for a, b in zip(results[name], other, strict=True))
-            print(f"  {name:40} {ratio:6.2f} x MONAI CacheDataset, turn by turn")
+        if name.startswith("ours") and len(other) == len(rows):  # turn by turn: other work affects both
+            row["ratio"] = statistics.median(a["rate"] / b["rate"] for a, b in zip(rows, other, strict=True))
+        measured[name] = row
+    return measured
 
 
 def read_answer(process: Any) -> dict[str, float]:

@@ -1,16 +1,15 @@
 """What it costs to read a scan in a child process with limits, as `segment`, `predict` and the page do.
 
 Each format is written from one phantom mouse and read in turn in this process and in a child that has started before,
-so that both sides see the same load. The start of a child, once per run, is measured separately. Prints medians and
-ranges over the rounds.
+so that both sides see the same load. The start of a child, once per run, is measured separately. Medians and ranges
+over the rounds, in milliseconds.
+
+    python benchmarks/reading.py [--rounds 15] [--cache DIR] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -21,9 +20,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from record import make_parser, summarize, write_record
 
 from mousecmr_data import open_mouse
-from mousecmr_data._utils.environment import describe_processor
 from mousecmr_data._utils.parallel import ONE_THREAD, ChildProcess, read_in_child
 from mousecmr_data.errors import MissingDataError
 from mousecmr_data.formats.discover import FoundScan, find_scans
@@ -35,27 +34,26 @@ import scanner_files
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
-    print(f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
-    starts = [measure(start_child) for _ in range(5)]
-    print(f"start of a child with its imports: {describe(starts)}")
+    starts, formats = [measure(start_child) for _ in range(5)], {}
     folder = Path(tempfile.mkdtemp())
     try:
         for name, path in write_scans(folder, args.cache).items():
             (scan,) = find_scans(path)
-            image = read_in_child(read_scan, name, scan)["image"]
+            read_in_child(read_scan, name, scan)
             here, child = [], []
             for _ in range(args.rounds):
                 here.append(measure(lambda scan=scan: read_scan(scan)))
                 child.append(measure(lambda scan=scan: read_in_child(read_scan, scan.name, scan)))
             added = [b - a for a, b in zip(here, child, strict=True)]
-            print(f"{name}: {image.nbytes / 1e6:.0f} MB {image.dtype}, {len(scan.paths)} files")
-            print(f"  this process {describe(here)}; child {describe(child)}; added {describe(added)}")
+            times = {"here": here, "child": child, "added": added}
+            formats[name] = {k: summarize(v) for k, v in times.items()} | {"files": len(scan.paths)}
     finally:
         shutil.rmtree(folder)
+    write_record(args, {"start": summarize(starts), "formats": formats}, "h5py", "nibabel", "pydicom")
 
 
 def start_child() -> None:
@@ -71,11 +69,6 @@ def measure(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return 1000 * (time.perf_counter() - start)
-
-
-def describe(times: list[float]) -> str:
-    """Return median and range."""
-    return f"{statistics.median(times):.0f} ms ({min(times):.0f} to {max(times):.0f})"
 
 
 def write_scans(folder: Path, cache: Path | None) -> dict[str, Path]:

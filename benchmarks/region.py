@@ -1,7 +1,7 @@
 """Compare the region of interest at reduced precision with plain PyTorch: a whole cine, in one run.
 
-    python benchmarks/region.py [--weights PATH] [--rounds 3] [--engines openvino,openvino-int8] [--mouse Mouse6]
-    python benchmarks/region.py [--weights PATH] --agreement     (no times: every frame of eleven mice)
+    python benchmarks/region.py [--weights PATH] [--rounds 3] [--engines A,B] [--mouse Mouse6] [--json FILE]
+    python benchmarks/region.py [--weights PATH] --agreement [--each N] [--json FILE]   (no times)
 
 A cine of 9 slices and 22 frames of a phantom mouse. "eager" is plain PyTorch float32, channels last, inference mode,
 one frame per batch. Its frames alternate with the whole cines of the other engines, and its time for a cine is 22 times
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from record import make_parser, summarize, write_record
 
-from mousecmr_data._utils.environment import describe_processor
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
 from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.metrics.overlap import dice_by_class
@@ -40,73 +40,71 @@ MICE = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--weights", default="phantom-small")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", default="openvino,openvino-int8")
     parser.add_argument("--mouse", default="Mouse6")
     parser.add_argument("--agreement", action="store_true")
+    parser.add_argument("--each", type=int, help="with --agreement: only so many mice of each cohort")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
         load_model(args.weights, engine=args.alone).segment(cine(args.mouse), region="auto", batch_size=SLICES)
         print(next(k for k in Path("/proc/self/status").read_text().splitlines() if k.startswith("VmHWM")))
         return
-    if args.agreement:
-        agreement(args.weights, args.engines.split(","))
-        return
+    numbers = agreement(args.weights, args.engines.split(","), args.each) if args.agreement else times(args)
+    weights = {"weights": args.weights, "sha256": load_model(args.weights, engine="eager").origin.sha256}
+    write_record(args, {**weights, **numbers}, "torch", "openvino")
+
+
+def times(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds per cine of each engine, the agreement with the whole field, and the peak memory."""
     ds = cine(args.mouse)
-    print(
-        f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {args.mouse}, {dict(ds.sizes)}"
-    )
     eager = load_model(args.weights, engine="eager")
     predictors = {name: load_model(args.weights, engine=name) for name in args.engines.split(",")}
-    for name, predictor in predictors.items():
-        start = time.perf_counter()
-        predictor.segment(ds, region="auto")
-        print(f"{name}, region: first cine {time.perf_counter() - start:.1f} s, compiling included")
+    for predictor in predictors.values():
+        predictor.segment(ds, region="auto")  # compiles
     frames: list[float] = []
-    times: dict[str, list[float]] = {n: [] for n in predictors}
+    cines: dict[str, list[float]] = {n: [] for n in predictors}
     segmented: dict[str, xr.Dataset] = {}
     seconds(eager, ds.isel(frame=[0]))
     for _ in range(args.rounds):
         for name, predictor in predictors.items():
             frames.append(seconds(eager, ds.isel(frame=[len(frames) % FRAMES]))[0])
             spent, segmented[name] = seconds(predictor, ds, region="auto")
-            times[name].append(spent)
-    base = FRAMES * statistics.median(frames)
-    print(f"eager, whole field: {base:.1f} s per cine ({min(frames) * FRAMES:.1f} to {max(frames) * FRAMES:.1f})")
+            cines[name].append(spent)
     truth = seconds(load_model(args.weights, engine="exact"), ds)[1]["predicted"]
+    rows = {}
     for name in predictors:
-        spent, low, high = statistics.median(times[name]), min(times[name]), max(times[name])
-        print(f"{name}, region: {spent:.2f} s per cine ({low:.2f} to {high:.2f}), {base / spent:.1f} x eager")
-        print(f"  {describe_agreement(segmented[name]['predicted'], truth)}")
         command = [sys.executable, __file__, "--weights", args.weights, "--mouse", args.mouse, "--alone", name]
         peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-2]
-        print(f"  peak memory of a process that does only this: {int(peak) * 1024 / 1e9:.2f} GB")
+        agreed = compare_with_whole_field(segmented[name]["predicted"], truth)
+        rows[name] = {"s": summarize(cines[name]), "GB": int(peak) * 1024 / 1e9, **agreed}
+    return {"mouse": args.mouse, "eager_s": FRAMES * statistics.median(frames), "engines": rows}
 
 
-def agreement(weights: str, engines: list[str]) -> None:
-    """Print how well the region of interest agrees with the whole field of plain PyTorch, per mouse and engine."""
+def agreement(weights: str, engines: list[str], each: int | None) -> dict[str, Any]:
+    """Return how well the region of interest agrees with the whole field of plain PyTorch, per mouse and engine."""
     exact = load_model(weights, engine="exact")
     predictors = {name: load_model(weights, engine=name) for name in engines}
+    found: dict[str, Any] = {}
     for cohort, mice in MICE.items():
-        for mouse in mice:
+        for mouse in mice[:each]:
             ds = whole_cine(cohort, mouse)
             truth = seconds(exact, ds)[1]["predicted"]
-            for name, predictor in predictors.items():
-                predicted = seconds(predictor, ds, region="auto")[1]["predicted"]
-                print(mouse, name, describe_agreement(predicted, truth), flush=True)
+            segmented = {name: seconds(p, ds, region="auto")[1]["predicted"] for name, p in predictors.items()}
+            found[mouse] = {name: compare_with_whole_field(masks, truth) for name, masks in segmented.items()}
+    return {"mice": found}
 
 
-def describe_agreement(predicted: xr.DataArray, truth: xr.DataArray) -> str:
-    """Describe Dice over the cine, the lowest Dice of a frame, the difference in EF, and the window."""
+def compare_with_whole_field(predicted: xr.DataArray, truth: xr.DataArray) -> dict[str, Any]:
+    """Return Dice over the cine, the lowest Dice of a frame, the difference in EF in points, and the window."""
     dice = dice_by_class(predicted.values, truth.values)
     lowest = min(min(dice_by_class(a, b).values()) for a, b in zip(predicted.values, truth.values, strict=True))
     ef = ejection_fraction(predicted) - ejection_fraction(truth)
-    window = predicted.attrs.get("region_window", predicted.attrs.get("region_reason"))
-    values = ", ".join(f"{v:.4f}" for v in dice.values())
-    return f"Dice to the whole field {values}, lowest of a frame {lowest:.3f}, EF {ef:+.2f} points; {window}"
+    window = predicted.attrs.get("region_window")  # top, left, rows, columns
+    return {"dice": list(dice.values()), "lowest": lowest, "ef": ef, "window": window and [int(n) for n in window[2:]]}
 
 
 def cine(mouse: str) -> xr.Dataset:

@@ -1,6 +1,6 @@
 """Measure what a review is worth, on phantoms with `phantom-small`: ticks of slices and ED/ES, and propagation.
 
-    python benchmarks/review.py [--mice 10] [--cache DIR] [--json] [-o benchmarks/review.json]
+    python benchmarks/review.py [--mice 10] [--cache DIR] [--json FILE]
 
 Scripted review: each slice of ED and ES is excluded where the truth has no ventricle, and ED and ES are the frames of
 the truth; nothing is drawn. Propagation: the truth of some frames of each slice, and the Dice of the others.
@@ -8,8 +8,6 @@ the truth; nothing is drawn. Propagation: the truth of some frames of each slice
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections import defaultdict
@@ -17,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import make_parser, write_record
 
 import mousecmr_data
-from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data.metrics.overlap import dice
 from mousecmr_data.metrics.propagation import propagate_masks
 from mousecmr_data.metrics.volumes import measure
@@ -34,19 +32,11 @@ GAP = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--mice", type=int, default=10)
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
-    report = measure_reviews(args.mice, args.cache)
-    if args.output:
-        write_json(args.output, report)
-    if args.json:
-        print(json.dumps(to_json_value(report), indent=1))
-    else:
-        print({k: v for k, v in report.items() if k != "mice"})
+    write_record(args, measure_reviews(args.mice, args.cache), "torch")
 
 
 def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
@@ -81,6 +71,7 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
     before, after = (np.abs([row[f"ef_{when}"] for row in rows]) for when in ("before", "after"))
     return {
         "weights": WEIGHTS,
+        "sha256": predictor.origin.sha256,
         "n": len(rows),
         "ef_error_before": {"mean": before.mean(), "worst": before.max()},
         "ef_error_after": {"mean": after.mean(), "worst": after.max()},

@@ -1,20 +1,18 @@
 """Time a scan from file to zip: the web page in a browser, and the command line. All sides in one run.
 
-    python benchmarks/segment.py [--weights PATH] [--engine auto] [--rounds 5] [--cache DIR]
+    python benchmarks/segment.py [--weights PATH] [--engine auto] [--rounds 5] [--cache DIR] [--json FILE]
 
 A cine of 9 slices and 22 frames (phantom Mouse6) as NIfTI. The page is driven in headless Chromium. Two times are
 measured: from the drop of the file until it is listed, and from the press of the button until the zip is on the disk,
 with tables, movie and pictures. The first round uses a page that was just started, and whatever the cache of engines
 holds (nothing on a new machine). ``--weights`` replaces the published weights. "Command" is ``mousecmr segment`` as a
-separate process.
+separate process. Medians and ranges, in seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,9 +25,9 @@ from typing import Any
 
 import uvicorn
 from playwright.sync_api import sync_playwright
+from record import make_parser, summarize, write_record
 from region import cine
 
-from mousecmr_data._utils.environment import describe_processor
 from mousecmr_data.formats.nifti import write_nifti_images
 from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
@@ -41,7 +39,7 @@ TIMEOUT_MS = 600_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--weights", default=SMALL_WEIGHTS)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
@@ -51,21 +49,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         mouse = Path(scratch) / "mouse.nii.gz"
         write_nifti_images(cine("Mouse6"), mouse)
-        machine = f"{describe_processor()}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}"
-        print(f"{machine}; {args.weights}, {args.engine}")
         page, command = page_times(args, mouse), []
         for k in range(args.rounds):
             command.append(command_time(args, mouse, Path(scratch) / f"out{k}"))
-        print(f"page, first job: {page[0][0]:.1f} s until listed, {page[0][1]:.1f} s from the button to the zip")
-        print_times("page, drop to listed", [a for a, _ in page[1:]])
-        print_times("page, button to zip on disk", [b for _, b in page[1:]])
-        print_times("page, drop to zip", [a + b for a, b in page[1:]])
-        print_times("command, start of process to its end", command)
-
-
-def print_times(title: str, times: list[float]) -> None:
-    """Print median and range."""
-    print(f"{title}: {statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})")
+    times = {
+        "drop to listed": [a for a, _ in page[1:]],
+        "button to zip": [b for _, b in page[1:]],
+        "drop to zip": [a + b for a, b in page[1:]],
+        "command": command,
+    }
+    numbers = {"weights": args.weights, "engine": args.engine, "first job": sum(page[0])}
+    write_record(args, {**numbers, **{k: summarize(v) for k, v in times.items()}}, "torch", "openvino")
 
 
 def page_times(args: argparse.Namespace, mouse: Path) -> list[tuple[float, float]]:

@@ -1,6 +1,6 @@
 """Measure how often verdicts, comparisons and intervals are wrong, on simulated results.
 
-    python benchmarks/verdict.py [--quick] [--json] [--trials N] [--figure FIGURE.csv]
+    python benchmarks/verdict.py [--quick] [--trials N] [--figure FIGURE.csv] [--json FILE]
 
 1. `mousecmr reproduce`: the same network on other mice must agree; volumes or masses that are 10 % too large, and a
    better network, must be recognised. With --figure (the 25 mice read off the article's figure: columns EDV_t, EDV_m,
@@ -15,9 +15,6 @@ The Dice, which the figure does not have, are drawn from normal distributions wi
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -26,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from record import make_parser, write_record
 
 from mousecmr_data.evaluation.result import Evaluation, FrameScore, MouseScore, make_evaluation
 from mousecmr_data.evaluation.scoring import EvaluationConfig
@@ -55,10 +53,9 @@ UNUSED = ("truth_mean", "truth_sd", "model_mean", "model_sd", "lower", "upper", 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a small count, in about a minute")
     parser.add_argument("--trials", type=int, help="comparisons; 5 times as many verdicts, 50 times intervals")
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--figure", type=Path, default=FIGURE if FIGURE.is_file() else None)
     args = parser.parse_args()
     trials = args.trials or (20 if args.quick else 100)
@@ -72,13 +69,7 @@ def main() -> None:
         }
         if not args.figure:
             del parts["verdict_of_the_figure"]
-        result = {"trials": trials, **{name: part.result() for name, part in parts.items()}}
-    if args.json:
-        json.dump(result, sys.stdout, indent=1)
-        return
-    for name, rows in result.items():
-        if isinstance(rows, list):
-            print(f"\n{name}\n{pd.DataFrame(rows).to_string(index=False)}")
+        write_record(args, {"trials": trials, **{name: part.result() for name, part in parts.items()}})
 
 
 # 1. The verdict

@@ -134,27 +134,33 @@ def _is_as_listed(path: Path, sha256: str) -> bool:
 
 
 @contextmanager
-def write_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def write_file(path: str | os.PathLike[str], *, twin: str = "", overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path; when the block ends without an error, move the file there to ``path``.
 
     Files that the block writes beside it (the pixels of a header) are moved too. All are listed in the record of their
     folder, so that they can be written again while nobody has edited them. In a temporary folder of this library
     nothing is listed: whoever publishes that folder lists its files.
 
-    Raises :class:`OutputError` before the block if ``path`` exists and may not be replaced.
+    ``twin`` is the name of such a file that shows the same as ``path``: where the block does not write it again, an
+    earlier one is removed, unless somebody edited it.
+
+    Raises :class:`OutputError` before the block if ``path`` or ``twin`` exists and may not be replaced.
     """
     target = Path(path)
     if any(parent.name.startswith(PART) for parent in target.absolute().parents):
         yield target
         return
-    check_file(target, overwrite=overwrite)
+    for name in filter(None, (target.name, twin)):
+        check_file(target.with_name(name), overwrite=overwrite)
     with temporary_folder(target) as folder:
         yield folder / target.name
         with _lock_folder(target.parent):
             names = sorted((p.name for p in folder.iterdir()), key=target.name.__eq__)  # a header after its pixels
             for name in names:
                 check_file(target.with_name(name), overwrite=overwrite)
-            _move_files(folder, target.parent, names, RECORD_FILE)
+            listed = read_listed_files(target.parent / RECORD_FILE)
+            is_stale = twin in listed and twin not in names and _is_as_listed(target.with_name(twin), listed[twin])
+            _move_files(folder, target.parent, names, RECORD_FILE, stale=[twin] if is_stale else [])
 
 
 @contextmanager

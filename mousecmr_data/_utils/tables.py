@@ -6,17 +6,18 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 
-from mousecmr_data._utils.atomic import write_bytes
+from mousecmr_data._utils.atomic import write_bytes, write_text
 from mousecmr_data._utils.environment import find_missing_modules
+from mousecmr_data._utils.outputs import check_file, write_file
 from mousecmr_data._utils.text import join_names
-from mousecmr_data.errors import ManifestError, MissingDataError
+from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError
 from mousecmr_data.schema import FORMULA_STARTS
 
 Cell = TypeVar("Cell")
@@ -30,6 +31,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+WORKBOOK_SUFFIX = ".xlsx"
 MAX_SHEET_ROWS = 2**20 - 1
 """Rows of a sheet in Excel, less the header."""
 WORKBOOK_DATE = datetime(2000, 1, 1, tzinfo=UTC)
@@ -123,9 +125,38 @@ def _disarm_table(table: pd.DataFrame, index: bool) -> pd.DataFrame:
     return safe
 
 
+def _has_index(table: pd.DataFrame) -> bool:
+    return not isinstance(table.index, pd.RangeIndex)
+
+
 def format_csv(table: pd.DataFrame, *, index: bool = False, missing: str = "") -> str:
     """Return ``table`` as CSV, its texts harmless in spreadsheet programs; the only function that makes CSV tables."""
     return str(_disarm_table(table, index).to_csv(index=False, na_rep=missing, lineterminator="\n"))
+
+
+def check_table(path: Path, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Raise OutputError if :func:`write_table` may not write ``path`` or its workbook, or if they meet ``inputs``.
+
+    Raises ArgumentError if ``path`` is named as a workbook.
+    """
+    if path.suffix.lower() == WORKBOOK_SUFFIX:
+        csv_path = path.with_suffix(".csv")
+        found = f"{path} is the name of an Excel workbook."
+        raise ArgumentError(found, "the name of a CSV file; the workbook is written beside it", f"--csv {csv_path}")
+    for file in (path, path.with_suffix(WORKBOOK_SUFFIX)):
+        check_file(file, overwrite=overwrite, inputs=inputs)
+
+
+def write_table(path: Path, table: pd.DataFrame, sheet: str, *, overwrite: bool = False) -> list[Path]:
+    """Write a table for people: the CSV file ``path``, and beside it an Excel workbook of the same name.
+
+    Both have the index of ``table`` if it is more than numbers of rows. Return the paths that were written: without
+    the workbook where :func:`write_workbook` writes none. Raises OutputError if a file may not be replaced.
+    """
+    with write_file(path, twin=path.with_suffix(WORKBOOK_SUFFIX).name, overwrite=overwrite) as partial:
+        write_text(partial, format_csv(table, index=_has_index(table)))
+        twins = write_workbook(partial.with_suffix(WORKBOOK_SUFFIX), {sheet: table})
+    return [path, *(path.with_name(twin.name) for twin in twins)]
 
 
 def write_workbook(path: Path, sheets: Mapping[str, pd.DataFrame]) -> list[Path]:
@@ -141,6 +172,6 @@ def write_workbook(path: Path, sheets: Mapping[str, pd.DataFrame]) -> list[Path]
     with pd.ExcelWriter(buffer, engine="xlsxwriter", engine_kwargs={"options": options}) as writer:
         writer.book.set_properties({"created": WORKBOOK_DATE})
         for name, table in sheets.items():
-            safe = _disarm_table(table, index=not isinstance(table.index, pd.RangeIndex))
+            safe = _disarm_table(table, index=_has_index(table))
             safe.to_excel(writer, sheet_name=name[:31], index=False, freeze_panes=(1, 0))
     return [write_bytes(path, buffer.getvalue())]

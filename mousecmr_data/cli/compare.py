@@ -14,7 +14,7 @@ from mousecmr_data.cli import options, output
 @click.command()
 @click.argument("a", type=options.PATH)
 @click.argument("b", type=options.PATH)
-@click.option("--csv", type=options.FILE, help="Also write the table to this file.")
+@click.option("--csv", type=options.FILE, help="Also write the table here, and as a workbook (.xlsx) beside it.")
 @options.overwrite_file
 @options.as_json
 def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) -> None:
@@ -24,9 +24,7 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
     both results have scored are compared. Their masks must have been scored against the same truth.
     """
     require_extra("evaluation", "pingouin")
-    from mousecmr_data._utils.atomic import write_text
-    from mousecmr_data._utils.outputs import check_file, write_file
-    from mousecmr_data._utils.tables import format_csv
+    from mousecmr_data._utils.tables import check_table, write_table
     from mousecmr_data.evaluation.result import read_result
     from mousecmr_data.evaluation.tables import (
         COMPARISON_NOTE,
@@ -37,12 +35,10 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
     )
 
     if csv:
-        check_file(csv, overwrite=overwrite, inputs=[a, b])
+        check_table(csv, overwrite=overwrite, inputs=[a, b])
     result = compare_results(read_result(a), read_result(b))
     records = result.table.to_dict("records")
-    if csv:
-        with write_file(csv, overwrite=overwrite) as partial:
-            write_text(partial, format_csv(result.table))
+    written = write_table(csv, result.table, "comparison", overwrite=overwrite) if csv else []
     if as_json:
         output.print_json({**asdict(result), "table": records})
         return
@@ -71,5 +67,5 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
         title=f"A: {result.a}\nB: {result.b}\n{len(result.mice)} mice",
         note=COMPARISON_NOTE,
     )
-    if csv:
-        click.echo(f"written: {csv}")
+    for file in written:
+        click.echo(f"written: {file}")

@@ -15,7 +15,7 @@ from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS
 if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
 
-FILES = MEASURES_FILE, MONTAGE_FILE, CURVE_FILE = "measures.csv", "montage.png", "volume.png"
+FILES = MEASURES_FILE, MONTAGE_FILE, CURVE_FILE, _ = "measures.csv", "montage.png", "volume.png", "measures.xlsx"
 MOVIE_FILE = "{}_segmented.gif"
 
 
@@ -51,7 +51,8 @@ def command(folder: Path, overwrite: bool, per_group: int, segment: int, cache: 
         _measure(cohort, partial)
         if segment:
             _segment(test, partial)
-    for name in [*FILES, *movies]:
+        written = sorted(path.name for path in partial.iterdir())
+    for name in written:
         click.echo(f"written: {folder / name}")
     size = f"about {real.counts['uncompressed'].value:.0f} {real.counts['uncompressed'].unit}"
     click.echo(f"These mice are synthetic. The {len(real.files)} real ones: mousecmr fetch  ({size}, {real.licence})")
@@ -61,8 +62,7 @@ def _measure(cohort: Cohort, folder: Path) -> None:
     """Print the measures by group; write them and the pictures of one mouse."""
     import pandas as pd
 
-    from mousecmr_data._utils.atomic import write_text
-    from mousecmr_data._utils.tables import format_csv
+    from mousecmr_data._utils.tables import write_table
     from mousecmr_data.metrics.volumes import measure
     from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure
     from mousecmr_data.schema.manifest import load_manifest
@@ -73,7 +73,7 @@ def _measure(cohort: Cohort, folder: Path) -> None:
             rows.append({"group": ds.attrs["phenotype"], **measure(ds).to_dict()})
             advance(1)
     measures = pd.DataFrame(rows)
-    write_text(folder / MEASURES_FILE, format_csv(measures))
+    write_table(folder / MEASURES_FILE, measures, "measures")
     columns = {"edv_ul": "EDV", "esv_ul": "ESV", "ef_percent": "EF", "mass_ed_mg": "mass at ED"}
     table = [
         [name, len(part), *(f"{part[c].mean():.1f} ± {part[c].std():.1f}" for c in columns)]

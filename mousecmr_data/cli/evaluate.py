@@ -191,7 +191,13 @@ def _compare_readers(a: Path, b: Path, path: Path | None, overwrite: bool, as_js
     opened = [open_results(folder) for folder in (a, b)]
     result = compare_readers(*({name: r.read_phases() for name, r in one.items()} for one in opened))
     readers = [sorted({n for r in one.values() for n in r.review.readers}) for one in opened]
-    content = {"a": a, "b": b, "readers_a": readers[0], "readers_b": readers[1], "synthetic": result.synthetic}
+    content: dict[str, Any] = {
+        "a": a,
+        "b": b,
+        "readers_a": readers[0],
+        "readers_b": readers[1],
+        "synthetic": result.synthetic,
+    }
     content |= {k: v.to_dict("records") for k, v in asdict(result).items() if k != "synthetic"}
     if path:
         with write_file(path, overwrite=overwrite) as partial:

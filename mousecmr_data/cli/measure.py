@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 )
 @click.option("--update", is_flag=True, help="Result folders: also bring their masks, tables and pictures up to date.")
 @click.option("--reader", metavar="NAME", help="Who corrected the masks; noted in the result with --update.")
-@click.option("--csv", type=options.FILE, help="Also write the rows of the frames here.")
+@click.option(
+    "--csv", type=options.FILE, help="Also write the rows of the frames here, and as a workbook (.xlsx) beside it."
+)
 @options.overwrite_file
 @options.as_json
 def command(
@@ -58,24 +60,22 @@ def command(
     """
     import pandas as pd
 
-    from mousecmr_data._utils.atomic import write_text
-    from mousecmr_data._utils.outputs import check_file, write_file
-    from mousecmr_data._utils.tables import format_csv
+    from mousecmr_data._utils.tables import check_table, write_table
     from mousecmr_data.pipeline.review import find_result, measure
 
     folders = [Path(m) for m in mice if not Path(m).is_file() and find_result(m)]
     if csv:
         known = [] if folders or result else options.find_inputs(source, cache, *mice)
-        check_file(csv, overwrite=overwrite, inputs=[*known, *folders])
+        check_table(csv, overwrite=overwrite, inputs=[*known, *folders])
     words = [str(path) for m in mice for path in _list_mice(m)]
     groups = [(result, words)] if result else [(Path(word), [word]) for word in words] if update else []
     results = [_review(folder, files, (ed, es), find_phases, update, reader, labels) for folder, files in groups]
     reading: Any = {"source": source, "cache": cache, "spacing": spacing, "labels": labels, "axes": axes}
     results += [measure(w, ed=ed, es=es, find_phases=find_phases, **reading) for w in words if not groups]
-    frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results])
+    frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results], ignore_index=True)
+    written = []
     if csv:
-        with write_file(csv, overwrite=overwrite) as partial:
-            write_text(partial, format_csv(frames[["mouse", *frames.columns.drop("mouse")]]))
+        written = write_table(csv, frames[["mouse", *frames.columns.drop("mouse")]], "frames", overwrite=overwrite)
     if as_json:
         output.print_json([{**r.to_dict(), "frames": r.frames.to_dict("records")} for r in results])
         return
@@ -98,17 +98,17 @@ def command(
     )
     for voxel, origin in sorted({(r.voxel_size_mm, r.voxel_size_source) for r in results}):
         click.echo(f"voxel size {' x '.join(f'{v:g}' for v in voxel)} mm (z, y, x): {origin}")
-    if csv:
-        click.echo(f"written: {csv}")
+    for file in written:
+        click.echo(f"written: {file}")
 
 
 def _list_mice(word: str) -> list[Path | str]:
     """Return the folders of the mice in a folder with the results of several; else the word itself."""
-    from mousecmr_data.pipeline.batch import MANIFEST_FILE
-    from mousecmr_data.pipeline.writers import RECORD_FILE
+    from mousecmr_data.formats.masks import SEGMENT_RECORDS
 
-    if (Path(word) / MANIFEST_FILE).is_file():
-        return [path.parent for path in sorted(Path(word).glob(f"*/{RECORD_FILE}"))] or [word]
+    record, manifest = SEGMENT_RECORDS
+    if (Path(word) / manifest).is_file():
+        return [path.parent for path in sorted(Path(word).glob(f"*/{record}"))] or [word]
     return [word]
 
 
@@ -123,7 +123,6 @@ def _review(
 ) -> Measures:
     """Measure a result with the masks in the files ``words``, unless they are the folder itself; write it if asked."""
     from mousecmr_data.pipeline import review
-    from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables
     from mousecmr_data.schema.labels import parse_label_map
 
     found = review.find_result(folder)
@@ -138,6 +137,8 @@ def _review(
     opened.choose_phases(*pair, find=find_phases)
     if not update:
         return opened.analyze().to_measures()
+    from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables  # imports torch
+
     measures = review.update_result(opened).to_measures()
     if (found.parent / MANIFEST_FILE).is_file():
         update_tables(found.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def compare_readers(a: Mapping[str, xr.Dataset], b: Mapping[str, xr.Dataset]) ->
         if one[PREDICTED].shape != two[PREDICTED].shape:
             text = f"{name}: the masks are {one[PREDICTED].shape} and {two[PREDICTED].shape} (frame, slice, y, x)."
             raise PredictionError(text, "masks of the same images")
-        row = {"mouse": name}
+        row: dict[str, Any] = {"mouse": name}
         for reader, ds in (("a", one), ("b", two)):
             numbers = measure(ds, mask=PREDICTED)
             phases = ds["phase"].values.tolist()
@@ -74,7 +75,7 @@ def _tabulate(mice: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, (name, unit) in MEASURES.items():
         values = mice[[f"{key}_a", f"{key}_b"]].dropna().to_numpy(float)
-        limits, form = bland_altman(*values.T), icc(values).loc["ICC(2,1)"]
+        limits, form = bland_altman(*values.T), icc(values).loc[["ICC(2,1)"]].to_dict("records")[0]
         rows.append(
             {
                 "measure": name,

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mousecmr_data._utils.atomic import write_bytes, write_text
 from mousecmr_data._utils.outputs import check_folder, write_folder
-from mousecmr_data._utils.tables import format_csv, write_workbook
+from mousecmr_data._utils.tables import write_table
 from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.evaluation.plots import plot_all, plot_observers, plot_overlays
@@ -401,14 +401,12 @@ def _load_template() -> Template:
 def _write_table(table: ReportTable, folder: Path, synthetic: bool) -> list[Path]:
     full = table.shown if table.full is None else table.full
     full = full.assign(synthetic=True) if synthetic else full
-    csv = format_csv(full, index=not isinstance(full.index, pd.RangeIndex))
     caption = _escape_latex(f"{table.caption}{' SYNTHETIC mice.' if synthetic else ''}")
     escaped = table.shown.astype(str).map(_escape_latex).rename(columns=_escape_latex)
     tex = escaped.to_latex(index=False, caption=caption, label=f"tab:{table.name}")
     return [
-        write_text(folder / f"{table.name}.csv", csv),
+        *write_table(folder / f"{table.name}.csv", full, table.name),
         write_text(folder / f"{table.name}.tex", tex),
-        *write_workbook(folder / f"{table.name}.xlsx", {table.name: full}),
     ]
 
 

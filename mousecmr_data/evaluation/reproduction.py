@@ -166,7 +166,7 @@ class Reproduction:
         if self.outcome is None:
             return "Synthetic mice: nothing is judged" if self.synthetic and not self.doubts else "Could not be judged"
         if self.trial:
-            return f"Trial with {self.limit} mice of each cohort: nothing is concluded"
+            return f"Trial with {count_mice(self.limit)} of each cohort: nothing is concluded"
         if self.reproduced:
             return "The published table is reproduced"
         words = {AGREES: "Agrees with", BETTER: "Better than", DIFFERS: "Differs from"}
@@ -178,12 +178,14 @@ class Reproduction:
         outcome, reasons = self.judgement
         parts = []
         if self.trial:
-            parts.append(f"TRIAL with the first {self.limit} mice of each cohort: nothing is concluded.")
+            parts.append(f"TRIAL with {count_mice(self.limit)} of each cohort: nothing is concluded.")
         if self.synthetic:
             parts.append("SYNTHETIC mice: nothing published was reproduced.")
         if outcome is None:
             parts.append(f"Could not be judged: {'; '.join(reasons)}.")
             return " ".join(parts)
+        if self.trial:
+            return f"{parts[0]} The rows show the procedure only."
         rows = [r for by_policies in self.rows.values() for r in by_policies[self.headline]]
         judged = sum(r.judged for r in rows)
         claim = "The published table was reproduced" if self.reproduced else f"{COMPARED.capitalize()}: {outcome}"
@@ -449,7 +451,7 @@ def format_rows(r: Reproduction, cohort: str) -> pd.DataFrame:
             "": f"{name}, {what}{f' ({unit})' if unit else ''}",
             "published": format_value(row["published"], row["published_sd"]),
             "measured": format_value(row["measured"], row["measured_sd"]),
-            "with n − 1; ρ": format_value(row["ours"]),
+            "with n\u00a0−\u00a01; ρ": format_value(row["ours"]),
             "agrees within": f"from {within}" if within and pd.isna(row["high"]) else within or "–",
             "verdict": VERDICT_CELLS.get(row["verdict"], row["verdict"]),
             "why only shown": row["reason"],
@@ -483,13 +485,18 @@ def format_times(r: Reproduction) -> pd.DataFrame:
     return table.assign(n=full["n"])
 
 
+def count_mice(number: int | None) -> str:
+    """Return a number of mice in words."""
+    return "1 mouse" if number == 1 else f"{number} mice"
+
+
 def describe_run(r: Reproduction) -> list[str]:
     """Describe what was compared: mice, source, version, weights, options, date."""
     lines = []
     for cohort, by_policies in r.evaluations.items():
         e = by_policies[r.headline]
         scheme = f" of the scheme {e.truth['split_scheme']}" if e.truth["split_scheme"] else ""
-        text = f"{cohort}: {len(e.mice)} mice of {e.truth['source']}, version {e.truth['version']}"
+        text = f"{cohort}: {count_mice(len(e.mice))} of {e.truth['source']}, version {e.truth['version']}"
         lines.append(f"{text}, split {e.truth['split']}{scheme}.")
     sha256 = f", SHA-256 {r.weights_sha256}" if r.weights_sha256 else ""
     lines.append(f"Network: {r.name}{sha256}. Trained on: {r.trained_on}. {r.limits}")

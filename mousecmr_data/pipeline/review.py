@@ -192,8 +192,11 @@ class ReviewedResult:
         status: SliceStatus = "edited",
         reader: str = UNKNOWN_READER,
         minutes: float = 0.0,
+        save: bool = True,
     ) -> dict[str, Any]:
         """Change one slice of one frame, save it, and return the numbers of :meth:`compute_numbers`.
+
+        With ``save=False`` nothing is written until :meth:`save`, which another thread may call meanwhile.
 
         "edited" takes ``labels`` uint8 (y, x); "excluded" empties the slice; "confirmed" leaves it as it is; "auto"
         takes the network's masks again. ``minutes`` are added to those of ``reader``.
@@ -214,7 +217,7 @@ class ReviewedResult:
             new: Any = self.automatic[frame, slice_] if labels is None else labels
             self.masks[frame, slice_] = 0 if status == "excluded" else new
             self.counts[frame, slice_] = _count_labels(self.masks[frame, slice_][None, None])[0, 0]
-        self._note(self.review.set_slice(frame, slice_, status, reader), reader, minutes, status != "confirmed")
+        self._note(self.review.set_slice(frame, slice_, status, reader), reader, minutes, status != "confirmed", save)
         return self.compute_numbers()
 
     def choose_phases(self, ed: int | None = None, es: int | None = None, *, find: bool = False) -> None:
@@ -279,6 +282,12 @@ class ReviewedResult:
         frames, slices = (table.assign(marks=row["marks"]) for table in (result.frames, result.slices))
         return replace(result, mouse=row, frames=frames, slices=slices, marks=marks)
 
+    def read_phases(self) -> xr.Dataset:
+        """Return the cine with its corrected masks, and ED and ES in ``phase``, ready to be measured."""
+        pools = self.counts[..., Label.BLOOD_POOL].sum(1).astype(float)
+        labelled = np.ones(len(self.masks), bool)
+        return self.ds.assign_coords(labelled=("frame", labelled), phase=("frame", mark_phases(pools, self.pair)))
+
     def take_masks(
         self, name: str, masks: NDArray[np.uint8], frames: Sequence[int], reader: str, time: str = ""
     ) -> None:
@@ -305,7 +314,7 @@ class ReviewedResult:
         for frame, slice_ in np.argwhere(changed).tolist():
             self.review = self.review.set_slice(frame, slice_, "edited", reader, time)
 
-    def _note(self, review: Review, reader: str, minutes: float, masks_changed: bool) -> None:
+    def _note(self, review: Review, reader: str, minutes: float, masks_changed: bool, save: bool = True) -> None:
         path = self.folder / writers.MASKS_FILE
         if path.stat().st_mtime_ns != self._saved_at:
             text = f"{path} was changed by another program since it was opened."
@@ -313,6 +322,9 @@ class ReviewedResult:
         if reader:
             spent = {**review.minutes, reader: round(review.minutes.get(reader, 0.0) + minutes, 3)}
             review = replace(review, minutes=spent)
+        self.review = review
+        if not save:
+            return
         if masks_changed:
             from mousecmr_data.formats.nifti import write_nifti_labels
 
@@ -325,7 +337,6 @@ class ReviewedResult:
             fsync_folder(self.folder)
             self._saved_at = path.stat().st_mtime_ns
         save_review(self.folder, review)
-        self.review = review
 
 
 def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) -> ReviewedResult:

@@ -17,8 +17,14 @@ from mousecmr_data.web.sessions import InspectedScan
 
 OVERRIDES_LABEL = "When the files are wrong or incomplete"
 """Heading of the fields that override what the files state."""
-FIELDS = {"--spacing": "Voxel size", "--axes": "Axes", "--frame-time": "Frame time"}
-"""Fields of the page, by the option of the command line."""
+FIELDS = {
+    "--spacing": "Voxel size",
+    "--axes": "Axes",
+    "--frame-time": "Frame time",
+    "--frames": "Frames",
+    "--fill": "Fill value",
+}
+"""First words of those fields, by their option of the command line."""
 MAX_FLAG_ROWS = 40
 """Limit of rows in the page's table of flags; flags.csv has all."""
 MAX_OPEN_ROWS = 12
@@ -71,16 +77,16 @@ def render_token_page() -> str:
 
 def render_error(e: MouseCMRError, name: str = "", hint: str = "") -> str:
     """Return a box with what was found, what was expected, what to do next, and a hint for this page."""
-    found, expected, next_step = (_translate_options(text) for text in (e.found, e.expected, e.next_step))
+    found, expected, next_step = (_translate_options(text or "") for text in (e.found, e.expected, e.next_step))
     label = f"<b>{escape(name)}</b>: " if name and not e.found.startswith(name) else ""
     parts = (("Expected:", expected), ("Next:", next_step), ("On this page:", hint))
     rest = "".join(f"<p><span>{heading}</span> {escape(text)}</p>" for heading, text in parts if text)
     return f'<div class="m-box m-bad" role="alert"><p>{label}{escape(found)}</p>{rest}</div>'
 
 
-def _translate_options(text: str | None) -> str:
+def _translate_options(text: str) -> str:
     """Return a sentence for people of the command line in the words of the page."""
-    text = re.sub(r"[(;]\s*Python: (?:[^()]|\([^()]*\))*", lambda m: "(" if m[0].endswith("(") else "", text or "")
+    text = re.sub(r"[(;]\s*Python: (?:[^()]|\([^()]*\))*", lambda m: "(" if m[0].endswith("(") else "", text)
     text = re.sub(
         r"mousecmr segment (?=--)|\(\)|(?<=\S)\s*\)$", lambda m: ")" if m[0] == ")" and "(" in text else "", text
     )
@@ -100,8 +106,6 @@ def make_hint(e: MouseCMRError, weights: str) -> str:
     if "--weights" in text and weights != SMALL_WEIGHTS:
         return f"choose {SMALL_WEIGHTS} under Weights; its results are marked in every table, file and picture."
     fields = " or ".join(field for option, field in FIELDS.items() if option in text)
-    if "--frames" in text or "--fill" in text:
-        return "this page has no field for that: use the command mousecmr segment with the option."
     return f"fill in {fields} under “{OVERRIDES_LABEL}”." if fields else ""
 
 

@@ -7,6 +7,7 @@ and shown as a number.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import secrets
 import shutil
@@ -32,7 +33,9 @@ OFFERED_WEIGHTS = (PUBLISHED_WEIGHTS, SMALL_WEIGHTS)
 """Weights that a visitor may choose: names only, never paths on this computer."""
 
 
-def parse_form(weights: object, spacing: object, axes: object, frame_time: object) -> SegmentConfig:
+def parse_form(
+    weights: object, spacing: object, axes: object, frame_time: object, frames: object = "", fill: object = ""
+) -> SegmentConfig:
     """Return the settings in the page's fields; an empty field means the value in the file.
 
     Raises :class:`ArgumentError`, which names the field.
@@ -49,7 +52,30 @@ def parse_form(weights: object, spacing: object, axes: object, frame_time: objec
     if letters and not re.fullmatch("[xyzt]{2,4}", letters):
         raise ArgumentError(f"The axes are {letters[:60]!r}.", "one letter per axis: x, y, z, t, e.g. xyzt")
     size = order_spacing(sizes) if sizes else None
-    return SegmentConfig(weights=str(weights), spacing=size, axes=letters, frame_time_ms=times[0] if times else None)
+    return SegmentConfig(
+        weights=str(weights),
+        spacing=size,
+        axes=letters,
+        frame_time_ms=times[0] if times else None,
+        frames=_parse_frames(str(frames or "").strip()),
+        fill=_parse_fill(str(fill or "").strip()),
+    )
+
+
+def _parse_frames(text: str) -> int | None:
+    if text and not (re.fullmatch(r"[0-9]{1,6}", text) and int(text) > 1):
+        raise ArgumentError(f"The frames of each slice are {text[:60]!r}.", "a whole number above 1, e.g. 20")
+    return int(text) if text else None
+
+
+def _parse_fill(text: str) -> float | None:
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise ArgumentError(f"The fill value is {text[:60]!r}.", "one number with a decimal point, e.g. 0")
+    return value
 
 
 def _parse_numbers(text: object) -> list[float]:

@@ -26,7 +26,7 @@ SESSION_CLOSED = render_refusal(
 class Callbacks:
     """The functions behind the page's events; each works on the visitor's own session.
 
-    ``fields`` are weights, voxel size, axes and frame time, as typed.
+    ``fields`` are weights, voxel size, axes, frame time, frames and fill value, as typed.
     """
 
     def __init__(self, service: PageService) -> None:
@@ -42,15 +42,23 @@ class Callbacks:
         """Close the session of a page that was closed or reloaded."""
         self.service.sessions.close_session(str(request.session_hash), _get_owner(request))
 
-    def on_upload(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> str:
+    def on_upload(
+        self, weights: str, spacing: str, axes: str, time: str, frames: str, fill: str, request: gr.Request
+    ) -> str:
         """Return a description of the uploads, after an upload or a change of a field."""
         session = self._find_session(request)
-        return self.service.inspect(session, weights, spacing, axes, time) if session else SESSION_CLOSED
+        return self.service.inspect(session, weights, spacing, axes, time, frames, fill) if session else SESSION_CLOSED
 
-    def on_example(self, weights: str, spacing: str, axes: str, time: str, request: gr.Request) -> tuple[Any, ...]:
+    def on_example(
+        self, weights: str, spacing: str, axes: str, time: str, frames: str, fill: str, request: gr.Request
+    ) -> tuple[Any, ...]:
         """Load the example; return its description, and an empty status and results."""
         session = self._find_session(request)
-        text = self.service.load_example(session, weights, spacing, axes, time) if session else SESSION_CLOSED
+        text = (
+            self.service.load_example(session, weights, spacing, axes, time, frames, fill)
+            if session
+            else SESSION_CLOSED
+        )
         return text, "", *EMPTY_RESULTS
 
     def on_weights(self, weights: str, request: gr.Request) -> str:
@@ -71,6 +79,8 @@ class Callbacks:
         spacing: str,
         axes: str,
         time: str,
+        frames: str,
+        fill: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
     ) -> tuple[Any, ...]:
@@ -82,7 +92,7 @@ class Callbacks:
         def report(share: float, text: str) -> None:
             progress(share, desc=text)
 
-        status, outcome = self.service.segment(session, report, weights, spacing, axes, time)
+        status, outcome = self.service.segment(session, report, weights, spacing, axes, time, frames, fill)
         if outcome is None or not outcome.views:
             return status, *EMPTY_RESULTS
         folder = f"mice/{session.token}/review"
@@ -150,6 +160,8 @@ def build_page(service: PageService) -> gr.Blocks:
             spacing = gr.Textbox(label="Voxel size z y x, in mm", placeholder="1.0 0.1 0.1", elem_id="spacing")
             axes = gr.Textbox(label="Axes, in the file's order (NIfTI)", placeholder="xyzt", elem_id="axes")
             time = gr.Textbox(label="Frame time, in ms", placeholder="5", elem_id="frame-time")
+            frames = gr.Textbox(label="Frames, if in one axis with the slices", placeholder="20", elem_id="frames")
+            fill = gr.Textbox(label="Fill value, for pixels that are NaN", placeholder="0", elem_id="fill")
         start = gr.Button("Segment", variant="primary", elem_id="segment", interactive=False)
         status = gr.HTML(elem_id="status", **html)
         viewer = gr.HTML(
@@ -159,7 +171,7 @@ def build_page(service: PageService) -> gr.Blocks:
         results = gr.HTML(elem_id="results", **html)
         gr.HTML(f"<p>{RESEARCH_ONLY} Closing or reloading this page deletes its files.</p>", elem_id="foot", **html)
 
-        callbacks, overrides = Callbacks(service), [spacing, axes, time]
+        callbacks, overrides = Callbacks(service), [spacing, axes, time, frames, fill]
         fields, outputs = [weights, *overrides], [status, viewer, results, download]
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         page.load(callbacks.on_load, outputs=[drop, example, remove, start], **hidden)

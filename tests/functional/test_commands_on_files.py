@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from layout_files import write
+from workbooks import assert_twins
 
 from mousecmr_data.cli.main import main
 
@@ -91,10 +92,12 @@ def test_demo(tmp_path: Path, phantom_cache: Path) -> None:
     assert "mousecmr fetch" in result.output
     assert {p.name for p in (tmp_path / "out").glob("[!.]*")} == {
         "measures.csv",
+        "measures.xlsx",
         "montage.png",
         "volume.png",
         "Mouse6_segmented.gif",
     }
+    assert_twins(tmp_path / "out" / "measures.csv", "measures")
 
 
 def test_paths_that_cannot_be_written_are_reported(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from evaluated import beating, cohort, shifted
+from workbooks import assert_twins
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
@@ -83,6 +84,8 @@ def make_words(command: str, lab: Path, out: Path) -> list[object]:
 
 
 FILE_COMMANDS = ("measure", "compare", "merge", "evaluate", "bundle", "export")
+TABLE_COMMANDS = {"measure": "frames", "compare": "comparison"}
+"""Commands that write a table for people, and the sheet of its workbook."""
 FOLDER_COMMANDS = {
     "show": "A0_montage.png",
     "report": "tables/overlap.csv",
@@ -118,7 +121,24 @@ def test_a_file_of_somebody_else_is_replaced_with_overwrite_only(command: str, l
     out.write_bytes(written + b"edited")
     assert "was edited" in say(*words, code=1)
     assert out.read_bytes() == written + b"edited"
-    assert [p.name for p in out.parent.glob("[!.]*")] == ["mine.txt"]
+    twins = {"mine.xlsx"} if command in TABLE_COMMANDS else set()
+    assert {p.name for p in out.parent.glob("[!.]*")} == {"mine.txt", *twins}
+
+
+@pytest.mark.parametrize("command", TABLE_COMMANDS)
+def test_a_table_has_a_workbook_beside_it_under_the_same_rule(command: str, lab: Path) -> None:
+    out = lab / "out" / "table.csv"
+    out.parent.mkdir()
+    out.with_suffix(".xlsx").write_text("mine")
+    words = make_words(command, lab, out)
+    text = say(*words, code=1)
+    assert "table.xlsx exists" in text and "--overwrite" in text
+    assert [p.name for p in out.parent.iterdir()] == ["table.xlsx"]
+    assert "table.xlsx" in say(*words, "--overwrite")
+    assert_twins(out, TABLE_COMMANDS[command])
+    run(*words)  # over its own, unedited
+    assert "the name of a CSV file" in say(*make_words(command, lab, out.with_suffix(".xlsx")), code=1)
+    assert_twins(out, TABLE_COMMANDS[command])
 
 
 @pytest.mark.parametrize("command", FOLDER_COMMANDS)

@@ -253,3 +253,25 @@ def test_a_table_that_somebody_edited_is_not_replaced(study: Path) -> None:
     (result / "frames.csv").write_text("mine")
     with pytest.raises(OutputError, match="was edited"):
         update_result(result)
+
+
+def test_two_readers_are_compared(study: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
+    other = shutil.copytree(study / "out", tmp_path / "other")
+    same = json.loads(run("evaluate", study / "out", "--against", other, "--json").stdout)
+    assert {row["dice"] for row in same["overlap"]} == {1.0}
+    assert {row["bias"] for row in same["measures"]} == {0.0}
+    before = mousecmr_data.measure(other / "M1").edv_ul
+    after = open_result(other / "M1").apply_edit(0, 3, status="excluded", reader="CD")["edv_ul"]
+    words = ("evaluate", study / "out", "--against", other)
+    result = json.loads(run(*words, "-o", tmp_path / "readers.json", "--json").stdout)
+    edv = result["measures"][0]
+    assert (edv["measure"], edv["n"]) == ("EDV", 2)
+    assert edv["bias"] == pytest.approx((before - after) / 2)
+    assert edv["lower"] < edv["bias"] < edv["upper"] and edv["cv_percent"] > 0
+    assert result["readers_b"] == ["CD"]
+    assert min(row["dice"] for row in result["overlap"]) < 1
+    assert json.loads((tmp_path / "readers.json").read_text())["mice"][0]["mouse"] == "D1"
+    assert "ICC(2,1)" in run(*words).output
+    shutil.rmtree(other / "D1")
+    assert "not the same mice" in run(*words, code=1).output

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bad_files import bomb, png
 from page_app import IN_BROWSER, open_chromium, served_page
-from small_mouse import SLICES, write_small_mouse
+from small_mouse import FLAT_FRAMES, SLICES, write_flat_mouse, write_small_mouse
 
 from mousecmr_data.web.config import ServerConfig
 
@@ -199,6 +199,27 @@ def test_bad_files_get_plain_messages_and_the_page_still_works(
     page.click("#remove")
     page.wait_for_function("document.querySelector('#seen').innerText.trim() === ''")
     assert f"{4 * SLICES} slices" in drop(page, write_small_mouse(phantom_cache, tmp_path / "good.nii"))
+
+
+def test_advice_is_followed_in_the_fields_of_the_page(
+    visit: Callable[[], Any], phantom_cache: Path, tmp_path: Path
+) -> None:
+    page = visit()
+    text = drop(page, write_flat_mouse(phantom_cache, tmp_path / "flat.nii"))
+    for name, field, value in (("Fill value", "#fill", "0"), ("Frames", "#frames", FLAT_FRAMES)):
+        hint = re.search(r"fill in (.*) under “(.*)”", text)
+        assert hint is not None and name in hint[1], text
+        box = page.locator(f"{field} input, {field} textarea")
+        if not box.is_visible():
+            page.get_by_text(hint[2]).last.click()
+        assert page.inner_text(field).startswith(name)
+        box.fill(str(value))
+        box.press("Tab")
+        page.wait_for_function("b => (document.querySelector('#seen .m-seen')?.innerText ?? b) !== b", arg=text)
+        text = page.inner_text("#seen")
+    assert f"{FLAT_FRAMES} × {SLICES}" in text
+    page.click("#segment")
+    page.wait_for_selector("#status .m-done")
 
 
 def test_the_example_in_a_narrow_window(visit: Callable[[], Any]) -> None:

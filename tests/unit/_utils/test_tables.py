@@ -1,12 +1,14 @@
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from workbooks import assert_twins, read_workbook
 
 from mousecmr_data._utils import tables
-from mousecmr_data._utils.tables import read_table, write_workbook
-from mousecmr_data.errors import ManifestError, MissingDataError
+from mousecmr_data._utils.tables import check_table, read_table, write_table, write_workbook
+from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, OutputError
 
 COLUMNS = ("mouse", "phenotype")
 TEXT = "Mouse,Phenotype,weight\r\nMouse1,Mädchen – 1 µg,24.5\r\n\r\nMouse2,healthy,25.0\r\n"
@@ -79,3 +81,58 @@ def test_a_table_with_more_rows_than_a_sheet_gives_no_workbook(tmp_path: Path, m
     monkeypatch.setattr(tables, "MAX_SHEET_ROWS", 1)
     assert write_workbook(tmp_path / "a.xlsx", {"mice": pd.DataFrame({"frame": [0, 1]})}) == []
     assert not list(tmp_path.iterdir())
+
+
+TABLE = pd.DataFrame(
+    {"mouse": ["=1+1", "小鼠"], "edv_ul": [56.9, float("nan")], "frame": [0, 7], "synthetic": [True, False]}
+)
+
+
+@pytest.mark.parametrize("table", [TABLE, TABLE.set_index("mouse")], ids=["rows", "index"])
+def test_a_table_for_people_is_written_twice_and_reads_back_equal(table: pd.DataFrame, tmp_path: Path) -> None:
+    pytest.importorskip("xlsxwriter")
+    path = tmp_path / "table.csv"
+    check_table(path)
+    assert write_table(path, table, "mice") == [path, tmp_path / "table.xlsx"]
+    assert_twins(path, "mice")
+    rows = [list(TABLE), ["'=1+1", 56.9, 0.0, True], ["小鼠", None, 7.0, False]]
+    assert read_workbook(tmp_path / "table.xlsx") == {"mice": rows}
+    check_table(path)
+    write_table(path, table.iloc[:1], "mice")  # over its own, unedited
+    assert_twins(path, "mice")
+
+
+def test_neither_half_of_a_table_replaces_a_file_of_somebody_else(tmp_path: Path) -> None:
+    for name in ("table.csv", "table.xlsx"):
+        (tmp_path / name).write_text("mine")
+        for act in (
+            lambda: check_table(tmp_path / "table.csv"),
+            lambda: write_table(tmp_path / "table.csv", TABLE, "a"),
+        ):
+            with pytest.raises(OutputError, match=name):
+                act()
+        assert [p.name for p in tmp_path.glob("[!.]*")] == [name]
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+    with pytest.raises(ArgumentError, match=r"--csv .*table\.csv"):
+        check_table(tmp_path / "table.XLSX")
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xlsxwriter")
+    path = tmp_path / "table.csv"
+    write_table(path, TABLE, "mice")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    monkeypatch.setattr(pd.DataFrame, "to_excel", Mock(side_effect=OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        write_table(path, TABLE.iloc[:1], "mice")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_no_workbook_of_earlier_numbers_stays_beside_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xlsxwriter")
+    path = tmp_path / "table.csv"
+    write_table(path, TABLE, "mice")
+    monkeypatch.setattr(tables, "find_missing_modules", Mock(return_value=["xlsxwriter"]))
+    assert write_table(path, TABLE.iloc[:1], "mice") == [path]
+    assert [p.name for p in tmp_path.glob("[!.]*")] == ["table.csv"]

@@ -1,18 +1,21 @@
 import pytest
 
 from mousecmr_data.errors import ArgumentError
+from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.web.job import TimeEstimator, format_duration
 from mousecmr_data.web.service import parse_form
 
 
 def test_empty_fields_mean_the_values_in_the_file() -> None:
-    config = parse_form("phantom-small", "", "", "")
-    assert (config.weights, config.spacing, config.axes, config.frame_time_ms) == ("phantom-small", None, None, None)
+    config = parse_form("phantom-small", "", "", "", "", " ")
+    assert config == SegmentConfig(weights="phantom-small")
 
 
 def test_fields_accept_common_notations() -> None:
-    config = parse_form("phantom-small", "1.0 × 0.1, 0.12", " XYZT ", "5")
+    config = parse_form("phantom-small", "1.0 × 0.1, 0.12", " XYZT ", "5", " 20 ", "0")
     assert (config.spacing, config.axes, config.frame_time_ms) == ((1.0, 0.1, 0.12), "xyzt", 5.0)
+    assert (config.frames, config.fill) == (20, 0.0)
+    assert parse_form("phantom-small", "", "", "", "", "-1.5").fill == -1.5
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,8 @@ def test_fields_accept_common_notations() -> None:
         (("phantom-small", "a b c", "", ""), "not a number"),
         (("phantom-small", "", "abc", ""), "axes"),
         (("phantom-small", "", "", "5 6"), "frame time"),
+        *((("phantom-small", "", "", "", v), "frames of each slice") for v in ("1", "-4", "2.5", "x", "٣", "9" * 9)),
+        *((("phantom-small", "", "", "", "", v), "fill value") for v in ("nan", "inf", "x", "0 0")),
         (("phantom-small", {"path": "/etc/passwd"}, "", ""), "not a number"),
     ],
 )

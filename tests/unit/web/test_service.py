@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bad_files import bomb, png
-from small_mouse import SLICES, write_small_mouse
+from small_mouse import FLAT_FRAMES, SLICES, write_flat_mouse, write_small_mouse
 
 from mousecmr_data.inference.predictor import load_model
 from mousecmr_data.web.config import ServerConfig
@@ -151,6 +151,22 @@ def test_bad_files_get_plain_messages(service: PageService, session: Session) ->
         assert name in text
     assert text.count("m-bad") >= 1
     assert sorted(p.name for p in session.folder.iterdir()) == ["in"]
+
+
+def test_messages_name_the_fields_of_the_page_and_the_fields_cure_them(
+    service: PageService, session: Session, phantom_cache: Path
+) -> None:
+    write_flat_mouse(phantom_cache, put(session, "flat.nii"))
+    fields = ["phantom-small", "", "", "", "", ""]
+    text = service.inspect(session, *fields)
+    assert "--fill 0" in text and "fill in Fill value under" in text
+    fields[5] = "0"
+    text = service.inspect(session, *fields)
+    assert f"--frames {FLAT_FRAMES}" in text and "Frames" in text.partition("On this page:")[2]
+    fields[4] = str(FLAT_FRAMES)
+    assert f"{FLAT_FRAMES} × {SLICES}" in service.inspect(session, *fields)
+    status, outcome = service.segment(session, ignore_progress, *fields)
+    assert outcome is not None and not outcome.errors, status
 
 
 def test_an_unexpected_error_is_shown_as_a_number_in_the_log(
