@@ -18,8 +18,8 @@ import { Server, ServerError } from "./review_server.js";
  * @typedef {"brush" | "eraser" | "polygon" | "pan" | "window"} Tool
  */
 
-const SHOWN = { edv_ul: "EDV µL", esv_ul: "ESV µL", sv_ul: "SV µL", ef_percent: "EF %", mass_ed_mg: "mass at ED mg",
-  mass_es_mg: "mass at ES mg" }; // prettier-ignore
+const SHOWN = { edv_ul: "EDV µL", esv_ul: "ESV µL", sv_ul: "SV µL", ef_percent: "EF %", mass_ed_mg: "mass ED mg",
+  mass_es_mg: "mass ES mg" }; // prettier-ignore
 const STATUS_TEXTS = { auto: "", edited: "edited", excluded: "excluded", confirmed: "confirmed" };
 const MARGIN_MM = 2;
 const THUMB_PIXELS = 188;
@@ -685,8 +685,9 @@ function describeThumb(item, phase, slice) {
   const ends = { [filled[0]]: "base end", [filled[filled.length - 1]]: "apex end" };
   const place = slice === order[0] ? "base" : slice === order[order.length - 1] ? "apex" : "";
   const flags = getFlagsAt(frame, slice);
-  const words = [ends[slice] ?? place, STATUS_TEXTS[status], flags.length ? `⚑ ${flags[0].flag.replaceAll("_", " ")}` : ""];
-  const about = words.filter(Boolean).join(", ");
+  const words = [ends[slice] ?? place, STATUS_TEXTS[status]].filter(Boolean);
+  const named = [...new Set(flags.map((f) => f.flag.replaceAll("_", " ")))];
+  const about = [...words, ...named].join(", ");
   item.dataset.status = status;
   item.toggleAttribute("data-end", slice in ends);
   item.toggleAttribute("data-flagged", flags.length > 0);
@@ -695,7 +696,8 @@ function describeThumb(item, phase, slice) {
   tick.checked = status !== "excluded" && !data.isEmpty(frame, slice);
   tick.setAttribute("aria-label", `slice ${slice} has ventricle at ${phase.toUpperCase()}`);
   find("label span", item).textContent = `slice ${slice}`;
-  find(".about", item).textContent = about;
+  find(".about", item).textContent = `${flags.length ? "⚑ " : ""}${words.join(", ")}`;
+  find(".about", item).title = about;
   find("button", item).setAttribute("aria-label", `Show slice ${slice} at ${phase.toUpperCase()}${about ? `: ${about}` : ""}`);
 }
 
@@ -883,8 +885,8 @@ function showTexts() {
     /** @type {HTMLElement} */ (input[name].nextElementSibling).textContent = input[name].value;
   }
   find("#radius-text").textContent = `${Number(input.radius.value) * 2} pixels`;
-  find("#head-ed").textContent = `ED, ${state.ed}`;
-  find("#head-es").textContent = `ES, ${state.es}`;
+  find("#head-ed").textContent = `ED frame ${state.ed}`;
+  find("#head-es").textContent = `ES frame ${state.es}`;
   for (const item of document.querySelectorAll(".stack li")) {
     const own = /** @type {HTMLElement} */ (item);
     const at = item.parentElement?.id === "stack-ed" ? state.ed : state.es;
@@ -1443,7 +1445,7 @@ function buildTables() {
     const row = /** @type {HTMLTableElement} */ (/** @type {unknown} */ (find("#keys"))).tBodies[0].insertRow();
     const head = document.createElement("th");
     head.scope = "row";
-    const shown = keys.map((k) => k.split("+").map((part) => names[part] ?? part).join(" "));
+    const shown = keys.filter((k) => !k.startsWith("Meta")).map((k) => k.split("+").map((part) => names[part] ?? part).join(" "));
     head.textContent = keys[0] === "+" ? "+" : shown.join(", ");
     row.append(head);
     row.insertCell().textContent = text;
