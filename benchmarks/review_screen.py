@@ -1,6 +1,6 @@
 """Time a stroke on the review screen in headless Chromium: until it is drawn, until the numbers follow, until saved.
 
-    python benchmarks/review_screen.py [--sizes 256 512] [--strokes 10] [--json]
+    python benchmarks/review_screen.py [--sizes 256 512] [--strokes 10] [--json FILE]
 
 A cine of 22 frames and 9 slices of rings in noise. A stroke is made of mouse moves of the browser itself. Times are in
 ms, of each move: "drawn" from the start of the screen's handler to the end of the frame in which it was drawn,
@@ -11,8 +11,6 @@ Chromium draws on the processor: a display with one is faster.
 
 from __future__ import annotations
 
-import argparse
-import json
 import secrets
 import statistics
 import tempfile
@@ -24,8 +22,8 @@ from typing import Any
 import numpy as np
 import uvicorn
 from playwright.sync_api import Page, sync_playwright
+from record import make_parser, write_record
 
-from mousecmr_data._utils.environment import describe_processor
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
 from mousecmr_data.pipeline import SegmentConfig, measure_masks
 from mousecmr_data.pipeline.writers import write_result
@@ -64,25 +62,19 @@ RECORD = """() => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--strokes", type=int, default=10)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    report: dict[str, Any] = {"processor": describe_processor()}
+    times: dict[str, Any] = {}
     with sync_playwright() as p, tempfile.TemporaryDirectory() as scratch:
         chromium = p.chromium.launch(executable_path="/usr/bin/chromium", args=ARGS)
         for size in args.sizes:
             folder = Path(scratch) / str(size)
             write_rings(folder / "mouse", size)
-            report[f"{size} × {size}"] = measure_strokes(chromium, folder, args.strokes)
+            times[str(size)] = measure_strokes(chromium, folder, args.strokes)
         chromium.close()
-    if args.json:
-        print(json.dumps(report, indent=1))
-        return
-    print(report.pop("processor"))
-    for name, times in report.items():
-        print(name, ", ".join(f"{what} {t['median']:.1f} (95 %: {t['95 %']:.1f})" for what, t in times.items()), "ms")
+    write_record(args, {"frames": FRAMES, "slices": SLICES, "times_ms": times}, "playwright")
 
 
 def write_rings(folder: Path, size: int) -> None:
