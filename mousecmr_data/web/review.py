@@ -61,7 +61,9 @@ REVIEW_PATH = "/mice/{token}/review"
 STATIC_TYPES = {
     "review.css": "text/css",
     "review.js": "text/javascript",
+    "review_data.js": "text/javascript",
     "review_drawing.js": "text/javascript",
+    "review_saving.js": "text/javascript",
     "review_server.js": "text/javascript",
 }
 STATIC = Path(__file__).with_name("static")

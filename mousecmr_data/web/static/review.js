@@ -2,9 +2,11 @@
 // The review screen: look at the masks of a mouse, correct them, and see the numbers change. Masks are kept here and on
 // the server, pixel by pixel on the grid of the images; each change is sent at once.
 import {
-  BACKGROUND, BLOOD_POOL, MYOCARDIUM, clipBox, compare, countLabels, drawMask, fillPolygon, grow, paintLine, shrink,
+  BACKGROUND, BLOOD_POOL, MYOCARDIUM, clipBox, compare, drawMask, fillPolygon, grow, paintLine, shrink,
 } from "./review_drawing.js"; // prettier-ignore
-import { Server, ServerError } from "./review_server.js";
+import { Data } from "./review_data.js";
+import { SaveQueue } from "./review_saving.js";
+import { Server } from "./review_server.js";
 
 /**
  * @typedef {import("./review_drawing.js").Point} Point
@@ -21,14 +23,10 @@ import { Server, ServerError } from "./review_server.js";
 const SHOWN = { edv_ul: "EDV µL", esv_ul: "ESV µL", sv_ul: "SV µL", ef_percent: "EF %", mass_ed_mg: "mass ED mg",
   mass_es_mg: "mass ES mg" }; // prettier-ignore
 const STATUS_TEXTS = { auto: "", edited: "edited", excluded: "excluded", confirmed: "confirmed" };
-const MARGIN_MM = 2;
 const THUMB_PIXELS = 188;
 const CLOSE_PIXELS = 10; // distance at which a click closes a polygon
 const LASSO_PIXELS = 40; // length of a drag that is a whole outline
 const IDLE_MS = 60_000; // a longer pause is not time spent
-const RETRY_MS = 2000;
-const INSIDE_ALPHA = 70;
-const OUTLINE_ALPHA = 220;
 const CURVE = { left: 44, right: 440, top: 22, bottom: 222 };
 const NS = "http://www.w3.org/2000/svg";
 
@@ -36,12 +34,6 @@ const NS = "http://www.w3.org/2000/svg";
 const find = (selector, parent = document) => /** @type {any} */ (parent.querySelector(selector));
 /** @param {number} value @param {number} low @param {number} high */
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-/** @param {string} hex @param {number} alpha */
-const toRgba = (hex, alpha) => {
-  const [r, g, b] = [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
-  return ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
-};
-
 const server = new Server(new URL("./", document.baseURI).href);
 const canvas = find("#view");
 const view = /** @type {HTMLCanvasElement} */ (/** @type {unknown} */ (canvas));
@@ -76,128 +68,9 @@ let undone = [];
 /** @type {Step[]} */
 let done = [];
 
-/** The images and masks of the shown mouse, and what is known of each slice. */
-class Data {
-  /** @param {import("./review_server.js").Meta} meta @param {Uint8Array} masks */
-  constructor(meta, masks) {
-    this.meta = meta;
-    this.frames = meta.shape[0];
-    this.slices = meta.shape[1];
-    this.height = meta.shape[2];
-    this.width = meta.shape[3];
-    this.pixels = this.height * this.width;
-    this.masks = masks;
-    /** @type {(Uint8Array | undefined)[]} */
-    this.images = new Array(this.frames);
-    this.aspect = meta.voxel_mm[1] / meta.voxel_mm[2];
-    this.counts = new Uint32Array(this.frames * this.slices * 2);
-    /** @type {Status[]} */
-    this.status = new Array(this.frames * this.slices).fill("auto");
-    /** @type {string[]} */
-    this.history = new Array(this.frames * this.slices).fill("");
-    /** @type {Map<number, {mask: Uint8Array, status: Status}>} */
-    this.beforeExclusion = new Map();
-    for (const s of meta.slices) {
-      this.status[this.at(s.frame, s.slice)] = s.status;
-      this.history[this.at(s.frame, s.slice)] = `${s.status} by ${s.reader}, ${s.time.slice(0, 16).replace("T", " ")} UTC`;
-    }
-    for (let f = 0; f < this.frames; f++) for (let s = 0; s < this.slices; s++) this.count(f, s);
-    this.automaticPool = this.computeCurve();
-    this.colours = [0, 1, 2].map((label) => {
-      const hex = meta.labels.find((l) => l.label === label)?.colour ?? "#000000";
-      return { inside: toRgba(hex, INSIDE_ALPHA), outline: toRgba(hex, OUTLINE_ALPHA) };
-    });
-  }
-
-  /** @param {number} frame @param {number} slice */
-  at(frame, slice) {
-    return frame * this.slices + slice;
-  }
-
-  /** @param {number} frame @param {number} slice */
-  getMask(frame, slice) {
-    const start = this.at(frame, slice) * this.pixels;
-    return this.masks.subarray(start, start + this.pixels);
-  }
-
-  /** @param {number} frame @param {number} slice */
-  count(frame, slice) {
-    const [, myocardium, pool] = countLabels(this.getMask(frame, slice));
-    this.counts.set([myocardium, pool], this.at(frame, slice) * 2);
-  }
-
-  /** Pixels of a label in a slice. @param {number} frame @param {number} slice @param {number} label */
-  getCount(frame, slice, label) {
-    return this.counts[this.at(frame, slice) * 2 + label - 1];
-  }
-
-  /** @param {number} frame @param {number} slice */
-  isEmpty(frame, slice) {
-    return !(this.getCount(frame, slice, MYOCARDIUM) + this.getCount(frame, slice, BLOOD_POOL));
-  }
-
-  /** Volume of a structure in a frame, in µL. @param {number} frame @param {number} label */
-  computeVolume(frame, label) {
-    let voxels = 0;
-    for (let s = 0; s < this.slices; s++) voxels += this.getCount(frame, s, label);
-    const [z, y, x] = this.meta.voxel_mm;
-    return voxels * (z * y * x);
-  }
-
-  computeCurve() {
-    return Array.from({ length: this.frames }, (_, f) => this.computeVolume(f, BLOOD_POOL));
-  }
-
-  /** The numbers, by the formulas of mousecmr_data.metrics.volumes. @param {number} ed @param {number} es @returns {Numbers} */
-  computeNumbers(ed, es) {
-    if (this.frames < 2) {
-      return { ed_frame: null, es_frame: null, edv_ul: null, esv_ul: null, sv_ul: null, ef_percent: null,
-        mass_ed_mg: null, mass_es_mg: null }; // prettier-ignore
-    }
-    const edv = this.computeVolume(ed, BLOOD_POOL);
-    const esv = this.computeVolume(es, BLOOD_POOL);
-    const isStack = this.slices > 1;
-    return {
-      ed_frame: ed,
-      es_frame: es,
-      edv_ul: edv,
-      esv_ul: esv,
-      sv_ul: isStack ? edv - esv : null,
-      ef_percent: isStack && edv > 0 ? (100 * (edv - esv)) / edv : null,
-      mass_ed_mg: this.computeVolume(ed, MYOCARDIUM) * this.meta.density,
-      mass_es_mg: this.computeVolume(es, MYOCARDIUM) * this.meta.density,
-    };
-  }
-
-  /** The part of the image with the heart in any frame, with a margin. @returns {Box} */
-  findHeart() {
-    const box = { x0: this.width, y0: this.height, x1: 0, y1: 0 };
-    for (let k = 0; k < this.masks.length; k++) {
-      if (!this.masks[k]) continue;
-      const i = k % this.width;
-      const j = Math.floor(k / this.width) % this.height;
-      box.x0 = Math.min(box.x0, i);
-      box.x1 = Math.max(box.x1, i + 1);
-      box.y0 = Math.min(box.y0, j);
-      box.y1 = Math.max(box.y1, j + 1);
-    }
-    if (box.x1 <= box.x0) return { x0: 0, y0: 0, x1: this.width, y1: this.height };
-    const [, dy, dx] = this.meta.voxel_mm;
-    const [my, mx] = [Math.ceil(MARGIN_MM / dy), Math.ceil(MARGIN_MM / dx)];
-    return {
-      x0: Math.max(0, box.x0 - mx),
-      x1: Math.min(this.width, box.x1 + mx),
-      y0: Math.max(0, box.y0 - my),
-      y1: Math.min(this.height, box.y1 + my),
-    };
-  }
-}
-
 // ---- saving
 
-/** Slices and phases that are not saved yet, in the order of their first change. @type {Map<string, () => Promise<Numbers>>} */
-const waiting = new Map();
-let isSaving = false;
+const queue = new SaveQueue({ showState: showSaved, showError, check: checkNumbers });
 /** @type {Set<number>} slices whose mask the server does not have yet */
 const unsentMasks = new Set();
 let activeSince = performance.now();
@@ -222,7 +95,7 @@ function saveSlice(frame, slice) {
   const { mouse } = mouseSelect.selectedOptions[0].dataset;
   const at = shown.at(frame, slice);
   const name = /** @type {string} */ (mouse);
-  enqueue(`${mouse} ${frame} ${slice}`, async () => {
+  queue.add(`${mouse} ${frame} ${slice}`, async () => {
     const status = shown.status[at];
     const [reader, minutes] = takeReader();
     const mask = shown.getMask(frame, slice).slice();
@@ -239,38 +112,7 @@ function saveSlice(frame, slice) {
 
 function savePhases() {
   const name = /** @type {string} */ (mouseSelect.selectedOptions[0].dataset.mouse);
-  enqueue(`${name} phases`, () => server.putPhases(name, state.ed, state.es, ...takeReader()));
-}
-
-/** @param {string} key @param {() => Promise<Numbers>} send */
-function enqueue(key, send) {
-  waiting.set(key, send);
-  showSaved("saving", "Saving …");
-  save();
-}
-
-async function save() {
-  if (isSaving) return;
-  isSaving = true;
-  for (let next = waiting.entries().next(); !next.done; next = waiting.entries().next()) {
-    const [key, send] = next.value;
-    waiting.delete(key);
-    try {
-      const numbers = await send();
-      if (!waiting.size) checkNumbers(numbers);
-    } catch (e) {
-      if (!waiting.has(key)) waiting.set(key, send);
-      const isLost = e instanceof ServerError && e.status === 0;
-      showSaved("failed", "NOT saved");
-      showError(`${e instanceof Error ? e.message : e}${isLost ? " Your last change will be sent again." : " Reload this page."}`);
-      if (!isLost) break;
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      continue;
-    }
-    showError("");
-  }
-  isSaving = false;
-  if (!waiting.size) showSaved("saved", "All changes saved");
+  queue.add(`${name} phases`, () => server.putPhases(name, state.ed, state.es, ...takeReader()));
 }
 
 /** Compare the numbers of this page with those of the server. @param {Numbers} theirs */
@@ -293,10 +135,6 @@ function showSaved(saved, text) {
 function showError(text) {
   find("#error").textContent = text;
   find("#error").hidden = !text;
-}
-
-async function waitUntilSaved() {
-  while (waiting.size || isSaving) await new Promise((resolve) => setTimeout(resolve, 50));
 }
 
 // ---- changing
@@ -425,7 +263,7 @@ async function propagate() {
   const name = /** @type {string} */ (mouseSelect.selectedOptions[0].dataset.mouse);
   const isOpen = (/** @type {number} */ frame) => data.status[data.at(frame, slice)] === "auto";
   if (isOpen(state.frame)) return say("Correct this slice first, or confirm it; then it is carried to other frames.");
-  await waitUntilSaved();
+  await queue.wait();
   try {
     const proposed = await server.propagate(name, slice);
     /** @type {NewSlice[]} */
@@ -1312,9 +1150,9 @@ function listen() {
   find("#help-button").addEventListener("click", () => actions.help());
   find("#tables").addEventListener("click", writeTables);
   find("#download").addEventListener("click", async (event) => {
-    if (!waiting.size && !isSaving) return;
+    if (queue.isEmpty) return;
     event.preventDefault();
-    await waitUntilSaved();
+    await queue.wait();
     find("#download").click();
   });
   find("#swap").addEventListener("click", () => {
@@ -1324,11 +1162,11 @@ function listen() {
     refresh("thumbs", "texts");
   });
   mouseSelect.addEventListener("change", async () => {
-    await waitUntilSaved();
+    await queue.wait();
     await openMouse();
   });
   window.addEventListener("beforeunload", (event) => {
-    if (waiting.size || isSaving) event.preventDefault();
+    if (!queue.isEmpty) event.preventDefault();
   });
   new ResizeObserver(() => {
     const ratio = window.devicePixelRatio || 1;
@@ -1340,7 +1178,7 @@ function listen() {
 }
 
 async function writeTables() {
-  await waitUntilSaved();
+  await queue.wait();
   showSaved("saving", "Writing tables and pictures …");
   try {
     await server.updateTables();
