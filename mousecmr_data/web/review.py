@@ -61,6 +61,7 @@ REVIEW_PATH = "/mice/{token}/review"
 STATIC_TYPES = {
     "review.css": "text/css",
     "review.js": "text/javascript",
+    "review_curve.js": "text/javascript",
     "review_data.js": "text/javascript",
     "review_drawing.js": "text/javascript",
     "review_saving.js": "text/javascript",

@@ -4,6 +4,7 @@
 import {
   BACKGROUND, BLOOD_POOL, MYOCARDIUM, clipBox, compare, drawMask, fillPolygon, grow, paintLine, shrink,
 } from "./review_drawing.js"; // prettier-ignore
+import { Curve } from "./review_curve.js";
 import { Data } from "./review_data.js";
 import { SaveQueue } from "./review_saving.js";
 import { Server } from "./review_server.js";
@@ -27,8 +28,6 @@ const THUMB_PIXELS = 188;
 const CLOSE_PIXELS = 10; // distance at which a click closes a polygon
 const LASSO_PIXELS = 40; // length of a drag that is a whole outline
 const IDLE_MS = 60_000; // a longer pause is not time spent
-const CURVE = { left: 44, right: 440, top: 22, bottom: 222 };
-const NS = "http://www.w3.org/2000/svg";
 
 /** @type {<T extends Element = HTMLElement>(selector: string, parent?: ParentNode) => T} */
 const find = (selector, parent = document) => /** @type {any} */ (parent.querySelector(selector));
@@ -38,7 +37,6 @@ const server = new Server(new URL("./", document.baseURI).href);
 const canvas = find("#view");
 const view = /** @type {HTMLCanvasElement} */ (/** @type {unknown} */ (canvas));
 const context = /** @type {CanvasRenderingContext2D} */ (view.getContext("2d", { alpha: false }));
-const svg = /** @type {SVGSVGElement} */ (find("#curve"));
 const inputs = Object.fromEntries(
   ["reader", "radius", "slice", "frame", "level", "window", "masks"].map((id) => [id, find(`#${id}`)]),
 );
@@ -307,7 +305,7 @@ function draw() {
   if (parts.has("image") || parts.has("mask") || parts.has("view")) drawView();
   if (parts.has("numbers")) {
     showNumbers();
-    drawCurve();
+    curve.draw();
   }
   if (parts.has("thumbs")) drawThumbs();
   if (parts.has("texts")) showTexts();
@@ -456,7 +454,18 @@ function zoom(factor, at) {
   refresh("view");
 }
 
-// ---- thumbnails, numbers, curve, flags
+// ---- thumbnails, numbers, flags
+
+const curve = new Curve(/** @type {SVGSVGElement} */ (find("#curve")), {
+  getData: () => data,
+  state,
+  goTo,
+  setPhases,
+  showPhases: () => {
+    for (const frame of [state.ed, state.es]) loadImage(data, frame);
+    refresh("numbers", "texts", "thumbs");
+  },
+});
 
 /** Slices from base to apex. */
 const getOrder = () => {
@@ -578,82 +587,6 @@ function showNumbers() {
   }
 }
 
-/** @param {number} frame */
-const getX = (frame) => CURVE.left + ((CURVE.right - CURVE.left) * frame) / Math.max(1, data.frames - 1);
-
-/** @param {string} name @param {Record<string, string | number>} attributes @param {string} [text] */
-function makeSvg(name, attributes, text) {
-  const node = document.createElementNS(NS, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, `${value}`);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-let curveMaximum = 1;
-
-function buildCurve() {
-  curveMaximum = Math.max(1, ...data.computeCurve()) * 1.15;
-  const getY = makeCurveScale();
-  const nodes = [];
-  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((s) => curveMaximum / s <= 6) || 1000;
-  for (let v = 0; v < curveMaximum; v += step) {
-    nodes.push(makeSvg("line", { class: "grid", x1: CURVE.left, x2: CURVE.right, y1: getY(v), y2: getY(v) }));
-    nodes.push(makeSvg("text", { x: CURVE.left - 6, y: getY(v) + 4, "text-anchor": "end" }, `${v}`));
-  }
-  const times = data.meta.time_ms;
-  const frameStep = Math.max(1, Math.ceil(data.frames / 6));
-  for (let f = 0; f < data.frames; f += frameStep) {
-    const text = times ? times[f].toFixed(0) : `${f}`;
-    nodes.push(makeSvg("text", { x: getX(f), y: CURVE.bottom + 16, "text-anchor": "middle" }, text));
-  }
-  const axis = times ? "time (ms)" : "frame (time is unknown)";
-  nodes.push(makeSvg("text", { x: (CURVE.left + CURVE.right) / 2, y: 254, "text-anchor": "middle" }, axis));
-  nodes.push(makeSvg("text", { x: 4, y: 14 }, "µL"));
-  nodes.push(makeSvg("line", { class: "now", y1: CURVE.top, y2: CURVE.bottom }));
-  nodes.push(makeSvg("polyline", { class: "automatic" }), makeSvg("polyline", { class: "final" }));
-  for (let f = 0; f < data.frames; f++) nodes.push(makeSvg("circle", { r: 3, cx: getX(f) }));
-  for (const phase of data.frames > 1 ? ["ed", "es"] : []) {
-    const marker = makeSvg("g", {
-      class: "marker", role: "slider", tabindex: 0, "data-phase": phase, "aria-valuemin": 0,
-      "aria-valuemax": data.frames - 1, "aria-label": `Frame of ${phase.toUpperCase()}`,
-    }); // prettier-ignore
-    marker.append(
-      makeSvg("line", { y1: CURVE.top, y2: CURVE.bottom }),
-      makeSvg("rect", { x: -15, y: CURVE.top - 20, width: 30, height: 20, rx: 4 }),
-      makeSvg("text", { y: CURVE.top - 6, "text-anchor": "middle" }, phase.toUpperCase()),
-    );
-    nodes.push(marker);
-  }
-  svg.replaceChildren(...nodes);
-}
-
-const makeCurveScale = () => (/** @type {number} */ v) =>
-  CURVE.bottom - ((CURVE.bottom - CURVE.top) * v) / curveMaximum;
-
-function drawCurve() {
-  const volumes = data.computeCurve();
-  if (Math.max(...volumes) > curveMaximum) buildCurve();
-  const getY = makeCurveScale();
-  const points = (/** @type {number[]} */ vs) => vs.map((v, f) => `${getX(f)},${getY(v)}`).join(" ");
-  find(".final", svg).setAttribute("points", points(volumes));
-  find(".automatic", svg).setAttribute("points", points(data.automaticPool));
-  svg.querySelectorAll("circle").forEach((c, f) => c.setAttribute("cy", `${getY(volumes[f])}`));
-  for (const end of ["x1", "x2"]) find(".now", svg).setAttribute(end, `${getX(state.frame)}`);
-  for (const marker of svg.querySelectorAll(".marker")) {
-    const frame = getPhaseFrame(/** @type {SVGElement} */ (marker).dataset.phase === "ed" ? "ed" : "es");
-    marker.setAttribute("transform", `translate(${getX(frame)} 0)`);
-    marker.setAttribute("aria-valuenow", `${frame}`);
-    marker.setAttribute("aria-valuetext", `frame ${frame}, ${volumes[frame].toFixed(1)} µL`);
-  }
-}
-
-/** @param {{clientX: number}} event */
-function findCurveFrame(event) {
-  const box = svg.getBoundingClientRect();
-  const x = ((event.clientX - box.left) / box.width) * 460;
-  return clamp(Math.round(((x - CURVE.left) / (CURVE.right - CURVE.left)) * (data.frames - 1)), 0, data.frames - 1);
-}
-
 /** Flags with a place, one entry for each kind and slice. */
 function groupFlags() {
   /** @type {Map<string, {flag: import("./review_server.js").Flag, frames: number[]}>} */
@@ -739,6 +672,7 @@ function showTexts() {
 
 /** @param {number} frame @param {number} slice */
 function goTo(frame, slice) {
+  if (!data) return;
   state.frame = clamp(frame, 0, data.frames - 1);
   state.slice = clamp(slice, 0, data.slices - 1);
   state.polygon = [];
@@ -1066,50 +1000,6 @@ function cancelStroke() {
   if (gesture?.kind === "lasso") state.polygon.pop();
 }
 
-/** @type {{marker: "ed" | "es", before: [number, number]} | null} */
-let dragged = null;
-
-function listenToCurve() {
-  svg.addEventListener("pointerdown", (event) => {
-    const marker = /** @type {Element} */ (event.target).closest(".marker");
-    if (!marker) return goTo(findCurveFrame(event), state.slice);
-    svg.setPointerCapture(event.pointerId);
-    const phase = /** @type {SVGElement} */ (marker).dataset.phase === "ed" ? "ed" : "es";
-    dragged = { marker: phase, before: [state.ed, state.es] };
-    return undefined;
-  });
-  svg.addEventListener("pointermove", (event) => {
-    if (!dragged) return;
-    const frame = findCurveFrame(event);
-    if (frame === (dragged.marker === "ed" ? state.es : state.ed)) return;
-    state[dragged.marker] = frame;
-    loadImage(data, frame);
-    refresh("numbers", "texts", "thumbs");
-  });
-  svg.addEventListener("pointerup", () => {
-    if (!dragged) return;
-    const after = /** @type {[number, number]} */ ([state.ed, state.es]);
-    const { before, marker } = dragged;
-    [state.ed, state.es] = before;
-    dragged = null;
-    setPhases(...after);
-    goTo(getPhaseFrame(marker), state.slice);
-  });
-  svg.addEventListener("keydown", (event) => {
-    const phase = /** @type {HTMLElement} */ (event.target).dataset.phase;
-    const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
-    if (!phase || !step) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const [own, other] = phase === "ed" ? [state.ed, state.es] : [state.es, state.ed];
-    const frame = own + step === other ? own + 2 * step : own + step;
-    if (frame < 0 || frame >= data.frames) return;
-    if (phase === "ed") setPhases(frame, state.es);
-    else setPhases(state.ed, frame);
-    goTo(frame, state.slice);
-  });
-}
-
 function listen() {
   view.addEventListener("pointerdown", startGesture);
   view.addEventListener("pointermove", moveGesture);
@@ -1132,7 +1022,7 @@ function listen() {
   for (const button of document.querySelectorAll("[data-do]")) {
     button.addEventListener("click", () => {
       noteActivity();
-      actions[/** @type {string} */ (/** @type {HTMLElement} */ (button).dataset.do)]();
+      if (data) actions[/** @type {string} */ (/** @type {HTMLElement} */ (button).dataset.do)]();
     });
   }
   for (const button of document.querySelectorAll("[data-tool]")) {
@@ -1174,7 +1064,7 @@ function listen() {
     view.height = Math.round(view.clientHeight * ratio);
     refresh("view");
   }).observe(view);
-  listenToCurve();
+  curve.listen();
 }
 
 async function writeTables() {
@@ -1230,7 +1120,7 @@ async function openMouse() {
     makeLayers();
     showEnds();
     buildThumbs();
-    buildCurve();
+    curve.build();
     buildFlags();
     showMarks();
     fit(heart);
