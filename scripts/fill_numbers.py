@@ -440,6 +440,16 @@ def tabulate_review(record: Record) -> list[str]:
     return [what, "", *tabulate(("", "network alone", "reviewed, or propagated"), rows)]
 
 
+def tabulate_screen(record: Record) -> list[str]:
+    heads = next(iter(record["times_ms"].values()))
+    rows = [
+        (f"{size} × {size}", *(f"{t['median']:.0f} ({t['95 %']:.0f})" for t in times.values()))
+        for size, times in record["times_ms"].items()
+    ]
+    what = f"{record['frames']} × {record['slices']} slices; ms, median (95th percentile)."
+    return [f"{describe_run(record)} {what}", "", *tabulate(("pixels", *heads), rows)]
+
+
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "accuracy": tabulate_accuracy,
     "accuracy.card": describe_accuracy_in_card,
@@ -469,6 +479,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "region.speed": describe_speed,
     "region_agreement": tabulate_agreement_of_region,
     "review": tabulate_review,
+    "review_screen": tabulate_screen,
     "segment": tabulate_segment,
     "segment.page": describe_page,
     "verdict": describe_command,

@@ -32,6 +32,7 @@ SECTIONS = {
     "Segment": {
         "segment": "Segment your own scans: masks, volumes, flags, pictures.",
         "serve": "Open a web page where you drop scans and get results.",
+        "review": "Look at masks of segment and correct them, in the browser.",
         "predict": "Segment a cohort into HDF5 files of the dataset's layout.",
         "train": "Train a network.",
         "export": "Write a network to an ONNX file.",

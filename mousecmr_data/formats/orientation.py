@@ -60,12 +60,16 @@ class FileGrid:
         return unfold_frames(out[0], self.frames, self.folded) if self.folded else out
 
     def to_file(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array (frame, slice, y, x) as the file stores it: the reverse of :meth:`to_model`."""
+        """Return an array (frame, slice, y, x) as the file stores it: the reverse of :meth:`to_model`.
+
+        It is a view where it can be: NIfTI stores the first axis fastest, as the model has it in memory, and turning
+        the array around twice would take most of the time of saving a correction.
+        """
         if self.folded:
             array = (array.swapaxes(0, 1) if self.folded == "zt" else array).reshape(1, -1, *array.shape[2:])
         out = self._flip(array).squeeze(self._find_missing_axes())
         present = [c for c in MODEL_LETTERS if c in self.axes]
-        return np.ascontiguousarray(out.transpose([present.index(c) for c in self.axes])).reshape(self.shape)
+        return np.asarray(out.transpose([present.index(c) for c in self.axes]).reshape(self.shape))
 
     def _find_missing_axes(self) -> tuple[int, ...]:
         return tuple(i for i, c in enumerate(MODEL_LETTERS) if c not in self.axes)

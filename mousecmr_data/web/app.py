@@ -20,6 +20,7 @@ from mousecmr_data._utils.atomic import DISK_FULL, atomic_path
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.schema import PORT
 from mousecmr_data.web.config import ServerConfig
+from mousecmr_data.web.job import RESULTS_FOLDER
 from mousecmr_data.web.middleware import NOT_FOUND_TEXT, OWNER
 from mousecmr_data.web.sessions import Session, SessionStore
 
@@ -27,18 +28,16 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-MEDIA_TYPES = {".webp": "image/webp", ".png": "image/png", ".zip": "application/zip"}
+MEDIA_TYPES = {".webp": "image/webp", ".png": "image/png"}
 NO_STORE = {"Cache-Control": "no-store"}
 FLUSH_BYTES = 1024**2
 SWEEP_SECONDS = 60
-GRACE_SECONDS = 3
-"""Time in which open pages may finish their requests when the server is stopped."""
 MAX_GRADIO_STATES = 100
 """Number of pages whose state Gradio keeps, also after they were closed; its own limit is 10000, some 0.1 MB each."""
 
 
 def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
-    """Return the routes below ``/mice/<token>/``: uploads, pictures and the zip of a session.
+    """Return the routes below ``/mice/<token>/``: uploads and pictures of a session.
 
     An unknown token, or the token of another browser, gives 404. Names are looked up and never joined to paths.
     """
@@ -67,21 +66,30 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
         session = find_session(request)
         return _send_file(session.views.get(request.path_params["name"]) if session else None)
 
-    async def download(request: Request) -> Response:
-        session = find_session(request)
-        return _send_file(session.download if session else None, "mousecmr-results.zip")
-
     return [
         Route("/mice/{token}/upload", upload, methods=["POST"]),
         Route("/mice/{token}/view/{name}", view, methods=["GET"]),
-        Route("/mice/{token}/results.zip", download, methods=["GET"]),
     ]
 
 
-def _send_file(path: Path | None, filename: str | None = None) -> Response:
+def make_review_routes(sessions: SessionStore) -> list[Route]:
+    """Return the routes of the review screen and the zip of each session; 404 as for :func:`make_routes`."""
+    from mousecmr_data.web.review import ReviewedFolder
+    from mousecmr_data.web.review import make_routes as make_folder_routes
+
+    def find_folder(request: Request) -> ReviewedFolder | None:
+        session = sessions.find_by_token(request.path_params["token"], request.scope[OWNER])
+        if session is None or session.download is None:
+            return None
+        return ReviewedFolder(session.folder / RESULTS_FOLDER, session.download, session.hold_folder)
+
+    return make_folder_routes(find_folder)
+
+
+def _send_file(path: Path | None) -> Response:
     if path is None or not path.is_file():
         return PlainTextResponse(NOT_FOUND_TEXT, 404)
-    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], filename=filename, headers=NO_STORE)
+    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], headers=NO_STORE)
 
 
 async def _receive_upload(request: Request, session: Session, target: Path, limit: int) -> None:
@@ -148,7 +156,7 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
             sessions.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.router.routes += make_routes(sessions, options.upload_bytes)
+    app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions)]
     app.state.service, app.state.token = service, token
     blocks = build_page(service).queue(max_size=options.max_queue)
     blocks.state_session_capacity = MAX_GRADIO_STATES
@@ -171,25 +179,14 @@ def launch(
     The link holds the token, if there is one. Raises :class:`ArgumentError` if the port is in use or the host is not an
     address of this computer.
     """
-    import uvicorn
-
-    from mousecmr_data.web.connections import get_server_options
+    from mousecmr_data.web.connections import open_listener, serve
 
     options = options or ServerConfig()
-    host = options.host.strip("[]")
-    is_ipv6 = ":" in host
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
-    except (OSError, OverflowError) as e:
-        text = f"The page cannot be opened at {options.host}, port {port}: {e}"
-        raise ArgumentError(text, "a free port", f"--port {port % 65535 + 1}") from e
-    with listener:
+    with open_listener(options.host, port) as listener:
         app = create_app(options)
         if opened:
-            name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if is_ipv6 else host
+            host = options.host.strip("[]")
+            name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
             query = f"?token={app.state.token}" if app.state.token else ""
             opened(f"http://{name}:{listener.getsockname()[1]}{options.prefix}/{query}")
-        config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS, **get_server_options()
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        serve(app, listener)

@@ -7,11 +7,16 @@ or send or read slowly without end, would otherwise use up all of them, and nobo
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mousecmr_data.errors import ArgumentError
 
 MAX_CONNECTIONS = 128
 """An open page uses two, and up to six while it loads."""
@@ -19,6 +24,8 @@ BACKLOG = 32
 """Limit of connections that wait to be accepted, and that are accepted at a time."""
 PATIENCE_SECONDS = 30.0
 """A client that should send or read, and did not for this time, is disconnected."""
+GRACE_SECONDS = 3
+"""Time in which open pages may finish their requests when the server is stopped."""
 
 
 class LimitedProtocol(H11Protocol):
@@ -81,6 +88,25 @@ class LimitedProtocol(H11Protocol):
             self.transport.abort()
         else:
             self.loop.call_later(left, self._check)
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at ``host``, an address of this computer; port 0: any free one.
+
+    Raises :class:`ArgumentError` if the port is in use or the host is no such address.
+    """
+    address = host.strip("[]")
+    try:
+        return socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    except (OSError, OverflowError) as e:
+        text = f"The page cannot be opened at {host}, port {port}: {e}"
+        raise ArgumentError(text, "a free port", f"--port {port % 65535 + 1}") from e
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve ``app`` within these limits until it is interrupted."""
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS, **get_server_options())
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def get_server_options() -> dict[str, Any]:

@@ -193,7 +193,7 @@ def _run_locked(
         session.list_inputs(), results, config, progress=handle_event, scratch=session.folder, predictor=predictor
     )
     report(0.98, "Packing the results")
-    session.download = _pack_results(results, session.folder / ZIP_FILE)
+    session.download = pack_results(results, session.folder / ZIP_FILE)
     seconds = time.perf_counter() - start
     estimator.learn(config.weights, slices, time.perf_counter() - loaded)
     if session.closed:
@@ -209,7 +209,7 @@ def _run_locked(
     )
 
 
-def _pack_results(folder: Path, target: Path) -> Path:
+def pack_results(folder: Path, target: Path) -> Path:
     """Write all files of ``folder`` to the zip ``target``, below one folder."""
     with atomic_path(target) as partial, zipfile.ZipFile(partial, "w") as z:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):

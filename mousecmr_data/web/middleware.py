@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import unquote, urlsplit
@@ -34,6 +35,8 @@ GRADIO_ROOT = "x-gradio-server"
 """Header from which Gradio takes the address of the page, if it is given."""
 MAX_BODY_BYTES = 64 * 1024
 """Limit of a body that is not an upload; the page sends less than 2 kB."""
+MAX_MASK_BYTES = 4 * 1024**2
+"""Limit of the mask of one slice that the review screen sends, a byte for each pixel."""
 ALLOWED_PATHS = (
     *("/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
     *(f"/gradio_api/{name}" for name in ("info", "startup-events", "queue/join", "queue/data", "cancel", "reset")),
@@ -49,6 +52,12 @@ CONTENT_SECURITY_POLICY = (
 )
 """Makes the browser refuse everything from other servers; the sites that may frame the page follow. Gradio's page needs
 inline scripts and ``eval``."""
+REVIEW_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors "
+)
+"""The same for the review screen, which has no inline scripts or styles."""
+REVIEW_PATH = re.compile("/mice/[^/]+/review/.*")
 
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -90,7 +99,8 @@ class AccessMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 out = MutableHeaders(scope=message)
-                out["Content-Security-Policy"] = CONTENT_SECURITY_POLICY + (self.config.framed_by or "'none'")
+                policy = REVIEW_POLICY if REVIEW_PATH.fullmatch(scope["path"]) else CONTENT_SECURITY_POLICY
+                out["Content-Security-Policy"] = policy + (self.config.framed_by or "'none'")
                 out["X-Content-Type-Options"] = "nosniff"
                 out["Referrer-Policy"] = "no-referrer"
                 if new_owner:
@@ -120,7 +130,8 @@ class AccessMiddleware:
         if self.token and is_new:  # without the token, which would stay in the address bar
             return RedirectResponse("./", 303), receive
         is_upload = path.startswith("/mice/") and path.endswith("/upload")
-        limit = self.config.upload_bytes if is_upload else MAX_BODY_BYTES
+        is_mask = request.method == "PUT" and REVIEW_PATH.fullmatch(path) is not None
+        limit = self.config.upload_bytes if is_upload else MAX_MASK_BYTES if is_mask else MAX_BODY_BYTES
         declared = request.headers.get("content-length", "0")
         body: bytes | None = b""
         if not declared.isdecimal() or len(declared) > 15 or int(declared) > limit:
@@ -130,7 +141,8 @@ class AccessMiddleware:
         if body is None:
             text = f"This request is larger than {format_bytes(limit)}, the limit of this address."
             return PlainTextResponse(text, 413), receive
-        if any(self.sessions.is_of_another(h, request.scope[OWNER]) for h in _list_session_hashes(request, body)):
+        hashes = _list_session_hashes(request, b"" if is_mask else body)
+        if any(self.sessions.is_of_another(h, request.scope[OWNER]) for h in hashes):
             return PlainTextResponse(NOT_FOUND_TEXT, 404), receive
         if is_upload:
             return None, receive

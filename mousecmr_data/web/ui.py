@@ -95,15 +95,17 @@ class Callbacks:
         status, outcome = self.service.segment(session, report, weights, spacing, axes, time, frames, fill)
         if outcome is None or not outcome.views:
             return status, *EMPTY_RESULTS
-        link = f"mice/{session.token}/results.zip"
+        folder = f"mice/{session.token}/review"
         size = format_bytes(outcome.zip_bytes)
+        review = f'<p><a href="{folder}/" target="_blank" rel="noopener" class="m-review">Review and correct</a></p>'
         return (
-            status,
+            status + review,
             {"token": session.token, "views": outcome.views},
             render_results(outcome),
-            f'<a href="{link}" download="mousecmr-results.zip">Download everything ({size} zip)</a>'
+            f'<a href="{folder}/results.zip" download="mousecmr-results.zip">Download everything ({size} zip)</a>'
             "<p>Masks on the grid of the images (NIfTI, and DICOM SEG for DICOM), tables (CSV), movie, montage, curve, "
-            "and a manifest with versions, weights and settings.</p>",
+            "and a manifest with versions, weights and settings. After a review, with your corrections; the numbers "
+            "on this page stay those of the network.</p>",
         )
 
     def _find_session(self, request: gr.Request) -> Session | None:

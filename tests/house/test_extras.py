@@ -100,6 +100,7 @@ COMMANDS = {
     "train --recipe phantom-small -o run": "training",
     "export --weights phantom-small": "onnx",
     "serve --no-browser": "web",
+    "review results --no-browser": "web",
     "demo": "segment",
     "demo --segment 0": "evaluation",
     "evaluate Mouse5.nii.gz --source phantom": "evaluation",

@@ -93,7 +93,7 @@ def test_memory_over_many_jobs(
                 assert "12 slices" in visitor.call("on_upload", FIELDS)[0]
                 status, viewer, *_ = visitor.call("on_segment", FIELDS)
                 assert viewer["views"], status
-                assert client.get(f"/mice/{token}/results.zip").status_code == 200
+                assert client.get(f"/mice/{token}/review/results.zip").status_code == 200
         if job % READ_EVERY == 0:
             readings[job] = read_memory(process)
     print(f"\nmemory of the server in MB, by the number of jobs: {readings}")

@@ -14,6 +14,7 @@ from mousecmr_data.cli.main import main
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.web.app import create_app, launch
 from mousecmr_data.web.config import MB, ServerConfig
+from mousecmr_data.web.job import RESULTS_FOLDER
 from mousecmr_data.web.middleware import COOKIE_NAME, HEARTBEAT
 from mousecmr_data.web.sessions import Session, SessionStore
 
@@ -98,8 +99,9 @@ def test_upload_and_download_are_for_one_browser(client: Client, session: Sessio
     picture, archive = session.folder / "m0-0.png", session.folder / "results.zip"
     for path in (picture, archive):
         path.write_bytes(b"result")
+    (session.folder / RESULTS_FOLDER).mkdir()
     session.views, session.download = {"m0-0.png": picture}, archive
-    addresses = [f"/mice/{session.token}/view/m0-0.png", f"/mice/{session.token}/results.zip"]
+    addresses = [f"/mice/{session.token}/view/m0-0.png", f"/mice/{session.token}/review/results.zip"]
     responses = [client.get(a) for a in addresses]
     assert [r.content for r in responses] == [b"result"] * 2
     assert {r.headers["cache-control"] for r in responses} == {"no-store"}

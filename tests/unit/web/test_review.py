@@ -1,0 +1,129 @@
+"""The routes of the review screen on a small result, without a browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
+pytest.importorskip("nibabel")
+
+from starlette.testclient import TestClient
+
+from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
+from mousecmr_data.errors import MissingDataError
+from mousecmr_data.pipeline import SegmentConfig, is_measured, measure_masks, open_result
+from mousecmr_data.pipeline.writers import write_result
+from mousecmr_data.schema.variables import DIMS, PREDICTED
+from mousecmr_data.web.config import ServerConfig
+from mousecmr_data.web.review import create_app, launch
+
+SHAPE = (3, 4, 20, 24)
+ADDRESS = "/mice/secret/review/"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Results of a mouse M1 whose blood pool shrinks from frame to frame."""
+    masks = np.zeros(SHAPE, np.uint8)
+    for frame in range(SHAPE[0]):
+        masks[frame, :, 4:16, 4:20] = 1
+        masks[frame, :, 6 + frame : 14 - frame, 8:16] = 2
+    images = np.arange(masks.size, dtype=np.uint16).reshape(SHAPE)
+    ds = build_dataset(images, None, (), PhysicalSizes((1.0, 0.2, 0.1), "test", 5.0, "test"), {"mouse": "M1"})
+    network = {"weights": "none", "trained_on": "nothing", "synthetic_training": True}
+    result = measure_masks(ds.assign({PREDICTED: (DIMS, masks, network)}))
+    write_result(result, tmp_path / "results" / "M1", SegmentConfig(pictures=False))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def client(folder: Path, tmp_path: Path) -> Iterator[TestClient]:
+    app = create_app(folder, "secret", tmp_path / "results.zip", ServerConfig())
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def test_a_mouse_is_described_and_its_pixels_are_exact(client: TestClient, folder: Path) -> None:
+    assert [m["mouse"] for m in client.get(f"{ADDRESS}mice").json()] == ["M1"]
+    meta = client.get(f"{ADDRESS}mice/M1/meta").json()
+    result = open_result(folder / "M1")
+    assert meta["shape"] == list(SHAPE)
+    assert meta["voxel_mm"] == pytest.approx([1.0, 0.2, 0.1])
+    assert meta["numbers"]["edv_ul"] == pytest.approx(meta["automatic"]["edv_ul"]) == 4 * 64 * 0.02
+    masks = client.get(f"{ADDRESS}mice/M1/masks")
+    assert masks.headers["content-encoding"] == "gzip"
+    assert masks.content == result.masks.tobytes()
+    grey = np.frombuffer(client.get(f"{ADDRESS}mice/M1/images/1").content, np.uint8)
+    assert grey.size == np.prod(SHAPE[1:])
+    assert (np.diff(grey.astype(int)) >= 0).all()  # in the order of the images
+    assert client.get(f"{ADDRESS}mice/M1/automatic/0/1").content == result.automatic[0, 1].tobytes()
+
+
+def test_changes_are_saved_measured_and_packed(client: TestClient, folder: Path) -> None:
+    new = np.zeros(SHAPE[2:], np.uint8)
+    new[2:5, 3:9] = 2
+    by = {"reader": " Ann  B. ", "minutes": 0.5}
+    path = f"{ADDRESS}mice/M1/slices/0/1"
+    numbers = client.put(path, params={"status": "edited", **by}, content=new.tobytes()).json()
+    assert numbers["edv_ul"] == pytest.approx((3 * 64 + 18) * 0.02)
+    assert np.array_equal(open_result(folder / "M1").masks[0, 1], new)
+    assert client.put(f"{ADDRESS}mice/M1/slices/0/0", params={"status": "excluded", **by}).status_code == 200
+    assert client.put(f"{ADDRESS}mice/M1/phases", params={"ed": 0, "es": 1, **by}).json()["es_frame"] == 1
+    proposed = np.frombuffer(client.post(f"{ADDRESS}mice/M1/propagate/1").content, np.uint8).reshape(3, 20, 24)
+    assert np.array_equal(proposed[0], new)
+    review = open_result(folder / "M1").review
+    assert (review.readers, review.minutes["Ann B."]) == (("Ann B.",), 1.5)
+    assert not is_measured(folder / "M1")
+    assert client.post(f"{ADDRESS}tables").json() == {"measured": ["M1"]}
+    assert is_measured(folder / "M1")
+    assert client.get(f"{ADDRESS}results.zip").content[:2] == b"PK"
+    back = client.put(path, params={"status": "auto", **by}).json()
+    assert back["edv_ul"] == pytest.approx(3 * 64 * 0.02)
+    assert client.get(f"{ADDRESS}mice/M1/numbers").json() == back
+
+
+def test_masks_that_another_program_wrote_meanwhile_are_not_overwritten(client: TestClient, folder: Path) -> None:
+    path = f"{ADDRESS}mice/M1/slices/0/0"
+    assert client.put(path, params={"status": "excluded"}).status_code == 200
+    other = open_result(folder / "M1")
+    other.apply_edit(2, 2, status="excluded")
+    refused = client.put(path, params={"status": "auto"})
+    assert (refused.status_code, "another program" in refused.text, str(folder) in refused.text) == (409, True, False)
+    assert client.put(path, params={"status": "auto"}).status_code == 200  # it was opened again
+    assert not open_result(folder / "M1").masks[2, 2].any()
+
+
+def test_readers_at_the_same_time_lose_nothing(client: TestClient, folder: Path) -> None:
+    def exclude(frame: int) -> None:
+        for slice_ in range(SHAPE[1]):
+            response = client.put(f"{ADDRESS}mice/M1/slices/{frame}/{slice_}", params={"status": "excluded"})
+            assert response.status_code == 200, response.text
+
+    threads = [threading.Thread(target=exclude, args=(frame,)) for frame in range(SHAPE[0])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not open_result(folder / "M1").masks.any()
+
+
+def test_refusals_and_the_policy_of_the_page(client: TestClient, tmp_path: Path) -> None:
+    page = client.get(ADDRESS)
+    assert "'unsafe-inline'" not in page.headers["content-security-policy"]
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    for path in ("/mice/other/review/", f"{ADDRESS}static/page.css", f"{ADDRESS}mice/M2/meta", "/"):
+        assert client.get(path).status_code == 404
+    for status, content in (("edited", b"1"), ("edited", b"\x09" * 480), ("perfect", b""), ("excluded", b"")):
+        minutes = -1 if status == "excluded" else 0
+        params = {"status": status, "minutes": str(minutes)}
+        response = client.put(f"{ADDRESS}mice/M1/slices/0/0", params=params, content=content)
+        assert response.status_code == 400, response.text
+    assert client.put(f"{ADDRESS}mice/M1/slices/9/0", params={"status": "excluded"}).status_code == 400
+    assert client.get(ADDRESS, headers={"host": "evil.example"}).status_code == 400
+    with pytest.raises(MissingDataError, match="no results"):
+        launch(tmp_path / "nothing")
