@@ -1,6 +1,6 @@
 """Accuracy of weights by slice position, presence of the ventricle, and the calibration of the flag check_slice.
 
-    python benchmarks/slices.py --weights phantom-small runs/small/best.safetensors --real MouseMedian.h5
+    python benchmarks/slices.py [--weights NAME|FILE ...] [--real MouseMedian.h5] [--cines] [--json FILE]
 
 Segments end-diastole and end-systole of the phantom's test mice and of the other cohorts, or with --cines whole cines
 of some mice, once with each of the weights. All Dice are of myocardium and blood pool.

@@ -184,7 +184,8 @@ def describe_slices_in_card(record: Record) -> list[str]:
         if name != "check_slice":
             numbers = rules["slice-range"]
             dice = ", ".join(f"{k} {v[0]:.3f} / {v[1]:.3f}" for k in ("base", "middle", "apex") if (v := numbers[k]))
-            lines.append(f'"{name}, by slice position" = "{dice} ({numbers["mice"]} mice)"')
+            n = numbers["mice"]
+            lines.append(f'"{name}, by slice position" = "{dice} ({n} {"mouse" if n == 1 else "mice"})"')
     return lines
 
 

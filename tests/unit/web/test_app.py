@@ -138,8 +138,8 @@ def test_a_path_in_a_field_is_not_opened(client: Client, session: Session, tmp_p
     secret.write_text("secret")
     value = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     config = client.get("/config").json()
-    number = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 4)
-    body = {"data": [value] * 4, "fn_index": number, "session_hash": "session", "event_data": None}
+    number = next(d["id"] for d in config["dependencies"] if len(d["inputs"]) == 6)
+    body = {"data": [value] * 6, "fn_index": number, "session_hash": "session", "event_data": None}
     assert client.post("/gradio_api/queue/join", json=body).status_code == 200
     with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "session"}) as response:
         text = "".join(response.iter_text())

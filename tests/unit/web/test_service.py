@@ -159,10 +159,10 @@ def test_messages_name_the_fields_of_the_page_and_the_fields_cure_them(
     write_flat_mouse(phantom_cache, put(session, "flat.nii"))
     fields = ["phantom-small", "", "", "", "", ""]
     text = service.inspect(session, *fields)
-    assert "--fill 0" in text and "fill in Fill value under" in text
+    assert "Fill value: 0" in text and "fill in Fill value under" in text and "--" not in text
     fields[5] = "0"
     text = service.inspect(session, *fields)
-    assert f"--frames {FLAT_FRAMES}" in text and "Frames" in text.partition("On this page:")[2]
+    assert f": {FLAT_FRAMES}" in text and "Frames" in text.partition("On this page:")[2] and "--" not in text
     fields[4] = str(FLAT_FRAMES)
     assert f"{FLAT_FRAMES} × {SLICES}" in service.inspect(session, *fields)
     status, outcome = service.segment(session, ignore_progress, *fields)
