@@ -154,7 +154,7 @@ class Worker:
 
         from mousecmr_data.inference.engines.fused import FusedNetwork
 
-        x = self.torch.zeros(1, 1, 256, 256)
+        x = self.torch.zeros(1, self.network.n_inputs, 256, 256)
         counts = {}
         self.network.deep_supervision = self.network.low_resolution = False
         for name, module in (("published", self.network), ("restructured", FusedNetwork(self.network, (256, 256)))):

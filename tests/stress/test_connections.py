@@ -69,12 +69,12 @@ page.communicate(timeout=60)
     "openvino": """
 import mousecmr_data, torch
 network = mousecmr_data.load_model("phantom-small", engine="openvino", device="cpu")
-print(network.engine(torch.zeros(1, 1, 64, 64)).shape)
+print(network.engine(torch.zeros(1, network.network.n_inputs, 64, 64)).shape)
 """,
     "onnx": """
 import time, mousecmr_data, torch
 network = mousecmr_data.load_model("phantom-small", engine="onnx", device="cpu")
-print(network.engine(torch.zeros(1, 1, 64, 64)).shape)
+print(network.engine(torch.zeros(1, network.network.n_inputs, 64, 64)).shape)
 time.sleep(20)  # ONNX Runtime sends its statistics after a while
 """,
     "datasets": """
