@@ -34,6 +34,8 @@ REGION_SHARE = 0.75
 in two mice of the phantom: at most 0.10 with 256 grey levels, 0.56 with 32, because of the noise."""
 SEGMENT_RECORDS = ("result.json", "manifest.json")
 """Files by which ``mousecmr segment`` lists what it wrote to a folder."""
+IMAGES_FILE, AUTOMATIC_FILE = "images.nii.gz", "automatic_masks.nii.gz"
+"""The images that it writes beside masks, and the masks as the network made them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ def strip_mask_word(stem: str) -> str:
 
 def list_results(folder: Path) -> frozenset[str]:
     """Return the paths, relative to ``folder``, of the files that ``mousecmr segment`` wrote there."""
-    return frozenset(name for record in SEGMENT_RECORDS for name in read_listed_files(folder / record))
+    names = {name for record in SEGMENT_RECORDS for name in read_listed_files(folder / record)}
+    if (folder / AUTOMATIC_FILE).is_file():  # its record was left behind
+        names |= {IMAGES_FILE, AUTOMATIC_FILE}
+    return frozenset(names)
 
 
 def find_program(folder: Path, names: Collection[str]) -> str:

@@ -88,7 +88,10 @@ class VolumeCurve:
 
 
 def analyze_curve(volumes_ul: Sequence[float] | NDArray[np.float64], frame_time_ms: float) -> VolumeCurve:
-    """Analyze volumes (frame,) in µL, one frame every ``frame_time_ms``. Rates need seven frames or more."""
+    """Analyze volumes (frame,) in µL, one frame every ``frame_time_ms``. Rates need seven frames or more.
+
+    The peak filling rate is missing if end-systole is the last frame.
+    """
     volumes = np.asarray(volumes_ul, float)
     ed, es = find_ed_es(volumes) or (0, 0)
     ejection = filling = np.nan
@@ -99,7 +102,7 @@ def analyze_curve(volumes_ul: Sequence[float] | NDArray[np.float64], frame_time_
         systole = slice(ed, es + 1) if ed < es else slice(None)  # a cine that begins in systole: search all frames
         diastole = slice(es, None) if ed < es else slice(None)
         ejection, filling = (
-            max(0.0, float(min((sign * slope[part]).max(), (sign * steps[part]).max())))
+            max(0.0, float(min((sign * slope[part]).max(), (sign * steps[part]).max()))) if steps[part].size else np.nan
             for sign, part in ((-1, systole), (1, diastole))
         )
     edv = float(volumes[ed])

@@ -31,6 +31,7 @@ from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE
 from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.masks import AUTOMATIC_FILE, IMAGES_FILE
 from mousecmr_data.formats.orientation import ATTR_GRID
 from mousecmr_data.metrics.volumes import Measures, find_ed_es
 from mousecmr_data.metrics.volumes import measure as measure_dataset
@@ -176,7 +177,7 @@ class ReviewedResult:
         """
         from mousecmr_data.formats.nifti import read_nifti_on_grid
 
-        path = self.folder / writers.IMAGES_FILE
+        path = self.folder / IMAGES_FILE
         if not path.is_file():
             raise MissingDataError(
                 f"{path} is missing.", "images beside the masks", "mousecmr segment INPUTS -o FOLDER"
@@ -268,7 +269,7 @@ class ReviewedResult:
             f for f in flags if f.flag in KEPT_FLAGS and (f.slice is None or f.frame is None or left[f.frame, f.slice])
         ]
         ds = self.ds
-        if (self.folder / writers.IMAGES_FILE).is_file():
+        if (self.folder / IMAGES_FILE).is_file():
             ds = ds.assign({IMAGE: (DIMS, self.read_images())})
         result = measure_masks(ds, pair=self.pair, automatic=self.automatic, status=status, kept=kept)
         row = result.mouse | {k: v for k, v in self.record["mouse"].items() if k.endswith("_auto")}
@@ -296,7 +297,7 @@ class ReviewedResult:
             raise FileLayoutError(
                 f"{name} has the shape {masks.shape}.",
                 f"{(len(frames), *self.masks.shape[1:])} (frame, slice, y, x), that of the result",
-                f"export the masks on the grid of {writers.IMAGES_FILE}",
+                f"export the masks on the grid of {IMAGES_FILE}",
             )
         self.masks[list(frames)] = masks
         self._find_edits(reader, time)
@@ -363,9 +364,9 @@ def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) ->
         raise FileLayoutError(
             f"{folder / writers.MASKS_FILE} has the shape {masks.shape}.",
             f"{like[PREDICTED].shape} (frame, slice, y, x)",
-            f"export the masks on the grid of {writers.IMAGES_FILE}, with all frames",
+            f"export the masks on the grid of {IMAGES_FILE}, with all frames",
         )
-    automatic = read_nifti_labels(folder / writers.AUTOMATIC_FILE, like)
+    automatic = read_nifti_labels(folder / AUTOMATIC_FILE, like)
     opened = ReviewedResult(folder, record, like.assign({PREDICTED: (DIMS, masks, record["network"])}), automatic)
     listed = writers.list_result_files(folder)
     edited = {n: s for n in listed if _is_mask_file(n) and (s := _hash(folder / n)) not in ("", listed[n])}

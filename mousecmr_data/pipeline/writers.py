@@ -32,6 +32,7 @@ from mousecmr_data._utils.text import hide_home
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MouseCMRError, OutputError
 from mousecmr_data.formats.discover import FoundScan
+from mousecmr_data.formats.masks import AUTOMATIC_FILE, IMAGES_FILE
 from mousecmr_data.formats.orientation import FileGrid
 from mousecmr_data.pipeline.analysis import AnalysisResult, join_flags
 from mousecmr_data.pipeline.quality import Flag
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
 MONTAGE_FILE, CURVE_FILE, MOVIE_FILE = "montage.png", "curve.png", "movie.webp"
 MASKS_FILE, SEG_FOLDER, FRAMES_FILE, SLICES_FILE = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv"
-IMAGES_FILE, AUTOMATIC_FILE = "images.nii.gz", "automatic_masks.nii.gz"
-"""The images on the grid of the masks, and the masks as the network made them, before any correction."""
 RECORD_FILE, OUTDATED_FILE, MATLAB_FILE = "result.json", "OUTDATED.txt", "result.mat"
 REVIEW_FILE = "review.json"
 """What a person corrected; see :mod:`mousecmr_data.pipeline.review`. It is not a file of a run: no run lists it."""

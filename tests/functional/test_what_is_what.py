@@ -140,7 +140,7 @@ def test_results_of_segment_are_no_scans(mouse: xr.Dataset, tmp_path: Path) -> N
     study = tmp_path / "study"
     cine = save(study / "M1.nii.gz", mouse["image"].values)
     run("segment", cine, "-o", study / "results", *NETWORK)
-    results = {"masks.nii.gz", "ED_mask.nii.gz", "ES_mask.nii.gz"}
+    results = {"masks.nii.gz", "ED_mask.nii.gz", "ES_mask.nii.gz", "images.nii.gz", "automatic_masks.nii.gz"}
     (study / "results" / "M1" / "masks.nii.gz").rename(study / "results" / "M1" / "renamed.nii.gz")
     shutil.copytree(study / "results", study / "copy")
     with zipfile.ZipFile(study / "download.zip", "w") as z:
@@ -155,7 +155,8 @@ def test_results_of_segment_are_no_scans(mouse: xr.Dataset, tmp_path: Path) -> N
     }  # fmt: skip
     again = run("segment", study, "-o", tmp_path / "again", *NETWORK)
     assert "Left out of" in again.output
-    assert "ED_mask.nii.gz, ES_mask.nii.gz (written by mousecmr segment)" in " ".join(again.output.split())
+    listed = "ED_mask.nii.gz, ES_mask.nii.gz, automatic_masks.nii.gz, images.nii.gz (written by mousecmr segment)"
+    assert listed in " ".join(again.output.split())
     manifest = json.loads((tmp_path / "again" / "manifest.json").read_text())
     assert [m["mouse"] for m in manifest["mice"]] == ["M1"]
     assert len(manifest["left_out"]) == len(left_out)

@@ -55,6 +55,17 @@ COMMANDS = {
 EXIT_CODES = {"verify": 1, "reproduce": 3}
 """Of commands that find no files: they say what to type, and download nothing."""
 PROGRAMS = {
+    "review": """
+import re, subprocess, sys, urllib.request
+code = "from mousecmr_data.cli.main import main; main()"
+words = [sys.executable, "-c", code, "review", f"{lab}/results", "--no-browser"]
+page = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+address = re.search("http://[^ ]+", page.stderr.readline())[0]
+with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as answer:
+    assert b"review.js" in answer.read()
+page.send_signal(2)
+page.communicate(timeout=60)
+""",
     "serve": """
 import re, subprocess, sys, urllib.request
 code = "from mousecmr_data.cli.main import main; main()"
@@ -130,6 +141,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, phantom_cache: Path) -> dic
             ["fetch", "--source", manifest, "--cache", lab / "cache"],
             ["bundle", "create", lab / "mice.zip", "--source", manifest, "--cache", lab / "cache"],
             ["evaluate", lab / "files", "--truth", lab / "files", "--spacing", 1, 0.1, 0.1, "-o", lab / "result.json"],
+            ["segment", scan, "-o", lab / "results", "--weights", "phantom-small", "--no-pictures"],
         ):
             done = CliRunner().invoke(main, list(map(str, words)))
             assert done.exit_code == 0, done.output

@@ -26,7 +26,7 @@ JOBS = 200 if os.environ.get("MOUSECMR_STRESS") else 4
 READ_EVERY = JOBS // 4
 MOST_GROWTH = 1.1
 """Limit of the last reading, as a multiple of the first."""
-FIELDS = ["phantom-small", "", "", ""]
+FIELDS = ["phantom-small", "", "", "", "", ""]
 
 
 class Visitor:

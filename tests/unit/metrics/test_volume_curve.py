@@ -51,3 +51,10 @@ def test_peak_rates_do_not_depend_on_the_frame_time(step: float) -> None:
 def test_the_heart_rate_of_a_thinned_cine_is_not_plausible() -> None:
     curve = analyze_curve(beat(5.0)[::9], 5.0)
     assert curve.heart_rate_bpm == 4000 and not curve.heart_rate_plausible
+
+
+def test_a_cine_that_ends_in_systole_has_no_filling_rate() -> None:
+    curve = analyze_curve([60.0, 58, 54, 48, 42, 36, 31, 28], 5.0)
+    assert (curve.ed_frame, curve.es_frame) == (0, 7)
+    assert curve.peak_ejection_rate_ul_s > 1000
+    assert np.isnan(curve.peak_filling_rate_ul_s) and np.isnan(curve.peak_filling_rate_edv_s)

@@ -71,7 +71,7 @@ def test_a_job_from_inspection_to_zip(
     assert session.download is not None
     with zipfile.ZipFile(session.download) as z:
         names = set(z.namelist())
-        folder = next(n for n in names if n.endswith("masks.nii.gz")).removesuffix("masks.nii.gz")
+        folder = next(n for n in names if n.endswith("/masks.nii.gz")).removesuffix("masks.nii.gz")
         assert {f"{folder}{n}" for n in ("frames.csv", "slices.csv", "movie.webp", "montage.png", "curve.png")} <= names
         assert {f"mousecmr-results/{n}" for n in ("mice.csv", "frames.csv", "flags.csv", "manifest.json")} <= names
         everything = b"".join(z.read(n) for n in names)
