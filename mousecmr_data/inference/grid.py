@@ -43,10 +43,12 @@ def normalize(x: Tensor, scaling: str = "min-max") -> Tensor:
 def list_neighbours(n_slices: int, context: int) -> NDArray[np.intp]:
     """Return the numbers of the slices that a network sees for each slice of a stack, (slices, 1 + 2 · context).
 
-    At the ends of the stack, the last slice is repeated.
+    At the ends of the stack, the slices are mirrored: beyond the last one comes the last but one. (A repeated slice
+    looks like the end of the ventricle: in a stack of its middle, the slices at the ends were then lost.)
     """
-    around = np.arange(n_slices)[:, None] + np.arange(-context, context + 1)
-    return np.asarray(around.clip(0, n_slices - 1), np.intp)
+    last = n_slices - 1
+    around = np.abs(np.arange(n_slices)[:, None] + np.arange(-context, context + 1))
+    return np.asarray((last - np.abs(last - around)).clip(0, last), np.intp)
 
 
 def normalize_to_uint8(images: NDArray[np.generic]) -> NDArray[np.uint8]:

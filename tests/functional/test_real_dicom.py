@@ -74,6 +74,8 @@ def test_the_real_mouse_is_one_mouse_of_its_short_axis_slices(mouse: Path) -> No
     assert row["heart_rate_source"] == "the file (RRIntervalTimeNominal, 0020,9251)"
     assert (row["voxel_z_mm"], row["frame_time_ms"]) == (1.0, 8.0)
     assert set(row["flags"].split()) - {"check_slice", "myocardium_hole"} == {"input_note"}
+    pools = pd.read_csv(mouse / "slices.csv").query(f"frame == {row['ed_frame']}")["blood_pool_mm2"]
+    assert pools.between(7, 12).all(), "the ventricle is in all three slices, by eye 9 to 10 mm² in each"
     notes = pd.read_csv(mouse / "flags.csv").query("level == 'mouse'")["message"].tolist()
     assert notes == [
         "Copies were left out: SA_1/EnIm1.dcm is a copy of SA_1/2.dcm.",

@@ -55,7 +55,7 @@ def make_numbered_slices() -> SliceData:
 
 def test_neighbours_are_of_the_same_stack_and_come_in_both_orders() -> None:
     slices = make_numbered_slices()
-    assert slices.list_neighbours(1).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2], [3, 3, 4], [3, 4, 5], [4, 5, 5]]
+    assert slices.list_neighbours(1).tolist() == [[1, 0, 1], [0, 1, 2], [1, 2, 1], [4, 3, 4], [3, 4, 5], [4, 5, 4]]
     config = TrainConfig(augmentation="none", context=1, batch_size=16)
     seen = set()
     for step in range(8):
