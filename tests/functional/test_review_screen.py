@@ -106,6 +106,15 @@ def review(results: Path, browser: Any) -> Iterator[Callable[..., Any]]:
     assert problems == []
 
 
+def open_screen(results: Path, browser: Any) -> tuple[subprocess.Popen[str], Any]:
+    """Run ``mousecmr review`` and open its screen; return the process and the page."""
+    process, address = start_review(results)
+    page = browser.new_context(viewport={"width": 1300, "height": 1000}).new_page()
+    page.goto(address)
+    wait_until_shown(page)
+    return process, page
+
+
 def wait_until_shown(page: Any) -> None:
     page.wait_for_selector("body[data-shown$=image]")
     page.wait_for_selector("#saved[data-state=saved]")
@@ -410,11 +419,8 @@ def test_a_phone_draws_with_one_finger_and_zooms_with_two(review: Callable[..., 
 
 
 def test_a_kill_in_mid_edit_loses_at_most_one_stroke(results: Path, browser: Any) -> None:
-    process, address = start_review(results)
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
-    page = context.new_page()
-    page.goto(address)
-    wait_until_shown(page)
+    process, page = open_screen(results, browser)
+    context = page.context
     original = open_result(results / "mouse").masks.copy()
     frame, slice_ = (int(v) for v in page.get_attribute("body", "data-shown").split("/")[:2])
     page.keyboard.press("9")
@@ -432,17 +438,14 @@ def test_a_kill_in_mid_edit_loses_at_most_one_stroke(results: Path, browser: Any
     rest = np.ones(masks.shape, bool)
     rest[frame, slice_] = False
     assert np.array_equal(masks[rest], original[rest])
-    process, address = start_review(results)  # and work goes on
+    process, _ = start_review(results)  # and work goes on
     text = stop(process)
     assert "measured again" in text
 
 
 def test_the_page_says_that_a_change_is_not_saved_and_sends_it_again(results: Path, browser: Any) -> None:
-    process, address = start_review(results)
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
-    page = context.new_page()
-    page.goto(address)
-    wait_until_shown(page)
+    process, page = open_screen(results, browser)
+    context = page.context
     context.set_offline(True)
     page.keyboard.press("Delete")
     page.wait_for_selector("#saved[data-state=failed]")

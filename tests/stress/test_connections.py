@@ -54,29 +54,19 @@ COMMANDS = {
 """What follows each command that may not connect."""
 EXIT_CODES = {"verify": 1, "reproduce": 3}
 """Of commands that find no files: they say what to type, and download nothing."""
+SERVER = """
+import re, subprocess, sys, urllib.request
+code = "from mousecmr_data.cli.main import main; main()"
+page = subprocess.Popen([sys.executable, "-c", code, WORDS, "--no-browser"], stderr=subprocess.PIPE, text=True)
+address = re.search("http://[^ ]+", page.stderr.readline())[0]
+with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as answer:
+    assert CONTENT in answer.read()
+page.send_signal(2)
+page.communicate(timeout=60)
+"""
 PROGRAMS = {
-    "review": """
-import re, subprocess, sys, urllib.request
-code = "from mousecmr_data.cli.main import main; main()"
-words = [sys.executable, "-c", code, "review", f"{lab}/results", "--no-browser"]
-page = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-address = re.search("http://[^ ]+", page.stderr.readline())[0]
-with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as answer:
-    assert b"review.js" in answer.read()
-page.send_signal(2)
-page.communicate(timeout=60)
-""",
-    "serve": """
-import re, subprocess, sys, urllib.request
-code = "from mousecmr_data.cli.main import main; main()"
-words = [sys.executable, "-c", code, "serve", "--port", "0", "--no-browser"]
-page = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-address = re.search("http://[^ ]+", page.stderr.readline())[0]
-with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as answer:
-    assert b"gradio" in answer.read()
-page.send_signal(2)
-page.communicate(timeout=60)
-""",
+    "review": SERVER.replace("WORDS", '"review", f"{lab}/results"').replace("CONTENT", 'b"review.js"'),
+    "serve": SERVER.replace("WORDS", '"serve", "--port", "0"').replace("CONTENT", 'b"gradio"'),
     "openvino": """
 import mousecmr_data, torch
 network = mousecmr_data.load_model("phantom-small", engine="openvino", device="cpu")

@@ -178,21 +178,21 @@ function apply(step, isUndo) {
   refresh("mask", "view", "numbers", "texts");
 }
 
-function undo() {
-  const step = done.pop();
+/**
+ * Take the last step from one list, apply it backwards or forwards, and put it on the other.
+ * @param {typeof done} from
+ * @param {typeof done} to
+ */
+function moveStep(from, to) {
+  const step = from.pop();
   if (!step) return;
-  undone.push(step);
-  apply(step, true);
+  to.push(step);
+  apply(step, from === done);
   showStep(step);
 }
 
-function redo() {
-  const step = undone.pop();
-  if (!step) return;
-  done.push(step);
-  apply(step, false);
-  showStep(step);
-}
+const undo = () => moveStep(done, undone);
+const redo = () => moveStep(undone, done);
 
 /** @param {Step} step */
 function showStep(step) {
