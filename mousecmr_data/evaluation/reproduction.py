@@ -451,7 +451,7 @@ def format_rows(r: Reproduction, cohort: str) -> pd.DataFrame:
             "": f"{name}, {what}{f' ({unit})' if unit else ''}",
             "published": format_value(row["published"], row["published_sd"]),
             "measured": format_value(row["measured"], row["measured_sd"]),
-            "with n\u00a0−\u00a01; ρ": format_value(row["ours"]),
+            "with n\u00a0−\u00a01; ρ": format_value(row["ours"], row["ours_sd"]),
             "agrees within": f"from {within}" if within and pd.isna(row["high"]) else within or "–",
             "verdict": VERDICT_CELLS.get(row["verdict"], row["verdict"]),
             "why only shown": row["reason"],

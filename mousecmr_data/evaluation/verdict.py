@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class PublishedRow:
     verdict: str
     reason: str = ""
     """Why the row is not judged."""
+    ours_sd: float = math.nan
+    """``measured_sd`` with n − 1, of the values themselves."""
 
     @property
     def judged(self) -> bool:
@@ -132,9 +134,9 @@ def compare_measure(m: PublishedMeasure, now: Mapping[str, Any], n_published: in
     def show(what: str, value: float, measured: float, ours: float, reason: str, *sds: float) -> PublishedRow:
         of_published, of_measured = sds or (math.nan, math.nan)
         unit = "" if what in ("r", "p") else m.unit
-        return _make_row(
-            m.name, what, unit, (value, of_published), (measured, of_measured, ours), (math.nan,) * 2, SHOWN, reason
-        )
+        numbers = (measured, of_measured * to_article, ours)
+        row = _make_row(m.name, what, unit, (value, of_published), numbers, (math.nan,) * 2, SHOWN, reason)
+        return replace(row, ours_sd=float(of_measured))
 
     def test(
         what: str, value: float, measured: float, ours: float, limits: tuple[float, float], better: bool
@@ -145,9 +147,9 @@ def compare_measure(m: PublishedMeasure, now: Mapping[str, Any], n_published: in
     follows = "follows from the bias and the SD of the differences"
     return [
         show("truth", m.truth[0], now["truth_mean"], now["truth_mean"], m.note or "describes the mice, not the network",
-             m.truth[1], now["truth_sd"] * to_article),
+             m.truth[1], now["truth_sd"]),
         show("model", m.model[0], now["model_mean"], now["model_mean"], "follows from the truth and the bias",
-             m.model[1], now["model_sd"] * to_article),
+             m.model[1], now["model_sd"]),
         test("bias", m.bias, bias, bias, bias_limits, abs(bias) < abs(m.bias)),
         test("SD of the differences", sd, sd_now * to_article, sd_now, sd_limits, sd_now * to_article < sd),
         show("lower limit", low, bias - spread, now["lower"], follows),

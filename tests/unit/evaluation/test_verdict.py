@@ -111,6 +111,7 @@ def test_numbers_are_shown_as_the_article_took_them_and_with_n_minus_1(exact: Ev
         table["rho"]
     )
     assert rows["EDV", "truth"].published_sd == 10.0
+    assert rows["EDV", "truth"].ours_sd == pytest.approx(rows["EDV", "truth"].measured_sd * np.sqrt(25 / 24))
     assert "misprint" in rows["mass at ES", "truth"].reason
     assert rows["Dice of the stack", "worst"].published == 0.87
 
