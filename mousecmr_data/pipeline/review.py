@@ -87,6 +87,8 @@ class Review:
     es_frame: int | None = None
     minutes: Mapping[str, float] = field(default_factory=dict)
     """Time that each reader spent."""
+    masks_sha256: str = ""
+    """Of ``masks.nii.gz`` as the review left it; with another one, some other program edited it since."""
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -154,6 +156,7 @@ class ReviewedResult:
         self.replaced: dict[str, str] = {}
         """Files of masks that another program edited, and their SHA-256: they will be written again."""
         self._saved_at = (folder / writers.MASKS_FILE).stat().st_mtime_ns
+        self._masks_sha256 = self.review.masks_sha256
         self.counts = _count_labels(self.masks)
         """Voxels of each label (frame, slice, label)."""
 
@@ -308,10 +311,15 @@ class ReviewedResult:
         self._note(self.review, "", 0.0, True)
 
     def _find_edits(self, reader: str, time: str) -> None:
-        """Note slices that differ from the network's, though nobody is known to have edited them."""
+        """Note slices that differ from the network's, though nobody is known to have edited them.
+
+        A slice that was corrected and then confirmed stays so while no other program changed the masks.
+        """
         status = self.review.get_status(self.masks.shape[:2])
         expected = np.where((status == "excluded")[..., None, None], 0, self.automatic)
-        changed = (self.masks != expected).any(axis=(2, 3)) & (status != "edited")
+        is_ours = all((n, s) == (writers.MASKS_FILE, self._masks_sha256) for n, s in self.replaced.items())
+        known = ["edited", "confirmed"] if is_ours else ["edited"]
+        changed = (self.masks != expected).any(axis=(2, 3)) & ~np.isin(status, known)
         for frame, slice_ in np.argwhere(changed).tolist():
             self.review = self.review.set_slice(frame, slice_, "edited", reader, time)
 
@@ -337,7 +345,8 @@ class ReviewedResult:
                 new.replace(path)
             fsync_folder(self.folder)
             self._saved_at = path.stat().st_mtime_ns
-        save_review(self.folder, review)
+            self._masks_sha256 = _hash(path)
+        save_review(self.folder, replace(review, masks_sha256=self._masks_sha256))
 
 
 def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) -> ReviewedResult:

@@ -94,6 +94,20 @@ def test_edited_masks_are_measured_again_and_kept(study: Path) -> None:
     assert not (out / "M1" / "review.json").exists()
 
 
+def test_a_corrected_slice_that_was_confirmed_stays_so(study: Path) -> None:
+    folder = study / "out" / "M1"
+    result = open_result(folder)
+    result.apply_edit(0, 1, result.masks[0, 2].copy(), reader="AB")
+    result.apply_edit(0, 1, status="confirmed", reader="CD")
+    for _ in range(2):
+        (row,) = open_result(folder, reader="EF").review.slices
+        assert (row.frame, row.slice, row.status, row.reader) == (0, 1, "confirmed", "CD")
+        update_result(folder)
+    change(folder / "masks.nii.gz", lambda data: data.__setitem__((20, 20, 1, 0), 2))
+    edited = {(s.frame, s.slice): (s.status, s.reader) for s in open_result(folder, reader="EF").review.slices}
+    assert edited[0, 1] == ("edited", "EF"), "another program changed the masks after the confirmation"
+
+
 def test_results_are_no_inputs(study: Path, tmp_path: Path) -> None:
     change(study / "out" / "M1" / "masks.nii.gz", empty_last_slice)  # an edited one is still no input
     shutil.rmtree(study / "in" / "D1")
