@@ -119,6 +119,10 @@ class ChildProcess:
         self._process.stdin.flush()  # type: ignore[union-attr]
 
 
+READER_MODULES = ("mousecmr_data.formats.discover", "mousecmr_data.formats.read")
+"""What a process needs to read scans."""
+
+
 def serve_calls(modules: Sequence[str] = ()) -> None:
     """Answer the calls of :meth:`ChildProcess.call` until there are no more; runs in the child process.
 
@@ -167,7 +171,7 @@ def read_in_child(
 _idle: list[ChildProcess] = []
 
 
-def start_reader(*modules: str) -> None:
+def start_reader(modules: Sequence[str] = READER_MODULES) -> None:
     """Start the process of the next :func:`read_in_child`; it imports ``modules`` while this one does other work."""
     if not _idle:
         _idle.append(ChildProcess(ONE_THREAD, modules))

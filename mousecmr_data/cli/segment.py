@@ -72,6 +72,9 @@ def command(
     read does not stop the others. For research, not for clinical use.
     """
     require_extra("segment", "torch", "safetensors", "nibabel", *(("matplotlib",) if pictures else ()))
+    from mousecmr_data._utils.parallel import start_reader
+
+    start_reader()  # while this process imports torch, which takes longer
     from mousecmr_data.formats.masks import describe_left_out
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig

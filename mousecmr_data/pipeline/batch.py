@@ -537,7 +537,7 @@ def segment_batch(
     check_apart([folder / name for name in TABLE_FILES], inputs)
     started = datetime.now(UTC)
     progress(BatchEvent("loading"))
-    start_reader("mousecmr_data.formats.discover", "mousecmr_data.formats.read")
+    start_reader()
     sha256 = config.compute_weights_sha256()
     if predictor is None:
         predictor, sha256 = load_predictor(config)

@@ -26,8 +26,7 @@ from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.models.safetensors import hash_tensors
 from mousecmr_data.models.unet3plus import UNet3Plus
-from mousecmr_data.phantom import VERSION as PHANTOM_VERSION
-from mousecmr_data.phantom import make_plans, render
+from mousecmr_data.phantom.plan import VERSION as PHANTOM_VERSION
 from mousecmr_data.schema.labels import Label
 
 CPU_CANDIDATES = ("openvino", "exact")
@@ -138,6 +137,8 @@ def make_gate_stacks(network: UNet3Plus, mouse: str = GATE_MOUSE) -> Tensor:
 
 @cache
 def _render_stacks(mouse: str) -> Tensor:
+    from mousecmr_data.phantom import make_plans, render  # only for the gate, not for every job
+
     plan = make_plans("phantom")[mouse]
     return torch.from_numpy(render(plan).image[[plan.ed_frame, plan.es_frame]].astype(np.float32))
 

@@ -78,9 +78,9 @@ def test_results_and_errors_of_a_child_come_back() -> None:
 def test_a_reader_imports_modules_before_it_is_needed() -> None:
     while parallel._idle:
         parallel._idle.pop().end()
-    start_reader("colorsys")
+    start_reader(["colorsys"])
     (child,) = parallel._idle
-    start_reader("colorsys")
+    start_reader(["colorsys"])
     assert parallel._idle == [child]
     assert read_in_child(eval, "a", "'colorsys' in __import__('sys').modules")
 

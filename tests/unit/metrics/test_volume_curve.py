@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.signal import savgol_filter
 
-from mousecmr_data.metrics.volumes import analyze_curve
+from mousecmr_data.metrics.volumes import analyze_curve, fit_polynomials
 
 
 def test_the_rates_of_a_cosine_are_its_steepest_slopes() -> None:
@@ -16,6 +17,14 @@ def test_the_rates_of_a_cosine_are_its_steepest_slopes() -> None:
     assert curve.peak_filling_rate_edv_s == pytest.approx(steepest / 70, rel=0.01)
     assert curve.heart_rate_bpm == pytest.approx(500)
     assert (curve.ed_frame, curve.es_frame, curve.edv_ul, curve.esv_ul) == (0, 30, 70, 30)
+
+
+@pytest.mark.parametrize(("frames", "order", "derivative"), [(5, 2, 0), (7, 3, 1), (7, 3, 0), (3, 1, 1)])
+def test_polynomials_are_those_of_scipy(frames: int, order: int, derivative: int) -> None:
+    for n in (frames, frames + 1, 30):
+        values = np.random.default_rng(n).normal(40, 10, n)
+        expected = savgol_filter(values, frames, order, deriv=derivative)
+        np.testing.assert_allclose(fit_polynomials(values, frames, order, derivative), expected, rtol=0, atol=1e-10)
 
 
 def test_slow_filling_and_fast_ejection_have_different_rates() -> None:
