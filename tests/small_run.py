@@ -11,10 +11,9 @@ import torch
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans
 from mousecmr_data.schema.labels import Label
-from mousecmr_data.training.checkpoint import TrainingProgress
 from mousecmr_data.training.config import TrainConfig
 from mousecmr_data.training.data import SliceData, render_slices
-from mousecmr_data.training.trainer import fit
+from mousecmr_data.training.trainer import TrainingProgress, fit
 
 
 @cache

@@ -183,7 +183,7 @@ def _compare_readers(a: Path, b: Path, path: Path | None, overwrite: bool, as_js
 
     from mousecmr_data._utils.atomic import write_json
     from mousecmr_data._utils.outputs import check_file, write_file
-    from mousecmr_data.evaluation.readers import compare_readers
+    from mousecmr_data.evaluation.tables import compare_readers
     from mousecmr_data.pipeline.review import open_results
 
     if path:

@@ -173,13 +173,13 @@ def _load_cohorts(
 
 def _print_result(result: Any) -> None:
     from mousecmr_data.evaluation.reproduction import (
+        TIMES_NOTE,
         describe_policies,
         describe_run,
         format_cohorts,
         format_rows,
         format_times,
     )
-    from mousecmr_data.evaluation.timing import TIMES_NOTE
 
     output.warn_synthetic(result.synthetic)
     mark = f"  {SYNTHETIC_DATA}" if result.synthetic else ""

@@ -1,10 +1,11 @@
-from .readers import ReaderAgreement, compare_readers
 from .report import write_report
 from .reproduction import Reproduction, reproduce, write_reproduction
 from .result import Evaluation, merge_results, read_result
 from .scoring import EvaluationConfig, evaluate
 from .tables import (
+    ReaderAgreement,
     compare_groups,
+    compare_readers,
     compare_results,
     compute_mean_dice,
     tabulate_agreement,

@@ -8,13 +8,17 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error, write_json, write_text
 from mousecmr_data._utils.environment import list_versions, select_device
@@ -33,20 +37,12 @@ from mousecmr_data._utils.text import RESEARCH_ONLY
 from mousecmr_data.dataset.cohort import Cohort, check_no_leakage, list_inputs
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
-from mousecmr_data.models.safetensors import read_weights, write_weights
+from mousecmr_data.models.safetensors import read_tensors, read_weights, write_tensors, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans
 from mousecmr_data.plotting import create_figure, escape_math
 from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.labels import Label
-from mousecmr_data.training.checkpoint import (
-    BEST_FILE,
-    LAST_FILE,
-    TrainingProgress,
-    check_config,
-    restore_checkpoint,
-    save_checkpoint,
-)
 from mousecmr_data.training.config import TrainConfig, update_config
 from mousecmr_data.training.data import (
     SliceData,
@@ -55,8 +51,141 @@ from mousecmr_data.training.data import (
     iterate_validation,
     render_slices,
 )
-from mousecmr_data.training.distributed import ProcessGroup
-from mousecmr_data.training.losses import supervised_loss
+
+LAST_FILE, BEST_FILE = "last.safetensors", "best.safetensors"
+
+
+@dataclass
+class TrainingProgress:
+    """The state of a run beside its weights: epochs done, best epoch and learning curve."""
+
+    epoch: int = 0
+    """Number of epochs done."""
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """One row per epoch: epoch, loss, validation_loss, learning_rate, seconds, and Dice on the validation slices."""
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimizer: Optimizer, progress: TrainingProgress, config: TrainConfig
+) -> None:
+    """Write the state after an epoch, so that :func:`restore_checkpoint` can continue from it."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"optimizer.{number}.{key}"] = torch.as_tensor(value)
+    write_tensors(folder / LAST_FILE, tensors, {"progress": vars(progress), "config": config.to_json()})
+
+
+def check_config(folder: Path, stored: TrainConfig, config: TrainConfig) -> None:
+    """Raise :class:`FileLayoutError` if the run in ``folder`` has another configuration than ``config``."""
+    if stored != config:
+        text = f"{folder} holds a run with another configuration."
+        raise FileLayoutError(text, "the same configuration (see config.json)", "train in a new folder")
+
+
+def restore_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, config: TrainConfig) -> TrainingProgress:
+    """Load the saved state into ``model`` and ``optimizer`` and return the progress of the run.
+
+    Raises :class:`FileLayoutError` if the run has another configuration.
+    """
+    tensors, header = read_tensors(folder / LAST_FILE)
+    check_config(folder, TrainConfig.from_json(header["config"]), config)
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            states.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return TrainingProgress(**header["progress"])
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process and its place in the group of training processes."""
+
+    rank: int
+    count: int
+    local: int
+    """Rank on this machine."""
+    replicas: list[int]
+    """The parts of each batch that this process computes."""
+
+    @classmethod
+    def join(cls, replicas: int) -> ProcessGroup:
+        """Join the group that ``torchrun`` started, or return a group of one process that computes all parts."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count == 1:
+            return cls(0, 1, 0, list(range(replicas)))
+        if replicas != count:
+            text = f"torchrun started {count} processes, but the batch is split among {replicas} replicas."
+            raise ArgumentError(text, "the same number", f"mousecmr train --replicas {count}")
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        rank = dist.get_rank()
+        return cls(rank, count, int(os.environ.get("LOCAL_RANK", rank)), [rank])
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether this process writes the files."""
+        return self.rank == 0
+
+    def wrap_model(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Return ``model`` wrapped so that gradients are averaged over the processes."""
+        if self.count == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+    def average(self, value: float, device: torch.device) -> float:
+        """Return the mean of a number over the processes."""
+        if self.count == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return float(total) / self.count
+
+    def broadcast(self, values: dict[str, float] | None) -> dict[str, float]:
+        """Return the ``values`` of the first process in every process."""
+        shared = [values]
+        if self.count > 1:
+            dist.broadcast_object_list(shared, src=0)
+        return shared[0] or {}
+
+    def leave(self) -> None:
+        """Wait for all processes, then leave the group."""
+        if self.count > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
+
+SMOOTHING = 1e-6
+
+
+def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return 1 − soft Dice, averaged over the classes including the background (source: the authors' recipe).
+
+    ``logits`` are (N, classes, Y, X), ``labels`` integers (N, Y, X). Sums run over batch and pixels.
+    """
+    probabilities = logits.float().softmax(1)
+    truth = F.one_hot(labels.long(), logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
+    dims = (0, 2, 3)
+    overlap = (probabilities * truth).sum(dims)
+    total = probabilities.sum(dims) + truth.sum(dims)
+    return 1.0 - ((2.0 * overlap + SMOOTHING) / (total + SMOOTHING)).mean()
+
+
+def supervised_loss(outputs: Sequence[Tensor], labels: Tensor, cross_entropy: float = 0.0) -> Tensor:
+    """Return the mean loss over all heads; ``cross_entropy`` is the weight of that term."""
+    losses = []
+    for logits in outputs:
+        loss = soft_dice_loss(logits, labels)
+        if cross_entropy:
+            loss = loss + cross_entropy * F.cross_entropy(logits.float(), labels.long())
+        losses.append(loss)
+    return torch.stack(losses).mean()
+
 
 CONFIG_FILE, RUN_FILE, CURVES_FILE, PLOT_FILE = "config.json", "run.json", "curves.csv", "curves.png"
 RUN_FILES = (CONFIG_FILE, RUN_FILE, CURVES_FILE, PLOT_FILE, BEST_FILE, LAST_FILE)

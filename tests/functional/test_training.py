@@ -19,9 +19,8 @@ import small_run  # noqa: E402
 from mousecmr_data.errors import FileLayoutError  # noqa: E402
 from mousecmr_data.metrics.overlap import dice_by_class  # noqa: E402
 from mousecmr_data.models.safetensors import read_weights  # noqa: E402
-from mousecmr_data.training.checkpoint import TrainingProgress  # noqa: E402
 from mousecmr_data.training.data import SliceData  # noqa: E402
-from mousecmr_data.training.trainer import fit  # noqa: E402
+from mousecmr_data.training.trainer import TrainingProgress, fit  # noqa: E402
 
 SCRIPT = Path(small_run.__file__)
 
