@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 pytest.importorskip("monai", reason="the extra training is not installed")
 
-import mousecmr_data
+import mousecmr_data  # noqa: E402
 from mousecmr_data.inference import load_model  # noqa: E402
 from mousecmr_data.models.safetensors import read_weights, write_weights  # noqa: E402
 from mousecmr_data.pipeline import analyze  # noqa: E402
