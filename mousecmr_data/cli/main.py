@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import io
+import os
 import signal
 import sys
 import threading
+import time
 from importlib import import_module
 from typing import Any
 
@@ -52,8 +55,28 @@ SECTIONS = {
 """All commands, each with one line of help, in the order of ``mousecmr --help``."""
 
 
-SIGTERM_CODE = 128 + signal.SIGTERM
-"""Exit code, as of other programs."""
+SIGINT_CODE, SIGTERM_CODE = 128 + signal.SIGINT, 128 + signal.SIGTERM
+"""Exit codes, as of other programs."""
+STOP_SECONDS = 1.4
+"""Seconds after Ctrl-C in which a command may end in order."""
+SERVERS = ("serve", "review")
+"""Commands that take as long as they need to end: they finish requests, and write tables."""
+
+
+def _stop(*_signal: object) -> None:
+    """Handle Ctrl-C: end in order, or after :data:`STOP_SECONDS`, such as inside PyTorch, without: files are written
+    whole or not at all, and worker processes end with this one."""
+
+    def end() -> None:
+        time.sleep(STOP_SECONDS)
+        if sys.stderr.isatty():
+            os.write(2, b"\x1b[?25h")  # show the cursor, which progress bars hide
+        os._exit(SIGINT_CODE)
+
+    context = click.get_current_context(silent=True)
+    if context is None or context.info_name not in SERVERS:
+        _thread.start_new_thread(end, ())  # threading takes locks, which the interrupted code may hold
+    raise KeyboardInterrupt
 
 
 class SectionedGroup(click.Group):
@@ -83,9 +106,16 @@ class SectionedGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         in_main_thread = threading.current_thread() is threading.main_thread()
         # SIGTERM ends the process like Ctrl-C, so that temporary files are removed.
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE)) if in_main_thread else None
+        handlers = {signal.SIGTERM: lambda *_: sys.exit(SIGTERM_CODE), signal.SIGINT: _stop} if in_main_thread else {}
+        before = {number: signal.getsignal(number) for number in handlers}
+        for number, handler in handlers.items():
+            if before[number] is not signal.SIG_IGN:  # as in the background of a script
+                signal.signal(number, handler)
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Stopped. What was finished is kept.", err=True)
+            raise SystemExit(SIGINT_CODE) from None
         except MouseCMRError as e:
             raise click.ClickException(str(e)) from e
         except OSError as e:
@@ -93,8 +123,8 @@ class SectionedGroup(click.Group):
                 raise click.ClickException(f"{e.strerror}\nNext: export TMPDIR=/path/to/a/writable/folder") from e
             raise click.ClickException(f"{e.strerror or e}: {e.filename}" if e.filename else str(e)) from e
         finally:
-            if before is not None:
-                signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @click.command(
