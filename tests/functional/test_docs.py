@@ -1,14 +1,61 @@
-"""Run the examples of the documentation on synthetic mice, and check its links."""
+"""Run the examples of the documentation on synthetic mice, in Python and on the command line, and check its links."""
 
+import hashlib
 import re
+import shlex
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+import evaluated
+import hostile_files
+import keras_file
+import layout_files
+import nibabel
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from servers.cohort import git_blob_sha1
+from servers.host import Host
+
+from mousecmr_data.cli.main import main
+from mousecmr_data.schema import DEFAULT_DATASET
+from mousecmr_data.schema import manifest as manifests
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"```console\n(?P<lines>.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)\)")
+MICE = {"Mouse4": "train", "Mouse7": "train", "Mouse1": "validation", "Mouse6": "test"}
+CHANNELS = (2, 2, 4, 4, 4)
+ONLY_PARSED = {
+    "mousecmr demo": "it makes and segments many synthetic mice: `make demo`",
+    "mousecmr serve": "a server",
+    "mousecmr review": "a server",
+    "mousecmr evaluate predicted/ --source phantom": "25 synthetic mice",
+    "mousecmr evaluate predicted/ --source my-manifest": "masks of one's own mice",
+    "mousecmr evaluate results_AB": "results of two readers: test_review.py",
+    "mousecmr evaluate predicted --split test": "masks of nnU-Net: test_interoperability.py",
+    "mousecmr reproduce": "test_reproduce.py",
+    "mousecmr measure results": "a reviewed result: test_review.py",
+    "mousecmr measure my_ED": "a reviewed result: test_review.py",
+    "mousecmr publish": "an upload: test_publish.py",
+    "mousecmr segment": "scans of several formats: test_segment_command.py",
+}
+"""Commands that are read by the command line, but not run, by their first words."""
+PREPARED = {
+    "measuring": ["mousecmr fetch"],
+    "evaluation": [
+        *(f"mousecmr evaluate predictions --split all -o {name}.json" for name in ("mine", "theirs")),
+        *(
+            f"mousecmr evaluate predictions --split {s} -o {name}.json"
+            for s, name in (("train", "part1"), ("test", "part2"))
+        ),
+    ],
+}
+"""Commands before those of a page, for files that it takes for granted."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[p.stem for p in PAGES])
@@ -21,6 +68,77 @@ def test_examples_run(page: Path, tmp_path: Path, phantom_cache: Path, monkeypat
     names: dict[str, object] = {}
     for block in code:
         exec(compile(block, page.name, "exec"), names)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files that the commands name. Four small mice and a small network, on a server of this
+    computer, stand in for the dataset and the published weights."""
+    home = tmp_path / "home"
+    keras_file.write_keras(tmp_path / "net.h5", keras_file.randomised(CHANNELS))
+    weights = (tmp_path / "net.h5").read_bytes()
+    files = {}
+    for k, name in enumerate(MICE):
+        ds = evaluated.beating(name, seed=k)
+        arrays = [ds[v].values.transpose(2, 3, 1, 0) for v in ("image", "mask")]
+        files[f"Data/{name}.h5"] = layout_files.write(tmp_path / f"{name}.h5", (0, 3), *arrays).read_bytes()
+        layout_files.write(home / "my_mice" / f"Own{k}.h5", (0, 3), *arrays)
+        layout_files.write(home / "predictions" / f"{name}.h5", (0, 3), arrays[0], np.roll(arrays[1], 1, 1))
+    shutil.copy(tmp_path / "Mouse6.h5", home / "my_mouse.h5")
+    shutil.copy(home / "predictions" / "Mouse6.h5", home / "predicted.h5")
+    acdc = np.array([0, 2, 3], np.uint8)[arrays[1]].swapaxes(0, 1)
+    nibabel.save(nibabel.Nifti1Image(acdc, np.diag([0.1, 0.1, 1, 1])), home / "masks.nii.gz")
+    hostile_files.write_nifti(home / "scans" / "M1.nii", side=32)
+    with Host({**files, "ModelWeights/SEG459.h5": weights}) as host:
+        folder = tmp_path / "manifests" / DEFAULT_DATASET
+        shutil.copytree(manifests.MANIFESTS_FOLDER / DEFAULT_DATASET, folder)
+        rows = [f"{Path(path).stem},{path},{git_blob_sha1(body)},," for path, body in files.items()]
+        (folder / "files.csv").write_text("\n".join(["mouse,path,git_blob_sha1,sha256,size", *rows]) + "\n")
+        splits = {s: [m for m in MICE if MICE[m] == s] for s in ("train", "validation", "test")}
+        (folder / "splits.toml").write_text(
+            "\n".join(["[upstream-notebook]", *(f"{k} = {v}" for k, v in splits.items())])
+        )
+        text = (folder / "weights.toml").read_text()
+        for name, value in {
+            "url": f'"{host.template}"', "sha256": f'"{hashlib.sha256(weights).hexdigest()}"',
+            "size": len(weights), "channels": list(CHANNELS),
+        }.items():  # fmt: skip
+            text = re.sub(rf"^{name} = .*", f"{name} = {value}", text, flags=re.MULTILINE)
+        (folder / "weights.toml").write_text(text)
+        text = re.sub(
+            r"^url = .*", f'url = "{host.template}"', (folder / "dataset.toml").read_text(), flags=re.MULTILINE
+        )
+        (folder / "dataset.toml").write_text(re.sub(r"^\[stack\]\n([^\[].*\n)*", "", text, flags=re.MULTILINE))
+        monkeypatch.setattr(manifests, "MANIFESTS_FOLDER", folder.parent)
+        monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path / "cache"))
+        monkeypatch.chdir(home)
+        yield home
+
+
+def read_commands(page: Path) -> list[list[str]]:
+    """Return the words of each command in the console blocks of a page; comments are left out."""
+    lines = [line for m in CONSOLE.finditer(page.read_text(encoding="utf-8")) for line in m["lines"].splitlines()]
+    return [words for line in lines if (words := shlex.split(line.removeprefix("$ "), comments=True))]
+
+
+@pytest.mark.parametrize("page", [p for p in [ROOT / "README.md", *PAGES] if read_commands(p)], ids=lambda p: p.stem)
+def test_commands_run(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    for words in [*map(shlex.split, PREPARED.get(page.stem, [])), *read_commands(page)]:
+        if words[:3] == ["mousecmr", "evaluate", "masks"]:  # of a network that was not trained
+            shutil.copytree(home / "predictions", "masks", dirs_exist_ok=True)
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            monkeypatch.setenv(name, value)
+        if words[0] != "mousecmr":
+            continue
+        command = main.get_command(group := click.Context(main, info_name="mousecmr"), words[1])
+        assert command, words
+        if any(" ".join(words).startswith(start) for start in ONLY_PARSED):
+            command.make_context(words[1], words[2:], group)
+            continue
+        result = CliRunner().invoke(main, words[1:])
+        assert result.exit_code == 0, f"{shlex.join(words)}\n{result.output}"
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.stem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 
 from mousecmr_data.adapters.torch.batch import Batch, MouseInfo, SampleIndex
 from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
-from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, check_is_cohort
 from mousecmr_data.dataset.model import check_not_empty, get_spacing
-from mousecmr_data.dataset.samples import Frames, select_frames
+from mousecmr_data.dataset.samples import Frames, check_frames, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
 Kind = Literal["slices", "stacks", "cines"]
@@ -61,15 +61,15 @@ def dataset(
 
     Raises UnlabelledError if no frame is selected.
     """
-    if kind not in ("slices", "stacks", "cines") or mode not in ("memmap", "memory", "lazy"):
-        raise ArgumentError(
-            f"kind={kind!r}, mode={mode!r}.", "kind: slices, stacks or cines; mode: memmap, memory or lazy"
-        )
+    check_is_cohort(cohort, "dataset()")
+    for name, value, values in (("kind", kind, get_args(Kind)), ("mode", mode, get_args(Mode))):
+        if value not in values:
+            raise ArgumentError.from_name(name, value, values)
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise ArgumentError(
             f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "dataset(..., dtype=torch.float32)"
         )
-    frames = frames if isinstance(frames, str) else list(frames)  # an iterator is used once per mouse
+    frames = check_frames(frames)
     check_not_empty(cohort)
     parts: list[SampleIndex] = []
     selected: list[NDArray[np.intp]] = []
