@@ -54,7 +54,7 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
     """Return one dataset (sample, y, x) of all slices of the selected frames of ``mice``.
 
     Variables ``image`` uint16 and ``mask`` uint8 (left out if any mouse has none); coordinates
-    on ``sample``: mouse, slice, frame, labelled, phase, split, phenotype; ``y`` and ``x`` in mm.
+    on ``sample``: mouse, slice, frame, time (ms), labelled, phase, split, phenotype; ``y`` and ``x`` in mm.
     Pixels are read on first use.
     """
     frames = check_frames(frames)
@@ -82,7 +82,7 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
             {
                 "mouse": np.full(frame.size, ds.attrs["mouse"]),
                 "slice": ds["slice"].values[position],
-                **{name: ds[name].values[frame] for name in ("frame", "labelled", "phase")},
+                **{name: ds[name].values[frame] for name in ("frame", "time", "labelled", "phase")},
                 **{name: np.full(frame.size, ds.attrs[name]) for name in ("split", "phenotype")},
             }
         )
