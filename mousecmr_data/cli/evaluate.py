@@ -147,7 +147,7 @@ def _summarize(evaluation: Evaluation) -> dict[str, Any]:
     from mousecmr_data.evaluation.tables import tabulate_agreement, tabulate_overlap
 
     return {
-        **{k: getattr(evaluation, k) for k in ("name", "synthetic", "truth", "policies")},
+        **{k: getattr(evaluation, k) for k in ("name", "synthetic", "notices", "truth", "policies")},
         "overlap": tabulate_overlap(evaluation).to_dict("records"),
         "agreement": tabulate_agreement(evaluation).reset_index().to_dict("records"),
         "problems": [asdict(p) for p in evaluation.problems],
@@ -159,7 +159,8 @@ def _print_result(evaluation: Evaluation) -> None:
     from mousecmr_data.evaluation.tables import tabulate_agreement
     from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 
-    output.warn_synthetic(evaluation.synthetic)
+    for notice in evaluation.notices:
+        click.secho(notice, fg="yellow", err=True)
     for p in evaluation.problems:
         click.secho(f"{p.mouse} ({p.kind}): {p.text}", fg="yellow", err=True)
     rates = {m.mouse: m.curve["heart_rate_bpm"] for m in evaluation.mice if m.curve}

@@ -120,8 +120,12 @@ class Cohort(Mapping[str, xr.Dataset]):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the mice are synthetic."""
+        """Whether the source says that its mice are synthetic; see also :meth:`list_synthetic`."""
         return self.source.synthetic
+
+    def list_synthetic(self) -> list[str]:
+        """Return the names of the mice that are synthetic, by their source or their own files, which are opened."""
+        return [name for name in self if self.synthetic or self[name].attrs["synthetic"]]
 
     def __len__(self) -> int:
         return len(self._members)
