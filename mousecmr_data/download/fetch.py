@@ -384,7 +384,7 @@ def fetch_weights(
     known = manifest.weights
     if not known or (name is not None and name not in known):
         step = "mousecmr info" if known else "a manifest with weights.toml"
-        raise UnknownNameError.from_name(f"weights file in {manifest.name}", name, known, step)
+        raise UnknownNameError.from_name("file of weights", name, known, step)
     weights = known[name] if name is not None else next(iter(known.values()))
     offline = is_offline(offline)
     task = FetchTask(get_weights_folder(weights, cache), make_weights_entry(weights), weights, manifest, offline)
