@@ -71,7 +71,7 @@ def load(
     storage_options
         For a URL: options of its fsspec file system, such as credentials.
     workers, progress
-        Number of parallel transfers; progress bars on or off (None: on in a terminal).
+        Number of parallel transfers; progress bars on or off (None: on in a terminal and in a notebook).
 
     Raises
     ------
@@ -124,14 +124,17 @@ def fetch(
 ) -> dict[str, Path]:
     """Download and verify the missing files of ``mice`` (None: all), and return the path of each file.
 
-    For a phantom, the files are made instead. See ``docs/download.md`` for mirrors, resuming and working offline.
+    For a phantom, the files are made instead, in up to ``workers`` processes. ``progress``: bars always or never; None:
+    on a terminal and in a notebook. See ``docs/download.md`` for mirrors, resuming and working offline.
     """
     resolved = resolve_source(source, cache)
     names = None if mice is None else resolve_names(mice, resolved.manifest.files)
     if source in PHANTOMS:
+        from mousecmr_data.phantom.source import PhantomSource, make_files
+
         names = names or list(resolved.manifest.files)
-        for name in names:
-            resolved.check_file(name)
+        phantom = PhantomSource(str(source), None if cache is None else Path(cache))
+        make_files(phantom, names, min(workers, os.cpu_count() or 1), progress)
         return {name: resolved.get_path(name) for name in names}
     from mousecmr_data.download.fetch import fetch_files
 

@@ -352,7 +352,7 @@ def map_in_processes(
     return results
 
 
-def count_results(progress: ProgressCallback | None) -> Callable[[str, object], None] | None:
+def count_results(progress: Callable[[int], None] | None) -> Callable[[str, object], None] | None:
     """Return an ``on_result`` that calls ``progress`` with 1, or None without ``progress``."""
     return None if progress is None else lambda _item, _result: progress(1)
 

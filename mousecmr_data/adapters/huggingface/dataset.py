@@ -50,6 +50,7 @@ def dataset(
     """
     check_is_cohort(cohort, "dataset()")
     config = check_config(config)
+    cohort.source.prepare(cohort.mice)
     names = [name for name, ds in cohort.items() if count_rows(ds, config)]
     if not names:
         raise UnlabelledError(f"No mouse has a row in {config!r}.", "a cohort with labelled frames", "config='slices'")

@@ -74,6 +74,7 @@ def dataset(
         )
     frames = check_frames(frames)
     check_not_empty(cohort)
+    cohort.source.prepare(cohort.mice)
     parts: list[SampleIndex] = []
     selected: list[NDArray[np.intp]] = []
     spacing: list[tuple[float, ...]] = []
