@@ -26,7 +26,6 @@ from mousecmr_data.schema import manifest as manifests
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
-CONSOLE = re.compile(r"```console\n(?P<lines>.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)\)")
 MICE = {"Mouse4": "train", "Mouse7": "train", "Mouse1": "validation", "Mouse6": "test"}
 CHANNELS = (2, 2, 4, 4, 4)
@@ -43,10 +42,17 @@ ONLY_PARSED = {
     "mousecmr measure my_ED": "a reviewed result: test_review.py",
     "mousecmr publish": "an upload: test_publish.py",
     "mousecmr segment": "scans of several formats: test_segment_command.py",
+    "mousecmr train": "hours: test_training.py",
+    "mousecmr export": "takes a minute: test_export_onnx.py",
+    "mousecmr phantom": "130 synthetic mice: test_commands_on_files.py",
+    "mousecmr predict --source phantom": "25 synthetic mice: test_predict_cohort.py",
+    "mousecmr predict Mouse6 Mouse10": "synthetic mice: test_model_commands.py",
+    "mousecmr predict --split test -o /shared": "a cluster: test_dask.py",
 }
 """Commands that are read by the command line, but not run, by their first words."""
 PREPARED = {
     "measuring": ["mousecmr fetch"],
+    "predicting": ["mousecmr predict Mouse6 -o predicted"],
     "evaluation": [
         *(f"mousecmr evaluate predictions --split all -o {name}.json" for name in ("mine", "theirs")),
         *(
@@ -86,6 +92,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         layout_files.write(home / "predictions" / f"{name}.h5", (0, 3), arrays[0], np.roll(arrays[1], 1, 1))
     shutil.copy(tmp_path / "Mouse6.h5", home / "my_mouse.h5")
     shutil.copy(home / "predictions" / "Mouse6.h5", home / "predicted.h5")
+    for name in ("a", "b"):
+        layout_files.write(home / "mine" / f"{name}.h5", (0, 3), *arrays)
     acdc = np.array([0, 2, 3], np.uint8)[arrays[1]].swapaxes(0, 1)
     nibabel.save(nibabel.Nifti1Image(acdc, np.diag([0.1, 0.1, 1, 1])), home / "masks.nii.gz")
     hostile_files.write_nifti(home / "scans" / "M1.nii", side=32)
@@ -117,8 +125,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def read_commands(page: Path) -> list[list[str]]:
     """Return the words of each command in the console blocks of a page; comments are left out."""
-    lines = [line for m in CONSOLE.finditer(page.read_text(encoding="utf-8")) for line in m["lines"].splitlines()]
-    return [words for line in lines if (words := shlex.split(line.removeprefix("$ "), comments=True))]
+    commands: list[list[str]] = []
+    language: str | None = None  # of the block that the line is in
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        if line.startswith("```"):
+            language = line[3:] if language is None else None
+        elif language in ("", "console") and re.match(r"(\$ )?(mousecmr|export) ", line):
+            commands.append(shlex.split(line.removeprefix("$ "), comments=True))
+    return commands
 
 
 @pytest.mark.parametrize("page", [p for p in [ROOT / "README.md", *PAGES] if read_commands(p)], ids=lambda p: p.stem)
@@ -130,7 +144,6 @@ def test_commands_run(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -
         if words[0] == "export":
             name, _, value = words[1].partition("=")
             monkeypatch.setenv(name, value)
-        if words[0] != "mousecmr":
             continue
         command = main.get_command(group := click.Context(main, info_name="mousecmr"), words[1])
         assert command, words
