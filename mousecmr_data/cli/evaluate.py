@@ -127,11 +127,11 @@ def command(
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
         mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing, axes=axes) for p in files)}
-        mice = {name: mice[name] for name in resolve_names(names, mice)} if names else mice
+        mice = {name: mice[name] for name in resolve_names(names, mice)} if wanted else mice
     else:
-        chosen = None if split == "all" or (names and not split) else split or "test"
+        chosen = None if split == "all" or (wanted and not split) else split or "test"
         reading: Any = {"source": source, "split_scheme": split_scheme, "phenotypes": phenotypes, "cache": cache}
-        mice = api.load(chosen, mice=names or None, **reading)
+        mice = api.load(chosen, mice=names if wanted else None, **reading)
 
     def score(masks: Path, config: EvaluationConfig) -> Evaluation:
         with output.progress(f"scoring {masks.name}", len(mice)) as advance:

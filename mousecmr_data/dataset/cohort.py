@@ -287,6 +287,7 @@ def check_no_leakage(*cohorts: Cohort) -> None:
     """Raise ArgumentError if a mouse is in two of ``cohorts`` of the same source."""
     earlier: set[tuple[str, str]] = set()
     for cohort in cohorts:
+        check_is_cohort(cohort, "train()")
         mice = {(cohort.source.name, mouse) for mouse in cohort.mice}
         if shared := earlier & mice:
             raise ArgumentError(

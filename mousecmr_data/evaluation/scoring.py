@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
+from os import PathLike
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.checksums import hash_arrays
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.progress import open_bar
-from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, check_is_cohort
 from mousecmr_data.dataset.model import check_not_empty, get_spacing, load_truth
 from mousecmr_data.errors import (
     ArgumentError,
@@ -243,6 +244,8 @@ def _open_truth(
     mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
 ) -> tuple[Mapping[str, xr.Dataset], dict[str, Any]]:
     """Return the mice by name, and the entry ``truth`` of the result. A cohort opens one mouse at a time."""
+    if isinstance(mice, str | PathLike):
+        check_is_cohort(mice, "evaluate(predictions, )")
     if isinstance(mice, Cohort):
         return mice, describe_cohort(mice)
     by_name: dict[str, xr.Dataset] = {}

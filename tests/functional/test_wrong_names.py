@@ -63,6 +63,7 @@ WRONG: dict[str, tuple[Callable[[str], Any], type[MouseCMRError], str]] = {
     "folds": (lambda s: md.load(source=s).folds(2.0), ArgumentError, "2.0 folds of 3 mice"),  # type: ignore[arg-type]
     "position": (lambda s: md.load(source=s)[0], UnknownNameError, r"cohort\[0\]: mice are opened by name"),  # type: ignore[call-overload]
     "measured": (lambda s: md.measure(md.load(source=s)), ArgumentError, r"for ds in cohort.values\(\)"),  # type: ignore[arg-type]
+    "scored": (lambda _: md.evaluate({}, "phantom"), ArgumentError, r"evaluate\(predictions, mousecmr_data.load\(sou"),  # type: ignore[arg-type]
     "weights": (lambda _: md.load_model("phantom-smal"), UnknownNameError, "mean 'phantom-small'"),
     "engine": (lambda _: md.load_model("phantom-small", engine="Eager"), UnknownNameError, "mean 'eager'"),
 }
