@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import evaluated
+import h5py
 import hostile_files
 import keras_file
 import layout_files
@@ -89,7 +90,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         arrays = [ds[v].values.transpose(2, 3, 1, 0) for v in ("image", "mask")]
         files[f"Data/{name}.h5"] = layout_files.write(tmp_path / f"{name}.h5", (0, 3), *arrays).read_bytes()
         layout_files.write(home / "my_mice" / f"Own{k}.h5", (0, 3), *arrays)
-        layout_files.write(home / "predictions" / f"{name}.h5", (0, 3), arrays[0], np.roll(arrays[1], 1, 1))
+        layout_files.write(home / "predictions" / f"{name}.h5", range(6), arrays[0], np.roll(arrays[1], 1, 1))
     shutil.copy(tmp_path / "Mouse6.h5", home / "my_mouse.h5")
     shutil.copy(home / "predictions" / "Mouse6.h5", home / "predicted.h5")
     for name in ("a", "b"):
@@ -139,8 +140,6 @@ def read_commands(page: Path) -> list[list[str]]:
 def test_commands_run(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the extra torch is not installed")
     for words in [*map(shlex.split, PREPARED.get(page.stem, [])), *read_commands(page)]:
-        if words[:3] == ["mousecmr", "evaluate", "masks"]:  # of a network that was not trained
-            shutil.copytree(home / "predictions", "masks", dirs_exist_ok=True)
         if words[0] == "export":
             name, _, value = words[1].partition("=")
             monkeypatch.setenv(name, value)
@@ -154,6 +153,10 @@ def test_commands_run(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -
             words += ["--engine", "eager", "--device", "cpu"]  # "auto" tests all engines in each new cache
         result = CliRunner().invoke(main, words[1:])
         assert result.exit_code == 0, f"{shlex.join(words)}\n{result.output}"
+        for path in home.glob("*/*.h5") if words[1] == "predict" else ():
+            if (good := home / "predictions" / path.name).exists() and path != good:
+                with h5py.File(path, "r+") as f, h5py.File(good) as g:  # the network was not trained
+                    f["Masks"][...] = g["Masks"][...]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.stem)
