@@ -26,7 +26,10 @@ def test_examples_run(page: Path, tmp_path: Path, phantom_cache: Path, monkeypat
 
 
 def test_the_lightning_example_runs(tmp_path: Path, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("lightning", reason="Lightning is not installed: pip install lightning")
+    try:
+        import lightning  # noqa: F401
+    except (ImportError, RuntimeError) as e:  # its torchmetrics imports a torchvision that may not fit torch
+        pytest.skip(f"Lightning is not installed, or not usable (pip install lightning): {e}")
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     (code,) = (m["code"] for m in BLOCK.finditer(page) if "import lightning" in m["code"])
     monkeypatch.chdir(tmp_path)
