@@ -1,4 +1,4 @@
-"""Write the frozen checksums of the small phantom, for a new version of the generator: python scripts/freeze_phantom.py"""
+"""Write the frozen checksums of the small phantom, of this generator: python scripts/freeze_phantom.py"""
 
 from __future__ import annotations
 

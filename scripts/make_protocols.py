@@ -58,7 +58,7 @@ def make_protocols() -> dict[str, dict[str, Any]]:
                 {
                     "name": name.removeprefix(f"{PHANTOM}-"),
                     "source": name,
-                    "mice": list(mousecmr_data.load(source=name)),
+                    "mice": list(make_plans(name)),
                 }
                 for name in EXTERNAL_PHANTOMS
             ],
