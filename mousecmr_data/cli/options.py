@@ -98,11 +98,16 @@ weights = click.option(
     help=f"The authors' published weights (downloaded once), {SMALL_WEIGHTS} (in the package, trained on synthetic "
     "mice only), or a weights file. Weights that are not available are an error; no others are used instead.",
 )
+network_class = click.option(
+    "--network",
+    metavar="MODULE:CLASS",
+    help="The network of a weights file whose code is neither of this package or MONAI nor an installed entry point.",
+)
 
 
 def network(command: Any) -> Any:
     """Add the options of a segmentation. Each is the field of the same name of ``pipeline.config.PredictConfig``."""
-    for option in (batch_size, device, region, engine, postprocessing, weights):
+    for option in (batch_size, device, region, engine, postprocessing, network_class, weights):
         command = option(command)
     return command
 

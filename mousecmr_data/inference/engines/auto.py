@@ -24,8 +24,8 @@ from mousecmr_data.inference.engines.base import Engine, get_cache_path, read_ca
 from mousecmr_data.inference.grid import list_neighbours, normalize
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
-from mousecmr_data.models.safetensors import hash_tensors
-from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.models.safetensors import hash_network
 from mousecmr_data.phantom.plan import VERSION as PHANTOM_VERSION
 from mousecmr_data.schema.labels import Label
 
@@ -119,7 +119,7 @@ def _compute_ef(stacks: NDArray[np.uint8]) -> float:
     return 100.0 * (end_diastole - end_systole) / end_diastole if end_diastole else float("nan")
 
 
-def make_calibration_slices(network: UNet3Plus) -> Tensor:
+def make_calibration_slices(network: SegmentationNetwork) -> Tensor:
     """Make every second slice of two synthetic mice at end-diastole and end-systole: (n, inputs, 256, 256) in [0, 1].
 
     ``inputs``, and the scaling, are those of ``network``.
@@ -127,7 +127,7 @@ def make_calibration_slices(network: UNet3Plus) -> Tensor:
     return torch.cat([make_gate_stacks(network, mouse)[:, ::2].flatten(0, 1) for mouse in CALIBRATION_MICE])
 
 
-def make_gate_stacks(network: UNet3Plus, mouse: str = GATE_MOUSE) -> Tensor:
+def make_gate_stacks(network: SegmentationNetwork, mouse: str = GATE_MOUSE) -> Tensor:
     """Make the stacks of a synthetic mouse at end-diastole and end-systole, as ``network`` sees them: (2, slice,
     inputs, 256, 256) in [0, 1].
     """
@@ -150,7 +150,7 @@ class AutoEngine:
     """
 
     def __init__(
-        self, network: UNet3Plus, device: str, cache: str | Path | None, make: Callable[[str], Engine]
+        self, network: SegmentationNetwork, device: str, cache: str | Path | None, make: Callable[[str], Engine]
     ) -> None:
         self.network, self.device, self.cache, self.make = network, select_device(device), cache, make
         self.verdicts: dict[str, str] = {}
@@ -179,8 +179,7 @@ class AutoEngine:
     def _path(self) -> Path:
         versions = list_versions("openvino", "onnxruntime", missing="none")
         key_parts = {
-            "content": hash_tensors(self.network.state_dict()),
-            "scaling": self.network.scaling,
+            "content": hash_network(self.network),
             "device": str(self.device),
             "limits": {k: vars(GATE_LIMITS[k]) for k in self._candidates},
             "samples": SAMPLES_VERSION,
