@@ -23,6 +23,7 @@ from mousecmr_data._utils.atomic import atomic_folder, to_json_value, write_json
 from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.text import SYNTHETIC_DATA, join_names
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
+from mousecmr_data.evaluation.checks import TRUTH_DICE
 from mousecmr_data.evaluation.predictions import open_predictions
 from mousecmr_data.evaluation.protocols import Protocol, read_protocol
 from mousecmr_data.evaluation.result import MEASURES, MouseScore, get_timestamp, parse_mouse
@@ -30,7 +31,7 @@ from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate, make_re
 from mousecmr_data.evaluation.tables import SCORES, format_number, list_records
 from mousecmr_data.schema.manifest import is_file_name
 
-CARD_FILE, RESULTS_FILE = "card.json", "results.json"
+CARD_FILE, RESULTS_FILE, STEP_FILE = "card.json", "results.json", "step.json"
 CARD_SCHEMA, RESULTS_SCHEMA = "mousecmr-card", "mousecmr-benchmark-results"
 SCHEMA_VERSION = 1
 LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "BSD-3-Clause", "Apache-2.0", "GPL-3.0-or-later")
@@ -39,9 +40,6 @@ SCORING = EvaluationConfig(phases="annotated", postprocessing="none", empty="dia
 """How every entry is scored: masks as they are given; a missed heart gets the largest distance."""
 TOLERANCE = 1e-6
 """Relative difference of numbers that were computed on two machines."""
-
-PERFECT = 0.995
-"""Two readers never agree so well in every structure and frame: such masks are copies of the truth."""
 
 
 # Scored masks
@@ -77,9 +75,9 @@ def score_masks(
     condition = next(c for c in protocol.get_part(run[1]).conditions if c.name == run[2])
     mice = api.load(mice=condition.mice, source=condition.source or source, cache=cache)
     opened = open_predictions(masks)
-    result = evaluate(opened, mice, SCORING, workers=workers)
-    if extra := [p for p in result.problems if p.kind == "ignored"]:
-        raise make_refusal(extra, opened.name, len(mice))
+    result = evaluate(opened, mice, SCORING, workers=workers, strict=False)
+    if wrong := [p for p in result.problems if p.kind == "ignored" or p.mouse not in result.by_name]:
+        raise make_refusal(wrong, opened.name, len(mice))
     return Run(*run, tuple(replace(m, curve=None) for m in result.mice))
 
 
@@ -145,10 +143,9 @@ def average_mice(table: pd.DataFrame, *by: str) -> pd.Series:
 def compute_means(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """Return the mean over mice by part, condition and metric; of measures, the mean absolute error."""
     means: dict[str, dict[str, dict[str, float]]] = {}
-    for (part, condition, metric), value in (
-        average_mice(table, "part", "condition").groupby(level=[0, 1, 2]).mean().items()
-    ):
-        means.setdefault(part, {}).setdefault(condition, {})[metric] = float(value)
+    by_metric = average_mice(table, "part", "condition").groupby(level=[0, 1, 2]).mean().reset_index()
+    for row in by_metric.to_dict("records"):
+        means.setdefault(row["part"], {}).setdefault(row["condition"], {})[row["metric"]] = float(row["value"])
     return means
 
 
@@ -251,6 +248,21 @@ def submit(
         if problems := check_entry(Entry.read(partial, name)):
             raise FileLayoutError(f"{name}: {problems[0]}", "an entry by the rules", "docs/benchmark.md")
     return folder / name
+
+
+def read_step_facts(masks: Path) -> dict[str, Any]:
+    """Return what ``step.json`` of `mousecmr benchmark run` say about the networks, for a card; empty without them."""
+    steps = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(masks.glob(f"seed-*/*/{STEP_FILE}"))]
+    if not steps:
+        return {}
+    costs = pd.DataFrame([step["cost"] for step in steps]).mean()
+    return {
+        "training": {step["part"]: step["training"] for step in steps},
+        "hardware": "; ".join(dict.fromkeys(step["machine"] for step in steps)),
+        "config": steps[0]["config"],
+        **{k: float(costs[k]) for k in ("gflop", "memory_mb", "seconds_per_cine", "training_seconds")},
+        "parameters": int(costs["parameters"]),
+    }
 
 
 def hash_table(table: Mapping[str, Any]) -> str:
@@ -415,7 +427,7 @@ def _check_mice(entry: Entry, protocol: Protocol) -> list[str]:
         wrong = [m.mouse for m in run.mice if not all(_is_sha256(s) for s in (m.truth_sha256, m.prediction_sha256))]
         if wrong:
             problems.append(f"{run.key}: a checksum of {wrong[0]} is not a SHA-256")
-        masks = [m.prediction_sha256 for m in run.mice]
+        masks = [m.prediction_sha256 for m in run.mice if any(f.predicted_ul for f in m.frames)]
         if twice := [m.mouse for m in run.mice if masks.count(m.prediction_sha256) > 1]:
             problems.append(f"{run.key}: {join_names(twice)} have the same masks")
     for part in protocol.parts:
@@ -452,7 +464,7 @@ def _check_numbers(entry: Entry, protocol: Protocol) -> list[str]:
                 if not (_are_close(side["sv_ul"], sv) and _are_close(side["ef_percent"], ef)):
                     problems.append(f"{run.key}: SV and EF of {m.mouse} do not follow from its volumes")
     computed, stated = to_json_value(compute_means(tabulate_runs(protocol, entry.runs))), entry.results["means"]
-    if all(f.dice > PERFECT for run in entry.runs for m in run.mice for f in m.frames):
+    if all(f.dice >= TRUTH_DICE for run in entry.runs for m in run.mice for f in m.frames):
         problems.append("the masks are those of the truth")
     if not _are_tables_close(computed, stated):
         problems.append("the means are not those of the mice")
