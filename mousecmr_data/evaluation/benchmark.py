@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -292,14 +293,14 @@ def _write_masks(path: Path, ds: xr.Dataset, n_frames: int) -> None:
 def measure_cost(predictor: Predictor, ds: xr.Dataset) -> dict[str, float]:
     """Return parameters, GFLOP and memory of a slice on the training grid, and the seconds of the whole cine ``ds``.
 
-    ``gflop`` counts multiplications and additions of one forward pass; ``memory_mb`` is what training needs for a batch
+    ``gflop`` counts the multiplications and additions of a prediction; ``memory_mb`` is what training needs for a batch
     of one slice: parameters, gradients, two moments of Adam and the activations that are kept for the gradients.
     """
-    network = predictor.network
-    device = next(network.parameters()).device
-    x = torch.rand(1, network.n_inputs, *make_training_grid().shape_yx, device=device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x)
+    started = time.perf_counter()
+    predictor.segment(ds, postprocessing=POSTPROCESSING)
+    seconds = time.perf_counter() - started
+    network = deepcopy(predictor.network).train()  # as in training; the batch statistics of the copy change
+    x = torch.rand(1, network.n_inputs, *make_training_grid().shape_yx, device=next(network.parameters()).device)
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -308,17 +309,19 @@ def measure_cost(predictor: Predictor, ds: xr.Dataset) -> dict[str, float]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = network(x)
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    activations = sum(size for pointer, size in kept.items() if pointer not in own)
+    del outputs
+    network.eval().deep_supervision = False
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(x)
     parameters = sum(p.numel() for p in network.parameters())
-    sizes = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    activations = sum(size for pointer, size in kept.items() if pointer not in sizes)
-    started = time.perf_counter()
-    predictor.segment(ds, postprocessing=POSTPROCESSING)
     return {
         "parameters": parameters,
         "gflop": counter.get_total_flops() / 1e9,
         "memory_mb": (16 * parameters + activations) / 1e6,
-        "seconds_per_cine": time.perf_counter() - started,
+        "seconds_per_cine": seconds,
     }
 
 
@@ -353,7 +356,7 @@ def rank_methods(values: pd.DataFrame) -> Ranking:
     draws = _draw_means(cube)
     ranks = np.argsort(np.argsort(-draws, axis=1, kind="stable"), axis=1, kind="stable")
     table = pd.DataFrame(
-        {"rank": range(1, len(order) + 1), "mean": cube.mean(axis=(1, 2))}, index=pd.Index(order, name="method")
+        {"rank": range(1, len(order) + 1), "mean": _average(cube)}, index=pd.Index(order, name="method")
     )
     enough = means.shape[0] >= MIN_FOR_INTERVAL
     low, high = np.percentile(draws, [2.5, 97.5], axis=0) if enough else np.full((2, len(order)), np.nan)
@@ -375,8 +378,14 @@ def _draw_means(cube: NDArray[np.float64]) -> NDArray[np.float64]:
     draws = np.empty((RESAMPLES, len(cube)))
     for k in range(RESAMPLES):
         seeds, mice = rng.integers(n_seeds, size=n_seeds), rng.integers(n_mice, size=n_mice)
-        draws[k] = np.nanmean(cube[:, seeds][:, :, mice], axis=(1, 2))
+        draws[k] = _average(cube[:, seeds][:, :, mice])
     return draws
+
+
+def _average(cube: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of each method (seed, mouse) without missing values; NaN where there are no others."""
+    count = np.isfinite(cube).sum(axis=(1, 2))
+    return np.asarray(np.where(count, np.nansum(cube, axis=(1, 2)) / np.maximum(count, 1), np.nan))
 
 
 # The page
