@@ -177,6 +177,8 @@ def run_benchmark(
         _check_step(job, step)
     work = partial(_run_step, job, steps)
     left = [name for name, step in steps.items() if not (folder / step.path / STEP_FILE).is_file()]
+    for name in steps.keys() - set(left):  # killed before it removed its training
+        shutil.rmtree(folder / WORK_FOLDER / name, ignore_errors=True)
     if progress:
         progress(len(steps) - len(left))
     if client is None:
@@ -375,17 +377,15 @@ def _draw_means(cube: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the means (draw, method) of a bootstrap of ``cube`` (method, seed, mouse) over mice and seeds."""
     rng = np.random.default_rng(0)
     _, n_seeds, n_mice = cube.shape
-    draws = np.empty((RESAMPLES, len(cube)))
-    for k in range(RESAMPLES):
-        seeds, mice = rng.integers(n_seeds, size=n_seeds), rng.integers(n_mice, size=n_mice)
-        draws[k] = _average(cube[:, seeds][:, :, mice])
-    return draws
+    seeds = rng.integers(n_seeds, size=(RESAMPLES, n_seeds, 1))
+    mice = rng.integers(n_mice, size=(RESAMPLES, 1, n_mice))
+    return np.stack([_average(values[seeds, mice]) for values in cube], axis=1)
 
 
-def _average(cube: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of each method (seed, mouse) without missing values; NaN where there are no others."""
-    count = np.isfinite(cube).sum(axis=(1, 2))
-    return np.asarray(np.where(count, np.nansum(cube, axis=(1, 2)) / np.maximum(count, 1), np.nan))
+def _average(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over seeds and mice, the last axes, without missing values; NaN where there are no others."""
+    count = np.isfinite(values).sum(axis=(-2, -1))
+    return np.asarray(np.where(count, np.nansum(values, axis=(-2, -1)) / np.maximum(count, 1), np.nan))
 
 
 # The page
@@ -395,8 +395,10 @@ def write_benchmark(job: Job, steps: Sequence[Step], *, overwrite: bool = False)
     """Write the page of finished steps, its tables and figures, and return its path."""
     tables = [read_step(job.folder / step.path / STEP_FILE) for step in steps]
     page = _build_page(job, steps, tables)
-    with write_folder(job.folder, overwrite=overwrite, inside=True, keep=True) as partial:
-        page.write(partial, PAGE_FILE)
+    with try_lock(job.folder / WORK_FOLDER, PAGE_FILE):
+        remove_leftovers(job.folder)
+        with write_folder(job.folder, overwrite=overwrite, inside=True, keep=True) as partial:
+            page.write(partial, PAGE_FILE)
     return job.folder / PAGE_FILE
 
 
