@@ -356,7 +356,7 @@ def rank_methods(values: pd.DataFrame) -> Ranking:
     order = means.mean().sort_values(ascending=False, kind="stable").index.tolist()
     cube = np.stack([cells[m].unstack("mouse").reindex(columns=means.index).to_numpy(float) for m in order])
     draws = _draw_means(cube)
-    ranks = np.argsort(np.argsort(-draws, axis=1, kind="stable"), axis=1, kind="stable")
+    ranks = (draws[:, None, :] > draws[:, :, None]).sum(axis=2)  # how many are better
     table = pd.DataFrame(
         {"rank": range(1, len(order) + 1), "mean": _average(cube)}, index=pd.Index(order, name="method")
     )
