@@ -249,8 +249,8 @@ def load_model(
 
     ``device``: "auto", "cpu", "cuda" or "mps". ``engine``: how the network is computed, "auto" or one of
     :data:`mousecmr_data.inference.engines.ENGINE_NAMES`. ``cache`` and ``offline`` are those of the download.
-    ``network``: the class, its import path ("package.module:Class") or a module, for a weights file of a network that is
-    neither of this package or MONAI nor an installed entry point: no other code is imported because a file says so.
+    ``network``: the class, its import path ("package.module:Class") or a module, for a weights file of a network that
+    is neither of this package or MONAI nor an installed entry point: no other code is imported because a file says so.
 
     Raises :class:`~mousecmr_data.errors.MissingDataError` if weights are neither in the cache nor
     reachable: other weights are used only when requested by name.

@@ -41,8 +41,8 @@ NetworkLike = str | nn.Module | Callable[..., nn.Module]
 class SegmentationNetwork(nn.Module):
     """A network from slices (N, inputs, Y, X) in [0, 1] to a list of logits (N, classes, Y, X) float.
 
-    The **last** output is the prediction; the others serve the loss. Subclasses are networks that accept ``context`` and
-    ``scaling`` as arguments; all others are wrapped (:class:`AdaptedNetwork`).
+    The **last** output is the prediction; the others serve the loss. Subclasses are networks that accept ``context``
+    and ``scaling`` as arguments; all others are wrapped (:class:`AdaptedNetwork`).
     """
 
     classes = len(Label)
@@ -142,9 +142,13 @@ class AdaptedNetwork(SegmentationNetwork):
             except ArgumentError:
                 raise
             except Exception as e:  # the code of others may raise anything
-                text = f"{self.source} does not take images (2, {self.n_inputs}, {sizes[0]}, {sizes[1]}): {_get_line(e)}"
-                expected = f"a network for {self.n_inputs} channels: 1, and 2 more for each slice of context"
-                problem = ArgumentError(text, expected, _suggest_arguments(type(self.inner), self.arguments, self.n_inputs))
+                text = (
+                    f"{self.source} does not take images (2, {self.n_inputs}, {sizes[0]}, {sizes[1]}): {_get_line(e)}"
+                )
+                expected = f"{self.n_inputs} channels of input: 1, and 2 more for each slice of context"
+                problem = ArgumentError(
+                    text, expected, _suggest_arguments(type(self.inner), self.arguments, self.n_inputs)
+                )
             if problem is None:
                 self.inner.train(was_training)
                 return step
@@ -154,7 +158,9 @@ class AdaptedNetwork(SegmentationNetwork):
     def _find_problem(self, logits: Tensor, sizes: tuple[int, int]) -> ArgumentError | None:
         shape, (rows, columns) = tuple(logits.shape), sizes
         images = f"images (2, {self.n_inputs}, {rows}, {columns})"
-        fits = logits.ndim == 4 and rows % shape[2] == columns % shape[3] == 0 and rows // shape[2] == columns // shape[3]
+        fits = (
+            logits.ndim == 4 and rows % shape[2] == columns % shape[3] == 0 and rows // shape[2] == columns // shape[3]
+        )
         if not fits or shape[:2] != (2, self.classes):
             text = f"{self.source} returns {shape} for {images}."
             expected = f"(2, {self.classes}, {rows}, {columns}): logits of background, LV myocardium and LV blood pool"
@@ -191,7 +197,9 @@ def build_network(
         except ArgumentError:
             raise
         except Exception as e:  # the code of others may raise anything
-            text = f"{source} cannot be made with the arguments {json.dumps(arguments or {}, default=str)}: {_get_line(e)}"
+            text = (
+                f"{source} cannot be made with the arguments {json.dumps(arguments or {}, default=str)}: {_get_line(e)}"
+            )
             expected = f"the arguments {inspect.signature(make)}"
             raise ArgumentError(text, expected, _suggest_arguments(make, arguments, 1 + 2 * context)) from e
         arguments = arguments or {}
@@ -229,6 +237,7 @@ def find_network(name: str) -> Callable[..., nn.Module]:
     found: Any = module
     for part in attribute.split("."):
         names = [k for k, v in vars(found).items() if isinstance(v, type) and issubclass(v, nn.Module)]
+        names += [k for k, v in vars(found).items() if inspect.isfunction(v) and v.__module__ == path]
         found = getattr(found, part, None)
         if found is None:
             close = get_close_matches(part, names, 1, 0.3)
@@ -274,9 +283,7 @@ def _get_size(x: Tensor) -> tuple[int, int]:
     return int(x.shape[-2]), int(x.shape[-1])
 
 
-def _suggest_arguments(
-    make: Callable[..., Any], arguments: Mapping[str, Any] | None, n_inputs: int
-) -> str | None:
+def _suggest_arguments(make: Callable[..., Any], arguments: Mapping[str, Any] | None, n_inputs: int) -> str | None:
     """Return the option with right values for the arguments that networks of MONAI share; None if there are none."""
     usual = {"spatial_dims": 2, "in_channels": n_inputs, "out_channels": len(Label)}
     parameters = inspect.signature(make).parameters

@@ -487,7 +487,8 @@ def segment(
     see :func:`segment_batch`.
     """
     config = SegmentConfig(
-        weights=weights, network=network, spacing=spacing, axes=axes, frames=frames, fill=fill, frame_time_ms=frame_time_ms,
+        weights=weights, network=network, spacing=spacing, axes=axes, frames=frames, fill=fill,
+        frame_time_ms=frame_time_ms,
         postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
         pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
         images=images,

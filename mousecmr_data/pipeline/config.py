@@ -19,8 +19,8 @@ class PredictConfig:
     weights: str = PUBLISHED_WEIGHTS
     """A name in :func:`~mousecmr_data.inference.list_models`, or the path of a weights file."""
     network: str | None = None
-    """"package.module:Class" of the network of a weights file, where its code is neither of this package or MONAI nor an
-    installed entry point."""
+    """"package.module:Class" of the network of a weights file, where its code is neither of this package or MONAI nor
+    an installed entry point."""
     engine: str = "auto"
     """One of :data:`mousecmr_data.inference.engines.ENGINE_NAMES`."""
     region: RegionMode = DEFAULT_REGION

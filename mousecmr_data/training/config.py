@@ -34,7 +34,7 @@ class TrainConfig:
     network: str = UNET3PLUS
     """"package.module:Class" of the network, or the name of an entry point (:mod:`mousecmr_data.models.network`)."""
     network_args: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the class, JSON values. Those of UNet3+ are the settings ``channels`` and ``reduce``."""
+    """Arguments of the class, JSON values. For UNet3+, they become the settings ``channels`` and ``reduce``."""
     channels: tuple[int, ...] = CHANNELS
     """Of UNet3+; other networks have their own arguments."""
     reduce: int = 1
@@ -86,9 +86,6 @@ class TrainConfig:
         if self.network != UNET3PLUS and (self.channels, self.reduce) != (CHANNELS, 1):
             text = f"channels and reduce are settings of UNet3+; the network is {self.network}."
             raise ArgumentError(text, "its own arguments in network_args", "--network-args '{...}'")
-        if self.network == UNET3PLUS and self.network_args:
-            text = f"network_args is {dict(self.network_args)}, but the network is UNet3+."
-            raise ArgumentError(text, "the settings channels and reduce", "--set channels=[16,32,64,128,256]")
         step = 2 ** (LEVELS - 1) * self.reduce
         if self.network == UNET3PLUS and self.crop % step:
             text = f"The crop is {self.crop}."
@@ -105,8 +102,8 @@ class TrainConfig:
     def from_json(cls, text: str) -> TrainConfig:
         """Return the configuration in a JSON text, as :meth:`to_json` writes it; missing keys have their defaults.
 
-        Raises :class:`UnknownNameError` for an unknown key, :class:`ArgumentError` for a value that is not valid and for
-        a text that is not JSON.
+        Raises :class:`UnknownNameError` for an unknown key, :class:`ArgumentError` for a value that is not valid and
+        for a text that is not JSON.
         """
         try:
             values = json.loads(text)
@@ -118,12 +115,15 @@ class TrainConfig:
 
     def make_network_args(self) -> dict[str, Any]:
         """Return the arguments by which the class of the network makes it."""
-        return {"channels": self.channels, "reduce": self.reduce} if self.network == UNET3PLUS else {**self.network_args}
+        own = {"channels": self.channels, "reduce": self.reduce} if self.network == UNET3PLUS else {}
+        return own | dict(self.network_args)
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _SMALLEST = {
-    **dict.fromkeys(("batch_size", "replicas", "epochs", "steps_per_epoch", "patience", "reduce", "validation_mice"), 1),
+    **dict.fromkeys(
+        ("batch_size", "replicas", "epochs", "steps_per_epoch", "patience", "reduce", "validation_mice"), 1
+    ),
     **dict.fromkeys(("context", "seed", "pool_mice", "crop", "cross_entropy", "any_scanner"), 0),
     **dict.fromkeys(("learning_rate", "end_weight"), 1e-9),
 }
@@ -246,9 +246,7 @@ def update_config(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig
     known = sorted(_get_kinds())
     if unknown := sorted(set(values) - set(known)):
         expected = f"one of {', '.join(known)}"
-        raise UnknownNameError(
-            f"A configuration has no {unknown[0]!r}.", expected, _suggest(unknown[0], known)
-        )
+        raise UnknownNameError(f"A configuration has no {unknown[0]!r}.", expected, _suggest(unknown[0], known))
     if values.get("network", config.network) != config.network:
         values = {"channels": CHANNELS, "reduce": 1, "network_args": {}, **values}
     return replace(config, **values)

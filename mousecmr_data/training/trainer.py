@@ -322,7 +322,9 @@ def _train_step(
 
 
 @torch.no_grad()
-def _validate(model: SegmentationNetwork, slices: SliceData, config: TrainConfig, device: torch.device) -> dict[str, float]:
+def _validate(
+    model: SegmentationNetwork, slices: SliceData, config: TrainConfig, device: torch.device
+) -> dict[str, float]:
     """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
     losses, counts = [], torch.zeros(2, len(Label), dtype=torch.float64)
@@ -463,7 +465,7 @@ def _adopt_layout(config: TrainConfig, network: SegmentationNetwork) -> TrainCon
     """Return ``config`` with the network, context and scaling of ``network``."""
     values: dict[str, Any] = {"network": network.source, "context": network.context, "scaling": network.scaling}
     if isinstance(network, UNet3Plus):
-        values |= {"channels": network.channels, "reduce": network.reduce}
+        values |= {"channels": network.channels, "reduce": network.reduce, "network_args": {}}
     else:
         values["network_args"] = network.arguments or {}
     return update_config(config, values)

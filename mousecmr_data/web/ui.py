@@ -122,13 +122,18 @@ FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-def make_weight_choices() -> list[tuple[str, str]]:
-    """Return a text about each of the weights that the page offers, and its name."""
+def make_weight_choices(service: PageService) -> list[tuple[str, str]]:
+    """Return a text about each of the weights that the page offers, and its name; the owner's file is loaded."""
     published = load_manifest().weights[PUBLISHED_WEIGHTS]
     about = f"the authors' weights, trained on {published.trained_on.partition(' (')[0]}"
     small = f"{SMALL_WEIGHTS}: in this package, trained on SYNTHETIC mice only; every result says so"
     size = format_bytes(published.size)
-    return [(f"{published.name}: {about} ({size} download)", published.name), (small, SMALL_WEIGHTS)]
+    choices = [(f"{published.name}: {about} ({size} download)", published.name), (small, SMALL_WEIGHTS)]
+    if own := service.config.own_weights:
+        origin = service.get_predictor(service.parse(own.name, "", "", "")).origin
+        mark = ", SYNTHETIC mice only" if origin.synthetic_training else ""
+        choices.append((f"{own.name}: {origin.name}, trained on {origin.trained_on}{mark}", own.name))
+    return choices
 
 
 def make_theme() -> gr.themes.Base:
@@ -155,7 +160,9 @@ def build_page(service: PageService) -> gr.Blocks:
             example = gr.Button("Load an example mouse (SYNTHETIC)", size="sm", elem_id="example", interactive=False)
             remove = gr.Button("Remove my files", size="sm", elem_id="remove", interactive=False)
         description = gr.HTML(elem_id="seen", **html)
-        weights = gr.Radio(make_weight_choices(), value=service.config.weights, label="Weights", elem_id="weights")
+        own = service.config.own_weights
+        chosen = own.name if own else service.config.weights
+        weights = gr.Radio(make_weight_choices(service), value=chosen, label="Weights", elem_id="weights")
         with gr.Accordion(OVERRIDES_LABEL, open=False), gr.Row():
             spacing = gr.Textbox(label="Voxel size z y x, in mm", placeholder="1.0 0.1 0.1", elem_id="spacing")
             axes = gr.Textbox(label="Axes, in the file's order (NIfTI)", placeholder="xyzt", elem_id="axes")

@@ -24,7 +24,9 @@ _PYTORCH_ENGINES: dict[str, Callable[[SegmentationNetwork, str], Engine]] = {
 }
 
 
-def make_engine(name: str, network: SegmentationNetwork, device: str = "auto", cache: str | Path | None = None) -> Engine:
+def make_engine(
+    name: str, network: SegmentationNetwork, device: str = "auto", cache: str | Path | None = None
+) -> Engine:
     """Make the engine ``name`` for ``network``; "auto" is the fastest that is installed and passes its gate here.
 
     ``device`` applies to "auto", "eager", "exact" and "compiled"; the others have their own. ``cache`` is the folder

@@ -50,9 +50,11 @@ class GateLimits:
     ef_points: float = float("inf")
     """Largest difference in EF, percentage points."""
     logit: float = float("inf")
-    """Largest difference in a logit."""
+    """Largest difference in a logit (:func:`compare_values`)."""
 
 
+LOGIT_RANGE = 30.0
+"""Logits may differ by more where the reference's are larger than this: float32 rounds larger numbers more coarsely."""
 EXACT = GateLimits(same_pixels=0.99999, logit=1e-3)
 REDUCED = GateLimits(same_pixels=0.999, dice=0.998, ef_points=0.5)
 COARSE = GateLimits(dice=0.99, ef_points=1.0)
@@ -102,8 +104,14 @@ def compare_logits(logits: Tensor, reference: Tensor) -> GateResult:
         float((ours == theirs).mean()),
         smallest,
         abs(ef[0] - ef[1]) if ef[0] != ef[1] else 0.0,
-        float((logits - reference).abs().max()),
+        compare_values(logits, reference),
     )
+
+
+def compare_values(logits: Tensor, reference: Tensor) -> float:
+    """Return the largest difference between logits, as if the largest of the reference were :data:`LOGIT_RANGE`."""
+    scale = max(1.0, float(reference.abs().max()) / LOGIT_RANGE)
+    return float((logits - reference).abs().max()) / scale
 
 
 def run_engine(engine: Engine, stacks: Tensor) -> Tensor:

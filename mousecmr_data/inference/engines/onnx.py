@@ -17,7 +17,7 @@ from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
-from mousecmr_data.inference.engines.auto import EXACT
+from mousecmr_data.inference.engines.auto import EXACT, compare_values
 from mousecmr_data.inference.engines.base import (
     CACHED_SIZES,
     EagerEngine,
@@ -94,7 +94,7 @@ def write_onnx(
     for batch in (1, 3):
         image = torch.rand((batch, network.n_inputs, *shape_yx), generator=generator)
         logits = torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0])
-        difference = float((logits - EagerEngine(network, "cpu")(image)).abs().max())
+        difference = compare_values(logits, EagerEngine(network, "cpu")(image))
         if not difference <= EXACT.logit:
             raise FileLayoutError(
                 f"The exported network's logits differ by {difference:.1e} from the network's.",
@@ -105,12 +105,19 @@ def write_onnx(
     return path
 
 
-def export_onnx(network: SegmentationNetwork, shape_yx: tuple[int, int], cache: str | Path | None = None) -> onnx.ModelProto:
+def export_onnx(
+    network: SegmentationNetwork, shape_yx: tuple[int, int], cache: str | Path | None = None
+) -> onnx.ModelProto:
     """Export the prediction as an ONNX model with a free batch size; kept in the cache, as it takes time.
 
     Raises :class:`~mousecmr_data.errors.ArgumentError` for a network that PyTorch cannot export.
     """
-    key_parts = {"content": hash_network(network), "shape": shape_yx, "torch": torch.__version__, "onnx": onnx.__version__}
+    key_parts = {
+        "content": hash_network(network),
+        "shape": shape_yx,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+    }
     path = get_cache_path(key_parts, "onnx", cache)
     if (data := read_cache_file(path)) is not None:
         return onnx.load_from_string(data)
