@@ -1,4 +1,4 @@
-"""A small protocol on the small phantom, and networks that learn it in a second."""
+"""A small protocol on the small phantom, and two networks that learn it in a second: ours and a stranger's."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ NOISE = {"name": "noise-5", "corruption": "noise", "severity": 5, "strength": 0.
 TRAINING = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 2, "augmentation": "none", "device": "cpu"}
 NETWORKS: dict[str, dict[str, Any]] = {
     "ours": {"channels": [4, 4, 4, 4, 4], "reduce": 4},
-    "monai-unet": {
-        "network": "monai.networks.nets:UNet",
-        "network_args": {
-            "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "channels": [4, 4, 4], "strides": [4, 2],
-        },
-    },
-}  # fmt: skip
+    "stranger": {"network": "strangers_network:Net", "network_args": {"width": 2}},
+}
 
 
 def write_protocol(folder: Path, name: str = "three") -> Path:

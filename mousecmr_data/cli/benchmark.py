@@ -96,6 +96,7 @@ def run_command(
     same command again.
     """
     require_extra("training", "torch", "safetensors", "monai", "pingouin", "matplotlib", "jinja2")
+    from mousecmr_data._utils.tables import read_table
     from mousecmr_data.evaluation.benchmark import find_config, run_benchmark
     from mousecmr_data.evaluation.protocols import read_protocol
 
@@ -113,6 +114,10 @@ def run_command(
         output.print_json({"page": page, "protocol": chosen.reference, "networks": list(methods)})
         return
     output.warn_synthetic(source.startswith(PHANTOM))
+    ranks = read_table(folder / "tables" / "ranking.csv", ("rank", "method", "mean", "ci_low", "ci_high"))
+    numbers = ("mean", "ci_low", "ci_high")
+    rows = [[r["rank"], r["method"], *(f"{float(r[k] or 'nan'):.3f}" for k in numbers)] for r in ranks]
+    output.print_table(["rank", "network", "Dice", "95 % CI from", "to"], rows)
     click.echo(f"written: {page}")
     click.echo(
         f"next: mousecmr benchmark submit {folder / next(iter(methods))} --protocol {protocol} --source {source}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -33,7 +34,7 @@ from mousecmr_data._utils.outputs import write_folder
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.text import make_file_name
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.evaluation.leaderboard import STEP_FILE, Run, score_masks, tabulate_runs
 from mousecmr_data.evaluation.plots import MODEL_COLOUR
 from mousecmr_data.evaluation.predictions import match_frames, open_predictions
@@ -230,11 +231,23 @@ def read_step(path: Path) -> dict[str, Any]:
     return dict(table)
 
 
+_RUN_LOCK = threading.Lock()
+"""A worker of a cluster may have several threads, but random numbers are drawn from one generator of the process."""
+
+
 def _run_step(job: Job, steps: Mapping[str, Step], name: str) -> None:
     """Do a step; wait where another process, perhaps of a run whose parent was killed, is doing it."""
-    step, target, work = steps[name], job.folder / steps[name].path, job.folder / WORK_FOLDER / steps[name].path
+    with _RUN_LOCK:
+        try:
+            _do_step(job, steps[name])
+        except MouseCMRError as e:
+            raise type(e)(f"{name}: {e.found}", e.expected, e.next_step) from e
+
+
+def _do_step(job: Job, step: Step) -> None:
+    target, work = job.folder / step.path, job.folder / WORK_FOLDER / step.path
     (job.folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
-    with try_lock(job.folder / WORK_FOLDER, name):
+    with try_lock(job.folder / WORK_FOLDER, step.name):
         if (target / STEP_FILE).is_file():
             return
         if job.threads:

@@ -65,7 +65,7 @@ def test_a_run_writes_a_page_with_every_section(done: Path) -> None:
         assert text in page
     assert read_protocol("three").sha256[:16] in page and "SYNTHETIC DATA" in page
     ranking = pd.read_csv(done / "tables/ranking.csv")
-    assert sorted(ranking["method"]) == ["monai-unet", "ours"]
+    assert sorted(ranking["method"]) == ["ours", "stranger"]
     assert (ranking["ci_low"] <= ranking["mean"]).all() and (ranking["mean"] <= ranking["ci_high"]).all()
     cost = pd.read_csv(done / "tables/cost.csv").set_index("method")
     assert (cost[["parameters", "gflop", "memory_mb", "seconds_per_cine", "training_seconds"]] > 0).all(axis=None)
@@ -138,7 +138,7 @@ def test_a_network_of_the_run_becomes_an_entry_that_passes(done: Path, phantom_c
     (tmp_path / "Mouse6.h5").rename(done / "ours/seed-0/all/clean/Mouse6.h5")
     assert result.exit_code == 1
     problems = {c["name"]: c["problems"] for c in json.loads(result.output)["checks"]}
-    assert "Mouse6" in problems["ours"][0] and problems["monai-unet"] == []
+    assert "Mouse6" in problems["ours"][0] and problems["stranger"] == []
 
 
 @pytest.mark.usefixtures("words")

@@ -21,7 +21,9 @@ TABLES = ("ranking.csv", "tests.csv", "overlap.csv", "measures.csv", "by_conditi
 
 def start(words: list[str], out: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "mousecmr_data.cli.main", "benchmark", "run", *words, "-o", str(out)]
+    tests = str(Path(small_protocol.__file__).parent)  # where the stranger's network is
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, env.get("PYTHONPATH", "")]))
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=env)
 
 
