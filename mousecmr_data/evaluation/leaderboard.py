@@ -25,7 +25,7 @@ from mousecmr_data._utils.text import SYNTHETIC_DATA, join_names
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.evaluation.checks import TRUTH_DICE
 from mousecmr_data.evaluation.predictions import open_predictions
-from mousecmr_data.evaluation.protocols import Protocol, read_protocol
+from mousecmr_data.evaluation.protocols import Protocol, list_protocols, read_protocol
 from mousecmr_data.evaluation.result import MEASURES, MouseScore, get_timestamp, parse_mouse
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate, make_refusal
 from mousecmr_data.evaluation.tables import SCORES, format_number, list_records
@@ -350,7 +350,11 @@ def check_leaderboard(
         except FileLayoutError as e:
             checks.append(EntryCheck(folder.name, None, (e.found,)))
             continue
-        problems = check_entry(entry)
+        try:
+            problems = check_entry(entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as e:  # an entry may hold anything
+            checks.append(EntryCheck(folder.name, None, (f"a value is of another kind than submit writes: {e!r}",)))
+            continue
         for taken in {str(entry.card["name"]), entry.name}:
             if (first := names.setdefault(taken.casefold(), entry.name)) != entry.name:
                 problems.append(f"the name {taken!r} is taken by the entry {first}")
@@ -377,10 +381,10 @@ def check_entry(entry: Entry) -> list[str]:
         problems.append(f"{RESULTS_FILE} was changed after the card was written: its checksum is another one")
     if results["policies"] != asdict(SCORING):
         problems.append(f"the masks were scored with other policies: {results['policies']}")
-    try:
-        protocol = read_protocol(str(card["protocol"]["name"]))
-    except (MouseCMRError, KeyError, TypeError) as e:
-        return [*problems, f"the protocol is not known: {e}"]
+    name = card["protocol"]["name"]
+    if name not in list_protocols():  # a path is the name of a protocol, too: of somebody's own
+        return [*problems, f"the protocol {name!r} is none of {', '.join(list_protocols())}"]
+    protocol = read_protocol(name)
     if card["protocol"] != protocol.reference:
         return [
             *problems,

@@ -162,6 +162,12 @@ def mix_protocols(e: SimpleNamespace) -> None:
     e.results["protocol"] = read_protocol("other").reference
 
 
+def name_own_protocol(e: SimpleNamespace) -> None:
+    """A protocol of the submitter's own, in a file beside the entry."""
+    path = str(protocols.PROTOCOLS_FOLDER / "three.json")
+    e.card["protocol"] = e.results["protocol"] = {**e.card["protocol"], "name": path}
+
+
 def change_policy(e: SimpleNamespace) -> None:
     e.results["policies"]["empty"] = "missing"
 
@@ -182,7 +188,10 @@ TAMPERED: dict[Callable[..., None], str] = {
     change_policy: "other policies",
     change_both(protocol={"version": 2}): "the protocol is",
     change_both(protocol={"sha256": "ab" * 32}): "the protocol is",
-    change_both(protocol={"name": "mine"}): "protocol is not known",
+    change_both(protocol={"name": "mine"}): "is none of other, three",
+    name_own_protocol: "is none of other, three",
+    change_card(training=["Mouse1"]): "another kind",
+    change_card(seeds="01"): "another kind|(seed, part, condition)",
     change_both(synthetic=False): "the entry says otherwise",
     change_both(source={"name": "phantom-7T"}): "cannot be followed",
     change_both(source={"version": "1"}): "the masks are of",
