@@ -27,6 +27,11 @@ def start(words: list[str], out: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=env)
 
 
+def finish(process: "subprocess.Popen[bytes]") -> None:
+    error = process.communicate()[1].decode()
+    assert process.returncode == 0, error
+
+
 def list_states(folder: Path) -> set[tuple[str, int]]:
     """Return the files of a run with their times: a new state is a moment to kill at."""
     states = set()
@@ -44,8 +49,7 @@ def test_kills_at_any_moment_do_not_change_the_tables(tmp_path: Path, phantom_ca
     words = [str(small_protocol.write_protocol(tmp_path)), *networks, "--seeds", "1"]
     words += ["--source", small_protocol.SOURCE, "--cache", str(phantom_cache)]
     whole, out, rng = tmp_path / "whole", tmp_path / "out", random.Random(5)
-    process = start(words, whole)
-    assert process.wait() == 0, process.communicate()[1].decode()
+    finish(start(words, whole))
     for _ in range(KILLS):
         process = start(words, out)
         seen, moment = list_states(out), rng.randint(1, 12)  # of the changes that a run makes
@@ -61,8 +65,7 @@ def test_kills_at_any_moment_do_not_change_the_tables(tmp_path: Path, phantom_ca
             assert sorted(p.name for p in step.parent.iterdir()) == sorted(
                 p.name for p in (whole / step.parent.relative_to(out)).iterdir()
             ), "a step is there whole"
-    process = start(words, out)
-    assert process.wait() == 0, process.communicate()[1].decode()
+    finish(start(words, out))
     for name in TABLES:
         assert (out / "tables" / name).read_text() == (whole / "tables" / name).read_text(), name
     assert not list(out.rglob(".part-*"))
