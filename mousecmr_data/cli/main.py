@@ -42,6 +42,7 @@ SECTIONS = {
         "compare": "Compare two results of evaluate, mouse by mouse.",
         "merge": "Join results of evaluate for different mice.",
         "reproduce": "Compare a network with the published table.",
+        "benchmark": "Compare networks by fixed protocols; the leaderboard.",
     },
     "Share": {
         "publish": "Publish mice as a dataset on the Hugging Face hub.",

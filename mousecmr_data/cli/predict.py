@@ -62,7 +62,7 @@ def command(
     origin = load_predictor(config)[0].origin
     groups = _select_mice(mice, split, source, cache, spacing, axes)
     results: list[PredictResult] = []
-    with _open_client(scheduler) as client, output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance:
+    with open_client(scheduler) as client, output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance:
         done = 0.0  # the share of the present mouse that the bar has counted
 
         def progress(event: BatchEvent) -> None:
@@ -141,7 +141,7 @@ def _select_mice(
 
 
 @contextmanager
-def _open_client(address: str | None) -> Iterator[Any]:
+def open_client(address: str | None) -> Iterator[Any]:
     """Yield a client of the dask scheduler at ``address``, or None."""
     if address is None:
         yield None

@@ -82,7 +82,7 @@ def command(
 
     if recipe and config_file:
         raise click.UsageError("--recipe and --config were both given: a run has one of them.")
-    values = {k: v for k, v in overrides.items() if v is not None} | dict(map(_parse_setting, settings))
+    values = {k: v for k, v in overrides.items() if v is not None} | dict(map(parse_setting, settings))
     if network_args is not None:
         values |= {"network_args": _parse_json(network_args)}
     if config_file:
@@ -124,7 +124,8 @@ def command(
         click.echo(f"written: {best}  (mousecmr predict --weights {best}{named} ...)")
 
 
-def _parse_setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return key and value of an option ``--set``."""
     key, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--set")
