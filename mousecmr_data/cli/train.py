@@ -108,7 +108,7 @@ def command(
         )
     prints = int(os.environ.get("RANK", "0")) == 0  # of several processes, only the first
     if prints and not as_json:
-        output.warn_synthetic(training.synthetic)
+        output.warn_synthetic(bool(training.list_synthetic()))
 
     def print_epoch(row: dict[str, float]) -> None:
         dice = f"Dice myocardium {row['dice_myocardium']:.3f} blood pool {row['dice_blood_pool']:.3f}"

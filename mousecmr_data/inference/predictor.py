@@ -272,9 +272,7 @@ def load_model(
     elif path.suffix or path.exists():
         loaded, origin = _load_file(path, network)
     else:
-        raise UnknownNameError(
-            f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, cards))}, or a weights file's path"
-        )
+        raise UnknownNameError.from_name("network with weights", str(name), cards, "or the path of a weights file")
     return Predictor(loaded, origin, device, engine=make_engine(engine, loaded, device, cache))
 
 

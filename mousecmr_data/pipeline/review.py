@@ -474,7 +474,7 @@ def measure(
     :class:`~mousecmr_data.errors.ArgumentError` (only one of ``ed`` and ``es``), and what opening a file raises.
     """
     _check_pair(ed, es, find_phases)
-    is_dataset = isinstance(mouse, xr.Dataset)
+    is_dataset = not isinstance(mouse, str | PathLike)
     if not is_dataset and (folder := find_result(mouse)):
         opened = open_result(folder)
         opened.choose_phases(ed, es, find=find_phases)
@@ -484,7 +484,7 @@ def measure(
         ds = open_mouse(
             ds, source=source, cache=cache, spacing=spacing, frame_time_ms=frame_time_ms, labels=labels, axes=axes
         )
-    if find_phases or ed is not None:
+    if (find_phases or ed is not None) and isinstance(ds, xr.Dataset):
         pools = np.count_nonzero(ds[mask].transpose(*DIMS).values == Label.BLOOD_POOL, axis=(1, 2, 3)).astype(float)
         ds = ds.assign_coords(phase=("frame", mark_phases(pools, None if ed is None or es is None else (ed, es))))
     measures = measure_dataset(ds, mask=mask)

@@ -424,16 +424,20 @@ def train(
     initial = start.network.state_dict() if start else None
     kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
-    limits = "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY
+    n_synthetic = len(training.list_synthetic())
+    if 0 < n_synthetic < len(training):
+        trained_on += f", {n_synthetic} of them SYNTHETIC"
+    is_synthetic = n_synthetic == len(training)
+    limits = "Synthetic training only; research use." if is_synthetic else RESEARCH_ONLY
     ancestor = start.origin if start else None
     is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
     if ancestor:
         mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
         trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
-    only_synthetic = training.synthetic and (ancestor is None or ancestor.synthetic_training)
+    only_synthetic = is_synthetic and (ancestor is None or ancestor.synthetic_training)
     origin = WeightsInfo(
         folder.resolve().name, trained_on, limits, only_synthetic,
-        synthetic_ancestry=is_ancestor_synthetic or (training.synthetic and not only_synthetic),
+        synthetic_ancestry=is_ancestor_synthetic or (n_synthetic > 0 and not only_synthetic),
     )  # fmt: skip
     card = {k: v for k, v in vars(origin).items() if k != "sha256"}  # the file will have its own
     model, state = fit(
@@ -511,7 +515,7 @@ def _describe_run(
             role: {
                 "source": cohort.source.name,
                 "version": cohort.source.version,
-                "synthetic": cohort.synthetic,
+                "synthetic": bool(cohort.list_synthetic()),
                 "mice": list(cohort.mice),
                 "slices": len(part),
                 "sha256_of_slices": part.checksum(),
