@@ -2,8 +2,10 @@
 
     python benchmarks/review.py [--mice 10] [--cache DIR] [--json FILE]
 
-Scripted review: each slice of ED and ES is excluded where the truth has no ventricle, and ED and ES are the frames of
-the truth; nothing is drawn. Propagation: the truth of some frames of each slice, and the Dice of the others.
+Scripted review: each slice of ED and ES is excluded where the truth has no ventricle, and ticked where it has one but
+the network none (then the mask is proposed from those beside it); ED and ES are the frames of the truth; nothing is
+drawn. What is left is taken apart by giving ever more slices of ED and ES the masks of the truth.
+Propagation: the truth of some frames of each slice, and the Dice of the others.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from mousecmr_data.phantom.rendering import compute_labels
 from mousecmr_data.phantom.sampling import make_plans
 from mousecmr_data.pipeline import SegmentConfig, analyze, open_result
 from mousecmr_data.pipeline.writers import write_result
+from mousecmr_data.schema.labels import Label
 
 COHORT, SPLIT, WEIGHTS = "phantom", "test", "phantom-small"
 GAP = 4
@@ -56,16 +59,34 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
             write_result(result, target, config)
             opened = open_result(target)
             automatic = opened.automatic
-            for phase in ("ED", "ES"):
-                frame = int(np.flatnonzero(ds["phase"].values == phase)[0])
-                for k in np.flatnonzero(~truth[frame].any(axis=(1, 2)) & opened.masks[frame].any(axis=(1, 2))).tolist():
-                    opened.apply_edit(frame, k, status="excluded", reader="script")
             ed, es = (int(np.flatnonzero(ds["phase"].values == p)[0]) for p in ("ED", "ES"))
+            in_truth, in_mask = (np.asarray(m.any(axis=(2, 3))) for m in (truth, opened.masks))
+            missing = [(f, k) for f in (ed, es) for k in np.flatnonzero(in_truth[f] & ~in_mask[f]).tolist()]
+            for f in (ed, es):
+                for k in np.flatnonzero(~in_truth[f] & in_mask[f]).tolist():
+                    opened.apply_edit(f, k, status="excluded", reader="script")
+            excluded = opened.masks.copy()
+            for f, k in missing:
+                proposed = opened.propose_slice(f, k)
+                opened.apply_edit(f, k, proposed, reader="script")
+                scores["ticked slices"].append((0.0, dice(proposed > 0, truth[f, k] > 0)))
             start = time.perf_counter()
             numbers = opened.set_phases(ed, es, reader="script")
             seconds = time.perf_counter() - start
         before, after = (row["ef_percent"] - expected.ef_percent for row in (result.mouse, numbers))
-        rows.append({"mouse": name, "ef_before": before, "ef_after": after, "seconds_of_an_edit": seconds})
+        volumes = {f"{v}_after": numbers[v] - getattr(expected, v) for v in ("edv_ul", "esv_ul")}
+        flagged = [(f.frame, f.slice) for f in result.flags if f.flag == "check_slice" and f.frame in (ed, es)]
+        ends = [(f, k) for f in (ed, es) for k in np.flatnonzero(in_truth[f])[[0, -1]].tolist()]
+        left, with_truth = {"nothing": excluded}, excluded
+        for stage, places in (("missing slices", missing), ("first and last slice", ends), ("flagged", flagged)):
+            with_truth = with_truth.copy()
+            for place in places:
+                with_truth[place] = truth[place]
+            left[stage] = with_truth
+        pools = {stage: [np.count_nonzero(m[f] == Label.BLOOD_POOL) for f in (ed, es)] for stage, m in left.items()}
+        errors = {stage: 100 * (1 - b / a) - expected.ef_percent for stage, (a, b) in pools.items()}
+        row = {"mouse": name, "ef_before": before, "ef_after": after, **volumes, "seconds_of_an_edit": seconds}
+        rows.append({**row, "ef_with_truth": errors})
         for kind, pair in measure_propagation(automatic, truth):
             scores[kind].append(pair)
     before, after = (np.abs([row[f"ef_{when}"] for row in rows]) for when in ("before", "after"))
@@ -75,6 +96,9 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
         "n": len(rows),
         "ef_error_before": {"mean": before.mean(), "worst": before.max()},
         "ef_error_after": {"mean": after.mean(), "worst": after.max()},
+        "ef_error_with_truth": {
+            stage: float(np.mean([abs(row["ef_with_truth"][stage]) for row in rows])) for stage in left
+        },
         "dice": {
             k: dict(zip(("left", "propagated"), np.mean(v, axis=0).tolist(), strict=True)) for k, v in scores.items()
         },

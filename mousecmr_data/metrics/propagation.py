@@ -1,4 +1,4 @@
-"""Carry corrected masks of some frames to the frames around them, by signed distances in time."""
+"""Carry masks to frames and slices beside them, by signed distances to their outlines."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ def propagate_masks(
     the frames nearer to it have it, too. ``cyclic``: the last frame is followed by the first.
     """
     out = masks.copy()
-    distances = {
-        frame: [_compute_distance(masks[frame] >= label) for label in (Label.MYOCARDIUM, Label.BLOOD_POOL)]
-        for frame in sorted(set(corrected))
-    }
+    distances = {frame: _measure_outlines(masks[frame]) for frame in sorted(set(corrected))}
     for frame in sorted(set(range(len(masks))) - set(distances)):
         weights = _weigh_frames(frame, list(distances), len(masks), reach, cyclic)
         empty = {k for k in weights if not masks[k].any()}
@@ -38,9 +35,40 @@ def propagate_masks(
             )
             out[frame] = 0
         if weights:
-            heart, pool = (np.sum([w * distances[k][i] for k, w in weights.items()], axis=0) < 0 for i in range(2))
-            out[frame] = np.where(heart & pool, Label.BLOOD_POOL, np.where(heart, Label.MYOCARDIUM, Label.BACKGROUND))
+            out[frame] = _draw([(distances[k], w) for k, w in weights.items()])
     return out
+
+
+def propose_slice(masks: NDArray[np.uint8], frame: int, slice_: int) -> NDArray[np.uint8]:
+    """Return a mask uint8 (y, x) for a slice without one, from the masks (frame, slice, y, x) beside it.
+
+    It is interpolated between the nearest frames that have a mask in this slice; else between the two slices beside it.
+    At an end of the ventricle, the outlines go on as they do between the two slices before. Empty if nothing is beside.
+    """
+    n_frames, n_slices = masks.shape[:2]
+    present = np.asarray(masks.any(axis=(2, 3)))
+    others = [k for k in np.flatnonzero(present[:, slice_]).tolist() if k != frame]
+    parts = [(masks[k, slice_], w) for k, w in _weigh_frames(frame, others, n_frames, n_frames, False).items()]
+    beside = [k for k in (slice_ - 1, slice_ + 1) if 0 <= k < n_slices and present[frame, k]]
+    if not parts and len(beside) == 2:
+        parts = [(masks[frame, k], 0.5) for k in beside]
+    elif not parts and beside:
+        near, beyond = beside[0], 2 * beside[0] - slice_
+        goes_on = 0 <= beyond < n_slices and set(np.unique(masks[frame, near])) <= set(np.unique(masks[frame, beyond]))
+        parts = [(masks[frame, near], 2.0), (masks[frame, beyond], -1.0)] if goes_on else [(masks[frame, near], 1.0)]
+    return _draw([(_measure_outlines(mask), w) for mask, w in parts]) if parts else np.zeros_like(masks[frame, slice_])
+
+
+def _measure_outlines(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+    """Return the signed distances to the outlines of ventricle and blood pool."""
+    return [_compute_distance(mask >= label) for label in (Label.MYOCARDIUM, Label.BLOOD_POOL)]
+
+
+def _draw(parts: Sequence[tuple[list[NDArray[np.float64]], float]]) -> NDArray[np.uint8]:
+    """Return the mask of the weighted sums of distances to outlines."""
+    heart, pool = (np.sum([w * distances[i] for distances, w in parts], axis=0) < 0 for i in range(2))
+    mask = np.where(heart & pool, Label.BLOOD_POOL, np.where(heart, Label.MYOCARDIUM, Label.BACKGROUND))
+    return mask.astype(np.uint8)
 
 
 def _weigh_frames(frame: int, corrected: Sequence[int], n: int, reach: int, cyclic: bool) -> dict[int, float]:

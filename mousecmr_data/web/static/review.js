@@ -232,11 +232,26 @@ async function setVentricle(frame, slice, hasVentricle) {
     if (earlier) changeSlices([{ frame, slice, ...earlier }]);
     else await takeAutomatic(frame, slice);
   }
-  if (hasVentricle && data.isEmpty(frame, slice)) {
-    goTo(frame, slice);
-    say("There is no mask here: draw it, or copy it from a neighbouring slice.");
-  }
+  if (hasVentricle && data.isEmpty(frame, slice)) await proposeSlice(frame, slice);
   refresh("thumbs");
+}
+
+/** Take a mask from the frames or slices beside one that has none. @param {number} frame @param {number} slice */
+async function proposeSlice(frame, slice) {
+  const name = /** @type {string} */ (mouseSelect.selectedOptions[0].dataset.mouse);
+  try {
+    await queue.wait();
+    const mask = await server.proposeSlice(name, frame, slice);
+    goTo(frame, slice);
+    if (mask.some((label) => label !== BACKGROUND)) {
+      changeSlices([{ frame, slice, mask, status: "edited" }]);
+      say("There was no mask here: this one comes from the frames or slices beside it. Correct it.");
+    } else {
+      say("There is no mask here, nor beside it: draw it.");
+    }
+  } catch (e) {
+    showError(`${e instanceof Error ? e.message : e}`);
+  }
 }
 
 /** @param {number} frame @param {number} slice */
@@ -1083,8 +1098,16 @@ async function writeTables() {
   }
 }
 
+/** A name that the program was started with cannot be changed; what a blind review hides has no link. */
+function showReader() {
+  input.reader.value = data.meta.reader || input.reader.value;
+  input.reader.readOnly = Boolean(data.meta.reader);
+  find("#download").hidden = data.meta.blind;
+}
+
 function showMarks() {
-  const items = [...data.meta.marks, `Masks: ${data.meta.weights}.`].map((mark) => {
+  const blind = data.meta.blind ? ["Blind review: names and groups are hidden."] : [];
+  const items = [...data.meta.marks, ...blind, `Masks: ${data.meta.weights}.`].map((mark) => {
     const item = document.createElement("li");
     item.textContent = mark;
     return item;
@@ -1117,6 +1140,7 @@ async function openMouse() {
     for (const [id, n] of Object.entries({ slice: data.slices, frame: data.frames })) input[id].max = `${n - 1}`;
     heart = data.findHeart();
     buildLabels();
+    showReader();
     makeLayers();
     showEnds();
     buildThumbs();

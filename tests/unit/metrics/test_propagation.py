@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data.metrics.overlap import dice
-from mousecmr_data.metrics.propagation import propagate_masks
+from mousecmr_data.metrics.propagation import propagate_masks, propose_slice
 from mousecmr_data.phantom.rendering import compute_labels
 from mousecmr_data.phantom.sampling import make_plans
 
@@ -41,6 +41,21 @@ def test_a_frame_that_was_emptied_empties_those_nearer_to_it() -> None:
     assert [bool(frame.any()) for frame in out] == [True, True, True, False, False, False]
     whole = propagate_masks(np.stack([disc(8), *[disc(3)] * 4, disc(8)]), [1, 4], cyclic=True)
     assert np.array_equal(whole[0], disc(3))
+
+
+def test_a_slice_without_a_mask_gets_one_from_those_beside_it() -> None:
+    masks = np.zeros((4, 4, 48, 48), np.uint8)
+    masks[:, 0], masks[:, 1] = disc(14), disc(11)
+    masks[0, 3] = masks[3, 3] = disc(6)
+    end = propose_slice(masks, 1, 2)  # no frame has one in this slice: it goes on as from slice 0 to 1
+    assert dice(end == 2, disc(8) == 2) > 0.95
+    assert np.array_equal(propose_slice(masks, 1, 3), disc(6))  # other frames have one
+    between = masks.copy()
+    between[1:3, 3] = disc(5)
+    assert dice(propose_slice(between, 1, 2) == 2, disc(8) == 2) > 0.95
+    assert not propose_slice(np.zeros_like(masks), 1, 2).any()
+    alone = np.stack([disc(11), np.zeros_like(disc(11))])[None]
+    assert np.array_equal(propose_slice(alone, 0, 1), disc(11))
 
 
 def test_on_a_phantom_propagation_beats_masks_of_another_frame() -> None:
