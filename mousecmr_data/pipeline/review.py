@@ -30,7 +30,7 @@ from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.reading import make_read_error
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.api import open_mouse
-from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset
+from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE
 from mousecmr_data.formats.discover import FoundScan
@@ -237,7 +237,7 @@ class ReviewedResult:
         :func:`~mousecmr_data.metrics.propagation.propose_slice`.
         """
         own = self.automatic[frame, slice_]
-        return own.copy() if own.any() else propose_slice(self.masks, frame, slice_)
+        return own.copy() if own.any() else propose_slice(self.masks, frame, slice_, get_spacing(self.ds))
 
     def choose_phases(self, ed: int | None = None, es: int | None = None, *, find: bool = False) -> None:
         """Take these frames as ED and ES, or find them on the curve of the corrected masks; nothing is saved yet.

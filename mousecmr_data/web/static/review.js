@@ -180,8 +180,8 @@ function apply(step, isUndo) {
 
 /**
  * Take the last step from one list, apply it backwards or forwards, and put it on the other.
- * @param {typeof done} from
- * @param {typeof done} to
+ * @param {Step[]} from
+ * @param {Step[]} to
  */
 function moveStep(from, to) {
   const step = from.pop();
