@@ -48,6 +48,7 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
     predictor, plans = mousecmr_data.load_model(WEIGHTS, device="cpu"), make_plans(COHORT)
     rows: list[dict[str, Any]] = []
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    proposals: list[float] = []
     for name in list(cohort.mice)[:n_mice]:
         ds, plan = cohort[name], plans[name]
         truth = compute_labels(plan, range(plan.n_frames))
@@ -69,33 +70,45 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
             for f, k in missing:
                 proposed = opened.propose_slice(f, k)
                 opened.apply_edit(f, k, proposed, reader="script")
-                scores["ticked slices"].append((0.0, dice(proposed > 0, truth[f, k] > 0)))
+                proposals.append(dice(proposed > 0, truth[f, k] > 0))
             start = time.perf_counter()
             numbers = opened.set_phases(ed, es, reader="script")
             seconds = time.perf_counter() - start
         before, after = (row["ef_percent"] - expected.ef_percent for row in (result.mouse, numbers))
-        volumes = {f"{v}_after": numbers[v] - getattr(expected, v) for v in ("edv_ul", "esv_ul")}
+        volumes = {
+            f"{v}_{when}": found[v] - getattr(expected, v)
+            for v in ("edv_ul", "esv_ul")
+            for when, found in (("before", result.mouse), ("after", numbers))
+        }
         flagged = [(f.frame, f.slice) for f in result.flags if f.flag == "check_slice" and f.frame in (ed, es)]
         ends = [(f, k) for f in (ed, es) for k in np.flatnonzero(in_truth[f])[[0, -1]].tolist()]
-        left, with_truth = {"nothing": excluded}, excluded
-        for stage, places in (("missing slices", missing), ("first and last slice", ends), ("flagged", flagged)):
+        left, with_truth = {"no slice; those without a ventricle are excluded": excluded}, excluded
+        for stage, places in (
+            ("slices where the network found nothing", missing),
+            ("the first and the last slice", ends),
+            ("slices with the flag check_slice", flagged),
+        ):
             with_truth = with_truth.copy()
             for place in places:
                 with_truth[place] = truth[place]
             left[stage] = with_truth
         pools = {stage: [np.count_nonzero(m[f] == Label.BLOOD_POOL) for f in (ed, es)] for stage, m in left.items()}
-        errors = {stage: 100 * (1 - b / a) - expected.ef_percent for stage, (a, b) in pools.items()}
+        with_truth_errors = {stage: 100 * (1 - b / a) - expected.ef_percent for stage, (a, b) in pools.items()}
         row = {"mouse": name, "ef_before": before, "ef_after": after, **volumes, "seconds_of_an_edit": seconds}
-        rows.append({**row, "ef_with_truth": errors})
+        rows.append({**row, "ef_with_truth": with_truth_errors})
         for kind, pair in measure_propagation(automatic, truth):
             scores[kind].append(pair)
-    before, after = (np.abs([row[f"ef_{when}"] for row in rows]) for when in ("before", "after"))
+    errors = {
+        f"{name}_error_{when}": np.abs([row[f"{name}_{when}"] for row in rows])
+        for name in ("ef", "edv_ul", "esv_ul")
+        for when in ("before", "after")
+    }
     return {
         "weights": WEIGHTS,
         "sha256": predictor.origin.sha256,
         "n": len(rows),
-        "ef_error_before": {"mean": before.mean(), "worst": before.max()},
-        "ef_error_after": {"mean": after.mean(), "worst": after.max()},
+        **{key: {"mean": values.mean(), "worst": values.max()} for key, values in errors.items()},
+        "proposed": {"n": len(proposals), "dice": float(np.mean(proposals)) if proposals else None},
         "ef_error_with_truth": {
             stage: float(np.mean([abs(row["ef_with_truth"][stage]) for row in rows])) for stage in left
         },

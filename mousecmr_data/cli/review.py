@@ -45,5 +45,5 @@ def command(folder: Path, port: int, reader: str, blind: bool, unblind: bool, br
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
     if changed := update_results(folder):
-        names = f"{len(changed)} mice" if blind else join_names(changed)
+        names = f"{len(changed)} of the mice" if blind else join_names(changed)
         click.echo(f"measured again, with your corrections: {names}", err=True)
