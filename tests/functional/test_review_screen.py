@@ -363,9 +363,14 @@ def test_a_tick_on_a_slice_without_a_mask_proposes_one(review: Callable[..., Any
     result = open_result(folder)
     assert (result.masks[es, 1] == 2).any()
     assert result.review.get_status(result.masks.shape[:2])[es, 1] == "edited"
+    assert "edited by" in page.get_attribute("#stack-es li[data-slice='1'] .about", "title")
     page.keyboard.press("Control+z")
     wait_until_saved(page)
     assert not open_result(folder).masks[es, 1].any()
+    page.keyboard.press("v")  # the same by a key
+    page.wait_for_selector("#stack-es li[data-slice='1'][data-status=edited]")
+    wait_until_saved(page)
+    assert np.array_equal(open_result(folder).masks[es, 1], result.masks[es, 1])
 
 
 def test_a_blind_review_shows_codes(results: Path, browser: Any) -> None:

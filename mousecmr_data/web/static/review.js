@@ -559,7 +559,7 @@ function describeThumb(item, phase, slice) {
   tick.setAttribute("aria-label", `slice ${slice} has ventricle at ${phase.toUpperCase()}`);
   find("label span", item).textContent = `slice ${slice}`;
   find(".about", item).textContent = `${flags.length ? "⚑ " : ""}${words.join(", ")}`;
-  find(".about", item).title = about;
+  find(".about", item).title = [about, data.history[data.at(frame, slice)]].filter(Boolean).join("; ");
   find("button", item).setAttribute("aria-label", `Show slice ${slice} at ${phase.toUpperCase()}${about ? `: ${about}` : ""}`);
 }
 
@@ -751,6 +751,10 @@ const actions = {
     changeSlices(open.map((slice) => ({ frame: state.frame, slice, mask: data.getMask(state.frame, slice), status: "confirmed" })));
   },
   automatic: () => takeAutomatic(state.frame, state.slice),
+  propose: () => {
+    if (data.isEmpty(state.frame, state.slice)) return proposeSlice(state.frame, state.slice);
+    return say("This slice has a mask; only one without can be proposed.");
+  },
   "zoom-in": () => zoom(1.25, { x: state.x, y: state.y }),
   "zoom-out": () => zoom(0.8, { x: state.x, y: state.y }),
   "fit-heart": () => fit(heart),
@@ -824,6 +828,7 @@ const KEYS = [
   [["c"], "confirm", "this slice is right"],
   [["Shift+C"], "confirm-frame", "all slices of this frame are right"],
   [["a"], "automatic", "back to the network's mask"],
+  [["v"], "propose", "a mask for a slice without one, from those beside it"],
   [["Ctrl+z", "Meta+z"], "undo", "undo"],
   [["Ctrl+y", "Ctrl+Shift+Z", "Meta+Shift+Z"], "redo", "redo"],
   [["h"], "pan", "move the image (or hold Space, or the middle button)"],
