@@ -55,7 +55,8 @@ def propose_slice(
     beside = [k for k in (slice_ - 1, slice_ + 1) if 0 <= k < masks.shape[1] and present[frame, k]]
     if not beside:
         others = np.flatnonzero(present[:, slice_])
-        return masks[others[np.abs(others - frame).argmin()] if others.size else frame, slice_].copy()
+        nearest = int(others[np.abs(others - frame).argmin()]) if others.size else frame
+        return np.array(masks[nearest, slice_])
     outlines = [_measure_outlines(masks[frame, k]) for k in beside]
     if len(beside) == 2:
         return _draw([(o, 0.5) for o in outlines])
