@@ -4,8 +4,9 @@
 
 Scripted review: each slice of ED and ES is excluded where the truth has no ventricle, and ticked where it has one but
 the network none (then the mask is proposed from those beside it); ED and ES are the frames of the truth; nothing is
-drawn. What is left is taken apart by giving ever more slices of ED and ES the masks of the truth.
-Propagation: the truth of some frames of each slice, and the Dice of the others.
+drawn. Then the exclusions are carried to the other frames. What is left is taken apart by giving ever more slices of ED
+and ES the masks of the truth. Propagation: the truth of some frames of each slice, and the Dice of the
+others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from record import make_parser, write_record
 
 import mousecmr_data
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.metrics.overlap import dice
 from mousecmr_data.metrics.propagation import propagate_masks
 from mousecmr_data.metrics.volumes import measure
@@ -49,6 +51,7 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
     proposals: list[float] = []
+    curve_errors: dict[str, list[float]] = defaultdict(list)
     for name in list(cohort.mice)[:n_mice]:
         ds, plan = cohort[name], plans[name]
         truth = compute_labels(plan, range(plan.n_frames))
@@ -61,6 +64,7 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
             opened = open_result(target)
             automatic = opened.automatic
             ed, es = (int(np.flatnonzero(ds["phase"].values == p)[0]) for p in ("ED", "ES"))
+            true_voxels = np.count_nonzero(truth == Label.BLOOD_POOL, axis=(1, 2, 3))
             in_truth, in_mask = (np.asarray(m.any(axis=(2, 3))) for m in (truth, opened.masks))
             missing = [(f, k) for f in (ed, es) for k in np.flatnonzero(in_truth[f] & ~in_mask[f]).tolist()]
             for f in (ed, es):
@@ -74,6 +78,12 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
             start = time.perf_counter()
             numbers = opened.set_phases(ed, es, reader="script")
             seconds = time.perf_counter() - start
+        curves = [automatic, opened.masks.copy()]
+        for f, k in opened.propose_exclusions():
+            opened.apply_edit(f, k, status="excluded", reader="script", save=False)
+        for stage, m in zip(("before", "after", "carried"), (*curves, opened.masks), strict=True):
+            voxels = np.count_nonzero(m == Label.BLOOD_POOL, axis=(1, 2, 3)) - true_voxels
+            curve_errors[stage].append(float(np.abs(voxels).mean()) * float(np.prod(get_spacing(ds))))
         before, after = (row["ef_percent"] - expected.ef_percent for row in (result.mouse, numbers))
         volumes = {
             f"{v}_{when}": found[v] - getattr(expected, v)
@@ -108,6 +118,7 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
         "sha256": predictor.origin.sha256,
         "n": len(rows),
         **{key: {"mean": values.mean(), "worst": values.max()} for key, values in errors.items()},
+        "curve_error_ul": {stage: float(np.mean(values)) for stage, values in curve_errors.items()},
         "proposed": {"n": len(proposals), "dice": float(np.mean(proposals)) if proposals else None},
         "ef_error_with_truth": {
             stage: float(np.mean([abs(row["ef_with_truth"][stage]) for row in rows])) for stage in left

@@ -437,6 +437,11 @@ def tabulate_review(record: Record) -> list[str]:
         for key, text in (("ef", "EF, points"), ("edv_ul", "EDV, µL"), ("esv_ul", "ESV, µL"))
         for name in ("mean", "worst")
     ]
+    curve = record["curve_error_ul"]
+    rows += [
+        ("mean error of the volumes of all frames, µL", f"{curve['before']:.2f}", f"{curve['after']:.2f}"),
+        ("the same, exclusions carried through the beat", "", f"{curve['carried']:.2f}"),
+    ]
     rows += [
         (f"Dice, frames {k} corrected", f"{d['left']:.3f}", f"{d['propagated']:.3f}") for k, d in record["dice"].items()
     ]

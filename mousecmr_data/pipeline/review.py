@@ -239,6 +239,21 @@ class ReviewedResult:
         own = self.automatic[frame, slice_]
         return own.copy() if own.any() else propose_slice(self.masks, frame, slice_, get_spacing(self.ds))
 
+    def propose_exclusions(self) -> list[tuple[int, int]]:
+        """Return frame and slice of what to exclude, so that the exclusions at ED and ES go on through the beat.
+
+        A slice that is excluded at both is so in all frames; at one of them, in the frames whose blood pool, in the
+        slices that both have, is nearer to that of this phase. What a person changed or confirmed stays.
+        """
+        if self.pair is None:
+            return []
+        status, (ed, es) = self.review.get_status(self.masks.shape[:2]), self.pair
+        present = self.counts[..., Label.MYOCARDIUM :].any(-1)
+        pools = self.counts[:, present[ed] & present[es], Label.BLOOD_POOL].sum(1)
+        is_near_es = np.abs(pools - pools[es]) < np.abs(pools - pools[ed])
+        excluded = np.where(is_near_es[:, None], status[es] == "excluded", status[ed] == "excluded")
+        return [(f, k) for f, k in np.argwhere(excluded & present & (status == AUTO)).tolist()]
+
     def choose_phases(self, ed: int | None = None, es: int | None = None, *, find: bool = False) -> None:
         """Take these frames as ED and ES, or find them on the curve of the corrected masks; nothing is saved yet.
 

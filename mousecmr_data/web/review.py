@@ -231,6 +231,7 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
         ("GET", "/mice/{mouse}/masks", answer_mouse(lambda _, mouse: _send_labels(mouse.result.masks))),
         ("GET", "/mice/{mouse}/automatic/{frame:int}/{slice:int}", answer_mouse(_send_automatic)),
         ("GET", "/mice/{mouse}/proposal/{frame:int}/{slice:int}", answer_mouse(_send_proposal)),
+        ("GET", "/mice/{mouse}/exclusions", answer_mouse(lambda _, m: JSONResponse(m.result.propose_exclusions()))),
         ("PUT", "/mice/{mouse}/slices/{frame:int}/{slice:int}", answer_mouse(_put_slice)),
         ("PUT", "/mice/{mouse}/phases", answer_mouse(_put_phases)),
         ("POST", "/mice/{mouse}/propagate/{slice:int}", answer_mouse(_propagate)),

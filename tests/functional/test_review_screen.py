@@ -328,6 +328,17 @@ def test_ticks_confirmations_and_the_network_s_mask(review: Callable[..., Any], 
     tick = page.locator("#stack-es li[data-slice='1'] input")
     tick.uncheck()
     wait_until_saved(page)
+    assert open_result(folder).masks[:, 1].any(axis=(1, 2)).sum() == FRAMES - 1
+    page.keyboard.press("t")  # also in the frames near ES
+    page.wait_for_selector("#said:has-text('were excluded')")
+    wait_until_saved(page)
+    carried = open_result(folder)
+    assert page.inner_text("#said").startswith(f"{int((~carried.masks[:, 1].any(axis=(1, 2))).sum()) - 1} ")
+    while page.is_enabled("[data-do=undo]"):
+        page.keyboard.press("Control+z")
+        page.wait_for_timeout(60)
+    tick.uncheck()
+    wait_until_saved(page)
     page.reload()  # what was excluded is read again, and the tick brings the network's mask back
     wait_until_shown(page)
     assert not tick.is_checked()

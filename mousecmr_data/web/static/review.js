@@ -227,6 +227,8 @@ async function setVentricle(frame, slice, hasVentricle) {
   const at = data.at(frame, slice);
   if (!hasVentricle) {
     changeSlices([makeExcluded(frame, slice)]);
+    goTo(frame, slice);
+    say("No ventricle in this slice of this frame. T carries the exclusions at ED and ES to the other frames.");
   } else if (data.status[at] === "excluded") {
     const earlier = data.beforeExclusion.get(at);
     if (earlier) changeSlices([{ frame, slice, ...earlier }]);
@@ -260,6 +262,19 @@ async function takeAutomatic(frame, slice) {
   try {
     const mask = await server.getAutomaticSlice(name, frame, slice);
     changeSlices([{ frame, slice, mask, status: "auto" }]);
+  } catch (e) {
+    showError(`${e instanceof Error ? e.message : e}`);
+  }
+}
+
+/** Exclude the slices of other frames that go with those excluded at ED and ES. */
+async function carryExclusions() {
+  const name = /** @type {string} */ (mouseSelect.selectedOptions[0].dataset.mouse);
+  try {
+    await queue.wait();
+    const places = await server.proposeExclusions(name);
+    changeSlices(places.map(([frame, slice]) => makeExcluded(frame, slice)));
+    say(`${places.length} slices of other frames were excluded.`);
   } catch (e) {
     showError(`${e instanceof Error ? e.message : e}`);
   }
@@ -744,6 +759,7 @@ const actions = {
   "copy-after": () => copyFrom(state.frame + 1, state.slice),
   propagate,
   exclude: () => changeSlices([makeExcluded(state.frame, state.slice)]),
+  "carry-exclusions": carryExclusions,
   "exclude-all": () => changeSlices(Array.from({ length: data.frames }, (_, f) => makeExcluded(f, state.slice))),
   confirm: () => changeSlices([{ frame: state.frame, slice: state.slice, mask: getCurrent(), status: "confirmed" }]),
   "confirm-frame": () => {
@@ -825,6 +841,7 @@ const KEYS = [
   [["r"], "propagate", "propagate corrections of this slice to other frames"],
   [["Delete", "Backspace"], "exclude", "no ventricle in this slice of this frame"],
   [["Shift+Delete", "Shift+Backspace"], "exclude-all", "no ventricle in this slice in all frames"],
+  [["t"], "carry-exclusions", "exclude in the other frames what is excluded at ED and ES"],
   [["c"], "confirm", "this slice is right"],
   [["Shift+C"], "confirm-frame", "all slices of this frame are right"],
   [["a"], "automatic", "back to the network's mask"],

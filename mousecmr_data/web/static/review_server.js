@@ -88,6 +88,11 @@ export class Server {
     return this.#getBytes(this.#find(mouse, `proposal/${frame}/${slice}`));
   }
 
+  /** Frames and slices to exclude, as at ED and ES. @param {string} mouse @returns {Promise<[number, number][]>} */
+  proposeExclusions(mouse) {
+    return this.#getJson(this.#find(mouse, "exclusions"));
+  }
+
   /**
    * Save a slice of a frame; `mask` (y, x) only with the status "edited".
    * @param {string} mouse @param {number} frame @param {number} slice @param {Status} status

@@ -126,6 +126,19 @@ def test_a_slice_without_a_mask_is_proposed(client: TestClient, folder: Path) ->
     assert not result.masks[1, 2].any()
 
 
+def test_exclusions_at_ed_and_es_go_on_through_the_beat(client: TestClient, folder: Path) -> None:
+    for frame, slice_ in ((0, 0), (0, 1), (2, 1), (2, 2)):  # at ED (frame 0), at both, at ES (frame 2)
+        client.put(f"{ADDRESS}mice/M1/slices/{frame}/{slice_}", params={"status": "excluded"})
+    path = f"{ADDRESS}mice/M1/exclusions"
+    assert client.get(path).json() == [[1, 0], [1, 1]]  # frame 1 is as far from both: as ED
+    masks = open_result(folder / "M1").masks
+    masks[1, 3] = masks[2, 3]
+    client.put(f"{ADDRESS}mice/M1/slices/1/3", params={"status": "edited"}, content=masks[1, 3].tobytes())
+    assert client.get(path).json() == [[1, 1], [1, 2]]
+    client.put(f"{ADDRESS}mice/M1/slices/1/2", params={"status": "confirmed"})
+    assert client.get(path).json() == [[1, 1]]
+
+
 def test_a_blind_review_hides_names_and_keeps_its_order(folder: Path, tmp_path: Path) -> None:
     for name in ("M2 infarct", "M3 sham"):
         shutil.copytree(folder / "M1", folder / name)
