@@ -78,12 +78,12 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
             start = time.perf_counter()
             numbers = opened.set_phases(ed, es, reader="script")
             seconds = time.perf_counter() - start
-        curves = [automatic, opened.masks.copy()]
-        for f, k in opened.propose_exclusions():
-            opened.apply_edit(f, k, status="excluded", reader="script", save=False)
-        for stage, m in zip(("before", "after", "carried"), (*curves, opened.masks), strict=True):
-            voxels = np.count_nonzero(m == Label.BLOOD_POOL, axis=(1, 2, 3)) - true_voxels
-            curve_errors[stage].append(float(np.abs(voxels).mean()) * float(np.prod(get_spacing(ds))))
+            curves = [automatic, opened.masks.copy()]
+            for f, k in opened.propose_exclusions():
+                opened.apply_edit(f, k, status="excluded", reader="script", save=False)
+            for stage, m in zip(("before", "after", "carried"), (*curves, opened.masks), strict=True):
+                voxels = np.count_nonzero(m == Label.BLOOD_POOL, axis=(1, 2, 3)) - true_voxels
+                curve_errors[stage].append(float(np.abs(voxels).mean()) * float(np.prod(get_spacing(ds))))
         before, after = (row["ef_percent"] - expected.ef_percent for row in (result.mouse, numbers))
         volumes = {
             f"{v}_{when}": found[v] - getattr(expected, v)
