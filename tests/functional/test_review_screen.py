@@ -456,6 +456,8 @@ def test_a_phone_draws_with_one_finger_and_zooms_with_two(review: Callable[..., 
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#final td").evaluate_all("cells => cells.forEach((c) => (c.textContent = '1234.5'))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     original = open_result(results / "mouse").masks.copy()
     page.locator("[data-label='1']").click()
     devtools = page.context.new_cdp_session(page)
