@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,8 @@ from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
     "--replicas", type=click.IntRange(1), help="Parts of each batch; under torchrun, the number of processes."
 )
 @click.option("--device", help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads. Default: PyTorch's choice.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting; VALUE is JSON.")
+@options.threads
+@options.settings
 @options.overwrite_edited
 @options.cache
 @options.as_json
@@ -47,7 +46,7 @@ def command(
     source: str | None,
     split_scheme: str,
     threads: int | None,
-    settings: tuple[str, ...],
+    settings: dict[str, Any],
     overwrite: bool,
     cache: Path | None,
     as_json: bool,
@@ -63,7 +62,7 @@ def command(
     from mousecmr_data.training.config import get_recipe, update_config
     from mousecmr_data.training.trainer import read_run, train
 
-    values = {k: v for k, v in overrides.items() if v is not None} | dict(map(_parse_setting, settings))
+    values = {k: v for k, v in overrides.items() if v is not None} | settings
     config = update_config(get_recipe(recipe), values)
     if threads:
         import torch
@@ -88,13 +87,3 @@ def command(
         output.print_json({"folder": folder, **read_run(folder)})
     elif prints:
         click.echo(f"written: {best}  (mousecmr predict --weights {best} ...)")
-
-
-def _parse_setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--set")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) 
 def fit(
     config: TrainConfig,
     training: SliceData,
-    validation: SliceData,
+    validation: SliceData | Callable[[UNet3Plus], dict[str, float]] | None,
     folder: Path,
     *,
     resume: bool = False,
@@ -230,6 +230,9 @@ def fit(
     Returns the network with the best validation loss and the run's progress. With ``resume``, training continues after
     the last whole epoch and gives the same result as an uninterrupted run. ``on_epoch`` is called with the row of each
     epoch. ``about`` is written to the header of the weights. ``initial`` is a state dict to start from.
+
+    ``validation`` may be a function that returns the columns of a row, "validation_loss" among them; the network of
+    epoch 0, as it began, then counts, too. With None, the last epoch is the best.
     """
     processes = ProcessGroup.join(config.replicas)
     device = select_device(config.device, processes.local)
@@ -246,9 +249,27 @@ def fit(
     network = processes.wrap_model(model, device)
     steps = config.steps_per_epoch or max(1, len(training) // config.batch_size)
 
+    def check() -> dict[str, float]:
+        if isinstance(validation, SliceData):
+            return validate(model, validation, config)
+        return validation(model) if validation else {}
+
+    def keep_best(row: dict[str, float], epoch: int) -> None:
+        progress.epoch = epoch
+        progress.curve.append(row)
+        if validation is None or row["validation_loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = row.get("validation_loss", progress.best_loss), epoch
+            if processes.is_first:
+                write_weights(folder / BEST_FILE, model, {**(about or {}), "epoch": epoch}, half=config.half_weights)
+
+    if callable(validation) and not progress.curve:
+        keep_best({"epoch": 0.0, **check()}, 0)
     while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
         started, epoch = time.monotonic(), progress.epoch + 1
         network.train()
+        if config.frozen_statistics:
+            for layer in filter(lambda part: isinstance(part, nn.BatchNorm2d), model.modules()):
+                layer.eval()
         total = 0.0
         for step, parts in enumerate(iterate_epoch(training, config, epoch, steps, processes.replicas)):
             rate = _compute_learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
@@ -256,15 +277,9 @@ def fit(
                 group["lr"] = rate
             total += _train_step(network, model, optimizer, parts, config, device, (epoch, step), processes)
         row = {"epoch": float(epoch), "loss": processes.average(total / steps, device), "learning_rate": rate}
-        row |= processes.broadcast(_validate(model, validation, config, device) if processes.is_first else None)
+        row |= processes.broadcast(check() if processes.is_first else None)
         row["seconds"] = time.monotonic() - started
-        progress.epoch = epoch
-        progress.curve.append(row)
-        if row["validation_loss"] < progress.best_loss:
-            progress.best_loss, progress.best_epoch = row["validation_loss"], epoch
-            if processes.is_first:
-                header = {**(about or {}), "epoch": epoch}
-                write_weights(folder / BEST_FILE, model, header, half=config.half_weights)
+        keep_best(row, epoch)
         if processes.is_first:
             save_checkpoint(folder, model, optimizer, progress, config)
             table = pd.DataFrame(progress.curve)
@@ -307,9 +322,10 @@ def _train_step(
 
 
 @torch.no_grad()
-def _validate(model: UNet3Plus, slices: SliceData, config: TrainConfig, device: torch.device) -> dict[str, float]:
+def validate(model: UNet3Plus, slices: SliceData, config: TrainConfig) -> dict[str, float]:
     """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
+    device = next(model.parameters()).device
     losses, counts = [], torch.zeros(2, len(Label), dtype=torch.float64)
     for x, y in iterate_validation(slices, config):
         with make_autocast(config, device):
@@ -365,9 +381,8 @@ def train(
     """
     config, folder = config or TrainConfig(), Path(folder)
     start = load_model(config.initial, device="cpu", engine="eager") if config.initial else None
-    if start:  # a network is tuned as it is: its layout is not another setting
-        layout = {"channels", "reduce", "context", "scaling"} & {f.name for f in fields(config)}
-        config = replace(config, **{name: getattr(start.network, name) for name in layout})
+    if start:
+        config = adopt_layout(config, start.network)
     check_no_leakage(training, validation)
     inputs = [*list_inputs(training), *list_inputs(validation), *find_paths(config.initial)]
     check_apart([folder, *(folder / name for name in RUN_FILES)], inputs)
@@ -396,18 +411,8 @@ def train(
     initial = start.network.state_dict() if start else None
     kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
-    limits = "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY
-    ancestor = start.origin if start else None
-    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
-    if ancestor:
-        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
-        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
-    only_synthetic = training.synthetic and (ancestor is None or ancestor.synthetic_training)
-    origin = WeightsInfo(
-        folder.resolve().name, trained_on, limits, only_synthetic,
-        synthetic_ancestry=is_ancestor_synthetic or (training.synthetic and not only_synthetic),
-    )  # fmt: skip
-    card = {k: v for k, v in vars(origin).items() if k != "sha256"}  # the file will have its own
+    origin = describe_origin(folder.resolve().name, trained_on, training.synthetic, start.origin if start else None)
+    card = make_header(origin)
     network, state = fit(config, *slices, folder, resume=resume, on_epoch=report, about=card, initial=initial)
     if _is_first_process():
         draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
@@ -420,6 +425,33 @@ def train(
         write_json(folder / RUN_FILE, {**about, "outcome": outcome})
         list_files(folder, [name for name in RUN_FILES if (folder / name).exists()])
     return Predictor(network, origin, config.device)
+
+
+def adopt_layout(config: TrainConfig, network: UNet3Plus) -> TrainConfig:
+    """Return ``config`` for ``network``, which is tuned as it is: its layout is not another setting."""
+    layout = ("channels", "reduce", "context", "scaling")
+    return replace(config, **{name: getattr(network, name) for name in layout})
+
+
+def describe_origin(
+    name: str, trained_on: str, synthetic: bool | None, ancestor: WeightsInfo | None = None
+) -> WeightsInfo:
+    """Describe weights that were trained on mice, all ``synthetic`` or none (None: some), beginning with others."""
+    limits = "Synthetic training only; research use." if synthetic else RESEARCH_ONLY
+    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
+    if ancestor:
+        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
+        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
+    only_synthetic = synthetic is True and (ancestor is None or ancestor.synthetic_training)
+    return WeightsInfo(
+        name, trained_on, limits, only_synthetic,
+        synthetic_ancestry=is_ancestor_synthetic or (synthetic is not False and not only_synthetic),
+    )  # fmt: skip
+
+
+def make_header(origin: WeightsInfo) -> dict[str, Any]:
+    """Return what the header of a weights file says about their origin; their SHA-256 is not known yet."""
+    return {k: v for k, v in vars(origin).items() if k != "sha256"}
 
 
 def read_run(folder: str | Path, name: str = RUN_FILE) -> dict[str, Any]:
