@@ -2,9 +2,10 @@
 
     python benchmarks/tuning.py [--mice 5] [--cache DIR] [--json FILE]
 
-ED and ES of the first mice are segmented by `phantom-small`; a scripted reader draws each slice as the truth has it, and
-excludes those without a ventricle. `mousecmr tune` with its defaults then begins with `phantom-small`. Scored: the other mice, ED and ES,
-post-processing `paper`, engine `exact`; Dice of each mouse: mean of myocardium and blood pool, ED and ES.
+ED and ES of the first mice are segmented by `phantom-small`; a scripted reader draws each slice as the truth has it,
+and excludes those without a ventricle. `mousecmr tune` with its defaults then begins with `phantom-small`. Scored: the
+other mice, ED and ES, post-processing `paper`, engine `exact`; Dice of each mouse: mean of myocardium and blood pool,
+ED and ES.
 """
 
 from __future__ import annotations
