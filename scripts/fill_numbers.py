@@ -451,6 +451,23 @@ def tabulate_screen(record: Record) -> list[str]:
     return [f"{describe_run(record)} {what}", "", *tabulate(("pixels", *heads), rows)]
 
 
+def tabulate_tuning(record: Record) -> list[str]:
+    others, tuned = record["others"], record["left_out"]
+    rows = [
+        (f"the {others['n']} others: {name}", *(format_mean(others[w][name]) for w in ("before", "after")))
+        for name in (*STRUCTURES, "mean")
+    ]
+    rows.append((f"{record['reviewed']['mice']} reviewed, {record['method']}", *(f"{v:.3f}" for v in tuned.values())))
+    return tabulate_run(record, ("Dice", "before", "after"), rows)
+
+
+def describe_tuning(record: Record) -> str:
+    others, seconds = record["others"], record["seconds"]
+    gain = f"{others['before']['mean'][0]:.3f} to {others['after']['mean'][0]:.3f}"
+    better = f"better in {others['better']} of {others['n']}"
+    return f"{gain} ({better}), in {seconds['wall'] / 60:.0f} min ({seconds['processor'] / 60:.0f} min of processor time)"
+
+
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "accuracy": tabulate_accuracy,
     "accuracy.card": describe_accuracy_in_card,
@@ -483,6 +500,8 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "review_screen": tabulate_screen,
     "segment": tabulate_segment,
     "segment.page": describe_page,
+    "tuning": tabulate_tuning,
+    "tuning.gain": describe_tuning,
     "verdict": describe_command,
     "verdict.compare": tabulate_comparisons,
     "verdict.figure": tabulate_outcomes("verdict_of_the_figure"),
