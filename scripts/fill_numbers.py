@@ -465,7 +465,9 @@ def describe_tuning(record: Record) -> str:
     others, seconds = record["others"], record["seconds"]
     gain = f"{others['before']['mean'][0]:.3f} to {others['after']['mean'][0]:.3f}"
     better = f"better in {others['better']} of {others['n']}"
-    return f"{gain} ({better}), in {seconds['wall'] / 60:.0f} min ({seconds['processor'] / 60:.0f} min of processor time)"
+    return (
+        f"{gain} ({better}), in {seconds['wall'] / 60:.0f} min ({seconds['processor'] / 60:.0f} min of processor time)"
+    )
 
 
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {

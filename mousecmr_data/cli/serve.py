@@ -23,9 +23,9 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, help="Port; 0: any free one.")
 @click.option(
     "--weights",
-    type=click.Choice([PUBLISHED_WEIGHTS, SMALL_WEIGHTS]),
     default=PUBLISHED_WEIGHTS,
-    help="Weights that are selected when the page opens; the page offers both.",
+    help=f"Weights that are selected when the page opens: {PUBLISHED_WEIGHTS}, {SMALL_WEIGHTS}, or a name given to "
+    "mousecmr tune; the page offers them all.",
 )
 @click.option(
     "--token/--no-token",
