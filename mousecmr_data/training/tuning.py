@@ -119,7 +119,7 @@ def tune(
     folder: str | PathLike[str],
     name: str,
     *,
-    weights: str | PathLike[str] | None = None,
+    weights: str | Path | None = None,
     config: TrainConfig | None = None,
     unreviewed: bool = False,
     cache: str | Path | None = None,
@@ -245,8 +245,9 @@ def _read_mouse(name: str, opened: ReviewedResult, unreviewed: bool) -> Reviewed
     if not masks[known].any():
         return "no reviewed slice has a ventricle; confirm or correct some"
     n_slices, shape, spacing = masks.shape[1], masks.shape[2:], get_spacing(opened.ds)[1:]
-    flat = [a.reshape(-1, *shape) for a in (opened.read_images()[frames].astype(np.float32), masks)]
-    image, label = resample_slices(*map(torch.from_numpy, flat), spacing, make_training_grid(shape, spacing))
+    images = torch.from_numpy(opened.read_images()[frames].astype(np.float32)).flatten(0, 1)
+    labels = torch.from_numpy(masks).flatten(0, 1)
+    image, label = resample_slices(images, labels, spacing, make_training_grid(shape, spacing))
     for axis, size in zip((1, 2), make_training_grid().shape_yx, strict=True):  # the ventricle in the middle
         middle = int(np.nonzero(label.any(axis=(0, 3 - axis)))[0].mean())
         start = int(np.clip(middle - size // 2, 0, label.shape[axis] - size))
