@@ -463,11 +463,10 @@ def tabulate_tuning(record: Record) -> list[str]:
 
 def describe_tuning(record: Record) -> str:
     others, seconds = record["others"], record["seconds"]
-    gain = f"{others['before']['mean'][0]:.3f} to {others['after']['mean'][0]:.3f}"
-    better = f"better in {others['better']} of {others['n']}"
-    return (
-        f"{gain} ({better}), in {seconds['wall'] / 60:.0f} min ({seconds['processor'] / 60:.0f} min of processor time)"
-    )
+    change = f"{others['before']['mean'][0]:.3f} to {others['after']['mean'][0]:.3f}"
+    gain = f"{format_mean(others['gain']['mean'])} (mean ± SD), better in {others['better']} of {others['n']}"
+    time = f"{seconds['processor'] / 60:.0f} min of processor time, {seconds['wall'] / 60:.0f} min on two busy cores"
+    return f"{change}, by {gain}; {time}"
 
 
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
