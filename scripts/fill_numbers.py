@@ -467,6 +467,24 @@ def tabulate_screen(record: Record) -> list[str]:
     return [f"{describe_run(record)} {what}", "", *tabulate(("pixels", *heads), rows)]
 
 
+def tabulate_tuning(record: Record) -> list[str]:
+    others, tuned = record["others"], record["left_out"]
+    rows = [
+        (f"the {others['n']} others: {name}", *(format_mean(others[w][name]) for w in ("before", "after")))
+        for name in (*STRUCTURES, "mean")
+    ]
+    rows.append((f"{record['reviewed']['mice']} reviewed, {record['method']}", *(f"{v:.3f}" for v in tuned.values())))
+    return tabulate_run(record, ("Dice", "before", "after"), rows)
+
+
+def describe_tuning(record: Record) -> str:
+    others, seconds = record["others"], record["seconds"]
+    change = f"{others['before']['mean'][0]:.3f} to {others['after']['mean'][0]:.3f}"
+    gain = f"{format_mean(others['gain']['mean'])} (mean ± SD), better in {others['better']} of {others['n']}"
+    time = f"{seconds['processor'] / 60:.0f} min of processor time, {seconds['wall'] / 60:.0f} min on two busy cores"
+    return f"{change}, by {gain}; {time}"
+
+
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "accuracy": tabulate_accuracy,
     "accuracy.card": describe_accuracy_in_card,
@@ -499,6 +517,8 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "review_screen": tabulate_screen,
     "segment": tabulate_segment,
     "segment.page": describe_page,
+    "tuning": tabulate_tuning,
+    "tuning.gain": describe_tuning,
     "verdict": describe_command,
     "verdict.compare": tabulate_comparisons,
     "verdict.figure": tabulate_outcomes("verdict_of_the_figure"),

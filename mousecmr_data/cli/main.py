@@ -39,6 +39,7 @@ SECTIONS = {
         "review": "Look at masks of segment and correct them, in the browser.",
         "predict": "Segment a cohort into HDF5 files of the dataset's layout.",
         "train": "Train a network.",
+        "tune": "Tune a network on mice whose masks you reviewed.",
         "export": "Write a network to an ONNX file.",
     },
     "Evaluate": {

@@ -248,7 +248,7 @@ class ReviewedResult:
         if self.pair is None:
             return []
         status, (ed, es) = self.review.get_status(self.masks.shape[:2]), self.pair
-        present = self.counts[..., Label.MYOCARDIUM :].any(-1)
+        present = np.asarray(self.counts[..., Label.MYOCARDIUM :].any(-1))
         pools = self.counts[:, present[ed] & present[es], Label.BLOOD_POOL].sum(1)
         is_near_es = np.abs(pools - pools[es]) < np.abs(pools - pools[ed])
         excluded = np.where(is_near_es[:, None], status[es] == "excluded", status[ed] == "excluded")

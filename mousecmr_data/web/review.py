@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from mousecmr_data._utils.atomic import to_json_value
 from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.download.cache import get_own_weights_folder
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
 from mousecmr_data.metrics.propagation import propagate_masks
@@ -53,7 +54,7 @@ from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import DIMS, PREDICTED
 from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.connections import open_listener, serve
-from mousecmr_data.web.job import pack_results
+from mousecmr_data.web.job import format_duration, pack_results
 from mousecmr_data.web.middleware import NOT_FOUND_TEXT, AccessMiddleware
 from mousecmr_data.web.sessions import SessionStore
 
@@ -173,10 +174,56 @@ class ReviewedFolder:
             text = text.replace(name, self.codes[name])
         return text
 
+    may_tune: bool = False
+    """Whether the visitor may tune a network on this computer, which keeps the weights."""
+    cache: Path | None = None
+
+
+class Tuning:
+    """The tuning of a network, one at a time, in a thread that ends with the program; and how far it is."""
+
+    def __init__(self) -> None:
+        self._running = threading.Lock()
+        self.status: dict[str, Any] = {"running": False, "text": ""}
+
+    def start(self, folder: ReviewedFolder, name: str) -> None:
+        """Tune on the reviewed mice in ``folder``; the weights get ``name``.
+
+        Raises :class:`ArgumentError` for a name that cannot be used, and :class:`OutputError` while another one runs.
+        """
+        from mousecmr_data.training.tuning import TuningEvent, check_name, tune  # an extra; imports torch
+
+        check_name(name, folder.cache)
+        if not self._running.acquire(blocking=False):
+            raise OutputError("A network is being tuned already.", "one at a time", "wait for it")
+
+        def report(event: TuningEvent) -> None:
+            left = format_duration(event.seconds_left)
+            text = f"Tuning {name}, {event.text}: {100 * event.share:.0f} %, at most {left} left."
+            self.status = {"running": True, "text": text}
+
+        def run() -> None:
+            text = f"{name} was not tuned: an unexpected error."
+            try:
+                output = get_own_weights_folder(folder.cache) / f"{name}-tuning"
+                result = tune(folder.results, output, name, cache=folder.cache, progress=report)
+                before, after = result.dice
+                dice = f"Mean Dice of mice that were left out: {before:.3f} before, {after:.3f} after."
+                done = f"{name} is ready: choose it under Weights, or give it as --weights {name}."
+                text = f"{done if result.weights else f'No better: {name} was not written.'} {dice}"
+            except MouseCMRError as e:
+                text = f"{name} was not tuned. {e}".replace(f"{folder.results}{os.sep}", "")
+            finally:
+                self.status = {"running": False, "text": text}
+                self._running.release()
+
+        self.status = {"running": True, "text": f"Tuning {name} …"}
+        threading.Thread(target=run, name="tuning", daemon=True).start()
+
 
 def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list[Route]:
     """Return the routes of the screen. Where ``find_folder`` returns None, everything gives 404."""
-    opened = OpenMice()
+    opened, tuning = OpenMice(), Tuning()
 
     def answer(action: Callable[[Request, ReviewedFolder], Response]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -221,6 +268,15 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
             folder.archive, media_type="application/zip", filename="mousecmr-results.zip", headers=NO_STORE
         )
 
+    def describe_tuning(_: Request, folder: ReviewedFolder) -> Response:
+        return JSONResponse(tuning.status if folder.may_tune else None)
+
+    def start_tuning(request: Request, folder: ReviewedFolder) -> Response:
+        if not folder.may_tune:
+            return PlainTextResponse(NOT_FOUND_TEXT, 404)
+        tuning.start(folder, request.query_params["name"].strip())
+        return JSONResponse(tuning.status)
+
     routes: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
         ("GET", "/", answer(lambda _, __: FileResponse(STATIC / "review.html", media_type="text/html"))),
         ("GET", "/static/{name}", answer(_send_static)),
@@ -237,6 +293,8 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
         ("POST", "/mice/{mouse}/propagate/{slice:int}", answer_mouse(_propagate)),
         ("POST", "/tables", answer(update)),
         ("GET", "/results.zip", answer(download)),
+        ("GET", "/tuning", answer(describe_tuning)),
+        ("POST", "/tuning", answer(start_tuning)),
     ]
     return [Route(f"{REVIEW_PATH}{path}", endpoint, methods=[method]) for method, path, endpoint in routes]
 
@@ -386,7 +444,7 @@ def create_app(
     ``reader`` is who reviews; ``codes`` of :func:`~mousecmr_data.pipeline.review.assign_codes` make it a blind review.
     """
     lock = threading.Lock()
-    reviewed = ReviewedFolder(folder, archive, lambda: lock, reader, codes or {})
+    reviewed = ReviewedFolder(folder, archive, lambda: lock, reader, codes or {}, may_tune=not codes, cache=config.cache)
 
     def find_folder(request: Request) -> ReviewedFolder | None:
         given = str(request.path_params["token"])

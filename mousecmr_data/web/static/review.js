@@ -1076,6 +1076,8 @@ function listen() {
   input.reader.addEventListener("change", () => localStorage.setItem("mousecmr-reader", input.reader.value.trim()));
   find("#help-button").addEventListener("click", () => actions.help());
   find("#tables").addEventListener("click", writeTables);
+  find("#tune").addEventListener("click", tune);
+  void followTuning();
   find("#download").addEventListener("click", async (event) => {
     if (queue.isEmpty) return;
     event.preventDefault();
@@ -1125,6 +1127,32 @@ function showReader() {
   input.reader.value = data.meta.reader || input.reader.value;
   input.reader.readOnly = Boolean(data.meta.reader);
   find("#download").hidden = data.meta.blind;
+}
+
+async function tune() {
+  const name = window.prompt("A name of your own for the new weights:", "my-mice")?.trim();
+  if (!name) return;
+  await queue.wait();
+  try {
+    await server.startTuning(name);
+    await followTuning();
+  } catch (e) {
+    showError(`${e instanceof Error ? e.message : e}`);
+  }
+}
+
+/** Show how far the tuning is until it ends; without the button where nobody may tune. */
+async function followTuning() {
+  const button = /** @type {HTMLButtonElement} */ (find("#tune"));
+  for (;;) {
+    const status = await server.getTuning().catch(() => null);
+    button.hidden = !status;
+    button.disabled = status?.running ?? false;
+    find("#tuning").hidden = !status?.text;
+    find("#tuning").textContent = status?.text ?? "";
+    if (!status?.running) return;
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+  }
 }
 
 function showMarks() {

@@ -123,6 +123,16 @@ export class Server {
     return this.#getBytes(this.#find(mouse, `propagate/${slice}`), { method: "POST" });
   }
 
+  /** How far the tuning of a network is; null where nobody may. @returns {Promise<{running: boolean, text: string} | null>} */
+  getTuning() {
+    return this.#getJson("tuning");
+  }
+
+  /** Tune a network on the reviewed mice. @param {string} name of the new weights */
+  async startTuning(name) {
+    await this.#request(`tuning?${new URLSearchParams({ name })}`, { method: "POST" });
+  }
+
   /** Measure what was changed and write the tables and pictures again. */
   async updateTables() {
     await this.#request("tables", { method: "POST" });

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ pytest.importorskip("gradio", reason="the web extra is not installed: pip instal
 pytest.importorskip("nibabel")
 
 from click.testing import CliRunner
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from mousecmr_data.cli.review import command
@@ -25,7 +29,7 @@ from mousecmr_data.pipeline.review import assign_codes, reveal_codes
 from mousecmr_data.pipeline.writers import write_result
 from mousecmr_data.schema.variables import DIMS, PREDICTED
 from mousecmr_data.web.config import ServerConfig
-from mousecmr_data.web.review import create_app, launch
+from mousecmr_data.web.review import ReviewedFolder, create_app, launch, make_routes
 
 SHAPE = (3, 4, 20, 24)
 ADDRESS = "/mice/secret/review/"
@@ -208,3 +212,40 @@ def test_refusals_and_the_policy_of_the_page(client: TestClient, tmp_path: Path)
     assert client.get(ADDRESS, headers={"host": "evil.example"}).status_code == 400
     with pytest.raises(MissingDataError, match="no results"):
         launch(tmp_path / "nothing")
+
+
+def test_a_network_is_tuned_on_the_reviewed_mice_where_that_is_allowed(
+    client: TestClient, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = pytest.importorskip("mousecmr_data.training.tuning", reason="the extra training is not installed")
+    go_on, calls = threading.Event(), []
+
+    def tune(results: Path, output: Path, name: str, *, progress: Callable[[Any], None], **_: Any) -> Any:
+        calls.append((results, name))
+        progress(tuning.TuningEvent("without M1", 0.25, 120.0))
+        assert go_on.wait(30)
+        return SimpleNamespace(dice=(0.8, 0.9), weights=output)
+
+    monkeypatch.setattr(tuning, "tune", tune)
+    assert client.get(f"{ADDRESS}tuning").json() == {"running": False, "text": ""}
+    refused = client.post(f"{ADDRESS}tuning", params={"name": "published"})
+    assert refused.status_code == 400 and "published-tuned" in refused.text
+    assert client.post(f"{ADDRESS}tuning", params={"name": "mine"}).json()["running"]
+    wait_for(lambda: "25 %, at most 2 min left" in client.get(f"{ADDRESS}tuning").json()["text"])
+    assert "one at a time" in client.post(f"{ADDRESS}tuning", params={"name": "other"}).text
+    go_on.set()
+    wait_for(lambda: not client.get(f"{ADDRESS}tuning").json()["running"])
+    text = client.get(f"{ADDRESS}tuning").json()["text"]
+    assert "mine is ready" in text and "0.800 before, 0.900 after" in text
+    assert calls == [(folder, "mine")]
+    for_others = make_routes(lambda _: ReviewedFolder(folder, tmp_path / "r.zip", threading.Lock))
+    with TestClient(Starlette(routes=for_others), base_url="http://127.0.0.1") as others:
+        assert others.get(f"{ADDRESS}tuning").json() is None
+        assert others.post(f"{ADDRESS}tuning", params={"name": "mine"}).status_code == 404
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
