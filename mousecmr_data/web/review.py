@@ -444,7 +444,9 @@ def create_app(
     ``reader`` is who reviews; ``codes`` of :func:`~mousecmr_data.pipeline.review.assign_codes` make it a blind review.
     """
     lock = threading.Lock()
-    reviewed = ReviewedFolder(folder, archive, lambda: lock, reader, codes or {}, may_tune=not codes, cache=config.cache)
+    reviewed = ReviewedFolder(
+        folder, archive, lambda: lock, reader, codes or {}, may_tune=not codes, cache=config.cache
+    )
 
     def find_folder(request: Request) -> ReviewedFolder | None:
         given = str(request.path_params["token"])
