@@ -12,7 +12,7 @@ from mousecmr_data._utils.checksums import is_intact
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, UnknownNameError, find_similar
-from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, SPLIT_SCHEME
+from mousecmr_data.schema import DEFAULT_DATASET, PHANTOM, PHANTOMS, SMALL_PHANTOM, SPLIT_SCHEME
 from mousecmr_data.schema.labels import LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import Manifest, load_manifest, read_manifest, resolve_names
 from mousecmr_data.schema.variables import DIMS, MASK_SUFFIXES
@@ -32,6 +32,7 @@ def load(
     *,
     mice: Iterable[str] | None = None,
     source: PathLike = DEFAULT_DATASET,
+    size: Literal["full", "small"] = "full",
     split_scheme: str = SPLIT_SCHEME,
     phenotypes: PathLike | pd.DataFrame | Mapping[str, str | None] | None = None,
     download: bool = True,
@@ -54,6 +55,9 @@ def load(
         "mousecmr-130" (the real dataset), a phantom by name ("phantom", "phantom-7T", "phantom-11.7T": synthetic, and
         marked so), the path of your own manifest folder, or a Zarr store written by ``mousecmr convert``: a folder, a
         .zip file, or a URL (https://, s3://, hf://).
+    size
+        "small": the mice of ``source="phantom"`` in 64 × 64 pixels of 0.4 mm and few frames, made in seconds, for
+        teaching and tests. The same as ``source="phantom-64"``.
     split_scheme
         A named split scheme; ``mousecmr info`` lists them. Splits are by mouse and disjoint.
     phenotypes
@@ -87,6 +91,14 @@ def load(
     from mousecmr_data.dataset.source import FileOpener, FileSource, Opener, ZarrSource
     from mousecmr_data.download.cache import get_cache_root
 
+    if size != "full":
+        if size != "small" or source not in (PHANTOM, SMALL_PHANTOM):
+            raise ArgumentError(
+                f"There is no size {size!r} of {str(source)!r}.",
+                "'full', or 'small' of the phantom",
+                "load(source='phantom', size='small')",
+            )
+        source = SMALL_PHANTOM
     resolved = resolve_source(source, cache, storage_options)
     if chunks is not None:
         _check_chunks(chunks)

@@ -39,6 +39,7 @@ SECTIONS = {
         "review": "Look at masks of segment and correct them, in the browser.",
         "predict": "Segment a cohort into HDF5 files of the dataset's layout.",
         "train": "Train a network.",
+        "tune": "Tune a network on mice whose masks you reviewed.",
         "export": "Write a network to an ONNX file.",
     },
     "Evaluate": {
@@ -46,6 +47,7 @@ SECTIONS = {
         "compare": "Compare two results of evaluate, mouse by mouse.",
         "merge": "Join results of evaluate for different mice.",
         "reproduce": "Compare a network with the published table.",
+        "benchmark": "Compare networks by fixed protocols; the leaderboard.",
     },
     "Share": {
         "publish": "Publish mice as a dataset on the Hugging Face hub.",

@@ -62,7 +62,7 @@ def command(
     origin = load_predictor(config)[0].origin
     groups = _select_mice(mice, split, source, cache, spacing, axes)
     results: list[PredictResult] = []
-    with _open_client(scheduler) as client:
+    with open_client(scheduler) as client:
         for group in groups:
             results += predict_cohort(
                 group, folder, config, overwrite=overwrite, workers=workers, client=client, progress=True
@@ -133,7 +133,7 @@ def _select_mice(
 
 
 @contextmanager
-def _open_client(address: str | None) -> Iterator[Any]:
+def open_client(address: str | None) -> Iterator[Any]:
     """Yield a client of the dask scheduler at ``address``, or None."""
     if address is None:
         yield None

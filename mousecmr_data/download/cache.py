@@ -72,6 +72,11 @@ def get_weights_folder(weights: Weights, cache: str | Path | None = None) -> Pat
     return get_cache_root(cache) / "weights" / weights.name / weights.sha256[:12]
 
 
+def get_own_weights_folder(cache: str | Path | None = None) -> Path:
+    """Return the folder of the weights that the user tuned, each with its card."""
+    return get_cache_root(cache) / "weights" / "own"
+
+
 def make_weights_entry(weights: Weights) -> FileEntry:
     """Return the entry of a weights file; its path is relative to :func:`get_weights_folder`."""
     return FileEntry(weights.name, PurePosixPath(weights.path).name, None, weights.sha256, weights.size)

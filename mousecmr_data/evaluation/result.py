@@ -155,7 +155,7 @@ def read_result(path: str | PathLike[str]) -> Evaluation:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         if (table["schema"], table["schema_version"]) != (SCHEMA, SCHEMA_VERSION):
             raise ValueError(f"schema {table['schema']} {table['schema_version']}")
-        mice = tuple(_parse_mouse(m) for m in table["mice"])
+        mice = tuple(parse_mouse(m) for m in table["mice"])
         problems = tuple(Problem(**p) for p in table["problems"])
         return Evaluation(
             table["name"], table["truth"], table["policies"], table["versions"], table["created"], mice, problems
@@ -224,7 +224,9 @@ def make_evaluation(
     return Evaluation(name, truth, policies, versions, get_timestamp(), tuple(mice), tuple(problems))
 
 
-def _parse_mouse(table: dict[str, Any]) -> MouseScore:
+def parse_mouse(table: dict[str, Any]) -> MouseScore:
+    """Return the scores of a mouse from its entry in a result file; raises KeyError, TypeError or ValueError."""
+
     def parse_numbers(values: Mapping[str, Any], keep: Sequence[str] = ()) -> dict[str, Any]:
         return {k: v if k in keep else math.nan if v is None else float(v) for k, v in values.items()}
 

@@ -254,13 +254,16 @@ def _run_exclusively(run: Callable[[str], Result], name: str) -> Result:
 def _load_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  # noqa: ARG001 (part of the cache key)
     from mousecmr_data.inference.predictor import load_model
 
-    return load_model(config.weights, device=config.device, engine=config.engine, cache=config.cache)
+    return load_model(
+        config.weights, device=config.device, engine=config.engine, cache=config.cache, network=config.network
+    )
 
 
 def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
     """Return the predictor for ``config`` and the SHA-256 of its weights; the last predictor is cached."""
     sha256 = config.compute_weights_sha256()
-    key = PredictConfig(weights=config.weights, engine=config.engine, device=config.device, cache=config.cache)
+    names = ("weights", "network", "engine", "device", "cache")
+    key = PredictConfig(**{name: getattr(config, name) for name in names})
     return _load_predictor(key, sha256), sha256
 
 
@@ -372,6 +375,7 @@ def describe_settings(config: PredictConfig, predictor: Predictor, weights_sha25
         "region": config.region,
         "postprocessing": config.postprocessing,
         "release": __version__,
+        **({"network": config.network} if config.network else {}),
     }
 
 
@@ -483,6 +487,7 @@ def segment(
     output: str | PathLike[str],
     *,
     weights: str = SegmentConfig.weights,
+    network: str | None = SegmentConfig.network,
     spacing: tuple[float, float, float] | None = None,
     axes: str | None = None,
     frames: int | None = None,
@@ -511,7 +516,8 @@ def segment(
     result and errors see :func:`segment_batch`.
     """
     config = SegmentConfig(
-        weights=weights, spacing=spacing, axes=axes, frames=frames, fill=fill, frame_time_ms=frame_time_ms,
+        weights=weights, network=network, spacing=spacing, axes=axes, frames=frames, fill=fill,
+        frame_time_ms=frame_time_ms,
         postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
         pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
         images=images,

@@ -4,8 +4,10 @@ import hashlib
 import re
 import shlex
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import evaluated
@@ -75,6 +77,22 @@ def test_examples_run(page: Path, tmp_path: Path, phantom_cache: Path, monkeypat
     names: dict[str, object] = {}
     for block in code:
         exec(compile(block, page.name, "exec"), names)
+
+
+def test_the_lightning_example_runs(tmp_path: Path, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        import lightning  # noqa: F401
+    except (ImportError, RuntimeError) as e:  # its torchmetrics imports a torchvision that may not fit torch
+        pytest.skip(f"Lightning is not installed, or not usable (pip install lightning): {e}")
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (code,) = (m["code"] for m in BLOCK.finditer(page) if "import lightning" in m["code"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOUSECMR_CACHE", str(phantom_cache))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning advises more workers
+        names: dict[str, Any] = {}
+        exec(compile(code, "training.md", "exec"), names)
+    assert names["trainer"].callback_metrics["validation_loss"] > 0
 
 
 @pytest.fixture
