@@ -46,6 +46,7 @@ ONLY_PARSED = {
     "mousecmr publish": "an upload: test_publish.py",
     "mousecmr segment": "scans of several formats: test_segment_command.py",
     "mousecmr train": "hours: test_training.py",
+    "mousecmr benchmark": "trains: test_benchmark.py",
     "mousecmr export": "takes a minute: test_export_onnx.py",
     "mousecmr phantom": "130 synthetic mice: test_commands_on_files.py",
     "mousecmr predict --source phantom": "25 synthetic mice: test_predict_cohort.py",
@@ -146,11 +147,16 @@ def read_commands(page: Path) -> list[list[str]]:
     """Return the words of each command in the console blocks of a page; comments are left out."""
     commands: list[list[str]] = []
     language: str | None = None  # of the block that the line is in
+    begun = ""  # a command whose quotation goes on in the next line
     for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if line.startswith("```"):
             language = line[3:] if language is None else None
-        elif language in ("", "console") and re.match(r"(\$ )?(mousecmr|export) ", line):
-            commands.append(shlex.split(line.removeprefix("$ "), comments=True))
+        elif language in ("", "console") and (begun or re.match(r"(\$ )?(mousecmr|export) ", line)):
+            try:
+                commands.append(shlex.split(f"{begun}{line}".removeprefix("$ "), comments=True))
+                begun = ""
+            except ValueError:
+                begun += f"{line}\n"
     return commands
 
 
