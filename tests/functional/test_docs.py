@@ -47,6 +47,8 @@ ONLY_PARSED = {
     "mousecmr segment": "scans of several formats: test_segment_command.py",
     "mousecmr train": "hours: test_training.py",
     "mousecmr benchmark": "trains: test_benchmark.py",
+    "mousecmr tune": "a reviewed result: test_tuning.py",
+    "mousecmr predict --split test --weights runs": "weights of a run: test_training.py",
     "mousecmr export": "takes a minute: test_export_onnx.py",
     "mousecmr phantom": "130 synthetic mice: test_commands_on_files.py",
     "mousecmr predict --source phantom": "25 synthetic mice: test_predict_cohort.py",
