@@ -248,8 +248,8 @@ class ReviewedResult:
         if self.pair is None:
             return []
         status, (ed, es) = self.review.get_status(self.masks.shape[:2]), self.pair
-        present = self.counts[..., Label.MYOCARDIUM :].any(-1)
-        pools = self.counts[:, present[ed] & present[es], Label.BLOOD_POOL].sum(1)
+        present = np.asarray(self.masks.any(axis=(2, 3)))
+        pools = self.counts[..., Label.BLOOD_POOL][:, present[ed] & present[es]].sum(1)
         is_near_es = np.abs(pools - pools[es]) < np.abs(pools - pools[ed])
         excluded = np.where(is_near_es[:, None], status[es] == "excluded", status[ed] == "excluded")
         return [(f, k) for f, k in np.argwhere(excluded & present & (status == AUTO)).tolist()]
