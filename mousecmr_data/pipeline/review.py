@@ -248,8 +248,8 @@ class ReviewedResult:
         if self.pair is None:
             return []
         status, (ed, es) = self.review.get_status(self.masks.shape[:2]), self.pair
-        present = np.asarray(self.counts[..., Label.MYOCARDIUM :].any(-1))
-        pools = self.counts[:, present[ed] & present[es], Label.BLOOD_POOL].sum(1)
+        present = np.asarray(self.masks.any(axis=(2, 3)))
+        pools = self.counts[..., Label.BLOOD_POOL][:, present[ed] & present[es]].sum(1)
         is_near_es = np.abs(pools - pools[es]) < np.abs(pools - pools[ed])
         excluded = np.where(is_near_es[:, None], status[es] == "excluded", status[ed] == "excluded")
         return [(f, k) for f, k in np.argwhere(excluded & present & (status == AUTO)).tolist()]
@@ -571,7 +571,7 @@ def measure(
     :class:`~mousecmr_data.errors.ArgumentError` (only one of ``ed`` and ``es``), and what opening a file raises.
     """
     _check_pair(ed, es, find_phases)
-    is_dataset = not isinstance(mouse, str | PathLike)
+    is_dataset = isinstance(mouse, xr.Dataset)
     if not is_dataset and (folder := find_result(mouse)):
         opened = open_result(folder)
         opened.choose_phases(ed, es, find=find_phases)
@@ -581,7 +581,7 @@ def measure(
         ds = open_mouse(
             ds, source=source, cache=cache, spacing=spacing, frame_time_ms=frame_time_ms, labels=labels, axes=axes
         )
-    if (find_phases or ed is not None) and isinstance(ds, xr.Dataset):
+    if find_phases or ed is not None:
         pools = np.count_nonzero(ds[mask].transpose(*DIMS).values == Label.BLOOD_POOL, axis=(1, 2, 3)).astype(float)
         ds = ds.assign_coords(phase=("frame", mark_phases(pools, None if ed is None or es is None else (ed, es))))
     measures = measure_dataset(ds, mask=mask)
