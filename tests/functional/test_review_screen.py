@@ -352,7 +352,9 @@ def test_tuning_is_started_with_a_name_and_says_what_is_missing(review: Callable
     page.get_by_role("button", name="Tune on these reviewed mice").click()
     page.locator("#tuning", has_text="not tuned").wait_for(timeout=120_000)  # torch is imported first
     text = page.inner_text("#tuning")
-    assert "my-mice was not tuned" in text and "nobody reviewed it" in text and "Needed: two or more reviewed mice" in text
+    assert (
+        "my-mice was not tuned" in text and "nobody reviewed it" in text and "Needed: two or more reviewed mice" in text
+    )
     page.wait_for_selector("#tune:enabled")
 
 
