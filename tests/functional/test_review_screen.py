@@ -409,6 +409,19 @@ def test_a_blind_review_shows_codes(results: Path, browser: Any) -> None:
     assert open_result(results / second).review.readers == ("A. Reader",)
 
 
+def test_tuning_is_started_with_a_name_and_says_what_is_missing(review: Callable[..., Any]) -> None:
+    pytest.importorskip("monai", reason="the extra training is not installed")
+    page = review()
+    page.once("dialog", lambda dialog: dialog.accept("my-mice"))
+    page.get_by_role("button", name="Tune on these reviewed mice").click()
+    page.locator("#tuning", has_text="not tuned").wait_for(timeout=120_000)  # torch is imported first
+    text = page.inner_text("#tuning")
+    assert (
+        "my-mice was not tuned" in text and "nobody reviewed it" in text and "Needed: two or more reviewed mice" in text
+    )
+    page.wait_for_selector("#tune:enabled")
+
+
 def test_a_correction_is_propagated_to_the_other_frames(review: Callable[..., Any], results: Path) -> None:
     page = review()
     folder = results / "mouse"

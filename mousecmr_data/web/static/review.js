@@ -1141,14 +1141,13 @@ async function tune() {
   }
 }
 
-/** Show how far the tuning is until it ends; without the button where nobody may tune. */
+/** Show how far the tuning is until it ends; nothing where nobody may tune. */
 async function followTuning() {
   const button = /** @type {HTMLButtonElement} */ (find("#tune"));
   for (;;) {
     const status = await server.getTuning().catch(() => null);
-    button.hidden = !status;
+    find("#network").hidden = !status;
     button.disabled = status?.running ?? false;
-    find("#tuning").hidden = !status?.text;
     find("#tuning").textContent = status?.text ?? "";
     if (!status?.running) return;
     await new Promise((resolve) => setTimeout(resolve, 2000));

@@ -1,6 +1,11 @@
+from pathlib import Path
+
 import pytest
 
+from mousecmr_data._utils.atomic import write_text
+from mousecmr_data.download.cache import get_own_weights_folder
 from mousecmr_data.errors import ArgumentError
+from mousecmr_data.inference.predictor import SHIPPED_FOLDER
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.web.job import TimeEstimator, format_duration
 from mousecmr_data.web.service import parse_form
@@ -60,3 +65,17 @@ def test_durations_are_rounded() -> None:
 )
 def test_sizes_may_be_typed_with_units_and_in_the_order_x_y_z(text: str) -> None:
     assert parse_form("phantom-small", text, "", "5 ms").spacing == (1.0, 0.12, 0.1)
+
+
+def test_weights_of_the_user_s_own_are_offered_by_name(tmp_path: Path) -> None:
+    ui = pytest.importorskip("mousecmr_data.web.ui", reason="the extra web is not installed")
+    with pytest.raises(ArgumentError, match="no weights 'lab-7T'"):
+        parse_form("lab-7T", "", "", "", cache=tmp_path)
+    card = SHIPPED_FOLDER.joinpath("phantom-small.toml").read_text(encoding="utf-8")
+    card = card.replace('name = "phantom-small"', 'name = "lab-7T"').replace(
+        '"synthetic mice only: ', '"5 reviewed mice ('
+    )
+    write_text(get_own_weights_folder(tmp_path) / "lab-7T.toml", card)
+    assert parse_form("lab-7T", "", "", "", cache=tmp_path).weights == "lab-7T"
+    text, name = ui.make_weight_choices(tmp_path)[-1]
+    assert name == "lab-7T" and "tuned on 5 reviewed mice" in text and "SYNTHETIC" in text
