@@ -203,7 +203,10 @@ def evaluate(
     progress
         Called with 1 after each mouse.
 
-    Raises :class:`~mousecmr_data.errors.PredictionError`.
+    Raises
+    ------
+    PredictionError
+        Predictions that do not fit their mice, with the problem of each.
     """
     opened = open_predictions(predictions, name, parse_label_map(labels) if isinstance(labels, str) else labels)
     name, config = name or opened.name, config or EvaluationConfig()
