@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 add_module_names = False
 python_maximum_signature_line_length = 88
 maximum_signature_line_length = 88
@@ -41,12 +41,15 @@ linkcheck_anchors = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"mousecmr-data {version}"
-html_static_path = ["_static"]
+html_static_path = ["_static", "images/heart.webp", "images/heart.png"]
 html_css_files = ["site.css"]
 html_show_sourcelink = html_copy_source = False
-html_sidebars = {"index": []}
+html_sidebars = {page: [] for page in ("index", "dataset", "gallery", "glossary", "changelog")}
+html_favicon = "_static/favicon.svg"
 html_theme_options = {
-    "logo": {"text": "mousecmr-data"},
+    "logo": {"text": "mousecmr-data", "image_light": "_static/favicon.svg", "image_dark": "_static/favicon.svg"},
+    "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
     "navbar_end": ["version", "theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -54,7 +57,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_nav_level": 1,
     "header_links_before_dropdown": 7,
-    "secondary_sidebar_items": ["page-toc", "edit-this-page"],
+    "secondary_sidebar_items": {"**": ["page-toc", "edit-this-page"], "index": []},
 }
 html_context = {"default_mode": "auto"}
 
@@ -65,5 +68,18 @@ def set_edit_link(_app: object, page: str, _template: str, context: dict[str, An
     context["theme_use_edit_page_button"] = page in EDITED
 
 
+def mend_body(_app: object, _page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
+    """Replace what screen readers stumble over: lists of parameters without terms, headers of columns without text."""
+    body = context.get("body", "")
+    body = re.sub(r'<dl>\n((?:<dd><em class="sig-param.*\n)+)</dl>', format_parameters, body)
+    context["body"] = re.sub(r'<th class="head">(<p>\s*</p>)?</th>', "<td></td>", body)
+
+
+def format_parameters(match: re.Match[str]) -> str:
+    """Return the lines of a signature, one parameter each."""
+    return match[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+
+
 def setup(app: Any) -> None:
     app.connect("html-page-context", set_edit_link)
+    app.connect("html-page-context", mend_body)

@@ -127,7 +127,9 @@ def draw_heart(folder: Path) -> None:
             grey = ndimage.zoom(np.clip(plane / white, 0, 1), zoom, order=3, mode="nearest", grid_mode=True).clip(0, 1)
             tile = np.repeat(grey[..., None] * 255, 3, axis=2)
             for threshold, colour in enumerate(COLOURS):
-                inside = ndimage.zoom((mask > threshold).astype(float), zoom, order=1, mode="nearest", grid_mode=True) > 0.5
+                inside = (
+                    ndimage.zoom((mask > threshold).astype(float), zoom, order=1, mode="nearest", grid_mode=True) > 0.5
+                )
                 edge = inside & ~ndimage.binary_erosion(inside, iterations=2)
                 tile[inside] = 0.78 * tile[inside] + 0.22 * np.array(colour)
                 tile[edge] = colour

@@ -96,8 +96,9 @@ def summarize(docstring: str) -> str:
     return re.split(r"(?<=[.:;]) ", text)[0].rstrip(":;").replace("|", r"\|")
 
 
-def make_toctree(pages: Iterable[str]) -> str:
-    return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
+def make_toctree(caption: str, pages: Iterable[str]) -> list[str]:
+    """Return the lines that put pages, each "title <page>", below ``caption`` in the navigation."""
+    return ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", ""]
 
 
 class Site:
@@ -148,10 +149,12 @@ class Site:
 
     def add_reference(self) -> None:
         """Write a page for each public name, and the list of them by module."""
-        text, pages = [], []
+        text: list[str] = []
         for module_name, names in list_public_names().items():
             module = importlib.import_module(module_name)
-            text += ["", f"## {module_name}", "", summarize(module.__doc__ or ""), "", "| name | |", "|---|---|"]
+            pages = []
+            summary = summarize(module.__doc__ or "")
+            text += ["", f"## {module_name}", "", summary, "", "| name | what it is |", "|---|---|"]
             for name in names:
                 if isinstance(value := getattr(module, name), ModuleType):
                     row = f"[`{name}`](#{value.__name__.replace('.', '')})", summarize(value.__doc__ or "")
@@ -159,30 +162,32 @@ class Site:
                     defined = find_definition(module, name)
                     directive, docstring = describe(module_name, name, defined)
                     page = f"{module_name}.{name}"
-                    pages.append(f"`{name}` <{page}>" if module_name == PACKAGE else page)
+                    pages.append(f"{name} <{page}>")
                     code = f"# {page}\n\n```{{eval-rst}}\n{directive}\n```\n"
-                    self.write_page(f"reference/{page}", code, defined.replace(".", "/") + ".py")
+                    source = Path(str(importlib.import_module(defined).__file__)).relative_to(ROOT)
+                    self.write_page(f"reference/{page}", code, source.as_posix())
                     row = f"[`{name}`]({page}.md)", summarize(docstring)
                 text.append(f"| {row[0]} | {row[1]} |")
-        self.fill_page("reference/index", "\n".join(text) + make_toctree(pages))
+            text += make_toctree(module_name.removeprefix(f"{PACKAGE}."), pages)
+        self.fill_page("reference/index", "\n".join(text))
 
     def add_commands(self) -> None:
         """Write a page for each command, and the list of them by section."""
-        text, pages = [], []
+        text: list[str] = []
         for section, commands in SECTIONS.items():
-            text += ["", f"## {section}", "", "| command | |", "|---|---|"]
+            text += ["", f"## {section}", "", "| command | what it does |", "|---|---|"]
             for name, summary in commands.items():
                 text.append(f"| [`mousecmr {name}`]({name}.md) | {summary} |")
-                pages.append(name)
                 directive = f".. click:: mousecmr_data.cli.{name}:command\n   :prog: mousecmr {name}\n   :nested: full"
                 code = f"```{{eval-rst}}\n{directive}\n```\n"
                 self.write_page(f"cli/{name}", code, f"mousecmr_data/cli/{name}.py")
-        self.fill_page("cli/index", "\n".join(text) + make_toctree(pages))
+            text += make_toctree(section, [f"{name} <{name}>" for name in commands])
+        self.fill_page("cli/index", "\n".join(text))
 
     def add_dataset(self) -> None:
         """Add the tables of the embedded manifest to the page of the dataset."""
         m = load_manifest()
-        lines = [f"**{m.title}**", "", "| | | source |", "|---|---|---|"]
+        lines = [f"**{m.title}**", "", "| fact | value | source |", "|---|---|---|"]
         lines += [f"| version | `{m.version[:12]}` of {m.released} | repo |", f"| licence | {m.licence} | repo |"]
         for key, constant in {**m.counts, **m.acquisition}.items():
             lines.append(f"| {key.replace('_', ' ')} | {format_constant(constant)} | {constant.source} |")
@@ -193,13 +198,16 @@ class Site:
             counts = ", ".join(f"{len(mice)} {split}" for split, mice in scheme.mice.items()) or "not published"
             lines += [f"**`{scheme.name}`**: {counts}. {scheme.description} {scheme.caveat}", ""]
         if p := m.published:
-            lines += ["## The published table", "", f"{p.n_mice} test mice, mean ± SD; source: {p.source}. Compare a network "
-                      "with it: [Reproducing the article](reproducing.md).", ""]  # fmt: skip
-            lines += ["| measure | truth | network | bias | limits of agreement | p | r |", "|---|---|---|---|---|---|---|"]
+            lines += ["## The published table", "", f"{p.n_mice} test mice, mean ± SD; source: {p.source}.", ""]
+            lines += ["Compare a network with it: [Reproducing the article](reproducing.md).", ""]
+            lines += [
+                "| measure | truth | network | bias | limits of agreement | p | r |",
+                "|---|---|---|---|---|---|---|",
+            ]
             for row in p.measures:
                 truth, model = (f"{mean} ± {sd}" for mean, sd in (row.truth, row.model))
-                low, high = row.limits_of_agreement
-                lines.append(f"| {row.name} ({row.unit}) | {truth} | {model} | {row.bias:+} | {low} to {high} | {row.p} | {row.r} |")
+                cells = [truth, model, f"{row.bias:+}", "{} to {}".format(*row.limits_of_agreement), row.p, row.r]
+                lines.append(f"| {row.name} ({row.unit}) | {' | '.join(map(str, cells))} |")
             lines += ["", "| Dice | ED and ES | ED | ES |", "|---|---|---|---|"]
             for structure in dict.fromkeys(d.structure for d in p.dice):
                 cells = [f"{d.mean} ± {d.sd}" for d in p.dice if d.structure == structure]
@@ -225,7 +233,9 @@ def format_constant(constant: Constant) -> str:
 def show_files(path: str) -> str:
     """Return a page with a file of the repository, or with all scripts of a folder."""
     files = [ROOT / path] if (ROOT / path).is_file() else sorted((ROOT / path).glob("*.py"))
-    blocks = [f"`{f.relative_to(ROOT).as_posix()}`\n\n~~~~~~python\n{f.read_text(encoding='utf-8')}\n~~~~~~" for f in files]
+    blocks = [
+        f"`{f.relative_to(ROOT).as_posix()}`\n\n~~~~~~python\n{f.read_text(encoding='utf-8')}\n~~~~~~" for f in files
+    ]
     return "\n\n".join(["---\norphan: true\n---", f"# {path}", *blocks]) + "\n"
 
 
