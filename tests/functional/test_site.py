@@ -145,13 +145,14 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with open_chromium() as chromium:
+        yield chromium
+
+
 class TestInBrowser:
     pytestmark = IN_BROWSER
-
-    @pytest.fixture(scope="class")
-    def chromium(self) -> Iterator[Any]:
-        with open_chromium() as chromium:
-            yield chromium
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize(
