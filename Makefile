@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-newest stress check docs bench clean
+.PHONY: help demo test test-newest test-windows stress check docs bench clean
 help:
 	@echo "make demo    make, load, measure, segment and draw synthetic mice; needs only Python 3.11 or newer"
 	@echo "make test    run the tests; long trials run with a small count"
@@ -29,7 +29,7 @@ demo: $(VENV)/.demo
 TESTS = tests/functional tests/house tests/stress $(filter-out %__pycache__/,$(wildcard tests/unit/*/))
 test: $(VENV)/.dev
 	@failed=; for folder in $(TESTS); do $(BIN)/python -m pytest $$folder || failed="$$failed $$folder"; done; \
-	$(MAKE) --no-print-directory test-newest || failed="$$failed test-newest"; \
+	for part in test-newest test-windows; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 # The core, without extras, in the newest Python found and with the newest dependencies: no constraints.
 NEWEST = $(shell for p in python3.14 python3.13 python3.12 $$(ls -dr $$HOME/.pyenv/versions/3.1[2-9]*/bin/python3 \
@@ -43,6 +43,9 @@ $(VENV)-newest/.core: pyproject.toml
 test-newest:
 	@if test -z "$(NEWEST)"; then echo "no Python newer than 3.11 found: these tests were left out"; exit 0; fi; \
 	$(MAKE) --no-print-directory $(VENV)-newest/.core && $(VENV)-newest/bin/python -m pytest $(CORE_TESTS)
+# The core under the rules of Windows, as tests/windows_rules.py imposes them.
+test-windows: $(VENV)/.dev
+	MOUSECMR_WINDOWS=1 $(BIN)/python -m pytest $(CORE_TESTS)
 stress: $(VENV)/.dev
 	MOUSECMR_STRESS=1 $(BIN)/python -m pytest -m stress
 check: $(VENV)/.dev
