@@ -210,8 +210,8 @@ class Site:
                 lines.append(f"| {row.name} ({row.unit}) | {' | '.join(map(str, cells))} |")
             lines += ["", "| Dice | ED and ES | ED | ES |", "|---|---|---|---|"]
             for structure in dict.fromkeys(d.structure for d in p.dice):
-                cells = [f"{d.mean} ± {d.sd}" for d in p.dice if d.structure == structure]
-                lines.append(f"| {structure} | {' | '.join(cells)} |")
+                dice = [f"{d.mean} ± {d.sd}" for d in p.dice if d.structure == structure]
+                lines.append(f"| {structure} | {' | '.join(dice)} |")
         lines += ["", "## Known issues", ""]
         lines += [f"- **{issue.title}** (`{issue.id}`, {issue.source}): {issue.text}" for issue in m.known_issues]
         lines += ["", "## How to cite", "", "```bibtex", *"\n".join(make_bibtex(m).values()).splitlines(), "```", ""]
@@ -254,7 +254,7 @@ def build(output: Path, builder: str = "html") -> int:
         site.add_dataset()
         (site.folder / "edited.json").write_text(json.dumps(site.edited), encoding="utf-8")
         strict = ["--fail-on-warning", "--keep-going", "--quiet", "--fresh-env", "--doctree-dir", f"{folder}-doctrees"]
-        status = build_main([*strict, "--builder", builder, folder, str(output)])
+        status = int(build_main([*strict, "--builder", builder, folder, str(output)]))
         shutil.rmtree(f"{folder}-doctrees", ignore_errors=True)
         return status
 
