@@ -27,11 +27,12 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 demo: $(VENV)/.demo
 	$(BIN)/mousecmr demo
-# One process per folder: with the native libraries of all extras in one process, a run once ended in a segmentation
-# fault.
+# A run per folder: with the native libraries of all extras in one process, one once ended in a segmentation fault.
+# The files of a folder are spread over the processor cores; the tests of a file stay together.
+PYTEST = -m pytest --numprocesses auto --dist loadfile
 TESTS = tests/functional tests/house tests/stress $(filter-out %__pycache__/,$(wildcard tests/unit/*/))
 test: $(VENV)/.dev
-	@failed=; for folder in $(TESTS); do $(BIN)/python -m pytest $$folder || failed="$$failed $$folder"; done; \
+	@failed=; for folder in $(TESTS); do $(BIN)/python $(PYTEST) $$folder || failed="$$failed $$folder"; done; \
 	for part in test-newest test-windows; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 # The core, without extras and with the newest dependencies: no constraints.
@@ -56,7 +57,7 @@ test-lowest: $(VENV)/.dev
 	$(BIN)/python scripts/try_environments.py --versions lowest --extras core $(PYTHON)
 # The same under the rules of Windows, as tests/windows_rules.py imposes them.
 test-windows: $(VENV)/.dev
-	MOUSECMR_WINDOWS=1 $(BIN)/python -m pytest $(CORE_TESTS)
+	MOUSECMR_WINDOWS=1 $(BIN)/python $(PYTEST) $(CORE_TESTS)
 stress: $(VENV)/.dev
 	MOUSECMR_STRESS=1 $(BIN)/python -m pytest -m stress
 check: $(VENV)/.dev
@@ -66,7 +67,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 COVERED ?= $(TESTS)
 coverage: $(VENV)/.dev
-	@rm -f .coverage; for folder in $(COVERED); do $(BIN)/python -m pytest --cov --cov-append --cov-report= $$folder; done
+	@rm -f .coverage; for folder in $(COVERED); do $(BIN)/python $(PYTEST) --cov --cov-append --cov-report= $$folder; done
 	$(BIN)/python -m coverage report
 	$(BIN)/python -m coverage html --directory coverage
 docs: $(VENV)/.dev
