@@ -163,7 +163,8 @@ class Site:
                     directive, docstring = describe(module_name, name, defined)
                     page = f"{module_name}.{name}"
                     pages.append(f"{name} <{page}>")
-                    code = f"# {page}\n\n```{{eval-rst}}\n{directive}\n```\n"
+                    title = page if module_name == PACKAGE else page.removeprefix(f"{PACKAGE}.")
+                    code = f"# {title}\n\n```{{eval-rst}}\n{directive}\n```\n"
                     source = Path(str(importlib.import_module(defined).__file__)).relative_to(ROOT)
                     self.write_page(f"reference/{page}", code, source.as_posix())
                     row = f"[`{name}`]({page}.md)", summarize(docstring)

@@ -22,7 +22,9 @@ pytest.importorskip("sphinx", reason="the extra dev is not installed")
 
 import make_docs
 
+from mousecmr_data import plotting
 from mousecmr_data.cli.main import SECTIONS
+from mousecmr_data.evaluation import plots
 
 LOADED = {"script": "src", "img": "src", "source": "srcset", "link": "href", "iframe": "src", "video": "src"}
 
@@ -85,6 +87,7 @@ def test_every_public_name_has_its_page_with_its_docstring(site: Path, pages: di
     assert absent == []
     text = (site / "reference/mousecmr_data.load.html").read_text(encoding="utf-8")
     assert "missing files are downloaded and verified" in text
+    assert "<td><p></p></td>" not in (site / "reference/index.html").read_text(encoding="utf-8"), "without a docstring"
     assert "object at 0x" not in "".join(p.read_text(encoding="utf-8") for p in (site / "reference").glob("*.html"))
 
 
@@ -95,6 +98,15 @@ def test_every_command_has_its_page_with_every_option(site: Path) -> None:
         for part in [command, *getattr(command, "commands", {}).values()]:
             options = [p.opts[-1] for p in part.params if p.param_type_name == "option"]
             assert [o for o in options if o not in text] == [], name
+
+
+def test_every_picture_of_the_library_is_in_the_gallery() -> None:
+    """With the code that draws it; scripts/draw_gallery.py runs that code."""
+    page = (make_docs.ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    drawn = [n for module in (plotting, plots) for n in vars(module) if n.startswith("plot_") or n == "write_movie"]
+    assert [n for n in drawn if n != "plot_all" and f"{n}(" not in page] == []
+    for name in re.findall(r"images/gallery/(\S+?)\)", page):
+        assert f'"{name}"' in page, f"no code writes {name}"
 
 
 def test_no_link_is_broken(site: Path, pages: dict[str, Page]) -> None:
