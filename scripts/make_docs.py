@@ -40,8 +40,8 @@ PAGES = {
     "benchmarks/RESULTS.md": "results",
 }
 """Pages that lie elsewhere in the repository, and their names on the site."""
-STABLE_MODULES = ("errors", "plotting", "formats.nifti", "export.hub")
-"""Modules without ``__all__`` whose functions and classes docs/api.md names as stable."""
+STABLE_MODULES = ("errors", "evaluation.plots", "plotting", "formats.nifti", "export.hub")
+"""Modules without ``__all__`` whose functions and classes docs/api.md or the gallery names."""
 MORE_NAMES = {f"{PACKAGE}.download.downloader": ["ResumingDownloader"]}
 LINK = re.compile(r"(\]\()(?!https?://|mailto:|#|<)([^)#\s]+)")
 FENCE = re.compile(r"^(`{3,}).*?^\1", re.MULTILINE | re.DOTALL)
