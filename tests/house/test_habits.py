@@ -18,7 +18,7 @@ def read(path: Path) -> dict[Any, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("path", [w for w in WORKFLOWS if w.stem != "upstream"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [w for w in WORKFLOWS if w.stem in ("tests", "docs", "release")], ids=lambda p: p.stem)
 def test_each_step_of_a_workflow_is_a_target_of_the_makefile(path: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
     for job in read(path)["jobs"].values():
