@@ -43,6 +43,7 @@ from mousecmr_data._utils.checksums import CHECKSUM_KEY, add_checksum, has_check
 from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.network import check_online
 from mousecmr_data._utils.reading import check_access
+from mousecmr_data._utils.system import read_at
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.dataset.model import FROM_FILE, Key, LazyArray, PhysicalSizes, build_dataset, get_spacing
 from mousecmr_data.download.cache import get_cache_root
@@ -82,7 +83,7 @@ class ShardFile:
 
             def decode(i: int) -> None:
                 offset, length = (int(v) for v in index[frames[i]])
-                data = np.frombuffer(os.pread(f.fileno(), length, offset), np.uint8)
+                data = np.frombuffer(read_at(f.fileno(), length, offset), np.uint8)
                 if self.has_checksums:
                     data, crc = data[:-_CRC_BYTES], int.from_bytes(data[-_CRC_BYTES:].tobytes(), "little")
                     if google_crc32c.value(data) != crc:
@@ -102,7 +103,7 @@ class ShardFile:
     def _read_index(self, file: int) -> NDArray[np.uint64]:
         """Return the offset and length of each frame (frame, 2)."""
         size, length = os.fstat(file).st_size, 16 * self.shape[0]
-        tail = os.pread(file, length + _CRC_BYTES, max(0, size - length - _CRC_BYTES))
+        tail = read_at(file, length + _CRC_BYTES, max(0, size - length - _CRC_BYTES))
         crc = int.from_bytes(tail[length:], "little")
         if len(tail) != length + _CRC_BYTES or google_crc32c.value(tail[:length]) != crc:
             raise ValueError("the index of its frames is damaged")

@@ -25,9 +25,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import fsync_file, fsync_folder, temporary_folder, write_json
+from mousecmr_data._utils.atomic import temporary_folder, write_json
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.reading import make_read_error
+from mousecmr_data._utils.system import fsync_file, fsync_folder, move
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.api import open_mouse
 from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
@@ -372,7 +373,7 @@ class ReviewedResult:
                     self.masks, partial / path.name, self.ds, f"{self.record['network'].get('weights')}"
                 )
                 fsync_file(new)
-                new.replace(path)
+                move(new, path)
             fsync_folder(self.folder)
             self._saved_at = path.stat().st_mtime_ns
             self._masks_sha256 = _hash(path)

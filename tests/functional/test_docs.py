@@ -27,7 +27,7 @@ from mousecmr_data.schema import DEFAULT_DATASET
 from mousecmr_data.schema import manifest as manifests
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)\)")
 MICE = {"Mouse4": "train", "Mouse7": "train", "Mouse1": "validation", "Mouse6": "test"}
