@@ -17,9 +17,10 @@ import xarray as xr
 from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.tables import read_table
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.model import check_not_empty
 from mousecmr_data.dataset.samples import Frames, build_slices
-from mousecmr_data.dataset.source import FileOpener, Opener, Source
+from mousecmr_data.dataset.source import Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
 from mousecmr_data.download.cache import list_input_folders
 from mousecmr_data.errors import (

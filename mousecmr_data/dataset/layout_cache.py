@@ -11,28 +11,32 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import remove_leftovers
 from mousecmr_data._utils.checksums import compute_sha256, has_checksum, report_damage
 from mousecmr_data._utils.locks import hold_lock, report_no_locks
 from mousecmr_data._utils.reading import ABSENT, make_read_error
-from mousecmr_data.dataset.hdf5 import MouseParts
-from mousecmr_data.dataset.model import Key, LazyArray
+from mousecmr_data.dataset.hdf5 import MouseParts, read_parts
+from mousecmr_data.dataset.model import Key, LazyArray, resolve_sizes
+from mousecmr_data.dataset.source import Source
 from mousecmr_data.dataset.zarr_store import (
+    DTYPES,
     INDEX_FILE,
     SHARD_PATH,
     STORE_FORMAT,
     STORE_VERSION,
     MouseEntry,
     ZarrArray,
+    build_from_entry,
     parse_index,
     write_index,
     write_mouse,
@@ -41,7 +45,6 @@ from mousecmr_data.errors import FileLayoutError, LockError, MissingDataError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
 CACHE_NAME = f"zarr-{STORE_VERSION}"
-DTYPES = {IMAGE: "uint16", MASK: "uint8"}
 
 
 @dataclass(frozen=True)
@@ -183,3 +186,49 @@ def _is_made_from(entry: MouseEntry, file: Path) -> bool:
     return entry.source.get("size") == stat.st_size and (
         entry.source.get("mtime_ns") == stat.st_mtime_ns or entry.source.get("sha256") == compute_sha256(file)
     )
+
+
+@dataclass(frozen=True)
+class FileOpener:
+    """Opens the files of ``source``, through the layout cache ``layouts`` if given."""
+
+    source: Source
+    layouts: LayoutCache | None
+
+    def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+        """Return the dataset from the layout cache if the mouse is converted, else from its file.
+
+        The cache provides pixels, and phases where the ED/ES rule has no choice. Physical sizes that are not stated by
+        the file come from the manifest in its current state.
+        """
+        if self.layouts is None:
+            return self.read_parts(mouse).to_dataset(attrs)
+        entry = self.layouts.find_entry(mouse, self.source.get_path(mouse))
+        if entry is None:
+            parts = self.read_parts(mouse)
+            return replace(parts, image=self._make_cached_array(mouse, IMAGE, parts.image.shape)).to_dataset(attrs)
+        image = self._make_cached_array(mouse, IMAGE, entry.shape)
+        mask = self._make_cached_array(mouse, MASK, entry.shape) if entry.has_mask else None
+        synthetic = bool(entry.attrs["synthetic"]) or self.source.synthetic
+        sizes = resolve_sizes(entry.get_own_sizes(), manifest=self.source.manifest)
+        has_choice = len(entry.labelled_frames) > 2  # the cache may be older than today's rule for ES
+        return build_from_entry(entry, image, mask, sizes, {**attrs, "synthetic": synthetic}, not has_choice)
+
+    def _make_cached_array(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
+        assert self.layouts is not None  # noqa: S101 (checked by the caller)
+        return CachedArray(
+            self.layouts, mouse, self.source.get_path(mouse), partial(self.read_parts, mouse), name, shape
+        )
+
+    def read_parts(self, mouse: str) -> MouseParts:
+        source = self.source
+        source.check_file(mouse)
+        return read_parts(
+            source.get_path(mouse), mouse=mouse, source=source.name, version=source.version, manifest=source.manifest
+        )
+
+    def convert(self, mouse: str) -> MouseEntry:
+        """Convert the mouse into ``layouts``, which must be given."""
+        assert self.layouts is not None  # noqa: S101 (checked by the caller)
+        self.source.prepare([mouse])
+        return self.layouts.convert(mouse, self.source.get_path(mouse), partial(self.read_parts, mouse))

@@ -21,7 +21,7 @@ from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers
 from mousecmr_data._utils.checksums import append_checksum, is_intact, read_intact, report_damage
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.source import FileOpener
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, MouseCMRError
 from mousecmr_data.schema.variables import IMAGE, MASK

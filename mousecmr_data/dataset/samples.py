@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.core import indexing
 
 from mousecmr_data.dataset.model import Key, LazyArray, check_not_empty, wrap_lazy
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
@@ -95,7 +94,7 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
 class SampleArray(LazyArray):
     """Lazy array (sample, y, x) over several lazy arrays (frame, slice, y, x)."""
 
-    support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.OUTER
+    support = "OUTER"
 
     def __init__(self, arrays: Sequence[xr.Variable], index: NDArray[np.intp]) -> None:
         self.arrays, self.index = list(arrays), index

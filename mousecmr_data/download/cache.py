@@ -13,8 +13,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pooch import os_cache
-
 from mousecmr_data._utils.atomic import write_json
 from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, add_checksum, has_checksum
 from mousecmr_data._utils.environment import is_offline
@@ -38,6 +36,8 @@ def get_cache_root(cache: str | Path | None = None) -> Path:
     """
     if chosen := cache or os.environ.get("MOUSECMR_CACHE"):
         return Path(chosen).expanduser().absolute()
+    from pooch import os_cache  # imports requests
+
     try:
         root = Path(os_cache("mousecmr")).expanduser().absolute()
         with suppress(FileNotFoundError, NotADirectoryError):

@@ -31,6 +31,7 @@ from mousecmr_data._utils.atomic import to_json_value
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
+from mousecmr_data.formats.masks import find_result
 from mousecmr_data.metrics.propagation import propagate_masks
 from mousecmr_data.pipeline.analysis import AUTO, FINAL_NUMBERS
 from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables
@@ -39,7 +40,6 @@ from mousecmr_data.pipeline.review import (
     UNKNOWN_READER,
     ReviewedResult,
     SliceStatus,
-    find_result,
     is_measured,
     open_result,
     read_review,

@@ -15,7 +15,7 @@ from layout_files import lab
 import mousecmr_data as md
 from mousecmr_data.dataset import zarr_store
 from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache
-from mousecmr_data.dataset.source import FileOpener
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.zarr_store import SHARD_PATH
 from mousecmr_data.errors import CacheError, FileLayoutError
 
