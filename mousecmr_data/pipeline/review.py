@@ -361,9 +361,7 @@ def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) ->
     record = writers.read_record(folder)
     if record is None or "grid" not in record:
         found = f"{folder} holds no result of mousecmr segment" + (" of this version." if record else ".")
-        raise MissingDataError(
-            found, f"{writers.RECORD_FILE}, {MASKS_FILE}", "mousecmr segment INPUTS -o FOLDER"
-        )
+        raise MissingDataError(found, f"{writers.RECORD_FILE}, {MASKS_FILE}", "mousecmr segment INPUTS -o FOLDER")
     like = _build_like(record)
     masks = read_nifti_labels(folder / MASKS_FILE, like)
     if masks.shape != like[PREDICTED].shape:
