@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import PART, remove_leftovers
+from mousecmr_data._utils.atomic import list_leftovers, remove_leftovers
 from mousecmr_data._utils.checksums import compute_sha256, has_checksum, report_damage
-from mousecmr_data._utils.journal import is_journal_intact, read_journal, update_journal
+from mousecmr_data._utils.journal import read_journal, update_journal
 from mousecmr_data._utils.locks import hold_lock, report_no_locks
 from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data.dataset.hdf5 import MouseParts, read_parts
@@ -107,7 +107,7 @@ class LayoutCache:
                 damaged = self.read_entry(mouse)
                 if damaged and _is_made_from(damaged, file):
                     report_damage(self.folder / mouse)
-                if mouse in _list_leftovers(self.folder):
+                if mouse in list_leftovers(self.folder):
                     remove_leftovers(self.folder, mouse)
                 ds, stat = read_parts().to_dataset(), file.stat()
                 source = {"sha256": compute_sha256(file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -122,10 +122,6 @@ class LayoutCache:
         report_damage(self.folder / mouse)
         with hold_lock(self.folder, mouse):
             shutil.rmtree(self.folder / mouse, ignore_errors=True)
-
-    def has_index(self) -> bool:
-        """Read the index, whether or not it was read before, and return whether it is there and intact."""
-        return is_journal_intact(self.folder / JOURNAL_FILE)
 
     def find_damage(self, mouse: str) -> str:
         """Read a converted mouse whole; return what is wrong with it, or nothing."""
@@ -194,12 +190,6 @@ class CachedArray(LazyArray):
         original = parts.image if self.name == IMAGE else parts.mask
         assert original is not None  # noqa: S101 (this array is made only where the variable exists)
         return original.read(key)
-
-
-@cache
-def _list_leftovers(folder: Path) -> frozenset[str]:
-    """Return the mice of which killed processes left something; listed once, as a folder may hold thousands."""
-    return frozenset(path.name.split("-", 2)[-1] for path in folder.glob(f"{PART}*"))
 
 
 def _is_made_from(entry: MouseEntry, file: Path) -> bool:

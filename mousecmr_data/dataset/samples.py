@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.dataset.model import Key, LazyArray, check_not_empty, wrap_lazy
+from mousecmr_data.dataset.model import Key, LazyArray, check_not_empty, get_spacing, wrap_lazy
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
-from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, UNKNOWN
+from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, PHASE_DTYPE, UNKNOWN
 
 Frames = Literal["labelled", "all"] | Sequence[str]
 """Which frames: those an expert segmented, all, or those of the named phases."""
@@ -19,17 +20,52 @@ Frames = Literal["labelled", "all"] | Sequence[str]
 _LABELLED_PHASES = (ED, ES, INFLOW, UNKNOWN)
 
 
-def select_frames(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
-    """Return the positions of the frames of ``ds`` that ``frames`` selects, ascending."""
+@dataclass(frozen=True)
+class FrameTable:
+    """What an index of samples holds of a mouse: arrays (frame,), and facts."""
+
+    number: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
+    phase: NDArray[np.str_]
+    n_slices: int
+    spacing_mm: tuple[float, float, float]
+    """(z, y, x)."""
+    synthetic: bool
+
+    @classmethod
+    def from_dataset(cls, ds: xr.Dataset) -> FrameTable:
+        """Return the table of a dataset of the cine model; reads masks if there are more than two labelled frames."""
+        arrays = (ds[name].values for name in ("frame", "labelled", "phase"))
+        return cls(*arrays, ds.sizes["slice"], get_spacing(ds), bool(ds.attrs["synthetic"]))
+
+    @classmethod
+    def from_list(cls, row: Sequence[Any]) -> FrameTable:
+        """Return the table that :meth:`to_list` gave."""
+        number, labelled, phase, n_slices, spacing, synthetic = row
+        arrays = (np.array(number, np.int64), np.array(labelled, bool), np.array(phase, PHASE_DTYPE))
+        return cls(*arrays, n_slices, tuple(spacing), synthetic)
+
+    def to_list(self) -> list[Any]:
+        """Return the values, for JSON."""
+        arrays = (self.number.tolist(), self.labelled.tolist(), self.phase.tolist())
+        return [*arrays, self.n_slices, list(self.spacing_mm), self.synthetic]
+
+
+def select_frames(mouse: xr.Dataset | FrameTable, frames: Frames) -> NDArray[np.intp]:
+    """Return the positions of the frames of a mouse that ``frames`` selects, ascending."""
+
+    def get(name: Literal["labelled", "phase"]) -> NDArray[Any]:
+        return np.asarray(getattr(mouse, name) if isinstance(mouse, FrameTable) else mouse[name].values)
+
     if isinstance(frames, str):
         if frames == "all":
-            return np.arange(ds.sizes["frame"])
+            return np.arange(mouse.number.size if isinstance(mouse, FrameTable) else mouse.sizes["frame"])
         if frames == "labelled":
-            return np.flatnonzero(ds["labelled"].values)
+            return np.flatnonzero(get("labelled"))
     else:
         names = list(frames)
         if names and all(phase in _LABELLED_PHASES for phase in names):
-            return np.flatnonzero(np.isin(ds["phase"].values, names))
+            return np.flatnonzero(np.isin(get("phase"), names))
     raise ArgumentError(
         f"frames={frames!r} is not a selection of frames.",
         f"'labelled', 'all', or a list out of {list(_LABELLED_PHASES)}",

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import NDArray
 from torch.utils.data import default_collate
+
+from mousecmr_data.dataset.samples import FrameTable
 
 Tensors = torch.Tensor | list[torch.Tensor]
 MAX_META_AXES = 4
@@ -36,16 +37,16 @@ class SampleIndex:
     labelled: NDArray[np.bool_]
 
     @classmethod
-    def from_dataset(cls, number: int, ds: xr.Dataset, frames: NDArray[np.intp], kind: str) -> SampleIndex:
+    def from_table(cls, number: int, table: FrameTable, frames: NDArray[np.intp], kind: str) -> SampleIndex:
         """Return the samples of one mouse, from the positions of its selected frames."""
-        labelled = ds["labelled"].values
+        labelled = table.labelled
         if kind == "cines":
             n = int(frames.size > 0)
             all_frames = np.full(n, -1)
             all_labelled = np.full(n, bool(labelled[frames].all()) if n else False)
             phase = np.full(n, "", "<U10")
             return cls(np.full(n, number), all_frames, all_frames, all_frames, all_frames, phase, all_labelled)
-        n_slices = ds.sizes["slice"] if kind == "slices" else 1
+        n_slices = table.n_slices if kind == "slices" else 1
         row = np.repeat(np.arange(frames.size), n_slices)
         position = frames[row]
         return cls(
@@ -53,8 +54,8 @@ class SampleIndex:
             position,
             row,
             np.tile(np.arange(n_slices), frames.size) if kind == "slices" else np.full(row.size, -1),
-            ds["frame"].values[position],
-            ds["phase"].values[position].astype("<U10"),
+            table.number[position],
+            table.phase[position].astype("<U10"),
             labelled[position],
         )
 

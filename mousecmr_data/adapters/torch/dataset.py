@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 from mousecmr_data.adapters.torch.batch import Batch, MouseInfo, SampleIndex
 from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.model import check_not_empty, get_spacing
-from mousecmr_data.dataset.samples import Frames, select_frames
+from mousecmr_data.dataset.memmap import read_frame_tables
+from mousecmr_data.dataset.model import check_not_empty
+from mousecmr_data.dataset.samples import Frames, FrameTable, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
 Kind = Literal["slices", "stacks", "cines"]
@@ -76,20 +77,22 @@ def dataset(
     spacing: list[tuple[float, ...]] = []
     affines: list[NDArray[np.float64]] = []
     synthetic: list[bool] = []
-    for number, ds in enumerate(cohort.values()):
-        z, y, x = get_spacing(ds)
+    root = Path(cache) if cache else None
+    tables = read_frame_tables(cohort, root) if mode == "memmap" else map(FrameTable.from_dataset, cohort.values())
+    for number, table in enumerate(tables):
+        z, y, x = table.spacing_mm
         spacing.append((y, x) if kind == "slices" else (z, y, x))
         affine = np.array([[0, 0, x, 0], [0, y, 0, 0], [z, 0, 0, 0], [0, 0, 0, 1.0]])
         affines.append(affine[:, [1, 2, 0, 3]] if kind == "slices" else affine)
-        synthetic.append(bool(ds.attrs["synthetic"]))
-        selected.append(select_frames(ds, frames))
-        parts.append(SampleIndex.from_dataset(number, ds, selected[-1], kind))
+        synthetic.append(table.synthetic)
+        selected.append(select_frames(table, frames))
+        parts.append(SampleIndex.from_table(number, table, selected[-1], kind))
     index = SampleIndex.concatenate(parts)
     if len(index) == 0:
         raise UnlabelledError(f"frames={frames!r} selects no frame of {cohort!r}.", "at least one", "frames='all'")
     pixels: PixelStorage
     if mode == "memmap":
-        pixels = MemmapStorage(cohort, selected, frames == "all", Path(cache) if cache else None)
+        pixels = MemmapStorage(cohort, selected, frames == "all", root)
     elif mode == "lazy":
         pixels = LazyStorage(cohort, selected)
     else:

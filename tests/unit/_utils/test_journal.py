@@ -70,6 +70,7 @@ def test_a_damaged_bit_costs_at_most_the_names_beside_it(path: Path, caplog: pyt
         assert found.items() <= table.items() and len(found) >= 18
     assert "damaged" in caplog.text
     path.write_bytes(b"damaged\n" + whole)
+    assert not is_journal_intact(path)
     update_journal(path, {"new": 1})
     assert is_journal_intact(path), "it was written anew"
     assert dict(read_journal(path)) == {**table, "new": 1}
