@@ -35,15 +35,15 @@ class FrameTable:
     @classmethod
     def from_dataset(cls, ds: xr.Dataset) -> FrameTable:
         """Return the table of a dataset of the cine model; reads masks if there are more than two labelled frames."""
-        arrays = (ds[name].values for name in ("frame", "labelled", "phase"))
-        return cls(*arrays, ds.sizes["slice"], get_spacing(ds), bool(ds.attrs["synthetic"]))
+        number, labelled, phase = (ds[name].values for name in ("frame", "labelled", "phase"))
+        return cls(number, labelled, phase, ds.sizes["slice"], get_spacing(ds), bool(ds.attrs["synthetic"]))
 
     @classmethod
     def from_list(cls, row: Sequence[Any]) -> FrameTable:
         """Return the table that :meth:`to_list` gave."""
         number, labelled, phase, n_slices, spacing, synthetic = row
-        arrays = (np.array(number, np.int64), np.array(labelled, bool), np.array(phase, PHASE_DTYPE))
-        return cls(*arrays, n_slices, tuple(spacing), synthetic)
+        frames = (np.array(number, np.int64), np.array(labelled, bool), np.array(phase, PHASE_DTYPE))
+        return cls(*frames, n_slices, tuple(spacing), synthetic)
 
     def to_list(self) -> list[Any]:
         """Return the values, for JSON."""

@@ -159,11 +159,11 @@ def verify_files(
     unknown = _find_unknown_files(manifest, folder) if mice is None else []
     if repair and bad:
         fetch_files(manifest, bad, cache=cache, workers=workers, progress=progress, retry_policy=retry_policy)
-        records = read_lockfile(folder)
+        repaired = read_lockfile(folder)
         for name in bad:
             result = results[name]
             detail = f"repaired; was {result.verdict}: {result.detail}".rstrip(": ")
-            record = records.get(entries[name].path)
+            record = repaired.get(entries[name].path)
             results[name] = replace(result, verdict=Verdict.OK, detail=detail, record=record, repaired=True)
     return (*results.values(), *unknown)
 

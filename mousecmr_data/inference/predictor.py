@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
@@ -32,9 +32,11 @@ from mousecmr_data.errors import (
     DownloadError,
     FileLayoutError,
     MissingDataError,
+    MouseCMRError,
     UnknownNameError,
 )
 from mousecmr_data.inference.engines import Engine, make_engine
+from mousecmr_data.inference.engines.auto import GATE_LIMITS, find_gate_failure
 from mousecmr_data.inference.grid import argmax_labels, estimate_dice, list_neighbours, make_training_grid, normalize
 from mousecmr_data.inference.roi import RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
@@ -224,6 +226,7 @@ def load_model(
     *,
     device: str = "auto",
     engine: str = "auto",
+    force: bool = False,
     manifest: Manifest | None = None,
     cache: str | Path | None = None,
     offline: bool | None = None,
@@ -233,8 +236,13 @@ def load_model(
     ``device``: "auto", "cpu", "cuda" or "mps". ``engine``: how the network is computed, "auto" or one of
     :data:`mousecmr_data.inference.engines.ENGINE_NAMES`. ``cache`` and ``offline`` are those of the download.
 
+    An engine that is asked for by name has to pass its gate, as one that "auto" takes: its results are compared with
+    those of "eager" on this machine, once for these weights. ``force`` uses it although it failed; the name of the
+    weights then says so in every output.
+
     Raises :class:`~mousecmr_data.errors.MissingDataError` if weights are neither in the cache nor
-    reachable: other weights are used only when requested by name.
+    reachable: other weights are used only when requested by name; and :class:`~mousecmr_data.errors.MouseCMRError` if
+    the engine failed its gate.
     """
     cards = list_models(manifest)
     path = Path(name)
@@ -252,7 +260,18 @@ def load_model(
         raise UnknownNameError(
             f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, cards))}, or a weights file's path"
         )
-    return Predictor(network, origin, device, engine=make_engine(engine, network, device, cache))
+    made = make_engine(engine, network, device, cache)
+    if engine not in ("auto", "eager") and (failure := find_gate_failure(made, network, device, cache)):
+        if not force:
+            raise MouseCMRError(
+                f"The engine {engine!r} failed its accuracy check with the weights {origin.name} on this computer, "
+                f"compared with 'eager': {failure}.",
+                str(GATE_LIMITS[engine]),
+                "--engine auto takes the fastest engine that passes; --force takes this one, and every output says so "
+                "(Python: force=True)",
+            )
+        origin = replace(origin, name=f"{origin.name} ({engine} FAILED its accuracy check)")
+    return Predictor(network, origin, device, engine=made)
 
 
 def find_weights_departure(predictor: Any, cache: str | Path | None = None) -> str:

@@ -20,6 +20,8 @@ class PredictConfig:
     """A name in :func:`~mousecmr_data.inference.list_models`, or the path of a weights file."""
     engine: str = "auto"
     """One of :data:`mousecmr_data.inference.engines.ENGINE_NAMES`."""
+    force: bool = False
+    """Use an engine that failed its accuracy check; the name of the weights then says so in every output."""
     region: RegionMode = DEFAULT_REGION
     """"auto" computes most frames in a window around the heart where that is safe; marks outside the window are then
     found, and flagged, in two frames only. "full" computes the whole field of every frame."""
