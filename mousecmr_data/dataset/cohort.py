@@ -19,8 +19,8 @@ from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_i
 from mousecmr_data._utils.tables import read_table
 from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.model import check_not_empty
-from mousecmr_data.dataset.samples import Frames, build_slices
-from mousecmr_data.dataset.source import Opener, Source
+from mousecmr_data.dataset.samples import Frames, build_slices, read_frame_tables
+from mousecmr_data.dataset.source import FileSource, Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
 from mousecmr_data.download.cache import list_input_folders
 from mousecmr_data.errors import (
@@ -161,9 +161,12 @@ class Cohort(Mapping[str, xr.Dataset]):
         """
         check_not_empty(self)
         statuses = self.source.get_statuses(self._members)
+        tables = {}
+        if isinstance(self.source, FileSource) and isinstance(self.opener, FileOpener):
+            tables = dict(zip(self, read_frame_tables(self, self.opener), strict=True))
         rows = []
         for name, member in self._members.items():
-            summary = self.source.summarize(name)
+            summary = tables[name].summarize() if tables else self.source.summarize(name)
             rows.append(
                 {
                     "mouse": name,

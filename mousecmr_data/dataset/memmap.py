@@ -9,8 +9,6 @@ its checksum, which is checked when the files are opened, not when a slice is re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,9 @@ from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import atomic_folder, list_leftovers, remove_leftovers
 from mousecmr_data._utils.checksums import append_checksum, is_intact, read_intact, report_damage
-from mousecmr_data._utils.journal import read_journal, update_journal
 from mousecmr_data._utils.locks import hold_lock
-from mousecmr_data._version import __version__
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.layout_cache import JOURNAL_FILE, FileOpener
-from mousecmr_data.dataset.samples import FrameTable
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, MouseCMRError
 from mousecmr_data.schema.variables import IMAGE, MASK
@@ -60,7 +55,7 @@ def make_frame_files(cohort: Cohort, mouse: str, all_frames: bool, root: Path | 
     ``root``: folder of the cache; default: the cohort's own cache. Of processes that ask for the same mouse,
     one writes and the others wait. Raises CacheError where the folder cannot be written.
     """
-    folder = _get_folder(cohort, root)
+    folder = (root or get_default_folder(cohort)) / cohort.source.name / cohort.source.version[:12]
     name = f"{mouse}-{'all' if all_frames else 'labelled'}"
     origin = _describe_origin(cohort, mouse)
     if files := _read_frame_files(folder / name, origin):
@@ -90,40 +85,6 @@ def make_frame_files(cohort: Cohort, mouse: str, all_frames: bool, root: Path | 
             "a writable folder with 0.2 MB free per slice",
             "dataset(..., cache=FOLDER)  or  dataset(..., mode='memory')",
         ) from e
-
-
-def read_frame_tables(cohort: Cohort, root: Path | None = None) -> list[FrameTable]:
-    """Return the frame table of each mouse; those that were read before come from an index beside the frame files.
-
-    ``root`` as for :func:`make_frame_files`. A table is used again while the mouse's file, the release and the sizes
-    in the manifest are the same. An index that cannot be written only costs time.
-    """
-    if not isinstance(cohort.opener, FileOpener):
-        return [FrameTable.from_dataset(ds) for ds in cohort.values()]
-    path = _get_folder(cohort, root) / JOURNAL_FILE
-    known: Mapping[str, Any] = {}
-    with suppress(OSError):
-        known = read_journal(path)
-    constants = {name: constant.value for name, constant in cohort.source.manifest.acquisition.items()}
-    about = json.loads(json.dumps([__version__, constants]))  # lists, as in the index
-    tables, new = [], {}
-    for mouse in cohort:
-        key = [_describe_origin(cohort, mouse), about]
-        row = known.get(mouse)
-        if row and row[0] == key:
-            tables.append(FrameTable.from_list(row[1]))
-        else:
-            tables.append(FrameTable.from_dataset(cohort[mouse]))
-            new[mouse] = [key, tables[-1].to_list()]
-    if new:
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            update_journal(path, new)
-    return tables
-
-
-def _get_folder(cohort: Cohort, root: Path | None) -> Path:
-    return (root or get_default_folder(cohort)) / cohort.source.name / cohort.source.version[:12]
 
 
 def get_default_folder(cohort: Cohort) -> Path:

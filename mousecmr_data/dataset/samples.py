@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,13 +12,28 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data.dataset.model import Key, LazyArray, check_not_empty, get_spacing, wrap_lazy
+from mousecmr_data._utils.journal import read_journal, update_journal
+from mousecmr_data._version import __version__
+from mousecmr_data.dataset.hdf5 import MouseParts
+from mousecmr_data.dataset.layout_cache import FileOpener
+from mousecmr_data.dataset.model import (
+    Key,
+    LazyArray,
+    assign_phases,
+    check_not_empty,
+    get_spacing,
+    read_phases,
+    wrap_lazy,
+)
+from mousecmr_data.dataset.source import MouseSummary, make_summary
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
 from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, PHASE_DTYPE, UNKNOWN
 
 Frames = Literal["labelled", "all"] | Sequence[str]
 """Which frames: those an expert segmented, all, or those of the named phases."""
 
+FRAMES_FILE = "frames.journal"
+"""The index of frame tables, in the layout cache of a dataset version."""
 _LABELLED_PHASES = (ED, ES, INFLOW, UNKNOWN)
 
 
@@ -39,16 +56,64 @@ class FrameTable:
         return cls(number, labelled, phase, ds.sizes["slice"], get_spacing(ds), bool(ds.attrs["synthetic"]))
 
     @classmethod
+    def from_parts(cls, parts: MouseParts) -> FrameTable:
+        """Return the table of a file; reads masks if there are more than two labelled frames."""
+        n_frames, n_slices = parts.image.shape[:2]
+        labelled = np.zeros(n_frames, bool)
+        labelled[list(parts.labelled_frames)] = True
+        phase = assign_phases(n_frames, ()) if parts.mask is None else read_phases(parts.mask, parts.labelled_frames)
+        spacing, synthetic = parts.sizes.voxel_size_mm, bool(parts.attrs["synthetic"])
+        return cls(np.arange(n_frames), labelled, phase, n_slices, spacing, synthetic)
+
+    @classmethod
     def from_list(cls, row: Sequence[Any]) -> FrameTable:
         """Return the table that :meth:`to_list` gave."""
         number, labelled, phase, n_slices, spacing, synthetic = row
         frames = (np.array(number, np.int64), np.array(labelled, bool), np.array(phase, PHASE_DTYPE))
         return cls(*frames, n_slices, tuple(spacing), synthetic)
 
+    def summarize(self) -> MouseSummary:
+        """Return the summary of the mouse."""
+        labelled = tuple(np.flatnonzero(self.labelled).tolist())
+        return make_summary((self.number.size, self.n_slices), labelled, self.phase.tolist())
+
     def to_list(self) -> list[Any]:
         """Return the values, for JSON."""
         arrays = (self.number.tolist(), self.labelled.tolist(), self.phase.tolist())
         return [*arrays, self.n_slices, list(self.spacing_mm), self.synthetic]
+
+
+def read_frame_tables(mice: Iterable[str], opener: FileOpener) -> list[FrameTable]:
+    """Return the frame table of each mouse; those that were read before come from an index in the layout cache.
+
+    A table is used again while the mouse's file, the release and the sizes in the manifest are the same. An index that
+    cannot be written only costs time.
+    """
+    path = opener.layouts.folder / FRAMES_FILE if opener.layouts else None
+    known: Mapping[str, Any] = {}
+    if path:
+        with suppress(OSError):
+            known = read_journal(path)
+    constants = {name: constant.value for name, constant in opener.source.manifest.acquisition.items()}
+    about = json.loads(json.dumps([__version__, constants]))  # lists, as in the index
+    tables, new = [], {}
+    for mouse in mice:
+        opener.source.prepare([mouse])
+        key: list[Any] = []
+        with suppress(OSError):  # read_parts says what to type
+            stat = opener.source.get_path(mouse).stat()
+            key = [stat.st_size, stat.st_mtime_ns, about]
+        row = known.get(mouse)
+        if row and row[0] == key:
+            tables.append(FrameTable.from_list(row[1]))
+        else:
+            tables.append(FrameTable.from_parts(opener.read_parts(mouse)))
+            new[mouse] = [key, tables[-1].to_list()]
+    if new and path:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            update_journal(path, new)
+    return tables
 
 
 def select_frames(mouse: xr.Dataset | FrameTable, frames: Frames) -> NDArray[np.intp]:

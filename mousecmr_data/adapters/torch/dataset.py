@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from mousecmr_data.adapters.torch.batch import Batch, MouseInfo, SampleIndex
 from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.memmap import read_frame_tables
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.model import check_not_empty
-from mousecmr_data.dataset.samples import Frames, FrameTable, select_frames
+from mousecmr_data.dataset.samples import Frames, FrameTable, read_frame_tables, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
 Kind = Literal["slices", "stacks", "cines"]
@@ -78,7 +78,11 @@ def dataset(
     affines: list[NDArray[np.float64]] = []
     synthetic: list[bool] = []
     root = Path(cache) if cache else None
-    tables = read_frame_tables(cohort, root) if mode == "memmap" else map(FrameTable.from_dataset, cohort.values())
+    opener = cohort.opener
+    if isinstance(opener, FileOpener):
+        tables = read_frame_tables(cohort, opener)
+    else:
+        tables = [FrameTable.from_dataset(ds) for ds in cohort.values()]
     for number, table in enumerate(tables):
         z, y, x = table.spacing_mm
         spacing.append((y, x) if kind == "slices" else (z, y, x))

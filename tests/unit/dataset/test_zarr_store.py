@@ -223,3 +223,17 @@ def test_paths_that_are_not_stores_are_reported(source: Path, tmp_path: Path) ->
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(FileLayoutError, match="cannot be read"):
         md.load(source=path)["A"].image.load()
+
+
+def test_the_table_of_all_mice_again_opens_no_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = md.load(source=source).to_dataframe()
+    assert first.equals(md.load(source=source, layout_cache=False).to_dataframe())
+    changed = md.load(source=source).source.get_path("B")
+    with monkeypatch.context() as m:
+        m.setattr("h5py.File", None)
+        assert md.load(source=source).to_dataframe().equals(first)
+    images = np.full((24, 20, 4, 6), 7, np.uint16)
+    write(changed, (0, 3), images, np.ones(images.shape, np.uint8))
+    again = md.load(source=source, download=False).to_dataframe()
+    assert again.loc["B", ["slices", "frames", "labelled_frames"]].tolist() == [4, 6, (0, 3)]
+    assert again.drop("B").equals(first.drop("B"))
