@@ -3,10 +3,10 @@
     python benchmarks/scale.py [--mice 130,1300] [--steps "first load,load again"] [--json FILE]
 
 Mice of 24 x 20 pixels, 3 slices and 5 frames, copied into an empty cache. Each step is a process of its own: first load
-(every file is copied, hashed and recorded), load again, the table of all mice, twice, every mouse converted into the layout
-cache, frame files for training written, and the memory-mapped dataset opened again. Milliseconds of processor time a
-mouse, which other work on the machine disturbs less, without the imports; the second load also in seconds that pass; MB
-at the peak.
+(every file is copied, hashed and recorded), load again, the table of all mice, twice, every mouse converted into the
+layout cache, frame files for training written, and the memory-mapped dataset opened again. Milliseconds of processor
+time a mouse, which other work on the machine disturbs less, without the imports; the second load also in seconds that
+pass; MB at the peak.
 """
 
 from __future__ import annotations

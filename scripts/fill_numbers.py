@@ -367,6 +367,7 @@ def tabulate_job(record: Record) -> list[str]:
         (title, *(format_range(record[job][s][kind], 1) for kind in ("wall", "processor") for s in ("old", "new")),
          format_range(record[job]["ratio"]["wall"], 1), format_range(record[job]["ratio"]["processor"], 1))
         for job, title in titles.items()
+        if job in record
     ]  # fmt: skip
     header = ("", "s before", "s now", "processor s before", "now", "ratio", "of processor time")
     return [*tabulate_run(record, header, rows), "", f"Before: commit {record['old commit']}."]
