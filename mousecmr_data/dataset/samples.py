@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -26,11 +26,11 @@ from mousecmr_data.dataset.model import (
     wrap_lazy,
 )
 from mousecmr_data.dataset.source import MouseSummary, make_summary
-from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError, find_similar
 from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, PHASE_DTYPE, UNKNOWN
 
-Frames = Literal["labelled", "all"] | Sequence[str]
-"""Which frames: those an expert segmented, all, or those of the named phases."""
+Frames = Literal["labelled", "unlabelled", "all"] | Sequence[str]
+"""Which frames: those an expert segmented, the others, all, or those of the named phases."""
 
 FRAMES_FILE = "frames.journal"
 """The index of frame tables, in the layout cache of a dataset version."""
@@ -44,6 +44,7 @@ class FrameTable:
     number: NDArray[np.int64]
     labelled: NDArray[np.bool_]
     phase: NDArray[np.str_]
+    time_ms: NDArray[np.floating[Any]]
     n_slices: int
     spacing_mm: tuple[float, float, float]
     """(z, y, x)."""
@@ -52,8 +53,8 @@ class FrameTable:
     @classmethod
     def from_dataset(cls, ds: xr.Dataset) -> FrameTable:
         """Return the table of a dataset of the cine model; reads masks if there are more than two labelled frames."""
-        number, labelled, phase = (ds[name].values for name in ("frame", "labelled", "phase"))
-        return cls(number, labelled, phase, ds.sizes["slice"], get_spacing(ds), bool(ds.attrs["synthetic"]))
+        number, labelled, phase, time = (ds[name].values for name in ("frame", "labelled", "phase", "time"))
+        return cls(number, labelled, phase, time, ds.sizes["slice"], get_spacing(ds), bool(ds.attrs["synthetic"]))
 
     @classmethod
     def from_parts(cls, parts: MouseParts) -> FrameTable:
@@ -63,14 +64,15 @@ class FrameTable:
         labelled[list(parts.labelled_frames)] = True
         phase = assign_phases(n_frames, ()) if parts.mask is None else read_phases(parts.mask, parts.labelled_frames)
         spacing, synthetic = parts.sizes.voxel_size_mm, bool(parts.attrs["synthetic"])
-        return cls(np.arange(n_frames), labelled, phase, n_slices, spacing, synthetic)
+        number = np.arange(n_frames)
+        return cls(number, labelled, phase, number * parts.sizes.frame_time_ms, n_slices, spacing, synthetic)
 
     @classmethod
     def from_list(cls, row: Sequence[Any]) -> FrameTable:
         """Return the table that :meth:`to_list` gave."""
-        number, labelled, phase, n_slices, spacing, synthetic = row
+        number, labelled, phase, time, n_slices, spacing, synthetic = row
         frames = (np.array(number, np.int64), np.array(labelled, bool), np.array(phase, PHASE_DTYPE))
-        return cls(*frames, n_slices, tuple(spacing), synthetic)
+        return cls(*frames, np.array(time, float), n_slices, tuple(spacing), synthetic)
 
     def summarize(self) -> MouseSummary:
         """Return the summary of the mouse."""
@@ -79,7 +81,7 @@ class FrameTable:
 
     def to_list(self) -> list[Any]:
         """Return the values, for JSON."""
-        arrays = (self.number.tolist(), self.labelled.tolist(), self.phase.tolist())
+        arrays = (a.tolist() for a in (self.number, self.labelled, self.phase, self.time_ms))
         return [*arrays, self.n_slices, list(self.spacing_mm), self.synthetic]
 
 
@@ -116,36 +118,45 @@ def read_frame_tables(mice: Iterable[str], opener: FileOpener) -> list[FrameTabl
     return tables
 
 
-def select_frames(mouse: xr.Dataset | FrameTable, frames: Frames) -> NDArray[np.intp]:
-    """Return the positions of the frames of a mouse that ``frames`` selects, ascending."""
-
-    def get(name: Literal["labelled", "phase"]) -> NDArray[Any]:
-        return np.asarray(getattr(mouse, name) if isinstance(mouse, FrameTable) else mouse[name].values)
-
-    if isinstance(frames, str):
-        if frames == "all":
-            return np.arange(mouse.number.size if isinstance(mouse, FrameTable) else mouse.sizes["frame"])
-        if frames == "labelled":
-            return np.flatnonzero(get("labelled"))
-    else:
-        names = list(frames)
-        if names and all(phase in _LABELLED_PHASES for phase in names):
-            return np.flatnonzero(np.isin(get("phase"), names))
+def check_frames(frames: Frames) -> Frames:
+    """Return ``frames``, a list of phases as a list; raise ArgumentError if it is no selection of frames."""
+    words = get_args(get_args(Frames)[0])
+    if isinstance(frames, str) and frames in words:
+        return frames
+    if isinstance(frames, Iterable) and not isinstance(frames, str):
+        frames = list(frames)  # an iterator is used once per mouse
+        if frames and all(isinstance(f, str) and f in _LABELLED_PHASES for f in frames):
+            return frames
+    named = [frames] if isinstance(frames, str) else frames if isinstance(frames, list) else []
+    similar = [s for name in named if (s := find_similar(name, (*words, *_LABELLED_PHASES)))]
+    example: object = ["ED", "ES"]
+    if similar:
+        example = similar[0] if similar[0] in words else similar
     raise ArgumentError(
         f"frames={frames!r} is not a selection of frames.",
-        f"'labelled', 'all', or a list out of {list(_LABELLED_PHASES)}",
-        "cohort.slices(frames=['ED', 'ES'])",
+        f"{', '.join(map(repr, words))}, or a list out of {list(_LABELLED_PHASES)}",
+        f"frames={example!r}",
     )
+
+
+def select_frames(mouse: xr.Dataset | FrameTable, frames: Frames) -> NDArray[np.intp]:
+    """Return the positions of the frames of a mouse that ``frames`` selects, ascending."""
+    frames = check_frames(frames)
+    if not isinstance(frames, str):
+        phase = mouse.phase if isinstance(mouse, FrameTable) else mouse["phase"].values
+        return np.flatnonzero(np.isin(phase, frames))
+    labelled = mouse.labelled if isinstance(mouse, FrameTable) else mouse["labelled"].values
+    return np.flatnonzero({"labelled": labelled, "unlabelled": ~labelled, "all": np.ones_like(labelled)}[frames])
 
 
 def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Dataset:
     """Return one dataset (sample, y, x) of all slices of the selected frames of ``mice``.
 
     Variables ``image`` uint16 and ``mask`` uint8 (left out if any mouse has none); coordinates
-    on ``sample``: mouse, slice, frame, labelled, phase, split, phenotype; ``y`` and ``x`` in mm.
+    on ``sample``: mouse, slice, frame, time (ms), labelled, phase, split, phenotype; ``y`` and ``x`` in mm.
     Pixels are read on first use.
     """
-    frames = frames if isinstance(frames, str) else list(frames)  # an iterator is used once per mouse
+    frames = check_frames(frames)
     arrays: dict[str, list[Any]] = {IMAGE: [], MASK: []}
     tables: list[dict[str, NDArray[Any]]] = []
     indices: list[NDArray[np.intp]] = []
@@ -170,7 +181,7 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
             {
                 "mouse": np.full(frame.size, ds.attrs["mouse"]),
                 "slice": ds["slice"].values[position],
-                **{name: ds[name].values[frame] for name in ("frame", "labelled", "phase")},
+                **{name: ds[name].values[frame] for name in ("frame", "time", "labelled", "phase")},
                 **{name: np.full(frame.size, ds.attrs[name]) for name in ("split", "phenotype")},
             }
         )

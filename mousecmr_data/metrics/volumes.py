@@ -207,6 +207,9 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     Raises :class:`UnlabelledError` (no labelled frame, or no mask), :class:`~mousecmr_data.errors.LabelError`,
     :class:`~mousecmr_data.errors.UnitsError` (no usable voxel size).
     """
+    if not isinstance(ds, xr.Dataset):
+        step = "measure(cohort['NAME']), or [measure(ds) for ds in cohort.values()]"
+        raise ArgumentError(f"measure() got a {type(ds).__name__}.", "the dataset of one mouse", step)
     mouse = str(ds.attrs.get("mouse", "this dataset"))
     if mask not in ds:
         raise UnlabelledError(
