@@ -16,6 +16,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from functools import cache
 from glob import escape
 from os import PathLike
 from pathlib import Path
@@ -135,6 +136,15 @@ def replace_folder(partial: Path, target: Path) -> None:
     move(partial, target)
     fsync_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@cache
+def list_leftovers(folder: Path) -> frozenset[str]:
+    """Return the names of which killed processes left something in ``folder``, which may hold thousands of others.
+
+    It is listed once by each process: what is left later is found by the next.
+    """
+    return frozenset(path.name[len(PART) + 2 * TOKEN_BYTES + 1 :] for path in folder.glob(f"{PART}*"))
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:

@@ -32,6 +32,7 @@ from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.download.cache import get_own_weights_folder
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
+from mousecmr_data.formats.masks import find_result
 from mousecmr_data.metrics.propagation import propagate_masks
 from mousecmr_data.pipeline.analysis import AUTO, FINAL_NUMBERS
 from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables
@@ -41,7 +42,6 @@ from mousecmr_data.pipeline.review import (
     ReviewedResult,
     SliceStatus,
     assign_codes,
-    find_result,
     is_measured,
     open_result,
     read_review,

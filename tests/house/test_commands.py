@@ -68,7 +68,7 @@ def test_an_option_means_the_same_in_all_commands() -> None:
     assert differing == {"--weights", "--output", "--network"}, (
         "--weights is a flag of fetch and bundle; --output is a file or a folder; --network is a flag of doctor"
     )
-    assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--force", "--batch"}, (
+    assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--batch"}, (
         "old names of --workers, --spacing, --overwrite and --batch-size"
     )
 
