@@ -10,7 +10,6 @@ import click
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
 from mousecmr_data.cli.predict import open_client
-from mousecmr_data.cli.train import parse_setting
 from mousecmr_data.schema import PHANTOM, SMALL_PHANTOM
 
 
@@ -69,7 +68,7 @@ def list_command(as_json: bool) -> None:
     "repeat it for each network.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=3, help="Number of seeds: each network is trained so often.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of all networks; VALUE is JSON.")
+@options.settings
 @options.output_folder("Folder of the benchmark. A run that was stopped there is continued.", required=True)
 @source
 @options.cache
@@ -81,7 +80,7 @@ def run_command(
     protocol: str,
     networks: tuple[str, ...],
     seeds: int,
-    settings: tuple[str, ...],
+    settings: dict[str, Any],
     folder: Path,
     source: str,
     cache: Path | None,
@@ -101,7 +100,7 @@ def run_command(
     from mousecmr_data.evaluation.protocols import read_protocol
 
     chosen = read_protocol(protocol)
-    methods = dict(find_config(network, dict(map(parse_setting, settings))) for network in networks)
+    methods = dict(find_config(network, settings) for network in networks)
     if len(methods) < len(networks):
         raise click.UsageError("Two networks have the same name: give them as files of different names.")
     steps = len(methods) * seeds * len(chosen.parts)

@@ -24,8 +24,8 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 @click.option(
     "--weights",
     default=PUBLISHED_WEIGHTS,
-    help=f"Weights that are selected when the page opens. It offers {PUBLISHED_WEIGHTS} and {SMALL_WEIGHTS}, and a "
-    "weights file given here.",
+    help=f"Weights that are selected when the page opens: {PUBLISHED_WEIGHTS}, {SMALL_WEIGHTS}, a name given to "
+    "mousecmr tune (the page offers all these), or a weights file, which it offers too.",
 )
 @options.network_class
 @click.option(
@@ -62,7 +62,8 @@ def command(
     from mousecmr_data.web.config import ServerConfig
 
     secret = None if token is None else secrets.token_urlsafe(32) if token else ""
-    own = None if weights in (PUBLISHED_WEIGHTS, SMALL_WEIGHTS) else Path(weights)
+    file = Path(weights)
+    own = file if file.suffix or file.exists() else None
     config = ServerConfig(
         host,
         PUBLISHED_WEIGHTS if own else weights,

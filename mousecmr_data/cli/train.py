@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,8 @@ from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
     "--replicas", type=click.IntRange(1), help="Parts of each batch; under torchrun, the number of processes."
 )
 @click.option("--device", help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads. Default: PyTorch's choice.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting; VALUE is JSON.")
+@options.threads
+@options.settings
 @options.overwrite_edited
 @options.cache
 @options.as_json
@@ -64,7 +63,7 @@ def command(
     source: str | None,
     split_scheme: str,
     threads: int | None,
-    settings: tuple[str, ...],
+    settings: dict[str, Any],
     overwrite: bool,
     cache: Path | None,
     as_json: bool,
@@ -83,9 +82,9 @@ def command(
 
     if recipe and config_file:
         raise click.UsageError("--recipe and --config were both given: a run has one of them.")
-    values = {k: v for k, v in overrides.items() if v is not None} | dict(map(parse_setting, settings))
+    values = {k: v for k, v in overrides.items() if v is not None} | settings
     if network_args is not None:
-        values |= {"network_args": _parse_json(network_args)}
+        values |= {"network_args": options.parse_json(network_args)}
     if config_file:
         check_input(config_file, "config.json of a run")
         config = TrainConfig.from_json(config_file.read_text(encoding="utf-8", errors="replace"))
@@ -111,7 +110,7 @@ def command(
         )
     prints = int(os.environ.get("RANK", "0")) == 0  # of several processes, only the first
     if prints and not as_json:
-        output.warn_synthetic(training.synthetic)
+        output.warn_synthetic(bool(training.list_synthetic()))
 
     def print_epoch(row: dict[str, float]) -> None:
         dice = f"Dice myocardium {row['dice_myocardium']:.3f} blood pool {row['dice_blood_pool']:.3f}"
@@ -125,19 +124,3 @@ def command(
     elif prints:
         named = "" if is_trusted(get_source(config.network)) else f" --network {config.network}"
         click.echo(f"written: {best}  (mousecmr predict --weights {best}{named} ...)")
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Return key and value of an option ``--set``."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--set")
-    return key, _parse_json(value)
-
-
-def _parse_json(text: str) -> Any:
-    """Return a JSON value, or the text itself if it is none: the configuration says what is wrong with it."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -22,6 +22,7 @@ from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data._utils.reading import check_access
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -105,6 +106,14 @@ class Evaluation:
         return any(m.synthetic for m in self.mice)
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What must stand beside the scores: synthetic mice, and masks by weights that began with synthetic mice."""
+        weights = dict.fromkeys(
+            m.about["notice"] for m in self.mice if m.about.get("notice", RESEARCH_ONLY) != RESEARCH_ONLY
+        )
+        return ((SYNTHETIC_DATA,) * self.synthetic) + tuple(weights)
+
+    @property
     def by_name(self) -> dict[str, MouseScore]:
         """The mice by name."""
         return {m.mouse: m for m in self.mice}
@@ -112,6 +121,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the result file."""
         header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic}
+        header["notices"] = list(self.notices)
         return to_json_value({**header, **asdict(self)})  # type: ignore[no-any-return]
 
     def write(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:

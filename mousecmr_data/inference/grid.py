@@ -35,7 +35,7 @@ SCALINGS: Mapping[str, float] = {"min-max": 1.0, "min-p99": 0.99}
 def normalize(x: Tensor, scaling: str = "min-max") -> Tensor:
     """Scale each slice to [0, 1] as :data:`SCALINGS` says; a flat slice becomes zeros."""
     if scaling not in SCALINGS:
-        raise UnknownNameError(f"There is no scaling {scaling!r}.", f"one of {', '.join(map(repr, SCALINGS))}")
+        raise UnknownNameError.from_name("scaling", scaling, SCALINGS)
     if scaling == "min-max":
         return normalize_min_max(x)
     values = x.flatten(-2)

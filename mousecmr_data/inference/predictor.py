@@ -1,8 +1,9 @@
 """Load networks with their weights by name, apply them to whole mice, and score the results.
 
 ``phantom-small`` ships with the package. The entries of a manifest (the authors' network) are fetched,
-verified, read from Keras HDF5 and kept in the cache as safetensors. A path to a file works too. Weights
-that are not available are an error; they are never substituted by others.
+verified, read from Keras HDF5 and kept in the cache as safetensors. Weights that ``mousecmr tune`` made are in the
+cache under a name of the user's own. A path to a file works too. Weights that are not available are an error; they are
+never substituted by others.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from mousecmr_data._utils.checksums import compute_sha256, report_damage
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.download.cache import get_weights_folder
+from mousecmr_data.download.cache import get_own_weights_folder, get_weights_folder
 from mousecmr_data.download.fetch import fetch_weights
 from mousecmr_data.errors import (
     ArgumentError,
@@ -187,6 +188,7 @@ class Predictor:
             "flag_values": [int(label) for label in MEANINGS],
             "flag_meanings": " ".join(m.replace(" ", "_") for m in MEANINGS.values()),
             "weights": self.origin.name,
+            "weights_sha256": self.origin.sha256,
             "engine": self.engine.name,
             "trained_on": self.origin.trained_on,
             "synthetic_training": int(self.origin.synthetic_training),
@@ -222,17 +224,32 @@ class ModelCard:
 
     weights: Weights
     synthetic_training: bool = False
+    synthetic_ancestry: bool = False
     measured: Mapping[str, str] = field(default_factory=dict)
 
 
-def list_models(manifest: Manifest | None = None) -> dict[str, ModelCard]:
-    """Return all weights by name: those that ship with the package, and the manifest's."""
+def list_models(manifest: Manifest | None = None, cache: str | Path | None = None) -> dict[str, ModelCard]:
+    """Return all weights by name: those that ship with the package, the manifest's, and the user's own in ``cache``."""
+    return list_own_models(cache) | _list_known_models(manifest)
+
+
+def list_own_models(cache: str | Path | None = None) -> dict[str, ModelCard]:
+    """Return the weights that ``mousecmr tune`` made, by the names that the user gave them."""
+    return _read_cards(get_own_weights_folder(cache))
+
+
+def _list_known_models(manifest: Manifest | None = None) -> dict[str, ModelCard]:
     manifest = manifest or load_manifest()
     numbers = {}
     if published := manifest.published:
         for d in published.dice:
             numbers[f"published Dice, {d.structure}, {d.phase}"] = f"{d.mean} ± {d.sd} ({published.source})"
     return _read_shipped_cards() | {name: ModelCard(w, measured=numbers) for name, w in manifest.weights.items()}
+
+
+def is_reserved_name(name: str) -> bool:
+    """Return whether weights of the user's own may not have this name, because others have it or seem to."""
+    return name in (*_list_known_models(), "published")
 
 
 def load_model(
@@ -255,26 +272,30 @@ def load_model(
     Raises :class:`~mousecmr_data.errors.MissingDataError` if weights are neither in the cache nor
     reachable: other weights are used only when requested by name.
     """
-    cards = list_models(manifest)
+    cards, own = list_models(manifest, cache), list_own_models(cache)
     path = Path(name)
-    card = cards.get(str(name))
-    if card and network is not None:
-        text = f"The weights {str(name)!r} have their own network."
-        raise ArgumentError(text, "a network only for a weights file of your own", "leave out --network")
-    if card:
-        shipped = str(name) in _read_shipped_cards()
-        loaded = _load_shipped(card) if shipped else _load_fetched(card, manifest, cache, offline)
+    if card := cards.get(str(name)):
+        if network is not None:
+            text = f"The weights {str(name)!r} have their own network."
+            raise ArgumentError(text, "a network only for a weights file of your own", "leave out --network")
+        if str(name) in _read_shipped_cards():
+            loaded = _load_local(card, SHIPPED_FOLDER, "pip install --force-reinstall mousecmr-data")
+        elif str(name) in own:
+            cure = "--weights FILE: the one in mousecmr tune's folder"
+            loaded = _load_local(card, get_own_weights_folder(cache), cure)
+        else:
+            loaded = _load_fetched(card, manifest, cache, offline)
         entry = card.weights
         if (loaded.scaling, loaded.context) != (entry.scaling, entry.context):
             found = f"The weights {entry.name} are for the scaling {loaded.scaling!r} and context {loaded.context}."
             raise FileLayoutError(found, f"{entry.scaling!r} and {entry.context}, as their card says")
-        origin = WeightsInfo(entry.name, entry.trained_on, entry.limits, card.synthetic_training, entry.sha256)
+        origin = WeightsInfo(
+            entry.name, entry.trained_on, entry.limits, card.synthetic_training, entry.sha256, card.synthetic_ancestry
+        )
     elif path.suffix or path.exists():
         loaded, origin = _load_file(path, network)
     else:
-        raise UnknownNameError(
-            f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, cards))}, or a weights file's path"
-        )
+        raise UnknownNameError.from_name("network with weights", str(name), cards, "or the path of a weights file")
     return Predictor(loaded, origin, device, engine=make_engine(engine, loaded, device, cache))
 
 
@@ -306,7 +327,7 @@ def _load_file(path: Path, network: NetworkLike | None) -> tuple[SegmentationNet
     loaded, about = _load_network(path, network)
     name = str(about.get("name", path.stem))
     return loaded, WeightsInfo(
-        f"{name} (own)" if name in (*list_models(), "published") else name,
+        f"{name} (own)" if is_reserved_name(name) else name,
         str(about.get("trained_on", "not stated")),
         str(about.get("limits", "A training run of the caller's own.")),
         bool(about.get("synthetic_training", False)),
@@ -343,23 +364,28 @@ def _load_network(path: Path, network: NetworkLike | None = None) -> tuple[Segme
 
 @cache
 def _read_shipped_cards() -> dict[str, ModelCard]:
-    """Read the cards of the weights in this package."""
+    return _read_cards(SHIPPED_FOLDER)
+
+
+def _read_cards(folder: Path) -> dict[str, ModelCard]:
+    """Read the cards of the weights in ``folder``, by name."""
     cards = {}
-    for path in sorted(SHIPPED_FOLDER.glob("*.toml")):
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        entry = table["weights"]
-        weights = Weights(**{**entry, "channels": tuple(entry["channels"]), "classes": tuple(entry["classes"])})
-        cards[weights.name] = ModelCard(weights, bool(table["synthetic_training"]), table.get("measured", {}))
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            entry = table.pop("weights")
+            weights = Weights(**{**entry, "channels": tuple(entry["channels"]), "classes": tuple(entry["classes"])})
+            cards[weights.name] = ModelCard(weights, **table)
+        except (ValueError, KeyError, TypeError) as e:
+            raise FileLayoutError(f"{path} is not a card of weights: {e}", "an unedited file", f"rm {path}") from e
     return cards
 
 
-def _load_shipped(card: ModelCard) -> SegmentationNetwork:
-    path = SHIPPED_FOLDER / card.weights.path
+def _load_local(card: ModelCard, folder: Path, cure: str) -> SegmentationNetwork:
+    path = folder / card.weights.path
     checksum = compute_sha256(path) if path.is_file() else "no file"
     if checksum != card.weights.sha256:
-        raise ChecksumError(
-            f"{path} has the SHA-256 {checksum}.", card.weights.sha256, "pip install --force-reinstall mousecmr-data"
-        )
+        raise ChecksumError(f"{path} has the SHA-256 {checksum}.", card.weights.sha256, cure)
     return _load_network(path)[0]
 
 

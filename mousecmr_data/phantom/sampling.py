@@ -164,11 +164,7 @@ def make_plans(cohort: str) -> dict[str, Plan]:
 @lru_cache(maxsize=len(PROTOCOLS))
 def _make_plans(cohort: str) -> dict[str, Plan]:
     if cohort not in PROTOCOLS:
-        raise UnknownNameError(
-            f"There is no phantom cohort {cohort!r}.",
-            f"one of {', '.join(PROTOCOLS)}",
-            "mousecmr_data.load(source='phantom')",
-        )
+        raise UnknownNameError.from_name("phantom", cohort, PROTOCOLS, "mousecmr_data.load(source='phantom')")
     protocol = PROTOCOLS[cohort]
     published = [(group.name, group.n_mice) for group in load_manifest().groups]
     phenotypes = [name for name, count in _EXTERNAL_GROUPS.get(cohort, published) for _ in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
@@ -12,6 +13,7 @@ from typing import ClassVar
 from mousecmr_data._utils.atomic import translate_os_error
 from mousecmr_data._utils.checksums import hash_arrays, is_intact, report_damage
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
+from mousecmr_data._utils.progress import open_bar
 from mousecmr_data.download.cache import get_file_path
 from mousecmr_data.errors import ChecksumError
 from mousecmr_data.phantom.plan import VERSION, Plan
@@ -119,8 +121,9 @@ class PhantomSource:
         return str(self.get_path(mouse))
 
     def prepare(self, mice: Iterable[str]) -> None:
-        """Make the missing files, one after the other."""
-        make_files(self, [m for m in mice if not self.get_path(m).exists()])
+        """Make the missing files, several on all cores and with a bar."""
+        missing = [m for m in mice if not self.get_path(m).exists()]
+        make_files(self, missing, os.cpu_count() or 1)
 
     def check_file(self, mouse: str) -> None:
         """Make the file again if it is damaged, by its checksum; an unchanged file is read once for this."""
@@ -139,11 +142,11 @@ class PhantomSource:
 
 
 def make_files(
-    source: PhantomSource, mice: Iterable[str], workers: int = 1, progress: ProgressCallback | None = None
+    source: PhantomSource, mice: Iterable[str], workers: int = 1, progress: bool | ProgressCallback | None = None
 ) -> None:
     """Make the missing and damaged files of ``mice`` in ``workers`` processes.
 
-    ``progress`` is called with 1 after each mouse.
+    ``progress`` is called with 1 after each mouse; True draws a bar, and None does where it is seen.
     """
     missing = []
     for mouse in mice:
@@ -159,7 +162,9 @@ def make_files(
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise translate_os_error(e, path) from e
-    map_in_processes(partial(_make_file, source), missing, workers, count_results(progress))
+    progress = False if progress is None and len(missing) <= 1 else progress
+    with open_bar(progress, f"making {len(missing)} synthetic mice", len(missing)) as advance:
+        map_in_processes(partial(_make_file, source), missing, workers, count_results(advance))
 
 
 @lru_cache(maxsize=1024)

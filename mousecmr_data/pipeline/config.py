@@ -38,7 +38,7 @@ class PredictConfig:
         """Return the SHA-256 of the weights; empty if the file does not exist."""
         from mousecmr_data.inference.predictor import list_models
 
-        card = list_models().get(self.weights)
+        card = list_models(cache=self.cache).get(self.weights)
         if card:
             return card.weights.sha256
         return compute_sha256(self.weights) if Path(self.weights).is_file() else ""

@@ -75,6 +75,8 @@ class TrainConfig:
     end_weight: float = 1.0
     """How many times as often as other slices those at the ventricle's ends are drawn: the last with a label, and the
     first without, towards base and apex."""
+    frozen_statistics: bool = False
+    """Normalise with the batch statistics of the initial weights: for tuning on few slices."""
     crop: int = 0
     """Side in pixels of the random square that is cut from each training slice; 0 is the whole slice."""
     half_weights: bool = False
@@ -215,6 +217,21 @@ RECIPES: Mapping[str, TrainConfig] = {
         end_weight=2.0,
         crop=192,
         half_weights=True,
+    ),
+    # Of `mousecmr tune`: a few reviewed mice, the network that segmented them.
+    "tuning": TrainConfig(
+        recipe="tuning",
+        schedule="one-cycle",
+        cross_entropy=0.5,
+        augmentation="randomised",
+        batch_size=8,
+        epochs=6,
+        steps_per_epoch=8,
+        learning_rate=5e-4,
+        patience=4,
+        end_weight=2.0,
+        crop=160,
+        frozen_statistics=True,
     ),
     # The published network on synthetic mice; the number of steps suits a computer without a GPU.
     "phantom-full-width": replace(

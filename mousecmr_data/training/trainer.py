@@ -219,7 +219,7 @@ def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) 
 def fit(
     config: TrainConfig,
     training: SliceData,
-    validation: SliceData,
+    validation: SliceData | Callable[[SegmentationNetwork], dict[str, float]] | None,
     folder: Path,
     *,
     resume: bool = False,
@@ -233,6 +233,9 @@ def fit(
     Returns the network with the best validation loss and the run's progress. With ``resume``, training continues after
     the last whole epoch and gives the same result as an uninterrupted run. ``on_epoch`` is called with the row of each
     epoch. ``about`` is written to the header of the weights. ``initial`` is a state dict to start from.
+
+    ``validation`` may be a function that returns the columns of a row, "validation_loss" among them; the network of
+    epoch 0, as it began, then counts, too. With None, the last epoch is the best.
     """
     processes = ProcessGroup.join(config.replicas)
     device = select_device(config.device, processes.local)
@@ -249,9 +252,27 @@ def fit(
     network = processes.wrap_model(model, device)
     steps = config.steps_per_epoch or max(1, len(training) // config.batch_size)
 
+    def check() -> dict[str, float]:
+        if isinstance(validation, SliceData):
+            return validate(model, validation, config)
+        return validation(model) if validation else {}
+
+    def keep_best(row: dict[str, float], epoch: int) -> None:
+        progress.epoch = epoch
+        progress.curve.append(row)
+        if validation is None or row["validation_loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = row.get("validation_loss", progress.best_loss), epoch
+            if processes.is_first:
+                write_weights(folder / BEST_FILE, model, {**(about or {}), "epoch": epoch}, half=config.half_weights)
+
+    if callable(validation) and not progress.curve:
+        keep_best({"epoch": 0.0, **check()}, 0)
     while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
         started, epoch = time.monotonic(), progress.epoch + 1
         network.train()
+        if config.frozen_statistics:
+            for layer in filter(lambda part: isinstance(part, nn.BatchNorm2d), model.modules()):
+                layer.eval()
         total = 0.0
         for step, parts in enumerate(iterate_epoch(training, config, epoch, steps, processes.replicas)):
             rate = _compute_learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
@@ -259,15 +280,9 @@ def fit(
                 group["lr"] = rate
             total += _train_step(network, model, optimizer, parts, config, device, (epoch, step), processes)
         row = {"epoch": float(epoch), "loss": processes.average(total / steps, device), "learning_rate": rate}
-        row |= processes.broadcast(_validate(model, validation, config, device) if processes.is_first else None)
+        row |= processes.broadcast(check() if processes.is_first else None)
         row["seconds"] = time.monotonic() - started
-        progress.epoch = epoch
-        progress.curve.append(row)
-        if row["validation_loss"] < progress.best_loss:
-            progress.best_loss, progress.best_epoch = row["validation_loss"], epoch
-            if processes.is_first:
-                header = {**(about or {}), "epoch": epoch}
-                write_weights(folder / BEST_FILE, model, header, half=config.half_weights)
+        keep_best(row, epoch)
         if processes.is_first:
             save_checkpoint(folder, model, optimizer, progress, config)
             table = pd.DataFrame(progress.curve)
@@ -322,11 +337,10 @@ def _train_step(
 
 
 @torch.no_grad()
-def _validate(
-    model: SegmentationNetwork, slices: SliceData, config: TrainConfig, device: torch.device
-) -> dict[str, float]:
+def validate(model: SegmentationNetwork, slices: SliceData, config: TrainConfig) -> dict[str, float]:
     """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
+    device = next(model.parameters()).device
     losses, counts = [], torch.zeros(2, len(Label), dtype=torch.float64)
     for x, y in iterate_validation(slices, config):
         with make_autocast(config, device):
@@ -393,9 +407,9 @@ def train(
         config = update_config(config, {"network_args": network_args})
     start = _load_initial(config, network) if config.initial else None
     if start:  # a network is tuned as it is: its layout is not another setting
-        config = _adopt_layout(config, start.network)
+        config = adopt_layout(config, start.network)
     model = make_network(config, network)
-    config = _adopt_layout(config, model)
+    config = adopt_layout(config, model)
     check_no_leakage(training, validation)
     inputs = [*list_inputs(training), *list_inputs(validation), *find_paths(config.initial)]
     check_apart([folder, *(folder / name for name in RUN_FILES)], inputs)
@@ -424,20 +438,13 @@ def train(
     initial = start.network.state_dict() if start else None
     kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
-    limits = "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY
-    ancestor = start.origin if start else None
-    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
-    if ancestor:
-        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
-        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
-    only_synthetic = training.synthetic and (ancestor is None or ancestor.synthetic_training)
-    origin = WeightsInfo(
-        folder.resolve().name, trained_on, limits, only_synthetic,
-        synthetic_ancestry=is_ancestor_synthetic or (training.synthetic and not only_synthetic),
-    )  # fmt: skip
-    card = {k: v for k, v in vars(origin).items() if k != "sha256"}  # the file will have its own
+    n_synthetic = len(training.list_synthetic())
+    if 0 < n_synthetic < len(training):
+        trained_on += f", {n_synthetic} of them SYNTHETIC"
+    synthetic = n_synthetic > 0 if n_synthetic in (0, len(training)) else None
+    origin = describe_origin(folder.resolve().name, trained_on, synthetic, start.origin if start else None)
     model, state = fit(
-        config, *slices, folder, resume=resume, on_epoch=report, about=card, initial=initial, model=model
+        config, *slices, folder, resume=resume, on_epoch=report, about=make_header(origin), initial=initial, model=model
     )
     if _is_first_process():
         draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
@@ -461,14 +468,35 @@ def _load_initial(config: TrainConfig, network: NetworkLike | None) -> Predictor
     return load_model(config.initial, device="cpu", engine="eager", network=network)
 
 
-def _adopt_layout(config: TrainConfig, network: SegmentationNetwork) -> TrainConfig:
-    """Return ``config`` with the network, context and scaling of ``network``."""
+def adopt_layout(config: TrainConfig, network: SegmentationNetwork) -> TrainConfig:
+    """Return ``config`` with the network, its arguments, context and scaling of ``network``."""
     values: dict[str, Any] = {"network": network.source, "context": network.context, "scaling": network.scaling}
     if isinstance(network, UNet3Plus):
         values |= {"channels": network.channels, "reduce": network.reduce, "network_args": {}}
     else:
         values["network_args"] = network.arguments or {}
     return update_config(config, values)
+
+
+def describe_origin(
+    name: str, trained_on: str, synthetic: bool | None, ancestor: WeightsInfo | None = None
+) -> WeightsInfo:
+    """Describe weights that were trained on mice, all ``synthetic`` or none (None: some), beginning with others."""
+    limits = "Synthetic training only; research use." if synthetic else RESEARCH_ONLY
+    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
+    if ancestor:
+        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
+        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
+    only_synthetic = synthetic is True and (ancestor is None or ancestor.synthetic_training)
+    return WeightsInfo(
+        name, trained_on, limits, only_synthetic,
+        synthetic_ancestry=is_ancestor_synthetic or (synthetic is not False and not only_synthetic),
+    )  # fmt: skip
+
+
+def make_header(origin: WeightsInfo) -> dict[str, Any]:
+    """Return what the header of a weights file says about their origin; their SHA-256 is not known yet."""
+    return {k: v for k, v in vars(origin).items() if k != "sha256"}
 
 
 def read_run(folder: str | Path, name: str = RUN_FILE) -> dict[str, Any]:
@@ -511,7 +539,7 @@ def _describe_run(
             role: {
                 "source": cohort.source.name,
                 "version": cohort.source.version,
-                "synthetic": cohort.synthetic,
+                "synthetic": bool(cohort.list_synthetic()),
                 "mice": list(cohort.mice),
                 "slices": len(part),
                 "sha256_of_slices": part.checksum(),

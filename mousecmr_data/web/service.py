@@ -15,12 +15,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from mousecmr_data.dataset.model import order_spacing
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.discover import hide_temporary_paths
 from mousecmr_data.formats.masks import describe_left_out
-from mousecmr_data.inference.predictor import Predictor, load_model
+from mousecmr_data.inference.predictor import Predictor, list_own_models, load_model
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema import PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.web.config import ServerConfig
@@ -29,19 +30,29 @@ from mousecmr_data.web.job import JobOutcome, JobThread, ProgressReport, Session
 from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 log = logging.getLogger("mousecmr_data.web")
-OFFERED_WEIGHTS = (PUBLISHED_WEIGHTS, SMALL_WEIGHTS)
-"""Weights that a visitor may choose: names only, never paths on this computer. The owner may add a file."""
+
+
+def list_offered_weights(cache: Path | None = None) -> tuple[str, ...]:
+    """Return the weights that a visitor may choose, the user's own too: names only, never paths on this computer."""
+    return PUBLISHED_WEIGHTS, SMALL_WEIGHTS, *list_own_models(cache)
 
 
 def parse_form(
-    weights: object, spacing: object, axes: object, frame_time: object, frames: object = "", fill: object = ""
+    weights: object,
+    spacing: object,
+    axes: object,
+    frame_time: object,
+    frames: object = "",
+    fill: object = "",
+    *,
+    cache: Path | None = None,
 ) -> SegmentConfig:
     """Return the settings in the page's fields; an empty field means the value in the file.
 
     Raises :class:`ArgumentError`, which names the field.
     """
-    if weights not in OFFERED_WEIGHTS:
-        raise ArgumentError(f"There are no weights {str(weights)[:60]!r} on this page.", " or ".join(OFFERED_WEIGHTS))
+    if weights not in (offered := list_offered_weights(cache)):
+        raise ArgumentError(f"There are no weights {str(weights)[:60]!r} on this page.", " or ".join(offered))
     sizes = _parse_numbers(spacing)
     if sizes and len(sizes) != 3:
         raise ArgumentError(f"The voxel size is {str(spacing)[:60]!r}.", "three numbers in mm, e.g. 1.0 0.1 0.1")
@@ -59,6 +70,7 @@ def parse_form(
         frame_time_ms=times[0] if times else None,
         frames=_parse_frames(str(frames or "").strip()),
         fill=_parse_fill(str(fill or "").strip()),
+        cache=cache,
     )
 
 
@@ -123,8 +135,9 @@ class PageService:
         """Return the settings in the page's fields (:func:`parse_form`), also for the owner's weights file."""
         own = self.config.own_weights
         if own is None or weights != own.name:
-            return parse_form(weights, *fields)
-        return replace(parse_form(SMALL_WEIGHTS, *fields), weights=str(own), network=self.config.network)
+            return parse_form(weights, *fields, cache=self.config.cache)
+        config = parse_form(SMALL_WEIGHTS, *fields, cache=self.config.cache)
+        return replace(config, weights=str(own), network=self.config.network)
 
     def inspect(self, session: Session, weights: object, *fields: object) -> str:
         """Read the uploads and return a description."""

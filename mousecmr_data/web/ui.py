@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes
+from mousecmr_data.inference.predictor import list_own_models
 from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.schema.manifest import load_manifest
 from mousecmr_data.web.html import OVERRIDES_LABEL, render_head, render_refusal, render_results
@@ -33,10 +34,11 @@ class Callbacks:
         self.service = service
 
     def on_load(self, request: gr.Request) -> tuple[Any, ...]:
-        """Open a session; return the settings of the drop zone, and the three buttons, which are enabled now."""
+        """Open a session; return the settings of the drop zone, the three buttons, enabled now, and the weights."""
         session = self.service.sessions.open(str(request.session_hash), _get_owner(request))
         buttons = [gr.Button(interactive=True) for _ in range(3)]
-        return {"token": session.token, "limit_mb": self.service.config.upload_mb}, *buttons
+        weights = gr.Radio(make_weight_choices(self.service))
+        return {"token": session.token, "limit_mb": self.service.config.upload_mb}, *buttons, weights
 
     def on_close(self, request: gr.Request) -> None:
         """Close the session of a page that was closed or reloaded."""
@@ -129,6 +131,9 @@ def make_weight_choices(service: PageService) -> list[tuple[str, str]]:
     small = f"{SMALL_WEIGHTS}: in this package, trained on SYNTHETIC mice only; every result says so"
     size = format_bytes(published.size)
     choices = [(f"{published.name}: {about} ({size} download)", published.name), (small, SMALL_WEIGHTS)]
+    for name, card in list_own_models(service.config.cache).items():
+        mark = ", and before on SYNTHETIC mice" if card.synthetic_training or card.synthetic_ancestry else ""
+        choices.append((f"{name}: your own, tuned on {card.weights.trained_on.partition(' (')[0]}{mark}", name))
     if own := service.config.own_weights:
         origin = service.get_predictor(service.parse(own.name, "", "", "")).origin
         mark = ", SYNTHETIC mice only" if origin.synthetic_training else ""
@@ -181,7 +186,7 @@ def build_page(service: PageService) -> gr.Blocks:
         callbacks, overrides = Callbacks(service), [spacing, axes, time, frames, fill]
         fields, outputs = [weights, *overrides], [status, viewer, results, download]
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        page.load(callbacks.on_load, outputs=[drop, example, remove, start], **hidden)
+        page.load(callbacks.on_load, outputs=[drop, example, remove, start, weights], **hidden)
         page.unload(callbacks.on_close)
         inspect: dict[str, Any] = {"inputs": fields, "api_visibility": "private", "show_progress": "minimal"}
         inspect |= {"concurrency_id": "inspect", "concurrency_limit": 2}

@@ -49,4 +49,4 @@ def make_engine(
         from mousecmr_data.inference.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(network, "int8" if name.endswith("int8") else "bfloat16", cache)
-    raise UnknownNameError(f"There is no engine {name!r}.", f"one of {', '.join(ENGINE_NAMES)}")
+    raise UnknownNameError.from_name("engine", name, ENGINE_NAMES)

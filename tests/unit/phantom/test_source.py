@@ -63,6 +63,18 @@ def test_several_processes_make_the_same_files_as_one(tmp_path: Path, phantom_ca
     assert len(counts) == 2, "existing files are not made again"
 
 
+def test_python_makes_several_files_on_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[str], int]] = []
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    monkeypatch.setattr(
+        "mousecmr_data.phantom.source.map_in_processes", lambda _, mice, n, *__: calls.append((mice, n))
+    )
+    mice = ["Mouse1", "Mouse2"]
+    md.fetch(mice, source="phantom", cache=tmp_path, workers=3)
+    md.load(mice=mice, source="phantom", cache=tmp_path).source.prepare(mice)
+    assert calls == [(mice, 3), (mice, 5)]
+
+
 @pytest.mark.parametrize("cohort", ["phantom-7T", "phantom-11.7T"])
 def test_other_cohorts_are_valid_and_have_their_own_voxel_size(cohort: str, tmp_path: Path) -> None:
     mouse = next(iter(make_plans(cohort)))
