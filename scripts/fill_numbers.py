@@ -432,13 +432,29 @@ def tabulate_intervals(record: Record) -> list[str]:
 
 
 def tabulate_review(record: Record) -> list[str]:
-    errors = [record[f"ef_error_{when}"] for when in ("before", "after")]
-    rows = [(f"{name} error of EF, points", *(f"{e[name]:.2f}" for e in errors)) for name in ("mean", "worst")]
+    rows = [
+        (f"{name} error of {text}", *(f"{record[f'{key}_error_{when}'][name]:.2f}" for when in ("before", "after")))
+        for key, text in (("ef", "EF, points"), ("edv_ul", "EDV, µL"), ("esv_ul", "ESV, µL"))
+        for name in ("mean", "worst")
+    ]
+    curve = record["curve_error_ul"]
+    rows += [
+        ("mean error of the volumes of all frames, µL", f"{curve['before']:.2f}", f"{curve['after']:.2f}"),
+        ("the same, exclusions carried through the beat", "", f"{curve['carried']:.2f}"),
+    ]
     rows += [
         (f"Dice, frames {k} corrected", f"{d['left']:.3f}", f"{d['propagated']:.3f}") for k, d in record["dice"].items()
     ]
     what = f"{describe_command(record)}: {record['n']} mice of the phantom's split test, {record['weights']}."
-    return [what, "", *tabulate(("", "network alone", "reviewed, or propagated"), rows)]
+    left = [
+        (stage if k == 0 else f"the same, and {stage}", f"{error:.2f}")
+        for k, (stage, error) in enumerate(record["ef_error_with_truth"].items())
+    ]
+    return [
+        *(what, "", *tabulate(("", "network alone", "reviewed, or propagated"), rows), ""),
+        f"Masks proposed for {record['proposed']['n']} ticked slices: Dice {record['proposed']['dice']:.2f}.",
+        *("", *tabulate(("masks of the truth in", "mean error of EF, points"), left)),
+    ]
 
 
 def tabulate_screen(record: Record) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -101,9 +100,22 @@ weights = click.option(
     "mice only), a name given to mousecmr tune, or a weights file. Weights that are not available are an error; no "
     "others are used instead.",
 )
+network_class = click.option(
+    "--network",
+    metavar="MODULE:CLASS",
+    help="The network of a weights file whose code is neither of this package or MONAI nor an installed entry point.",
+)
 
 
 threads = click.option("--threads", type=click.IntRange(1), help="Processor threads. Default: PyTorch's choice.")
+
+
+def parse_json(text: str) -> Any:
+    """Return a JSON value, or the text itself if it is none: the configuration says what is wrong with it."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _parse_settings(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
@@ -112,9 +124,7 @@ def _parse_settings(_context: click.Context, _option: click.Parameter, words: tu
         key, equals, value = word.partition("=")
         if not equals:
             raise click.BadParameter(f"{word!r} is not KEY=VALUE", param_hint="--set")
-        settings[key] = value
-        with suppress(json.JSONDecodeError):
-            settings[key] = json.loads(value)
+        settings[key] = parse_json(value)
     return settings
 
 
@@ -126,7 +136,7 @@ settings = click.option(
 
 def network(command: Any) -> Any:
     """Add the options of a segmentation. Each is the field of the same name of ``pipeline.config.PredictConfig``."""
-    for option in (batch_size, device, region, engine, postprocessing, weights):
+    for option in (batch_size, device, region, engine, postprocessing, network_class, weights):
         command = option(command)
     return command
 

@@ -24,9 +24,10 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 @click.option(
     "--weights",
     default=PUBLISHED_WEIGHTS,
-    help=f"Weights that are selected when the page opens: {PUBLISHED_WEIGHTS}, {SMALL_WEIGHTS}, or a name given to "
-    "mousecmr tune; the page offers them all.",
+    help=f"Weights that are selected when the page opens: {PUBLISHED_WEIGHTS}, {SMALL_WEIGHTS}, a name given to "
+    "mousecmr tune (the page offers all these), or a weights file, which it offers too.",
 )
+@options.network_class
 @click.option(
     "--token/--no-token",
     default=None,
@@ -45,6 +46,7 @@ def command(
     host: str,
     port: int,
     weights: str,
+    network: str | None,
     token: bool | None,
     root_path: str,
     upload_limit: int,
@@ -60,7 +62,18 @@ def command(
     from mousecmr_data.web.config import ServerConfig
 
     secret = None if token is None else secrets.token_urlsafe(32) if token else ""
-    config = ServerConfig(host, weights, secret, root_path=root_path, upload_mb=upload_limit, cache=cache)
+    file = Path(weights)
+    own = file if file.suffix or file.exists() else None
+    config = ServerConfig(
+        host,
+        PUBLISHED_WEIGHTS if own else weights,
+        own_weights=own,
+        network=network,
+        token=secret,
+        root_path=root_path,
+        upload_mb=upload_limit,
+        cache=cache,
+    )
 
     def show_address(address: str) -> None:
         click.echo(f"The page is at {address}  (stop it with Ctrl-C)", err=True)

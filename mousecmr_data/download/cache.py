@@ -21,7 +21,7 @@ from mousecmr_data._utils.environment import is_offline
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.outputs import find_paths
 from mousecmr_data.schema import PHANTOMS
-from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_name
+from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_names
 
 LOCKFILE = "mousecmr-lock.json"
 LOCKFILE_FORMAT = 1
@@ -182,8 +182,7 @@ def select_entries(manifest: Manifest, mice: Iterable[str] | str | None = None) 
     """Return the entries of ``mice`` (all if None) in the given order; raises UnknownNameError for other names."""
     if mice is None:
         return dict(manifest.files)
-    names = [mice] if isinstance(mice, str) else mice
-    return {n: manifest.files[resolve_name(n, manifest.files)] for n in names}
+    return {n: manifest.files[n] for n in resolve_names(mice, manifest.files, allow_none=True)}
 
 
 def get_file_statuses(

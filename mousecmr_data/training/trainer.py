@@ -8,7 +8,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from mousecmr_data._utils.text import RESEARCH_ONLY
 from mousecmr_data.dataset.cohort import Cohort, check_no_leakage, list_inputs
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
+from mousecmr_data.models.network import UNET3PLUS, NetworkLike, SegmentationNetwork, build_network, get_source
 from mousecmr_data.models.safetensors import read_tensors, read_weights, write_tensors, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans
@@ -217,15 +219,16 @@ def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) 
 def fit(
     config: TrainConfig,
     training: SliceData,
-    validation: SliceData | Callable[[UNet3Plus], dict[str, float]] | None,
+    validation: SliceData | Callable[[SegmentationNetwork], dict[str, float]] | None,
     folder: Path,
     *,
     resume: bool = False,
     on_epoch: EpochCallback | None = None,
     about: Mapping[str, Any] | None = None,
     initial: Mapping[str, Tensor] | None = None,
-) -> tuple[UNet3Plus, TrainingProgress]:
-    """Train a network as ``config`` says and write checkpoints and curves to ``folder``.
+    model: SegmentationNetwork | None = None,
+) -> tuple[SegmentationNetwork, TrainingProgress]:
+    """Train a network as ``config`` says, or ``model``, and write checkpoints and curves to ``folder``.
 
     Returns the network with the best validation loss and the run's progress. With ``resume``, training continues after
     the last whole epoch and gives the same result as an uninterrupted run. ``on_epoch`` is called with the row of each
@@ -236,11 +239,11 @@ def fit(
     """
     processes = ProcessGroup.join(config.replicas)
     device = select_device(config.device, processes.local)
-    torch.manual_seed(config.seed)
-    model = UNet3Plus(
-        config.channels, deep_supervision=config.deep_supervision, reduce=config.reduce, context=config.context,
-        scaling=config.scaling,
-    )  # fmt: skip
+    if config.crop > min(training.image.shape[1:]):
+        rows, columns = training.image.shape[1:]
+        raise ArgumentError(f"The crop is {config.crop}.", f"at most the size of the slices, {rows} × {columns}")
+    model = model or make_network(config)
+    model.deep_supervision = config.deep_supervision
     if initial is not None:
         model.load_state_dict(initial)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -287,14 +290,26 @@ def fit(
             if on_epoch:
                 on_epoch(row)
     processes.leave()
+    if not (folder / BEST_FILE).exists():
+        text = f"The loss was not a number in any of {progress.epoch} epochs."
+        raise ArgumentError(text, "a network and settings that train", "a smaller learning_rate")
     best, _ = read_weights(folder / BEST_FILE)
-    model.load_state_dict(best)
+    model.module.load_state_dict(best)
     return model.eval(), progress
+
+
+def make_network(config: TrainConfig, network: NetworkLike | None = None) -> SegmentationNetwork:
+    """Return the network of ``config``, or ``network`` with its arguments, with random weights from its seed."""
+    torch.manual_seed(config.seed)
+    network = config.network if network is None else network
+    arguments = config.make_network_args()
+    known = arguments or not isinstance(network, nn.Module)  # weights can be loaded into a module, not make it again
+    return build_network(network, arguments if known else None, context=config.context, scaling=config.scaling)
 
 
 def _train_step(
     network: nn.Module,
-    model: UNet3Plus,
+    model: SegmentationNetwork,
     optimizer: torch.optim.Optimizer,
     parts: list[tuple[Tensor, Tensor]],
     config: TrainConfig,
@@ -322,7 +337,7 @@ def _train_step(
 
 
 @torch.no_grad()
-def validate(model: UNet3Plus, slices: SliceData, config: TrainConfig) -> dict[str, float]:
+def validate(model: SegmentationNetwork, slices: SliceData, config: TrainConfig) -> dict[str, float]:
     """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
     device = next(model.parameters()).device
@@ -366,8 +381,14 @@ def train(
     on_epoch: EpochCallback | None = None,
     progress: ProgressCallback | None = None,
     overwrite: bool = False,
+    network: NetworkLike | None = None,
+    network_args: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """Train on ``training``, stop early by ``validation``, and write everything to ``folder``.
+
+    ``network`` is any network from slices (N, 1 + 2 · context, Y, X) to logits (N, 3, Y, X), or a list of them of which
+    the last is the prediction: a module, a class, or its import path "package.module:Class"; default: that of
+    ``config``. A class is made with ``network_args`` (JSON values), and so it is again when its weights are loaded.
 
     ``config`` defaults to the authors' recipe. The folder gets ``config.json``, ``run.json`` (versions, mice, checksums
     of the data), ``curves.csv`` and ``.png``, ``best.safetensors`` (weights for
@@ -380,9 +401,15 @@ def train(
     these names that are of no run, or of one and edited since it ended (``overwrite`` replaces edited files).
     """
     config, folder = config or TrainConfig(), Path(folder)
-    start = load_model(config.initial, device="cpu", engine="eager") if config.initial else None
-    if start:
+    if network is not None:
+        config = update_config(config, {"network": get_source(network)})
+    if network_args is not None:
+        config = update_config(config, {"network_args": network_args})
+    start = _load_initial(config, network) if config.initial else None
+    if start:  # a network is tuned as it is: its layout is not another setting
         config = adopt_layout(config, start.network)
+    model = make_network(config, network)
+    config = adopt_layout(config, model)
     check_no_leakage(training, validation)
     inputs = [*list_inputs(training), *list_inputs(validation), *find_paths(config.initial)]
     check_apart([folder, *(folder / name for name in RUN_FILES)], inputs)
@@ -391,7 +418,7 @@ def train(
         _load_slices(training, config, config.pool_mice, progress),
         _load_slices(validation, config, config.validation_mice, progress),
     )
-    about = _describe_run(config, training, validation, slices)
+    about = _describe_run(config, training, validation, slices, model)
     resume = _prepare_folder(folder, config, about)
     tensorboard: Any = None
     if _is_first_process():
@@ -411,9 +438,14 @@ def train(
     initial = start.network.state_dict() if start else None
     kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
-    origin = describe_origin(folder.resolve().name, trained_on, training.synthetic, start.origin if start else None)
-    card = make_header(origin)
-    network, state = fit(config, *slices, folder, resume=resume, on_epoch=report, about=card, initial=initial)
+    n_synthetic = len(training.list_synthetic())
+    if 0 < n_synthetic < len(training):
+        trained_on += f", {n_synthetic} of them SYNTHETIC"
+    synthetic = n_synthetic > 0 if n_synthetic in (0, len(training)) else None
+    origin = describe_origin(folder.resolve().name, trained_on, synthetic, start.origin if start else None)
+    model, state = fit(
+        config, *slices, folder, resume=resume, on_epoch=report, about=make_header(origin), initial=initial, model=model
+    )
     if _is_first_process():
         draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
         outcome = {
@@ -424,13 +456,26 @@ def train(
         }
         write_json(folder / RUN_FILE, {**about, "outcome": outcome})
         list_files(folder, [name for name in RUN_FILES if (folder / name).exists()])
-    return Predictor(network, origin, config.device)
+    return Predictor(model, origin, config.device)
 
 
-def adopt_layout(config: TrainConfig, network: UNet3Plus) -> TrainConfig:
-    """Return ``config`` for ``network``, which is tuned as it is: its layout is not another setting."""
-    layout = ("channels", "reduce", "context", "scaling")
-    return replace(config, **{name: getattr(network, name) for name in layout})
+def _load_initial(config: TrainConfig, network: NetworkLike | None) -> Predictor:
+    """Load the weights to start from; the caller's network, if there is one, is not touched."""
+    if isinstance(network, nn.Module):
+        network = deepcopy(network)
+    elif network is None and config.network != UNET3PLUS:
+        network = config.network
+    return load_model(config.initial, device="cpu", engine="eager", network=network)
+
+
+def adopt_layout(config: TrainConfig, network: SegmentationNetwork) -> TrainConfig:
+    """Return ``config`` with the network, its arguments, context and scaling of ``network``."""
+    values: dict[str, Any] = {"network": network.source, "context": network.context, "scaling": network.scaling}
+    if isinstance(network, UNet3Plus):
+        values |= {"channels": network.channels, "reduce": network.reduce, "network_args": {}}
+    else:
+        values["network_args"] = network.arguments or {}
+    return update_config(config, values)
 
 
 def describe_origin(
@@ -479,17 +524,22 @@ def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, progress: Progr
 
 
 def _describe_run(
-    config: TrainConfig, training: Cohort, validation: Cohort, slices: tuple[SliceData, SliceData]
+    config: TrainConfig,
+    training: Cohort,
+    validation: Cohort,
+    slices: tuple[SliceData, SliceData],
+    model: SegmentationNetwork,
 ) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "seed": config.seed,
+        "network": model.describe() | {"parameters": sum(p.numel() for p in model.parameters())},
         "versions": list_versions("torch", "monai", "numpy", "safetensors", missing="not installed"),
         "data": {
             role: {
                 "source": cohort.source.name,
                 "version": cohort.source.version,
-                "synthetic": cohort.synthetic,
+                "synthetic": bool(cohort.list_synthetic()),
                 "mice": list(cohort.mice),
                 "slices": len(part),
                 "sha256_of_slices": part.checksum(),

@@ -36,8 +36,8 @@ from mousecmr_data.errors import ArgumentError, CacheError, MissingDataError, Ou
 from mousecmr_data.formats.masks import IMAGES_FILE
 from mousecmr_data.inference.grid import make_training_grid
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, is_reserved_name, list_own_models, load_model
+from mousecmr_data.models.network import SegmentationNetwork
 from mousecmr_data.models.safetensors import write_weights
-from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.pipeline.analysis import AUTO
 from mousecmr_data.pipeline.batch import MANIFEST_FILE
 from mousecmr_data.pipeline.config import PredictConfig
@@ -322,7 +322,7 @@ class _Run:
         text = f"without {join_names([mouse.name for mouse in held_out], 3)}"
         return self._fit(f"fold-{number + 1}", text, self.config, training, partial(_score, held_out, self.config))[1]
 
-    def fit_all(self, mice: Sequence[ReviewedMouse], epochs: int) -> UNet3Plus:
+    def fit_all(self, mice: Sequence[ReviewedMouse], epochs: int) -> SegmentationNetwork:
         """Tune on all ``mice``."""
         config = replace(self.config, epochs=epochs)
         return self._fit("all", "on all mice", config, join_slices([mouse.slices for mouse in mice]), None)[0]
@@ -333,8 +333,8 @@ class _Run:
         text: str,
         config: TrainConfig,
         training: SliceData,
-        validation: Callable[[UNet3Plus], dict[str, float]] | None,
-    ) -> tuple[UNet3Plus, TrainingProgress]:
+        validation: Callable[[SegmentationNetwork], dict[str, float]] | None,
+    ) -> tuple[SegmentationNetwork, TrainingProgress]:
         work, begun = self.work / name, self.done
 
         def report(row: dict[str, float]) -> None:
@@ -351,7 +351,7 @@ class _Run:
         return fitted
 
 
-def _score(mice: Sequence[ReviewedMouse], config: TrainConfig, network: UNet3Plus) -> dict[str, float]:
+def _score(mice: Sequence[ReviewedMouse], config: TrainConfig, network: SegmentationNetwork) -> dict[str, float]:
     """Return the mean loss and Dice of mice, and the Dice of each."""
     rows = {mouse.name: validate(network, mouse.slices, config) for mouse in mice}
     means = {name: fmean(row[name] for row in rows.values()) for name in ("validation_loss", *STRUCTURES)}
@@ -386,7 +386,7 @@ def _describe_origin(name: str, mice: Sequence[ReviewedMouse], ancestor: Weights
     return describe_origin(name, trained_on, synthetic, ancestor)
 
 
-def _make_card(origin: WeightsInfo, network: UNet3Plus, path: Path, result: TuningResult) -> str:
+def _make_card(origin: WeightsInfo, network: SegmentationNetwork, path: Path, result: TuningResult) -> str:
     """Return the card of a weights file as TOML, as that of ``phantom-small``."""
 
     def quote(value: object) -> str:  # JSON is TOML here: texts without DEL, numbers, booleans and lists
@@ -394,7 +394,7 @@ def _make_card(origin: WeightsInfo, network: UNet3Plus, path: Path, result: Tuni
 
     entry = {
         "name": origin.name, "path": path.name, "url": "", "sha256": compute_sha256(path), "size": path.stat().st_size,
-        "licence": LICENCE, "channels": list(network.channels), "classes": list(MEANINGS.values()),
+        "licence": LICENCE, "channels": list(getattr(network, "channels", ())), "classes": list(MEANINGS.values()),
         "scaling": network.scaling, "context": network.context,
         "trained_on": origin.trained_on, "limits": origin.limits,
     }  # fmt: skip

@@ -83,7 +83,9 @@ def make_review_routes(sessions: SessionStore, options: ServerConfig) -> list[Ro
             return None
         results = session.folder / RESULTS_FOLDER
         # The weights stay on this computer and are offered to every visitor: only for the one who sits at it.
-        return ReviewedFolder(results, session.download, session.hold_folder, options.local, options.cache)
+        return ReviewedFolder(
+            results, session.download, session.hold_folder, may_tune=options.local, cache=options.cache
+        )
 
     return make_folder_routes(find_folder)
 

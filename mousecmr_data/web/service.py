@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -123,28 +123,41 @@ class PageService:
         with self._loading:
             if config.weights not in self.predictors:
                 self.predictors[config.weights] = load_model(
-                    config.weights, device=config.device, engine=config.engine, cache=self.config.cache
+                    config.weights,
+                    device=config.device,
+                    engine=config.engine,
+                    cache=self.config.cache,
+                    network=config.network,
                 )
             return self.predictors[config.weights]
 
-    def inspect(self, session: Session, *fields: object) -> str:
+    def parse(self, weights: object, *fields: object) -> SegmentConfig:
+        """Return the settings in the page's fields (:func:`parse_form`), also for the owner's weights file."""
+        own = self.config.own_weights
+        if own is None or weights != own.name:
+            return parse_form(weights, *fields, cache=self.config.cache)
+        config = parse_form(SMALL_WEIGHTS, *fields, cache=self.config.cache)
+        return replace(config, weights=str(own), network=self.config.network)
+
+    def inspect(self, session: Session, weights: object, *fields: object) -> str:
         """Read the uploads and return a description."""
 
         def inspect_uploads() -> str:
-            config = parse_form(*fields, cache=self.config.cache)
+            config = self.parse(weights, *fields)
             with session.hold_folder():
                 if session.closed:
                     return ""
                 session.left_out = []
                 session.inspected = inspect_inputs(session.list_inputs(), config, session.folder, session.left_out)
-            return self.describe_inspected(session, str(config.weights))
+            return self.describe_inspected(session, str(weights))
 
         return hide_temporary_paths(_run_safely(inspect_uploads), session.folder)
 
     def describe_inspected(self, session: Session, weights: str) -> str:
         """Return a description of the uploads as last inspected, with the expected time for ``weights``."""
         images = sum(m.images for m in session.inspected)
-        estimate = self.estimator.estimate(weights, images)
+        own = self.config.own_weights
+        estimate = self.estimator.estimate(str(own) if own and weights == own.name else weights, images)
         return render_inspected(session.inspected, *estimate, weights, describe_left_out(session.left_out))
 
     def load_example(self, session: Session, *fields: object) -> str:
@@ -176,7 +189,7 @@ class PageService:
 
         def segment_uploads() -> str:
             nonlocal outcome
-            config = parse_form(*fields, cache=self.config.cache)
+            config = self.parse(*fields)
             if not session.list_inputs():
                 return render_refusal("There is nothing to segment yet.", "drop files above, or load the example")
             try:

@@ -37,7 +37,7 @@ class Callbacks:
         """Open a session; return the settings of the drop zone, the three buttons, enabled now, and the weights."""
         session = self.service.sessions.open(str(request.session_hash), _get_owner(request))
         buttons = [gr.Button(interactive=True) for _ in range(3)]
-        weights = gr.Radio(make_weight_choices(self.service.config.cache))
+        weights = gr.Radio(make_weight_choices(self.service))
         return {"token": session.token, "limit_mb": self.service.config.upload_mb}, *buttons, weights
 
     def on_close(self, request: gr.Request) -> None:
@@ -124,17 +124,21 @@ FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-def make_weight_choices(cache: Path | None = None) -> list[tuple[str, str]]:
-    """Return a text about each of the weights that the page offers, and its name."""
+def make_weight_choices(service: PageService) -> list[tuple[str, str]]:
+    """Return a text about each of the weights that the page offers, and its name; the owner's file is loaded."""
     published = load_manifest().weights[PUBLISHED_WEIGHTS]
     about = f"the authors' weights, trained on {published.trained_on.partition(' (')[0]}"
     small = f"{SMALL_WEIGHTS}: in this package, trained on SYNTHETIC mice only; every result says so"
     size = format_bytes(published.size)
-    own = []
-    for name, card in list_own_models(cache).items():
+    choices = [(f"{published.name}: {about} ({size} download)", published.name), (small, SMALL_WEIGHTS)]
+    for name, card in list_own_models(service.config.cache).items():
         mark = ", and before on SYNTHETIC mice" if card.synthetic_training or card.synthetic_ancestry else ""
-        own.append((f"{name}: your own, tuned on {card.weights.trained_on.partition(' (')[0]}{mark}", name))
-    return [(f"{published.name}: {about} ({size} download)", published.name), (small, SMALL_WEIGHTS), *own]
+        choices.append((f"{name}: your own, tuned on {card.weights.trained_on.partition(' (')[0]}{mark}", name))
+    if own := service.config.own_weights:
+        origin = service.get_predictor(service.parse(own.name, "", "", "")).origin
+        mark = ", SYNTHETIC mice only" if origin.synthetic_training else ""
+        choices.append((f"{own.name}: {origin.name}, trained on {origin.trained_on}{mark}", own.name))
+    return choices
 
 
 def make_theme() -> gr.themes.Base:
@@ -161,9 +165,9 @@ def build_page(service: PageService) -> gr.Blocks:
             example = gr.Button("Load an example mouse (SYNTHETIC)", size="sm", elem_id="example", interactive=False)
             remove = gr.Button("Remove my files", size="sm", elem_id="remove", interactive=False)
         description = gr.HTML(elem_id="seen", **html)
-        weights = gr.Radio(
-            make_weight_choices(service.config.cache), value=service.config.weights, label="Weights", elem_id="weights"
-        )
+        own = service.config.own_weights
+        chosen = own.name if own else service.config.weights
+        weights = gr.Radio(make_weight_choices(service), value=chosen, label="Weights", elem_id="weights")
         with gr.Accordion(OVERRIDES_LABEL, open=False), gr.Row():
             spacing = gr.Textbox(label="Voxel size z y x, in mm", placeholder="1.0 0.1 0.1", elem_id="spacing")
             axes = gr.Textbox(label="Axes, in the file's order (NIfTI)", placeholder="xyzt", elem_id="axes")

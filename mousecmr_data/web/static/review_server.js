@@ -13,7 +13,7 @@
  * @typedef {{mouse: string, shape: [number, number, number, number], voxel_mm: [number, number, number],
  *   density: number, time_ms: number[] | null, flags: Flag[], flag_texts: Record<string, string>,
  *   slices: SliceReview[], numbers: Numbers, automatic: Numbers, weights: string, marks: string[],
- *   labels: LabelEntry[]}} Meta
+ *   labels: LabelEntry[], reader: string, blind: boolean}} Meta `reader`: who reviews; empty: whose name is typed
  */
 
 /** An answer of the server that is not what was asked for. */
@@ -81,6 +81,16 @@ export class Server {
   /** The network's labels (y, x) of a slice. @param {string} mouse @param {number} frame @param {number} slice */
   getAutomaticSlice(mouse, frame, slice) {
     return this.#getBytes(this.#find(mouse, `automatic/${frame}/${slice}`));
+  }
+
+  /** Labels (y, x) for a slice without a mask, from those beside it. @param {string} mouse @param {number} frame @param {number} slice */
+  proposeSlice(mouse, frame, slice) {
+    return this.#getBytes(this.#find(mouse, `proposal/${frame}/${slice}`));
+  }
+
+  /** Frames and slices to exclude, as at ED and ES. @param {string} mouse @returns {Promise<[number, number][]>} */
+  proposeExclusions(mouse) {
+    return this.#getJson(this.#find(mouse, "exclusions"));
   }
 
   /**

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +17,15 @@ import pytest
 pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
 pytest.importorskip("nibabel")
 
+from click.testing import CliRunner
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from mousecmr_data.cli.review import command
 from mousecmr_data.dataset.model import PhysicalSizes, build_dataset
-from mousecmr_data.errors import MissingDataError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError
 from mousecmr_data.pipeline import SegmentConfig, is_measured, measure_masks, open_result
+from mousecmr_data.pipeline.review import assign_codes, reveal_codes
 from mousecmr_data.pipeline.writers import write_result
 from mousecmr_data.schema.variables import DIMS, PREDICTED
 from mousecmr_data.web.config import ServerConfig
@@ -114,6 +119,82 @@ def test_readers_at_the_same_time_lose_nothing(client: TestClient, folder: Path)
     for thread in threads:
         thread.join()
     assert not open_result(folder / "M1").masks.any()
+
+
+def test_a_slice_without_a_mask_is_proposed(client: TestClient, folder: Path) -> None:
+    result = open_result(folder / "M1")
+    assert client.get(f"{ADDRESS}mice/M1/proposal/1/2").content == result.automatic[1, 2].tobytes()
+    result.automatic[1, 2] = result.masks[:, 2] = 0
+    proposed = result.propose_slice(1, 2)
+    assert np.array_equal(proposed, result.masks[1, 1])  # the two slices beside it are equal
+    assert not result.masks[1, 2].any()
+
+
+def test_exclusions_at_ed_and_es_go_on_through_the_beat(client: TestClient, folder: Path) -> None:
+    for frame, slice_ in ((0, 0), (0, 1), (2, 1), (2, 2)):  # at ED (frame 0), at both, at ES (frame 2)
+        client.put(f"{ADDRESS}mice/M1/slices/{frame}/{slice_}", params={"status": "excluded"})
+    path = f"{ADDRESS}mice/M1/exclusions"
+    assert client.get(path).json() == [[1, 0], [1, 1]]  # frame 1 is as far from both: as ED
+    masks = open_result(folder / "M1").masks
+    masks[1, 3] = masks[2, 3]
+    client.put(f"{ADDRESS}mice/M1/slices/1/3", params={"status": "edited"}, content=masks[1, 3].tobytes())
+    assert client.get(path).json() == [[1, 1], [1, 2]]
+    client.put(f"{ADDRESS}mice/M1/slices/1/2", params={"status": "confirmed"})
+    assert client.get(path).json() == [[1, 1]]
+
+
+def test_a_blind_review_hides_names_and_keeps_its_order(folder: Path, tmp_path: Path) -> None:
+    for name in ("M2 infarct", "M3 sham"):
+        shutil.copytree(folder / "M1", folder / name)
+        record = folder / name / "result.json"
+        note = {"level": "mouse", "flag": "input_note", "message": f"{name}.nii.gz", "frame": None, "slice": None}
+        table = json.loads(record.read_text())
+        record.write_text(json.dumps({**table, "flags": [note], "mouse": {**table["mouse"], "mouse": name}}))
+    codes = assign_codes(folder, "AB")
+    assert set(codes) == {"M1", "M2 infarct", "M3 sham"} and len(set(codes.values())) == 3
+    assert list(assign_codes(folder, "AB").items()) == list(codes.items())
+    assert not set(codes.values()) & set(assign_codes(folder, "CD").values())
+    app = create_app(folder, "secret", tmp_path / "results.zip", ServerConfig(), reader="AB", codes=codes)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        mice = client.get(f"{ADDRESS}mice")
+        assert [m["mouse"] for m in mice.json()] == list(codes.values())
+        path = f"{ADDRESS}mice/{codes['M3 sham']}"
+        meta = client.get(f"{path}/meta")
+        assert (meta.json()["mouse"], meta.json()["blind"], meta.json()["reader"]) == (codes["M3 sham"], True, "AB")
+        saved = client.put(f"{path}/slices/0/0", params={"status": "excluded", "reader": "somebody"})
+        damaged = folder / "M3 sham" / "masks.nii.gz"
+        damaged.touch()
+        refused = client.put(f"{path}/slices/0/0", params={"status": "auto"})
+        answers = [mice, meta, saved, refused, client.get(f"{path}/numbers"), client.get(f"{ADDRESS}results.zip")]
+        assert [a.status_code for a in answers] == [200, 200, 200, 409, 200, 403]
+        assert codes["M3 sham"] in refused.text
+        written = client.post(f"{ADDRESS}tables")
+        assert written.json() == {"measured": [codes["M3 sham"]]}
+        assert not any(word in a.text for a in (*answers, written) for word in ("M1", "M2", "M3", "sham", "infarct"))
+        assert client.get(f"{ADDRESS}mice/M1/meta").status_code == 404
+    assert open_result(folder / "M3 sham").review.readers == ("AB",)
+
+
+def test_codes_are_told_once_and_then_worth_nothing(folder: Path) -> None:
+    with pytest.raises(MissingDataError, match="no codes of AB"):
+        reveal_codes(folder, "AB")
+    with pytest.raises(ArgumentError, match="has no reader"):
+        launch(folder, blind=True)
+    with pytest.raises(ArgumentError, match="one mouse"):
+        assign_codes(folder / "M1", "AB")
+    codes = assign_codes(folder, "AB")
+    shutil.copytree(folder / "M1", folder / "M9")  # a mouse that came later
+    later = assign_codes(folder, "AB")
+    assert later["M1"] == codes["M1"] and list(later) == ["M1", "M9"]
+    run = CliRunner().invoke(command, [str(folder), "--reader", "AB", "--unblind"])
+    assert run.exit_code == 0 and all(word in run.output for pair in later.items() for word in pair)
+    with pytest.raises(ArgumentError, match="were shown") as error:
+        assign_codes(folder, "AB")
+    assert "blinding.json" in str(error.value)
+    assert assign_codes(folder, "CD")
+    (folder / "blinding.json").write_text("{}")
+    with pytest.raises(FileLayoutError, match="no valid key"):
+        assign_codes(folder, "AB")
 
 
 def test_refusals_and_the_policy_of_the_page(client: TestClient, tmp_path: Path) -> None:
