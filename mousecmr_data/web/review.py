@@ -212,7 +212,7 @@ class Tuning:
                 done = f"{name} is ready: choose it under Weights, or give it as --weights {name}."
                 text = f"{done if result.weights else f'No better: {name} was not written.'} {dice}"
             except MouseCMRError as e:
-                text = f"{name} was not tuned. {e.found} Needed: {e.expected}.".replace(f"{folder.results}{os.sep}", "")
+                text = folder.hide_names(f"{name} was not tuned. {e.found} Needed: {e.expected}.")
             finally:
                 self.status = {"running": False, "text": text}
                 self._running.release()

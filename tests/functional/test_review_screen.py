@@ -356,6 +356,19 @@ def test_ticks_confirmations_and_the_network_s_mask(review: Callable[..., Any], 
     assert "confirmed by B. Reader" in page.inner_text("#history")
 
 
+def test_tuning_is_started_with_a_name_and_says_what_is_missing(review: Callable[..., Any]) -> None:
+    pytest.importorskip("monai", reason="the extra training is not installed")
+    page = review()
+    page.once("dialog", lambda dialog: dialog.accept("my-mice"))
+    page.get_by_role("button", name="Tune on these reviewed mice").click()
+    page.locator("#tuning", has_text="not tuned").wait_for(timeout=120_000)  # torch is imported first
+    text = page.inner_text("#tuning")
+    assert (
+        "my-mice was not tuned" in text and "nobody reviewed it" in text and "Needed: two or more reviewed mice" in text
+    )
+    page.wait_for_selector("#tune:enabled")
+
+
 def test_a_tick_on_a_slice_without_a_mask_proposes_one(review: Callable[..., Any], results: Path) -> None:
     folder = results / "mouse"
     _, es = open_result(folder).pair or (0, 0)
@@ -407,19 +420,6 @@ def test_a_blind_review_shows_codes(results: Path, browser: Any) -> None:
     assert "1 of the mice" in output and "infarct" not in output
     second = next(name for name, code in key.items() if code == shown[1])
     assert open_result(results / second).review.readers == ("A. Reader",)
-
-
-def test_tuning_is_started_with_a_name_and_says_what_is_missing(review: Callable[..., Any]) -> None:
-    pytest.importorskip("monai", reason="the extra training is not installed")
-    page = review()
-    page.once("dialog", lambda dialog: dialog.accept("my-mice"))
-    page.get_by_role("button", name="Tune on these reviewed mice").click()
-    page.locator("#tuning", has_text="not tuned").wait_for(timeout=120_000)  # torch is imported first
-    text = page.inner_text("#tuning")
-    assert (
-        "my-mice was not tuned" in text and "nobody reviewed it" in text and "Needed: two or more reviewed mice" in text
-    )
-    page.wait_for_selector("#tune:enabled")
 
 
 def test_a_correction_is_propagated_to_the_other_frames(review: Callable[..., Any], results: Path) -> None:

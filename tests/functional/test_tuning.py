@@ -52,7 +52,7 @@ def made(phantom_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in MICE:
         ds = mousecmr_data.open_mouse(name, source="phantom", cache=phantom_cache)
         labelled = np.flatnonzero(ds["labelled"].values)[:2]
-        truth[name] = ds.isel(frame=labelled, slice=slice(1, 4)).load()
+        truth[name] = ds.isel(frame=labelled, slice=slice(0, 5)).load()
         write_nifti_images(truth[name], folder / "in" / f"{name}.nii.gz")
     network = ("--weights", folder / "worse.safetensors", "--engine", "eager")
     run("segment", folder / "in", "-o", folder / "out", *network, "--no-pictures")
@@ -71,7 +71,7 @@ def test_reviewed_mice_make_weights_with_a_name_that_segment_takes(
     text = tune(made / "out", "-o", tmp_path / "tuned", "--name", "lab-7T")
     assert "leave-one-out" in text and "--weights lab-7T" in text
     table = pd.read_csv(tmp_path / "tuned" / "mice.csv")
-    assert table["mouse"].tolist() == list(MICE) and (table["edited"] + table["excluded"]).tolist() == [3, 3]
+    assert table["mouse"].tolist() == list(MICE) and (table["edited"] + table["excluded"]).tolist() == [5, 5]
     assert table["dice_after"].mean() > table["dice_before"].mean() + 0.01
     card = list_models()["lab-7T"]
     assert card.synthetic_training and "Mouse5" in card.weights.trained_on and "AB" in card.weights.trained_on
