@@ -234,9 +234,10 @@ def format_constant(constant: Constant) -> str:
 def show_files(path: str) -> str:
     """Return a page with a file of the repository, or with all scripts of a folder."""
     files = [ROOT / path] if (ROOT / path).is_file() else sorted((ROOT / path).glob("*.py"))
-    blocks = [
-        f"`{f.relative_to(ROOT).as_posix()}`\n\n~~~~~~python\n{f.read_text(encoding='utf-8')}\n~~~~~~" for f in files
-    ]
+    blocks = []
+    for file in files:
+        language, code = "python" if file.suffix == ".py" else "text", file.read_text(encoding="utf-8")
+        blocks.append(f"`{file.relative_to(ROOT).as_posix()}`\n\n~~~~~~{language}\n{code}\n~~~~~~")
     return "\n\n".join(["---\norphan: true\n---", f"# {path}", *blocks]) + "\n"
 
 
