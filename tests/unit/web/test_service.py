@@ -3,6 +3,7 @@
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def session(service: PageService) -> Session:
 
 
 def put(session: Session, name: str, content: bytes = b"") -> Path:
-    target = session.get_upload_path(0, name)
+    target = session.uploads.get_path(0, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     return target
@@ -59,7 +60,7 @@ def test_a_job_from_inspection_to_zip(
     assert "a guess" in text
     assert "<b>mouse" not in text  # cleaned or escaped
     reports: list[tuple[float, str]] = []
-    status, outcome = service.segment(session, lambda *a: reports.append(a), *SMALL)
+    status, outcome = service.segment(session, lambda *a: reports.append(a), *SMALL).result(60)
     assert outcome is not None, status
     shares = [share for share, _ in reports]
     assert shares == sorted(shares)
@@ -76,8 +77,8 @@ def test_a_job_from_inspection_to_zip(
         assert {f"mousecmr-results/{n}" for n in ("mice.csv", "frames.csv", "flags.csv", "manifest.json")} <= names
         everything = b"".join(z.read(n) for n in names)
     assert str(session.folder).encode() not in everything
-    assert sorted(p.name for p in session.folder.iterdir()) == [".locks", "in", "out", "results.zip", "view"]
-    service.remove_files(session)
+    assert sorted(p.name for p in session.folder.iterdir()) == [".locks", "in1", "out", "results.zip", "view"]
+    session.remove_files()
     assert list(session.folder.iterdir()) == []
 
 
@@ -92,7 +93,10 @@ def test_closing_the_page_ends_its_job_and_removes_everything(
         if "reading" in text:
             service.sessions.close_session("session", "browser")
 
-    assert service.segment(session, report, *SMALL) == ("", None)
+    job = service.segment(session, report, *SMALL)
+    with pytest.raises(CancelledError):
+        job.result(60)
+    service.jobs.close()
     assert not any("slices" in text for text in texts)
     assert not session.folder.exists()
 
@@ -119,7 +123,7 @@ def test_missing_weights_stop_the_job_with_both_next_steps(
 ) -> None:
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     put(session, "mouse.nii", mouse(phantom_cache, tmp_path, "mouse.nii"))
-    text, outcome = service.segment(session, ignore_progress, "mousecmr-9.4T-unet3plus", "", "", "")
+    text, outcome = service.segment(session, ignore_progress, "mousecmr-9.4T-unet3plus", "", "", "").result(60)
     assert outcome is None
     assert "neither in the cache nor reachable" in text
     assert "bring the file to" in text
@@ -131,16 +135,16 @@ def test_the_example_is_marked_synthetic(service: PageService, session: Session)
     text = service.load_example(session, *SMALL)
     assert "SYNTHETIC" in text
     assert "before" not in text
-    assert len(session.list_inputs()) == 1
+    assert len(session.uploads.list_inputs()) == 1
 
 
 def test_nothing_to_segment(service: PageService, session: Session) -> None:
-    assert "nothing to segment" in service.segment(session, ignore_progress, *SMALL)[0]
+    assert "nothing to segment" in service.segment(session, ignore_progress, *SMALL).result(60)[0]
 
 
 def test_bad_files_get_plain_messages(service: PageService, session: Session) -> None:
     put(session, "broken.zip", b"PK\x03\x04 and then nothing")
-    assert bomb(session.get_upload_path(0, "bomb.zip")).stat().st_size < 100_000
+    assert bomb(session.uploads.get_path(0, "bomb.zip")).stat().st_size < 100_000
     put(session, "picture.nii", png())
     start = time.monotonic()
     text = service.inspect(session, *SMALL)
@@ -150,7 +154,7 @@ def test_bad_files_get_plain_messages(service: PageService, session: Session) ->
     for name in ("broken", "bomb", "picture"):
         assert name in text
     assert text.count("m-bad") >= 1
-    assert sorted(p.name for p in session.folder.iterdir()) == ["in"]
+    assert sorted(p.name for p in session.folder.iterdir()) == ["in1"]
 
 
 def test_messages_name_the_fields_of_the_page_and_the_fields_cure_them(
@@ -165,7 +169,7 @@ def test_messages_name_the_fields_of_the_page_and_the_fields_cure_them(
     assert f": {FLAT_FRAMES}" in text and "Frames" in text.partition("On this page:")[2] and "--" not in text
     fields[4] = str(FLAT_FRAMES)
     assert f"{FLAT_FRAMES} × {SLICES}" in service.inspect(session, *fields)
-    status, outcome = service.segment(session, ignore_progress, *fields)
+    status, outcome = service.segment(session, ignore_progress, *fields).result(60)
     assert outcome is not None and not outcome.errors, status
 
 
