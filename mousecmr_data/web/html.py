@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -33,6 +33,7 @@ FIELDS = {
 """First words of those fields, by their option of the command line."""
 MAX_FLAG_ROWS = 40
 """Limit of rows in the page's list of flags; flags.csv has all."""
+KEPT_HEADS = ("started", "mice", "status", "results")
 MAX_NAMES = 4
 """Most mice that a row of the kept results names."""
 REVIEW_TAB = "mousecmr-review"
@@ -56,15 +57,17 @@ COLUMNS = {
 DIGITS = {"heart_rate_bpm": 0}
 """Decimals of numbers in these columns; of others: 1."""
 WORDS = {
-    "Frame": "one image of the beating heart at one moment; a cine has all frames of a heartbeat.",
-    "Slice": "one plane across the heart, from base to apex; each slice has all frames.",
-    "ED, ES": "end-diastole and end-systole: the frames in which the left ventricle is fullest and emptiest.",
-    "Voxel size": "the size of a pixel (y, x) and the distance between slices (z), in mm. Wrong sizes make all volumes "
+    "Frame": "One image of the beating heart at one moment. A cine has all frames of a heartbeat.",
+    "Slice": "One plane across the heart, from base to apex. Each slice has all frames.",
+    "ED, ES": "End-diastole and end-systole: the frames in which the left ventricle is fullest and emptiest.",
+    "EDV, ESV, SV, EF": "The volumes of the blood pool at ED and ES; the stroke volume, which is their difference; and "
+    "the ejection fraction, which is SV divided by EDV.",
+    "Voxel size": "The size of a pixel (y, x) and the distance between slices (z), in mm. Wrong sizes make all volumes "
     "wrong.",
-    "Axes": "the order in which a file stores columns (x), rows (y), slices (z) and frames (t).",
-    "Weights": "the numbers that a network has learnt from masks; they decide what it draws.",
-    "Mask": "which pixels are blood pool, and which myocardium.",
-    "Flag": "a place, or a number, that needs your look before you use it.",
+    "Axes": "The order in which a file stores columns (x), rows (y), slices (z) and frames (t).",
+    "Weights": "The numbers that a network has learnt from masks. They decide what it draws.",
+    "Mask": "Which pixels are blood pool, and which are myocardium.",
+    "Flag": "A place, or a number, that needs your look before you use it.",
 }
 """Words that the page cannot avoid."""
 
@@ -165,9 +168,9 @@ def render_inspected(
             ]
             for m in good
         ]
-        voxel = _explain("voxel z × y × x mm", WORDS["Voxel size"])
+        voxel = "voxel z × y × x mm"
         heads = ["mouse", "format", "size", "frames × slices", "pixels", voxel, "frame time"]
-        parts.append(render_table(heads, rows))
+        parts.append(render_table(heads, rows, {voxel: WORDS["Voxel size"]}))
         count = "1 mouse" if len(good) == 1 else f"{len(good)} mice"
         size = format_bytes(sum(m.bytes for m in good))
         guess = "" if is_measured else " (a guess, until the first job is done)"
@@ -187,8 +190,9 @@ def render_missing_weights(name: str, size: int, command: str, is_offline: bool)
     return (
         f'<div class="m-box m-note" role="status"><p><b>The weights {escape(name)} are not on this computer.</b>'
         f"{offline} There are two ways on:</p><ul><li>Get them: {download} <code>{escape(command)}</code> in a "
-        f"terminal of the computer that serves this page.</li><li>Or choose {SMALL_WEIGHTS}: it is here, but was trained on "
-        "SYNTHETIC mice only, and every result says so.</li></ul></div>"
+        "terminal of the computer that serves this page.</li>"
+        f"<li>Or choose {SMALL_WEIGHTS}: it is here, but was trained on SYNTHETIC mice only, and every result says so."
+        "</li></ul></div>"
     )
 
 
@@ -235,8 +239,8 @@ def render_results(outcome: JobOutcome) -> str:
     if not good:
         return ""
     marks = "".join(f"<li>{escape(m)}</li>" for m in dict.fromkeys(row["marks"] for row in good))
-    heads = [_explain(*words) for words in COLUMNS.values()]
-    mice = render_table(heads, [[_format_number(row.get(c), DIGITS.get(c, 1)) for c in COLUMNS] for row in good])
+    rows = [[_format_number(row.get(c), DIGITS.get(c, 1)) for c in COLUMNS] for row in good]
+    mice = render_table([head for head, _ in COLUMNS.values()], rows, dict(COLUMNS.values()))
     return f'<ul class="m-marks">{marks}</ul><h2>Numbers</h2>{mice}'
 
 
@@ -284,14 +288,14 @@ def render_kept(runs: Sequence[tuple[KeptRun, bool]], owner: str, folder: str = 
             links = f'<button type="button" data-cancel="{run.token}">Cancel</button>' if run.owner == owner else ""
             status = f"running: {run.progress}" if run.job else "running, by another program"
         status += f"; failed: {join_names(failed, MAX_NAMES)}" if failed else ""
-        names = join_names(mice, MAX_NAMES) or "none yet" if is_running else join_names(mice, MAX_NAMES) or "none"
-        cells = [escape(run.date), str(len(mice)), escape(names), escape(status), links]
-        rows.append("".join(f"<td{' class=m-number' * (k == 1)}>{cell}</td>" for k, cell in enumerate(cells)))
+        names = join_names(mice, MAX_NAMES) if mice else "none yet" if is_running else "none"
+        cells = [escape(run.date), escape(names), escape(status), links]
+        rows.append("".join(f'<td data-head="{h}">{cell}</td>' for h, cell in zip(KEPT_HEADS, cells, strict=True)))
+    head = "".join(f'<th scope="col">{h}</th>' for h in KEPT_HEADS)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     table = (
-        '<div class="m-table" tabindex="0" role="region" aria-label="Kept results"><table><thead><tr><th>started</th>'
-        "<th class=m-number>mice</th><th>names</th><th>status</th><th>results</th></tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
+        '<div class="m-table" tabindex="0" role="group" aria-label="Kept results"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
     where = f" In {escape(folder)}, one folder for each job." if folder else ""
     about = f"<p>{where} They stay when the page is closed; everyone who may open this page sees them.</p>"
@@ -309,27 +313,34 @@ def _format_ranges(frames: Sequence[int]) -> str | None:
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs) or None
 
 
-def _explain(text: str, explanation: str) -> str:
-    """Return the HTML of a word with an explanation."""
-    return f'<abbr title="{escape(explanation)}">{escape(text)}</abbr>' if explanation else escape(text)
-
-
 def _format_number(value: Any, digits: int) -> Any:
     return f"{value:.{digits}f}" if isinstance(value, float) and math.isfinite(value) else value
 
 
-def render_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table with these headings, as HTML; missing values are dashes, and columns of numbers end at the right.
+def render_table(
+    heads: Sequence[str], rows: Sequence[Sequence[Any]], explanations: Mapping[str, str] | None = None
+) -> str:
+    """Return a table; missing values are dashes, and columns of numbers end at the right.
 
-    The first column has the names of the rows.
+    The first column has the names of the rows. ``explanations`` are tooltips of headings.
     """
+    explanations = explanations or {}
     texts = [["–" if pd.isna(v) else str(v) for v in row] for row in rows]
-    is_number = [k > 0 and any(t[:1].isdigit() for t in column) for k, column in enumerate(zip(*texts, strict=True))]
-    classes = [' class="m-number"' * n for n in is_number]
-    head = "".join(f'<th scope="col"{c}>{h}</th>' for h, c in zip(heads, classes, strict=False))
-    cells = ["".join(f"<td{c}>{escape(t)}</td>" for t, c in zip(row, classes, strict=True)) for row in texts]
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    columns = zip(*texts, strict=True)
+    numbers = [k > 0 and all(re.match(r"–|-?\d|unknown", t) for t in column) for k, column in enumerate(columns)]
+    classes = [' class="m-number"' * n for n in numbers]
+    titles = [f' title="{escape(explanations.get(head, ""))}"' * bool(explanations.get(head)) for head in heads]
+    cells = [f"<abbr{t}>{escape(h)}</abbr>" if t else escape(h) for h, t in zip(heads, titles, strict=True)]
+    head = "".join(f'<th scope="col"{c}>{h}</th>' for h, c in zip(cells, classes, strict=True))
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td{c} data-head="{escape(h)}">{escape(t)}</td>' for t, h, c in zip(row, heads, classes, strict=True)
+        )
+        + "</tr>"
+        for row in texts
+    )
     return (
-        '<div class="m-table" tabindex="0" role="region" aria-label="Table"><table>'
+        '<div class="m-table" tabindex="0" role="group" aria-label="Table"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

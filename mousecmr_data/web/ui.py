@@ -187,9 +187,17 @@ def make_weight_choices() -> list[tuple[str, str]]:
 
 
 def make_theme() -> gr.themes.Base:
-    """Return a theme with system fonts, so that no font is downloaded."""
+    """Return a theme with system fonts, so that no font is downloaded, and colours of enough contrast (WCAG AA)."""
     fonts, mono = ([gr.themes.Font(f) for f in names] for names in (FONTS, MONO_FONTS))
-    return gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=fonts, font_mono=mono)
+    theme = gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=fonts, font_mono=mono)
+    soft = dict.fromkeys(
+        ("body_text_color_subdued", "block_info_text_color", "input_placeholder_color"), "*neutral_600"
+    )
+    soft |= {f"{name}_dark": "*neutral_300" for name in soft}
+    links = {"link_text_color": "*primary_800", "link_text_color_dark": "*primary_300"}
+    buttons = {f"button_primary_background_fill{end}": "*primary_700" for end in ("", "_dark")}
+    buttons |= {f"button_primary_background_fill_hover{end}": "*primary_800" for end in ("", "_dark")}
+    return theme.set(**soft, **links, **buttons)
 
 
 def read_static(name: str) -> str:
