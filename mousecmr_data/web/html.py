@@ -39,7 +39,7 @@ MAX_NAMES = 4
 REVIEW_TAB = "mousecmr-review"
 """Name of the browser's tab that shows the review screen, so that a second flag leads to the same one."""
 MAX_OPEN_ROWS = 12
-"""Up to this number of rows, the list of flags is open at first."""
+"""Up to this number of rows, the lists of flags and of kept results are open at first."""
 COLUMNS = {
     "mouse": ("mouse", ""),
     "edv_ul": ("EDV µL", "volume of the blood pool at end-diastole (ED), the frame in which it is largest"),
@@ -289,7 +289,7 @@ def render_kept(runs: Sequence[tuple[KeptRun, bool]], owner: str, folder: str = 
             status = f"running: {run.progress}" if run.job else "running, by another program"
         status += f"; failed: {join_names(failed, MAX_NAMES)}" if failed else ""
         names = join_names(mice, MAX_NAMES) if mice else "none yet" if is_running else "none"
-        cells = [escape(run.date), escape(names), escape(status), links]
+        cells = [escape(run.date), escape(names), escape(status), f"<span>{links}</span>"]
         rows.append("".join(f'<td data-head="{h}">{cell}</td>' for h, cell in zip(KEPT_HEADS, cells, strict=True)))
     head = "".join(f'<th scope="col">{h}</th>' for h in KEPT_HEADS)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -299,7 +299,11 @@ def render_kept(runs: Sequence[tuple[KeptRun, bool]], owner: str, folder: str = 
     )
     where = f" In {escape(folder)}, one folder for each job." if folder else ""
     about = f"<p>{where} They stay when the page is closed; everyone who may open this page sees them.</p>"
-    return f"<h2>Results kept on this computer</h2>{about}{table if rows else '<p>There are none yet.</p>'}"
+    opened = " open" if len(rows) <= MAX_OPEN_ROWS else ""
+    return (
+        f"<details{opened}><summary>Results kept on this computer ({len(rows)})</summary>{about}"
+        f"{table if rows else '<p>There are none yet.</p>'}</details>"
+    )
 
 
 def _format_ranges(frames: Sequence[int]) -> str | None:

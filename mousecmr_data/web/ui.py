@@ -143,14 +143,17 @@ class Callbacks:
         if session and session.job:
             session.job.cancel()
 
-    def on_kept(self, request: gr.Request) -> str:
-        """Return the kept results."""
-        return self.service.describe_kept(_get_owner(request))
+    def on_kept(self, shown: str, request: gr.Request) -> tuple[Any, ...]:
+        """Return the kept results twice, to show and to remember, unless they are as ``shown``: then the page keeps
+        what is focused or folded."""
+        text = self.service.describe_kept(_get_owner(request))
+        return (gr.skip(), gr.skip()) if text == shown else (text, text)
 
     def on_cancel_kept(self, request: gr.Request, event: gr.EventData) -> str:
         """Cancel a job whose page was closed; return the kept results."""
-        self.service.cancel_kept(event.token, _get_owner(request))
-        return self.on_kept(request)
+        owner = _get_owner(request)
+        self.service.cancel_kept(event.token, owner)
+        return self.service.describe_kept(owner)
 
     def _find_session(self, request: gr.Request) -> Session | None:
         return self.service.sessions.find(str(request.session_hash), _get_owner(request))
@@ -263,5 +266,7 @@ def build_page(service: PageService) -> gr.Blocks:
         job.then(callbacks.on_end, weights, [*buttons, note, kept], **hidden)
         cancel.click(callbacks.on_cancel, None, None, **hidden)
         kept.cancelled(callbacks.on_cancel_kept, None, kept, **hidden)
-        gr.Timer(KEPT_SECONDS, active=service.kept is not None).tick(callbacks.on_kept, None, kept, **hidden)
+        if service.kept is not None:
+            shown = gr.State("")
+            gr.Timer(KEPT_SECONDS).tick(callbacks.on_kept, shown, [kept, shown], **hidden)
     return page
