@@ -216,8 +216,8 @@ def render_finished(outcome: JobOutcome, *, asks: bool) -> str:
 
 def render_cancelled(keeps_results: bool) -> str:
     """Return the status line of a cancelled job."""
-    rest = "The mice that were finished before are kept." if keeps_results else "Your files are as before."
-    return f'<p class="m-cancelled">Cancelled. {rest}</p>'
+    rest = " The mice that were finished before are kept." if keeps_results else ""
+    return f'<p class="m-cancelled">Cancelled.{rest}</p>'
 
 
 def render_links(outcome: JobOutcome) -> str:
