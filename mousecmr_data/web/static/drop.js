@@ -109,7 +109,3 @@ zone.addEventListener("drop", (e) => {
 });
 // A file dropped beside the zone must not replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (e) => e.preventDefault());
-// Leaving the page deletes its files: ask first, if there are results or a running job.
-window.addEventListener("beforeunload", (e) => {
-  if (document.querySelector("[data-ask]")) e.preventDefault();
-});

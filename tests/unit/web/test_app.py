@@ -64,6 +64,7 @@ def test_the_page_loads_nothing_from_other_servers(client: Client) -> None:
     assert "HttpOnly" in page.headers["set-cookie"]
     assert "SameSite=Lax" in page.headers["set-cookie"]
     assert "fonts.googleapis" not in page.text
+    assert page.text.index("beforeunload") < page.text.index("</head>"), "it must come before Gradio's own listener"
 
 
 @pytest.mark.parametrize(
