@@ -24,11 +24,12 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 demo: $(VENV)/.demo
 	$(BIN)/mousecmr demo
-# One process per folder: with the native libraries of all extras in one process, a run once ended in a segmentation
-# fault.
+# A run per folder: with the native libraries of all extras in one process, one once ended in a segmentation fault.
+# The files of a folder are spread over the processor cores; the tests of a file stay together.
+PYTEST = -m pytest --numprocesses auto --dist loadfile
 TESTS = tests/functional tests/house tests/stress $(filter-out %__pycache__/,$(wildcard tests/unit/*/))
 test: $(VENV)/.dev
-	@failed=; for folder in $(TESTS); do $(BIN)/python -m pytest $$folder || failed="$$failed $$folder"; done; \
+	@failed=; for folder in $(TESTS); do $(BIN)/python $(PYTEST) $$folder || failed="$$failed $$folder"; done; \
 	$(MAKE) --no-print-directory test-newest || failed="$$failed test-newest"; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 # The core, without extras, in the newest Python found and with the newest dependencies: no constraints.
