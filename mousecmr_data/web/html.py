@@ -251,7 +251,7 @@ def render_flags(outcome: JobOutcome) -> str:
     groups = outcome.flags.groupby(["mouse", "slice", "flag"], sort=False, dropna=False)
     rows = [
         _render_flag(outcome.token, str(mouse), slice_, str(flag), group["frame"].dropna().astype(int).tolist(), group)
-        for (mouse, slice_, flag), group in sorted(groups, key=lambda g: g[1]["level"].iloc[0] != "mouse")
+        for (mouse, slice_, flag), group in sorted(groups, key=_rank_flags)
     ]
     text = f'<ul class="m-flags">{"".join(rows[:MAX_FLAG_ROWS])}</ul>'
     if len(rows) > MAX_FLAG_ROWS:
@@ -260,6 +260,12 @@ def render_flags(outcome: JobOutcome) -> str:
         text = "<p>No flag was raised. That does not mean that everything is correct: look at the masks.</p>"
     opened = " open" if len(rows) <= MAX_OPEN_ROWS or (outcome.flags["level"] == "mouse").any() else ""
     return f"<details{opened}><summary>Flags: what to look at ({len(rows)})</summary>{text}</details>"
+
+
+def _rank_flags(group: tuple[Any, pd.DataFrame]) -> tuple[bool, bool]:
+    """Return the order: flags of the whole mouse, then slices of which the network is not sure, then the rest."""
+    first = group[1].iloc[0]
+    return first["level"] != "mouse", first["flag"] != "check_slice"
 
 
 def _render_flag(token: str, mouse: str, slice_: Any, flag: str, frames: Sequence[int], group: pd.DataFrame) -> str:
