@@ -2,8 +2,11 @@
 
     python benchmarks/review.py [--mice 10] [--cache DIR] [--json FILE]
 
-Scripted review: each slice of ED and ES is excluded where the truth has no ventricle, and ED and ES are the frames of
-the truth; nothing is drawn. Propagation: the truth of some frames of each slice, and the Dice of the others.
+Scripted review: each slice of ED and ES is excluded where the truth has no ventricle, and ticked where it has one but
+the network none (then the mask is proposed from those beside it); ED and ES are the frames of the truth; nothing is
+drawn. Then the exclusions are carried to the other frames. What is left is taken apart by giving ever more slices of ED
+and ES the masks of the truth. Propagation: the truth of some frames of each slice, and the Dice of the
+others.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 from record import make_parser, write_record
 
 import mousecmr_data
+from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.metrics.overlap import dice
 from mousecmr_data.metrics.propagation import propagate_masks
 from mousecmr_data.metrics.volumes import measure
@@ -25,6 +29,7 @@ from mousecmr_data.phantom.rendering import compute_labels
 from mousecmr_data.phantom.sampling import make_plans
 from mousecmr_data.pipeline import SegmentConfig, analyze, open_result
 from mousecmr_data.pipeline.writers import write_result
+from mousecmr_data.schema.labels import Label
 
 COHORT, SPLIT, WEIGHTS = "phantom", "test", "phantom-small"
 GAP = 4
@@ -45,6 +50,8 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
     predictor, plans = mousecmr_data.load_model(WEIGHTS, device="cpu"), make_plans(COHORT)
     rows: list[dict[str, Any]] = []
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    proposals: list[float] = []
+    curve_errors: dict[str, list[float]] = defaultdict(list)
     for name in list(cohort.mice)[:n_mice]:
         ds, plan = cohort[name], plans[name]
         truth = compute_labels(plan, range(plan.n_frames))
@@ -56,25 +63,66 @@ def measure_reviews(n_mice: int, cache: Path | None = None) -> dict[str, Any]:
             write_result(result, target, config)
             opened = open_result(target)
             automatic = opened.automatic
-            for phase in ("ED", "ES"):
-                frame = int(np.flatnonzero(ds["phase"].values == phase)[0])
-                for k in np.flatnonzero(~truth[frame].any(axis=(1, 2)) & opened.masks[frame].any(axis=(1, 2))).tolist():
-                    opened.apply_edit(frame, k, status="excluded", reader="script")
             ed, es = (int(np.flatnonzero(ds["phase"].values == p)[0]) for p in ("ED", "ES"))
+            true_voxels = np.count_nonzero(truth == Label.BLOOD_POOL, axis=(1, 2, 3))
+            in_truth, in_mask = (np.asarray(m.any(axis=(2, 3))) for m in (truth, opened.masks))
+            missing = [(f, k) for f in (ed, es) for k in np.flatnonzero(in_truth[f] & ~in_mask[f]).tolist()]
+            for f in (ed, es):
+                for k in np.flatnonzero(~in_truth[f] & in_mask[f]).tolist():
+                    opened.apply_edit(f, k, status="excluded", reader="script")
+            excluded = opened.masks.copy()
+            for f, k in missing:
+                proposed = opened.propose_slice(f, k)
+                opened.apply_edit(f, k, proposed, reader="script")
+                proposals.append(dice(proposed > 0, truth[f, k] > 0))
             start = time.perf_counter()
             numbers = opened.set_phases(ed, es, reader="script")
             seconds = time.perf_counter() - start
+            curves = [automatic, opened.masks.copy()]
+            for f, k in opened.propose_exclusions():
+                opened.apply_edit(f, k, status="excluded", reader="script", save=False)
+            for stage, m in zip(("before", "after", "carried"), (*curves, opened.masks), strict=True):
+                voxels = np.count_nonzero(m == Label.BLOOD_POOL, axis=(1, 2, 3)) - true_voxels
+                curve_errors[stage].append(float(np.abs(voxels).mean()) * float(np.prod(get_spacing(ds))))
         before, after = (row["ef_percent"] - expected.ef_percent for row in (result.mouse, numbers))
-        rows.append({"mouse": name, "ef_before": before, "ef_after": after, "seconds_of_an_edit": seconds})
+        volumes = {
+            f"{v}_{when}": found[v] - getattr(expected, v)
+            for v in ("edv_ul", "esv_ul")
+            for when, found in (("before", result.mouse), ("after", numbers))
+        }
+        flagged = [(f.frame, f.slice) for f in result.flags if f.flag == "check_slice" and f.frame in (ed, es)]
+        ends = [(f, k) for f in (ed, es) for k in np.flatnonzero(in_truth[f])[[0, -1]].tolist()]
+        left, with_truth = {"no slice; those without a ventricle are excluded": excluded}, excluded
+        for stage, places in (
+            ("slices where the network found nothing", missing),
+            ("the first and the last slice", ends),
+            ("slices with the flag check_slice", flagged),
+        ):
+            with_truth = with_truth.copy()
+            for place in places:
+                with_truth[place] = truth[place]
+            left[stage] = with_truth
+        pools = {stage: [np.count_nonzero(m[f] == Label.BLOOD_POOL) for f in (ed, es)] for stage, m in left.items()}
+        with_truth_errors = {stage: 100 * (1 - b / a) - expected.ef_percent for stage, (a, b) in pools.items()}
+        row = {"mouse": name, "ef_before": before, "ef_after": after, **volumes, "seconds_of_an_edit": seconds}
+        rows.append({**row, "ef_with_truth": with_truth_errors})
         for kind, pair in measure_propagation(automatic, truth):
             scores[kind].append(pair)
-    before, after = (np.abs([row[f"ef_{when}"] for row in rows]) for when in ("before", "after"))
+    errors = {
+        f"{name}_error_{when}": np.abs([row[f"{name}_{when}"] for row in rows])
+        for name in ("ef", "edv_ul", "esv_ul")
+        for when in ("before", "after")
+    }
     return {
         "weights": WEIGHTS,
         "sha256": predictor.origin.sha256,
         "n": len(rows),
-        "ef_error_before": {"mean": before.mean(), "worst": before.max()},
-        "ef_error_after": {"mean": after.mean(), "worst": after.max()},
+        **{key: {"mean": values.mean(), "worst": values.max()} for key, values in errors.items()},
+        "curve_error_ul": {stage: float(np.mean(values)) for stage, values in curve_errors.items()},
+        "proposed": {"n": len(proposals), "dice": float(np.mean(proposals)) if proposals else None},
+        "ef_error_with_truth": {
+            stage: float(np.mean([abs(row["ef_with_truth"][stage]) for row in rows])) for stage in left
+        },
         "dice": {
             k: dict(zip(("left", "propagated"), np.mean(v, axis=0).tolist(), strict=True)) for k, v in scores.items()
         },

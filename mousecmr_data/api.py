@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from mousecmr_data._utils.checksums import is_intact
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._utils.text import join_names
-from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, UnknownNameError
-from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS, SPLIT_SCHEME
+from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, UnknownNameError, find_similar
+from mousecmr_data.schema import DEFAULT_DATASET, PHANTOM, PHANTOMS, SMALL_PHANTOM, SPLIT_SCHEME
 from mousecmr_data.schema.labels import LabelMap, parse_label_map
-from mousecmr_data.schema.manifest import Manifest, load_manifest, read_manifest, resolve_name
-from mousecmr_data.schema.variables import MASK_SUFFIXES
+from mousecmr_data.schema.manifest import Manifest, load_manifest, read_manifest, resolve_names
+from mousecmr_data.schema.variables import DIMS, MASK_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,7 @@ def load(
     *,
     mice: Iterable[str] | None = None,
     source: PathLike = DEFAULT_DATASET,
+    size: Literal["full", "small"] = "full",
     split_scheme: str = SPLIT_SCHEME,
     phenotypes: PathLike | pd.DataFrame | Mapping[str, str | None] | None = None,
     download: bool = True,
@@ -54,6 +55,9 @@ def load(
         "mousecmr-130" (the real dataset), a phantom by name ("phantom", "phantom-7T", "phantom-11.7T": synthetic, and
         marked so), the path of your own manifest folder, or a Zarr store written by ``mousecmr convert``: a folder, a
         .zip file, or a URL (https://, s3://, hf://).
+    size
+        "small": the mice of ``source="phantom"`` in 64 × 64 pixels of 0.4 mm and few frames, made in seconds, for
+        teaching and tests. The same as ``source="phantom-64"``.
     split_scheme
         A named split scheme; ``mousecmr info`` lists them. Splits are by mouse and disjoint.
     phenotypes
@@ -71,7 +75,7 @@ def load(
     storage_options
         For a URL: options of its fsspec file system, such as credentials.
     workers, progress
-        Number of parallel transfers; progress bars on or off (None: on in a terminal).
+        Number of parallel transfers; progress bars on or off (None: on in a terminal and in a notebook).
 
     Raises
     ------
@@ -87,7 +91,17 @@ def load(
     from mousecmr_data.dataset.source import FileOpener, FileSource, Opener, ZarrSource
     from mousecmr_data.download.cache import get_cache_root
 
+    if size != "full":
+        if size != "small" or source not in (PHANTOM, SMALL_PHANTOM):
+            raise ArgumentError(
+                f"There is no size {size!r} of {str(source)!r}.",
+                "'full', or 'small' of the phantom",
+                "load(source='phantom', size='small')",
+            )
+        source = SMALL_PHANTOM
     resolved = resolve_source(source, cache, storage_options)
+    if chunks is not None:
+        _check_chunks(chunks)
     schemes = [name for name, scheme in resolved.manifest.splits.items() if scheme.mice]
     if split_scheme == SPLIT_SCHEME and split_scheme not in schemes and schemes:
         split_scheme = schemes[0]  # of a custom manifest or store
@@ -122,15 +136,17 @@ def fetch(
 ) -> dict[str, Path]:
     """Download and verify the missing files of ``mice`` (None: all), and return the path of each file.
 
-    For a phantom, the files are made instead. See ``docs/download.md`` for mirrors, resuming and working offline.
+    For a phantom, the files are made instead, in up to ``workers`` processes. ``progress``: bars always or never; None:
+    on a terminal and in a notebook. See ``docs/download.md`` for mirrors, resuming and working offline.
     """
     resolved = resolve_source(source, cache)
-    names = None if mice is None else [mice] if isinstance(mice, str) else list(mice)
+    names = None if mice is None else resolve_names(mice, resolved.manifest.files)
     if source in PHANTOMS:
-        known = resolved.manifest.files
-        names = list(known) if names is None else [resolve_name(n, known) for n in names]
-        for name in names:
-            resolved.check_file(name)
+        from mousecmr_data.phantom.source import PhantomSource, make_files
+
+        names = names or list(resolved.manifest.files)
+        phantom = PhantomSource(str(source), None if cache is None else Path(cache))
+        make_files(phantom, names, min(workers, os.cpu_count() or 1), progress)
         return {name: resolved.get_path(name) for name in names}
     from mousecmr_data.download.fetch import fetch_files
 
@@ -185,7 +201,7 @@ def verify(
     from mousecmr_data.download.cache import get_cache_root, get_dataset_folder
 
     resolved = resolve_source(source, cache)
-    names = None if mice is None else [mice] if isinstance(mice, str) else list(mice)
+    names = None if mice is None else resolve_names(mice, resolved.manifest.files)
     if isinstance(resolved, ZarrSource):
         return _verify_store(resolved, names, progress)
     if source in PHANTOMS:
@@ -285,6 +301,7 @@ def open_mouse(
 
 def resolve_manifest(source: PathLike) -> Manifest:
     """Return the manifest of a source: a phantom's, the embedded one, a store's, or one read from a folder."""
+    _check_is_path(source)
     if source in PHANTOMS:
         from mousecmr_data.phantom.source import make_manifest
 
@@ -297,17 +314,29 @@ def resolve_manifest(source: PathLike) -> Manifest:
         return ZarrSource(os.fspath(source)).manifest
     if Path(source).is_dir():
         return read_manifest(Path(source))
-    raise UnknownNameError(
-        f"There is no source {str(source)!r}.",
-        f"{DEFAULT_DATASET}, {', '.join(PHANTOMS)}, a manifest folder, or a store (.zarr, .zip, URL)",
-        f"load(source={DEFAULT_DATASET!r})",
+    raise _make_source_error(source)
+
+
+def _make_source_error(source: object) -> UnknownNameError:
+    names = (DEFAULT_DATASET, *PHANTOMS)
+    similar = find_similar(source, names)
+    return UnknownNameError(
+        f"There is no source {source!r}.",
+        f"{', '.join(names)}, a manifest folder, or a store (.zarr, .zip, URL)",
+        f"did you mean {similar!r}?" if similar else f"source={PHANTOMS[0]!r} makes synthetic mice, without a download",
     )
+
+
+def _check_is_path(source: object) -> None:
+    if not isinstance(source, str | os.PathLike):
+        raise _make_source_error(source)
 
 
 def resolve_source(
     source: PathLike = DEFAULT_DATASET, cache: PathLike | None = None, storage_options: Mapping[str, Any] | None = None
 ) -> Source:
     """Return the source object for a source's name, folder or URL."""
+    _check_is_path(source)
     root = None if cache is None else Path(cache)
     if source in PHANTOMS:
         from mousecmr_data.phantom.source import PhantomSource
@@ -326,6 +355,14 @@ def resolve_source(
 def _is_store(source: PathLike) -> bool:
     text = os.fspath(source)
     return "://" in text or text.endswith((".zarr", ".zip")) or (Path(text) / "zarr.json").is_file()
+
+
+def _check_chunks(chunks: object) -> None:
+    if not isinstance(chunks, Mapping):
+        raise ArgumentError(f"chunks={chunks!r}.", "the length of a chunk by axis", "chunks={'frame': 4}")
+    for axis in chunks:
+        if axis not in DIMS:
+            raise ArgumentError.from_name("axis to divide into chunks", axis, DIMS, "chunks={'frame': 4}")
 
 
 def _require_files(resolved: Source, source: PathLike) -> None:

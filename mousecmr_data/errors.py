@@ -6,6 +6,20 @@ also inherit from it, so ``except FileNotFoundError`` and ``except KeyError`` ke
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+from typing import Self
+
+
+def find_similar(name: object, names: Iterable[object]) -> str | None:
+    """Return the one of ``names`` that a person who typed ``name`` probably meant, or None; capitals do not matter."""
+    known = {str(n).lower(): str(n) for n in names}
+    typed = str(name).strip().lower()
+    longer = [n for n in known if typed and n.startswith(typed)]
+    close = [typed] if typed in known else difflib.get_close_matches(typed, known, n=1, cutoff=0.5)
+    best = longer[:1] if len(longer) == 1 else close
+    return known[best[0]] if best else None
+
 
 class MouseCMRError(Exception):
     """Base of all errors of this library.
@@ -25,6 +39,15 @@ class MouseCMRError(Exception):
         if next_step:
             parts.append(f"Next: {next_step}")
         super().__init__(self.separator.join(parts))
+
+    @classmethod
+    def from_name(cls, kind: str, name: object, names: Iterable[object], next_step: str | None = None) -> Self:
+        """Return the error for a ``kind`` called ``name`` that is none of ``names``; it suggests the most similar one,
+        else ``next_step``."""
+        known = [str(n) for n in names]
+        similar = find_similar(name, known)
+        expected = f"one of {', '.join(map(repr, known))}" if known else "there are none"
+        return cls(f"There is no {kind} {name!r}.", expected, f"did you mean {similar!r}?" if similar else next_step)
 
     def __str__(self) -> str:  # KeyError would return the repr of its argument
         return str(self.args[0])

@@ -432,13 +432,29 @@ def tabulate_intervals(record: Record) -> list[str]:
 
 
 def tabulate_review(record: Record) -> list[str]:
-    errors = [record[f"ef_error_{when}"] for when in ("before", "after")]
-    rows = [(f"{name} error of EF, points", *(f"{e[name]:.2f}" for e in errors)) for name in ("mean", "worst")]
+    rows = [
+        (f"{name} error of {text}", *(f"{record[f'{key}_error_{when}'][name]:.2f}" for when in ("before", "after")))
+        for key, text in (("ef", "EF, points"), ("edv_ul", "EDV, µL"), ("esv_ul", "ESV, µL"))
+        for name in ("mean", "worst")
+    ]
+    curve = record["curve_error_ul"]
+    rows += [
+        ("mean error of the volumes of all frames, µL", f"{curve['before']:.2f}", f"{curve['after']:.2f}"),
+        ("the same, exclusions carried through the beat", "", f"{curve['carried']:.2f}"),
+    ]
     rows += [
         (f"Dice, frames {k} corrected", f"{d['left']:.3f}", f"{d['propagated']:.3f}") for k, d in record["dice"].items()
     ]
     what = f"{describe_command(record)}: {record['n']} mice of the phantom's split test, {record['weights']}."
-    return [what, "", *tabulate(("", "network alone", "reviewed, or propagated"), rows)]
+    left = [
+        (stage if k == 0 else f"the same, and {stage}", f"{error:.2f}")
+        for k, (stage, error) in enumerate(record["ef_error_with_truth"].items())
+    ]
+    return [
+        *(what, "", *tabulate(("", "network alone", "reviewed, or propagated"), rows), ""),
+        f"Masks proposed for {record['proposed']['n']} ticked slices: Dice {record['proposed']['dice']:.2f}.",
+        *("", *tabulate(("masks of the truth in", "mean error of EF, points"), left)),
+    ]
 
 
 def tabulate_screen(record: Record) -> list[str]:
@@ -449,6 +465,24 @@ def tabulate_screen(record: Record) -> list[str]:
     ]
     what = f"{record['frames']} × {record['slices']} slices; ms, median (95th percentile)."
     return [f"{describe_run(record)} {what}", "", *tabulate(("pixels", *heads), rows)]
+
+
+def tabulate_tuning(record: Record) -> list[str]:
+    others, tuned = record["others"], record["left_out"]
+    rows = [
+        (f"the {others['n']} others: {name}", *(format_mean(others[w][name]) for w in ("before", "after")))
+        for name in (*STRUCTURES, "mean")
+    ]
+    rows.append((f"{record['reviewed']['mice']} reviewed, {record['method']}", *(f"{v:.3f}" for v in tuned.values())))
+    return tabulate_run(record, ("Dice", "before", "after"), rows)
+
+
+def describe_tuning(record: Record) -> str:
+    others, seconds = record["others"], record["seconds"]
+    change = f"{others['before']['mean'][0]:.3f} to {others['after']['mean'][0]:.3f}"
+    gain = f"{format_mean(others['gain']['mean'])} (mean ± SD), better in {others['better']} of {others['n']}"
+    time = f"{seconds['processor'] / 60:.0f} min of processor time, {seconds['wall'] / 60:.0f} min on two busy cores"
+    return f"{change}, by {gain}; {time}"
 
 
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
@@ -483,6 +517,8 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "review_screen": tabulate_screen,
     "segment": tabulate_segment,
     "segment.page": describe_page,
+    "tuning": tabulate_tuning,
+    "tuning.gain": describe_tuning,
     "verdict": describe_command,
     "verdict.compare": tabulate_comparisons,
     "verdict.figure": tabulate_outcomes("verdict_of_the_figure"),

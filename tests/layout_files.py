@@ -51,11 +51,23 @@ def write(
     return path
 
 
-def lab(folder: Path, labelled: dict[str, tuple[int, ...]]) -> Path:
-    """Write a custom manifest with small files and return its folder; the files are in ``folder/files``."""
+def lab(
+    folder: Path,
+    labelled: dict[str, tuple[int, ...]],
+    *,
+    easy: bool = False,
+    splits: dict[str, list[str]] | None = None,
+) -> Path:
+    """Write a custom manifest with small files and return its folder; the files are in ``folder/files``.
+
+    The last mouse is the test split, the others are for training, if there are no ``splits``. In ``easy`` images, the
+    grey value tells the label, so that any network learns them in a few steps.
+    """
     rows = []
     for i, (mouse, frames) in enumerate(labelled.items()):
         images, masks = arrays((24, 20, 3 + i, 5), seed=i)
+        if easy:
+            images = (images // 20 + masks * np.uint16(20000)).astype(np.uint16)
         path = write(folder / "files" / f"{mouse}.h5", frames, images, masks)
         rows.append([mouse, f"{mouse}.h5", "", hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size])
     manifest = folder / "manifest"
@@ -63,6 +75,7 @@ def lab(folder: Path, labelled: dict[str, tuple[int, ...]]) -> Path:
     (manifest / "dataset.toml").write_text('name = "lab"\nversion = "1"\n')
     with (manifest / "files.csv").open("w", newline="") as f:
         csv.writer(f).writerows([["mouse", "path", "git_blob_sha1", "sha256", "size"], *rows])
-    train, test = list(labelled)[:-1], list(labelled)[-1:]
-    (manifest / "splits.toml").write_text(f"[upstream-notebook]\ntrain = {train}\ntest = {test}\n")
+    splits = splits or {"train": list(labelled)[:-1], "test": list(labelled)[-1:]}
+    lines = [f"{name} = {mice}\n" for name, mice in splits.items()]
+    (manifest / "splits.toml").write_text("".join(["[upstream-notebook]\n", *lines]))
     return manifest

@@ -142,8 +142,8 @@ def select_device(name: str = "auto", index: int = 0) -> torch.device:
     if name == "auto":
         name = next(kind for kind, is_available in available.items() if is_available)
     if not available.get(name.split(":")[0], False):
-        names = ", ".join(kind for kind, is_available in available.items() if is_available)
-        raise UnknownNameError(f"This machine has no device {name!r}.", f"auto, or one of {names}")
+        names = ["auto", *(kind for kind, is_available in available.items() if is_available)]
+        raise UnknownNameError.from_name("device on this machine", name, names, "device='auto'")
     if name == "cuda":
         return torch.device("cuda", index % torch.cuda.device_count())
     return torch.device(name)

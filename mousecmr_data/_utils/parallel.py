@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -45,8 +46,10 @@ Parameters = ParamSpec("Parameters")
 ProgressCallback: TypeAlias = Callable[[int], None]
 """Called with the number of items done since the last call."""
 
-GRACE_SECONDS = 2.0
-"""Seconds after Ctrl-C in which transfers and processes may end in order."""
+GRACE_SECONDS = 0.6
+"""Seconds after Ctrl-C in which transfers and processes may end in order. A command has 2 s in all."""
+EXIT_SECONDS = 2.0
+"""Seconds in which a process that closed its pipe is expected to end."""
 SERVE = """import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
 from mousecmr_data._utils.parallel import serve_calls
@@ -62,12 +65,13 @@ class ChildProcess:
 
     def __init__(self, environment: Mapping[str, str] | None = None, modules: Sequence[str] = ()) -> None:
         """Start the process, which imports ``modules`` before its first call."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVE, *modules],  # -P: no modules from the working folder
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-        )
+        with _block_ctrl_c():
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", SERVE, *modules],  # -P: no modules from the working folder
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **(environment or {})},
+            )
         self.surroundings = _describe_surroundings()
         with suppress(OSError):  # it ended: the first call says so
             self._send(sys.path)
@@ -83,7 +87,7 @@ class ChildProcess:
             is_error, answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
         except (EOFError, OSError, pickle.UnpicklingError) as e:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(GRACE_SECONDS)
+                self._process.wait(EXIT_SECONDS)
             self.end()
             raise _make_process_error(name, self._process.returncode, seconds) from e
         except BaseException:  # such as Ctrl-C: an answer may be on its way
@@ -119,6 +123,19 @@ class ChildProcess:
         self._process.stdin.flush()  # type: ignore[union-attr]
 
 
+@contextmanager
+def _block_ctrl_c() -> Iterator[None]:
+    """Keep Ctrl-C in the terminal from processes that are started here, from their first moment: the parent decides."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 READER_MODULES = ("mousecmr_data.formats.discover", "mousecmr_data.formats.read")
 """What a process needs to read scans."""
 
@@ -128,16 +145,18 @@ def serve_calls(modules: Sequence[str] = ()) -> None:
 
     ``modules`` are imported before.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for Windows, where it cannot be blocked
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    answers = os.fdopen(os.dup(1), "wb")
+    calls: queue.SimpleQueue[tuple[bytes, int, float] | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive_calls, args=[calls], daemon=True).start()
     enforce_offline()
     os.dup2(2, 1)  # whatever prints must not do so between the answers
     for module in modules:
         import_module(module)
-    with suppress(EOFError, BrokenPipeError):  # the parent ended
-        while True:
-            work, memory, seconds = pickle.load(calls)
+    with suppress(BrokenPipeError):  # the parent ended
+        while call := calls.get():
+            work, memory, seconds = call
             with _limit_time(seconds):  # the answer included: also an error may never end
                 try:
                     with _limit_memory(memory):
@@ -148,6 +167,17 @@ def serve_calls(modules: Sequence[str] = ()) -> None:
                 answers.flush()
             del answer
     os._exit(0)
+
+
+def _receive_calls(calls: queue.SimpleQueue[tuple[bytes, int, float] | None]) -> None:
+    """Receive calls until the parent ends, and then end this process, whatever it is doing."""
+    with suppress(EOFError, OSError, pickle.UnpicklingError):
+        while True:
+            calls.put(pickle.load(sys.stdin.buffer))
+    calls.put(None)
+    os.kill(os.getpid(), signal.SIGTERM)  # remove unfinished files
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
 
 
 def read_in_child(
@@ -308,26 +338,36 @@ def map_in_processes(
             if on_result:
                 on_result(item, result)
 
-    try:
-        run_in_threads(run, items, workers, stop)
-    finally:
-        for child in children:
+    def interrupt() -> None:
+        for child in list(children):
             child.interrupt()
+
+    try:
+        run_in_threads(run, items, workers, stop, interrupt)
+    finally:
+        interrupt()
+        deadline = time.monotonic() + GRACE_SECONDS
         for child in children:
-            child.end(GRACE_SECONDS)
+            child.end(max(0.0, deadline - time.monotonic()))
     return results
 
 
-def count_results(progress: ProgressCallback | None) -> Callable[[str, object], None] | None:
+def count_results(progress: Callable[[int], None] | None) -> Callable[[str, object], None] | None:
     """Return an ``on_result`` that calls ``progress`` with 1, or None without ``progress``."""
     return None if progress is None else lambda _item, _result: progress(1)
 
 
-def run_in_threads(work: Callable[[Item], None], items: Iterable[Item], workers: int, stop: threading.Event) -> None:
+def run_in_threads(
+    work: Callable[[Item], None],
+    items: Iterable[Item],
+    workers: int,
+    stop: threading.Event,
+    interrupt: Callable[[], None] = lambda: None,
+) -> None:
     """Call ``work`` for each item in ``workers`` threads.
 
     The first exception stops the rest and is raised. KeyboardInterrupt does so too, after setting ``stop``, which
-    ``work`` is expected to check.
+    ``work`` is expected to check, and calling ``interrupt``.
     """
     waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
     for item in items:
@@ -360,6 +400,7 @@ def run_in_threads(work: Callable[[Item], None], items: Iterable[Item], workers:
             pass
     except BaseException:
         stop.set()
+        interrupt()
         all_done.wait(GRACE_SECONDS)
         raise
     if errors:

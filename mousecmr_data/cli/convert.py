@@ -72,7 +72,7 @@ def command(
     # The layout cache may hold other mice, too.
     folders = [folder / m for m in cohort.mice] if kind == "zarr" else [folder]
     size = sum(f.stat().st_size for part in folders for f in part.rglob("*") if f.is_file())
-    report = {"mice": cohort.mice, "synthetic": cohort.synthetic, "bytes": size}
+    report = {"mice": cohort.mice, "synthetic": bool(cohort.list_synthetic()), "bytes": size}
     text = f"{len(cohort)} mice in {folder}: {size / 1e6:.0f} MB"
     if kind == "zarr":
         raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort.values())
@@ -83,7 +83,7 @@ def command(
     if as_json:
         output.print_json(report)
         return
-    output.warn_synthetic(cohort.synthetic)
+    output.warn_synthetic(bool(report["synthetic"]))
     click.echo(f"{text}.")
     if path and kind == "zarr":
         click.echo(f"Open it with mousecmr_data.load(source={str(folder)!r}).")

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 @click.argument("predictions", type=options.PATH)
 @options.source
 @options.cache
-@click.option("--split", default="test", help="The split whose mice are scored, or `all`.")
+@click.option(
+    "--split",
+    show_default="test; with --mice, all",
+    help="The split whose mice are scored, or `all`.",
+)
+@click.option(
+    "--mice",
+    "wanted",
+    multiple=True,
+    metavar="NAMES",
+    help="Score these mice only, such as Mouse4,Mouse7; may be repeated.",
+)
 @options.split_scheme
 @click.option(
     "--truth",
@@ -65,7 +76,8 @@ def command(
     predictions: Path,
     source: str,
     cache: Path | None,
-    split: str,
+    split: str | None,
+    wanted: tuple[str, ...],
     split_scheme: str,
     truth: Path | None,
     spacing: options.Spacing | None,
@@ -99,6 +111,7 @@ def command(
     from mousecmr_data.evaluation.report import REPORT_FILE, write_report
     from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
     from mousecmr_data.schema.labels import parse_label_map
+    from mousecmr_data.schema.manifest import resolve_names
     from mousecmr_data.schema.variables import HDF5_SUFFIXES
 
     label_map = parse_label_map(labels) if labels else None
@@ -109,13 +122,16 @@ def command(
         check_folder(report, [REPORT_FILE], overwrite=overwrite, inputs=inputs)
     for masks in filter(None, (predictions, observer)):
         open_predictions(masks).names()  # wrong paths and missing extras are errors before anything is downloaded
+    names = [name for word in wanted for name in word.replace(",", " ").split()]
     mice: Any
     if truth:
         files = [truth] if truth.is_file() else sorted(p for p in truth.iterdir() if p.suffix in HDF5_SUFFIXES)
         mice = {str(ds.attrs["mouse"]): ds for ds in (api.open_mouse(p, spacing=spacing, axes=axes) for p in files)}
+        mice = {name: mice[name] for name in resolve_names(names, mice)} if wanted else mice
     else:
-        chosen = None if split == "all" else split
-        mice = api.load(chosen, source=source, split_scheme=split_scheme, phenotypes=phenotypes, cache=cache)
+        chosen = None if split == "all" or (wanted and not split) else split or "test"
+        reading: Any = {"source": source, "split_scheme": split_scheme, "phenotypes": phenotypes, "cache": cache}
+        mice = api.load(chosen, mice=names if wanted else None, **reading)
 
     def score(masks: Path, config: EvaluationConfig) -> Evaluation:
         with output.progress(f"scoring {masks.name}", len(mice)) as advance:
@@ -147,7 +163,7 @@ def _summarize(evaluation: Evaluation) -> dict[str, Any]:
     from mousecmr_data.evaluation.tables import tabulate_agreement, tabulate_overlap
 
     return {
-        **{k: getattr(evaluation, k) for k in ("name", "synthetic", "truth", "policies")},
+        **{k: getattr(evaluation, k) for k in ("name", "synthetic", "notices", "truth", "policies")},
         "overlap": tabulate_overlap(evaluation).to_dict("records"),
         "agreement": tabulate_agreement(evaluation).reset_index().to_dict("records"),
         "problems": [asdict(p) for p in evaluation.problems],
@@ -159,7 +175,8 @@ def _print_result(evaluation: Evaluation) -> None:
     from mousecmr_data.evaluation.tables import tabulate_agreement
     from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 
-    output.warn_synthetic(evaluation.synthetic)
+    for notice in evaluation.notices:
+        click.secho(notice, fg="yellow", err=True)
     for p in evaluation.problems:
         click.secho(f"{p.mouse} ({p.kind}): {p.text}", fg="yellow", err=True)
     rates = {m.mouse: m.curve["heart_rate_bpm"] for m in evaluation.mice if m.curve}

@@ -13,6 +13,7 @@ from mousecmr_data.cli import options, output
 
 @click.command()
 @options.weights
+@options.network_class
 @options.output_file("File to write. Default: the name of the weights, with .onnx.")
 @click.option(
     "--size",
@@ -25,7 +26,13 @@ from mousecmr_data.cli import options, output
 @options.cache
 @options.as_json
 def command(
-    weights: str, path: Path | None, size: tuple[int, int], overwrite: bool, cache: Path | None, as_json: bool
+    weights: str,
+    network: str | None,
+    path: Path | None,
+    size: tuple[int, int],
+    overwrite: bool,
+    cache: Path | None,
+    as_json: bool,
 ) -> None:
     """Write a network to an ONNX file, for use in other programs.
 
@@ -38,7 +45,7 @@ def command(
     from mousecmr_data.inference.engines.onnx import write_onnx
     from mousecmr_data.inference.predictor import load_model
 
-    predictor = load_model(weights, device="cpu", engine="eager", cache=cache)
+    predictor = load_model(weights, device="cpu", engine="eager", cache=cache, network=network)
     origin = predictor.origin
     path = path or Path(f"{make_file_name(origin.name)}.onnx")
     check_file(path, overwrite=overwrite, inputs=find_paths(weights))

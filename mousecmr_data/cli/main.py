@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +17,7 @@ import click
 
 from mousecmr_data._utils.network import disable_telemetry, enforce_offline
 from mousecmr_data._version import __version__
-from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.errors import MouseCMRError, find_similar
 
 SECTIONS = {
     "Data": {
@@ -35,6 +39,7 @@ SECTIONS = {
         "review": "Look at masks of segment and correct them, in the browser.",
         "predict": "Segment a cohort into HDF5 files of the dataset's layout.",
         "train": "Train a network.",
+        "tune": "Tune a network on mice whose masks you reviewed.",
         "export": "Write a network to an ONNX file.",
     },
     "Evaluate": {
@@ -42,6 +47,7 @@ SECTIONS = {
         "compare": "Compare two results of evaluate, mouse by mouse.",
         "merge": "Join results of evaluate for different mice.",
         "reproduce": "Compare a network with the published table.",
+        "benchmark": "Compare networks by fixed protocols; the leaderboard.",
     },
     "Share": {
         "publish": "Publish mice as a dataset on the Hugging Face hub.",
@@ -52,8 +58,41 @@ SECTIONS = {
 """All commands, each with one line of help, in the order of ``mousecmr --help``."""
 
 
-SIGTERM_CODE = 128 + signal.SIGTERM
-"""Exit code, as of other programs."""
+SIGINT_CODE, SIGTERM_CODE = 128 + signal.SIGINT, 128 + signal.SIGTERM
+"""Exit codes, as of other programs."""
+STOP_SECONDS = 1.3
+"""Seconds after Ctrl-C in which a command may end in order."""
+SERVERS = ("serve", "review")
+"""Commands that take as long as they need to end: they finish requests, and write tables."""
+
+
+@contextmanager
+def _end_soon_after_ctrl_c(ctx: click.Context) -> Iterator[None]:
+    """End the process :data:`STOP_SECONDS` after Ctrl-C, also where the main thread is in code, such as PyTorch's, that
+    does not return in time. Files are written whole or not at all, and worker processes end with this one."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+
+    def watch() -> None:
+        while (number := os.read(read, 1)) not in (b"", bytes([signal.SIGINT])):
+            pass
+        if number and ctx.invoked_subcommand not in SERVERS:
+            time.sleep(STOP_SECONDS)
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h")  # show the cursor, which progress bars hide
+            os._exit(SIGINT_CODE)
+        os.close(read)
+
+    threading.Thread(target=watch, daemon=True).start()
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # the numbers of signals, as they arrive
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(write)
 
 
 class SectionedGroup(click.Group):
@@ -74,6 +113,14 @@ class SectionedGroup(click.Group):
         command: click.Command = import_module(f"mousecmr_data.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in (names := self.list_commands(ctx)):
+            similar = find_similar(args[0], names)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {similar!r}?" if similar else ""))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))
         for title, commands in SECTIONS.items():
@@ -85,7 +132,11 @@ class SectionedGroup(click.Group):
         # SIGTERM ends the process like Ctrl-C, so that temporary files are removed.
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE)) if in_main_thread else None
         try:
-            return super().invoke(ctx)
+            with _end_soon_after_ctrl_c(ctx):
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Stopped. What was finished is kept.", err=True)
+            raise SystemExit(SIGINT_CODE) from None
         except MouseCMRError as e:
             raise click.ClickException(str(e)) from e
         except OSError as e:

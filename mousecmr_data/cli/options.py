@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -96,13 +97,46 @@ weights = click.option(
     "--weights",
     default=PUBLISHED_WEIGHTS,
     help=f"The authors' published weights (downloaded once), {SMALL_WEIGHTS} (in the package, trained on synthetic "
-    "mice only), or a weights file. Weights that are not available are an error; no others are used instead.",
+    "mice only), a name given to mousecmr tune, or a weights file. Weights that are not available are an error; no "
+    "others are used instead.",
 )
+network_class = click.option(
+    "--network",
+    metavar="MODULE:CLASS",
+    help="The network of a weights file whose code is neither of this package or MONAI nor an installed entry point.",
+)
+
+
+threads = click.option("--threads", type=click.IntRange(1), help="Processor threads. Default: PyTorch's choice.")
+
+
+def parse_json(text: str) -> Any:
+    """Return a JSON value, or the text itself if it is none: the configuration says what is wrong with it."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _parse_settings(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{word!r} is not KEY=VALUE", param_hint="--set")
+        settings[key] = parse_json(value)
+    return settings
+
+
+settings = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", callback=_parse_settings,
+    help="Any other setting; VALUE is JSON.",
+)  # fmt: skip
 
 
 def network(command: Any) -> Any:
     """Add the options of a segmentation. Each is the field of the same name of ``pipeline.config.PredictConfig``."""
-    for option in (batch_size, device, region, engine, postprocessing, weights):
+    for option in (batch_size, device, region, engine, postprocessing, network_class, weights):
         command = option(command)
     return command
 

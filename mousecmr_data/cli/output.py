@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mousecmr_data._utils.atomic import dump_json
+from mousecmr_data._utils.progress import open_bar
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 
 
@@ -56,11 +56,5 @@ def warn_synthetic(synthetic: bool) -> None:
         click.secho(SYNTHETIC_DATA, fg="yellow", err=True)
 
 
-@contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar on standard error; yield the function that advances it."""
-    count, left = TextColumn("{task.completed:.1f} of {task.total:.0f}"), TextColumn("left")
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(), left)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=total)
-        yield lambda n: bars.advance(task, n)
+progress = partial(open_bar, True)
+"""Show a progress bar on standard error; yield the function that advances it."""

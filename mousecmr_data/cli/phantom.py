@@ -29,10 +29,10 @@ def command(
     cores. Everything made from a phantom is marked synthetic.
     """
     from mousecmr_data.phantom.source import PhantomSource, make_files
-    from mousecmr_data.schema.manifest import resolve_name
+    from mousecmr_data.schema.manifest import resolve_names
 
     source = PhantomSource(cohort, cache)
-    names = [resolve_name(m, source.manifest.files) for m in mice] or list(source.manifest.files)
+    names = resolve_names(mice or source.manifest.files, source.manifest.files)
     if not listing:
         with output.progress(f"making {cohort}", len(names)) as advance:
             advance(sum(source.get_path(m).exists() for m in names))

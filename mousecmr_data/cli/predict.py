@@ -15,7 +15,7 @@ from mousecmr_data.cli import options, output
 from mousecmr_data.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from mousecmr_data.pipeline.batch import BatchEvent, MiceProtocol, PredictResult
+    from mousecmr_data.pipeline.batch import MiceProtocol, PredictResult
 
 
 @click.command()
@@ -62,18 +62,10 @@ def command(
     origin = load_predictor(config)[0].origin
     groups = _select_mice(mice, split, source, cache, spacing, axes)
     results: list[PredictResult] = []
-    with _open_client(scheduler) as client, output.progress("segmenting", sum(len(g.mice) for g in groups)) as advance:
-        done = 0.0  # the share of the present mouse that the bar has counted
-
-        def progress(event: BatchEvent) -> None:
-            nonlocal done
-            share = event.done / event.total if event.kind == "slices" else 1.0
-            advance(share - done)
-            done = share if event.kind == "slices" else 0.0
-
+    with open_client(scheduler) as client:
         for group in groups:
             results += predict_cohort(
-                group, folder, config, overwrite=overwrite, workers=workers, client=client, progress=progress
+                group, folder, config, overwrite=overwrite, workers=workers, client=client, progress=True
             )
     failed = [r for r in results if r.error]
     synthetic = any(r.synthetic for r in results)
@@ -141,7 +133,7 @@ def _select_mice(
 
 
 @contextmanager
-def _open_client(address: str | None) -> Iterator[Any]:
+def open_client(address: str | None) -> Iterator[Any]:
     """Yield a client of the dask scheduler at ``address``, or None."""
     if address is None:
         yield None

@@ -11,7 +11,7 @@ from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError, MissingExtraError, MouseCMRError
-from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME
+from mousecmr_data.schema import EXTERNAL_PHANTOMS, PHANTOM, PHANTOMS, SMALL_WEIGHTS, SPLIT_SCHEME
 
 if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 STATUS = {"agrees": 0, "better": 4, "differs": 5}
 NOT_JUDGED, TRIAL = 3, 6
 """Exit statuses. Other errors of the command line have 1 and 2."""
-PHANTOM, *EXTERNAL_PHANTOMS = PHANTOMS
 
 
 @click.command()

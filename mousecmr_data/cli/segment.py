@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,18 +115,12 @@ def command(
 @contextmanager
 def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
     """Show a line per mouse, and on standard error one bar of the whole batch with the time left."""
-    from mousecmr_data.pipeline.batch import LOADING_TEXT
+    from mousecmr_data.pipeline.batch import LOADING_TEXT, open_batch_bar
 
-    with ExitStack() as bars:
-        advance: list[Callable[[float], None]] = []
-        shown = 0.0
+    with open_batch_bar(True) as draw:
 
         def progress(event: BatchEvent) -> None:
-            nonlocal shown
-            if event.kind == "found":
-                title = "segmenting, in mice" if event.total > 1 else "segmenting"
-                advance.append(bars.enter_context(output.progress(title, event.total)))
-                return
+            draw(event)
             texts = {
                 "loading": LOADING_TEXT,
                 "reading": f"{event.name}: reading",
@@ -135,11 +129,6 @@ def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
             }
             if event.kind in texts:
                 click.echo(texts[event.kind], err=True)
-            if event.kind in ("loading", "reading") or not advance:
-                return
-            share = event.done / event.total if event.kind == "slices" else 1.0
-            advance[0](share - shown)
-            shown = 0.0 if event.kind != "slices" else share
 
         yield progress
 

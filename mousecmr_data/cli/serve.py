@@ -23,10 +23,11 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, help="Port; 0: any free one.")
 @click.option(
     "--weights",
-    type=click.Choice([PUBLISHED_WEIGHTS, SMALL_WEIGHTS]),
     default=PUBLISHED_WEIGHTS,
-    help="Weights that are selected when the page opens; the page offers both.",
+    help=f"Weights that are selected when the page opens: {PUBLISHED_WEIGHTS}, {SMALL_WEIGHTS}, a name given to "
+    "mousecmr tune (the page offers all these), or a weights file, which it offers too.",
 )
+@options.network_class
 @click.option(
     "--token/--no-token",
     default=None,
@@ -51,6 +52,7 @@ def command(
     host: str,
     port: int,
     weights: str,
+    network: str | None,
     token: bool | None,
     root_path: str,
     upload_limit: int,
@@ -68,7 +70,22 @@ def command(
     from mousecmr_data.web.config import ServerConfig
 
     secret = None if token is None else secrets.token_urlsafe(32) if token else ""
+<<<<<<< HEAD
     config = ServerConfig(host, weights, secret, root_path=root_path, upload_mb=upload_limit, keep=keep, cache=cache)
+=======
+    file = Path(weights)
+    own = file if file.suffix or file.exists() else None
+    config = ServerConfig(
+        host,
+        PUBLISHED_WEIGHTS if own else weights,
+        own_weights=own,
+        network=network,
+        token=secret,
+        root_path=root_path,
+        upload_mb=upload_limit,
+        cache=cache,
+    )
+>>>>>>> main
 
     def show_address(address: str) -> None:
         click.echo(f"The page is at {address}  (stop it with Ctrl-C)", err=True)

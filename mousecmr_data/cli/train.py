@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.reading import check_input
 from mousecmr_data.cli import options, output
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 
@@ -20,10 +20,23 @@ from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 )
 @click.option(
     "--recipe",
-    default="published",
-    help="published (the authors' network and recipe), phantom-small (a small network on synthetic mice) or "
+    help="Default: published (the authors' network and recipe), phantom-small (a small network on synthetic mice) or "
     "phantom-full-width (the published network on synthetic mice).",
 )
+@click.option(
+    "--config",
+    "config_file",
+    type=options.FILE,
+    help="config.json of another run, instead of a recipe: the same settings, and the same mice if its run.json is "
+    "beside it.",
+)
+@click.option(
+    "--network",
+    metavar="MODULE:CLASS",
+    help="Any network instead of UNet3+: the import path of its class (monai.networks.nets:DynUNet), or the name of an "
+    "entry point mousecmr_data.networks.",
+)
+@click.option("--network-args", metavar="JSON", help="Arguments of the class, such as '{\"spatial_dims\": 2}'.")
 @click.option(
     "--source",
     help=f"{DEFAULT_DATASET}, a phantom, or a manifest folder. Default: {PHANTOMS[0]} for recipes on synthetic mice, "
@@ -36,18 +49,20 @@ from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
     "--replicas", type=click.IntRange(1), help="Parts of each batch; under torchrun, the number of processes."
 )
 @click.option("--device", help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads. Default: PyTorch's choice.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting; VALUE is JSON.")
+@options.threads
+@options.settings
 @options.overwrite_edited
 @options.cache
 @options.as_json
 def command(
     folder: Path,
-    recipe: str,
+    recipe: str | None,
+    config_file: Path | None,
+    network_args: str | None,
     source: str | None,
     split_scheme: str,
     threads: int | None,
-    settings: tuple[str, ...],
+    settings: dict[str, Any],
     overwrite: bool,
     cache: Path | None,
     as_json: bool,
@@ -60,22 +75,39 @@ def command(
     """
     require_extra("training", "torch", "safetensors", "monai")
     from mousecmr_data import api
-    from mousecmr_data.training.config import get_recipe, update_config
-    from mousecmr_data.training.trainer import read_run, train
+    from mousecmr_data.models.network import get_source, is_trusted
+    from mousecmr_data.training.config import TrainConfig, get_recipe, update_config
+    from mousecmr_data.training.trainer import RUN_FILE, read_run, train
 
-    values = {k: v for k, v in overrides.items() if v is not None} | dict(map(_parse_setting, settings))
-    config = update_config(get_recipe(recipe), values)
+    if recipe and config_file:
+        raise click.UsageError("--recipe and --config were both given: a run has one of them.")
+    values = {k: v for k, v in overrides.items() if v is not None} | settings
+    if network_args is not None:
+        values |= {"network_args": options.parse_json(network_args)}
+    if config_file:
+        check_input(config_file, "config.json of a run")
+        config = TrainConfig.from_json(config_file.read_text(encoding="utf-8", errors="replace"))
+    else:
+        config = get_recipe(recipe or "published")
+    config = update_config(config, values)
     if threads:
         import torch
 
         torch.set_num_threads(threads)
-    source = source or (PHANTOMS[0] if config.pool_mice else DEFAULT_DATASET)
-    training, validation = (
-        api.load(split=s, source=source, split_scheme=split_scheme, cache=cache) for s in ("train", "validation")
-    )
+    if config_file and not source and config_file.with_name(RUN_FILE).is_file():
+        data = read_run(config_file.parent)["data"]
+        training, validation = (
+            api.load(mice=data[role]["mice"], source=data[role]["source"], cache=cache)
+            for role in ("training", "validation")
+        )
+    else:
+        source = source or (PHANTOMS[0] if config.pool_mice else DEFAULT_DATASET)
+        training, validation = (
+            api.load(split=s, source=source, split_scheme=split_scheme, cache=cache) for s in ("train", "validation")
+        )
     prints = int(os.environ.get("RANK", "0")) == 0  # of several processes, only the first
     if prints and not as_json:
-        output.warn_synthetic(training.synthetic)
+        output.warn_synthetic(bool(training.list_synthetic()))
 
     def print_epoch(row: dict[str, float]) -> None:
         dice = f"Dice myocardium {row['dice_myocardium']:.3f} blood pool {row['dice_blood_pool']:.3f}"
@@ -87,14 +119,5 @@ def command(
     if prints and as_json:
         output.print_json({"folder": folder, **read_run(folder)})
     elif prints:
-        click.echo(f"written: {best}  (mousecmr predict --weights {best} ...)")
-
-
-def _parse_setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--set")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
+        named = "" if is_trusted(get_source(config.network)) else f" --network {config.network}"
+        click.echo(f"written: {best}  (mousecmr predict --weights {best}{named} ...)")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.tables import read_table
 from mousecmr_data.dataset.model import check_not_empty
-from mousecmr_data.dataset.samples import Frames, build_slices
+from mousecmr_data.dataset.samples import Frames, build_slices, check_frames
 from mousecmr_data.dataset.source import FileOpener, Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
 from mousecmr_data.download.cache import list_input_folders
@@ -28,8 +30,9 @@ from mousecmr_data.errors import (
     ManifestError,
     MissingExtraError,
     UnknownNameError,
+    find_similar,
 )
-from mousecmr_data.schema.manifest import Manifest, resolve_name
+from mousecmr_data.schema.manifest import Manifest, resolve_name, resolve_names
 
 
 def write_store(
@@ -117,8 +120,12 @@ class Cohort(Mapping[str, xr.Dataset]):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the mice are synthetic."""
+        """Whether the source says that its mice are synthetic; see also :meth:`list_synthetic`."""
         return self.source.synthetic
+
+    def list_synthetic(self) -> list[str]:
+        """Return the names of the mice that are synthetic, by their source or their own files, which are opened."""
+        return [name for name in self if self.synthetic or self[name].attrs["synthetic"]]
 
     def __len__(self) -> int:
         return len(self._members)
@@ -129,8 +136,20 @@ class Cohort(Mapping[str, xr.Dataset]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
 
-    def __getitem__(self, name: str) -> xr.Dataset:
-        """Open one mouse; see :mod:`mousecmr_data.dataset.model` for what its dataset holds."""
+    @overload
+    def __getitem__(self, name: str, /) -> xr.Dataset: ...
+    @overload
+    def __getitem__(self, name: slice, /) -> Cohort: ...
+    def __getitem__(self, name: str | slice, /) -> xr.Dataset | Cohort:
+        """Open one mouse; see :mod:`mousecmr_data.dataset.model` for what its dataset holds.
+
+        A slice, as in ``cohort[:5]``, is a cohort of the mice at these positions.
+        """
+        if isinstance(name, slice):
+            return self.select(self.mice[name])
+        if not isinstance(name, str):
+            step = "cohort[cohort.mice[0]], cohort[:5] or cohort.select(names)"
+            raise UnknownNameError(f"cohort[{name!r}]: mice are opened by name.", "a name or a slice", step)
         member = self._members[resolve_name(name, self._members)]
         self.source.prepare([name])
         ds = self.opener.open_mouse(name, {"split": member.split or "none", "phenotype": member.phenotype})
@@ -142,9 +161,11 @@ class Cohort(Mapping[str, xr.Dataset]):
             raise MissingExtraError.from_module("dask", "dask") from e
 
     def select(self, mice: Iterable[str]) -> Cohort:
-        """Return a cohort of the named mice only, in the order given."""
-        names = dict.fromkeys([mice] if isinstance(mice, str) else mice)
-        members = [self._members[resolve_name(name, self._members)] for name in names]
+        """Return a cohort of the named mice only, in the order given.
+
+        Raises UnknownNameError (no such mouse), ArgumentError (one that is named twice; not a list of names).
+        """
+        members = [self._members[name] for name in resolve_names(mice, self._members, allow_none=True)]
         return Cohort(self.source, members, self.opener, self.split_scheme, self.chunks)
 
     def with_opener(self, opener: Opener) -> Cohort:
@@ -191,8 +212,9 @@ class Cohort(Mapping[str, xr.Dataset]):
         """Return all 2D slices of the selected frames as one lazy dataset; see
         :func:`mousecmr_data.dataset.samples.build_slices`.
 
-        ``frames``: "labelled" (default), "all", or phases such as ["ED", "ES"].
+        ``frames``: "labelled" (default), "unlabelled", "all", or phases such as ["ED", "ES"].
         """
+        frames = check_frames(frames)
         self.source.prepare(self._members)
         return build_slices(self.values(), frames)
 
@@ -202,8 +224,8 @@ class Cohort(Mapping[str, xr.Dataset]):
         All slices of a mouse are on one side. ``stratify`` spreads the mice of each phenotype evenly over the
         folds. The same seed gives the same folds. Raises ArgumentError if there are fewer mice than folds.
         """
-        if not 2 <= k <= len(self):
-            raise ArgumentError(f"{k} folds of {len(self)} mice.", f"2 to {len(self)} folds")
+        if not isinstance(k, Integral) or not 2 <= k <= len(self):
+            raise ArgumentError(f"{k!r} folds of {len(self)} mice.", f"a whole number, 2 to {len(self)}")
         rng = np.random.default_rng(seed)
         groups = self.phenotypes if stratify else dict.fromkeys(self.mice, "")
         folds: list[set[str]] = [set() for _ in range(k)]
@@ -249,10 +271,23 @@ class Cohort(Mapping[str, xr.Dataset]):
         )
 
 
+def check_is_cohort(value: object, call: str) -> None:
+    """Raise ArgumentError unless ``value`` is a cohort, with advice for the function ``call``."""
+    if isinstance(value, Cohort):
+        return
+    if isinstance(value, str | PathLike):
+        source = f"source={os.fspath(value)!r}"
+        found = repr(os.fspath(value))
+    else:
+        source, found = "split='train'", f"a {type(value).__name__}"
+    raise ArgumentError(f"{call} got {found}.", "a cohort", f"{call[:-1]}mousecmr_data.load({source}))")
+
+
 def check_no_leakage(*cohorts: Cohort) -> None:
     """Raise ArgumentError if a mouse is in two of ``cohorts`` of the same source."""
     earlier: set[tuple[str, str]] = set()
     for cohort in cohorts:
+        check_is_cohort(cohort, "train()")
         mice = {(cohort.source.name, mouse) for mouse in cohort.mice}
         if shared := earlier & mice:
             raise ArgumentError(
@@ -268,12 +303,16 @@ def assign_splits(manifest: Manifest, split: str | None, scheme_name: str) -> di
     if split is None and not any(s.mice for s in manifest.splits.values()):
         return {}  # a custom manifest without splits
     scheme = manifest.split_scheme(scheme_name)
-    if split is not None and split not in scheme.mice:
-        raise UnknownNameError(
-            f"There is no split {split!r} in the scheme {scheme_name!r}.",
-            f"one of {', '.join(map(repr, scheme.mice))}, or None for all mice",
-            f"load(split={next(iter(scheme.mice))!r})",
+    if split is not None and not isinstance(split, str):
+        parts = ", ".join(map(repr, scheme.mice))
+        raise ArgumentError(
+            f"split={split!r} is not the name of a split.",
+            f"one of {parts}, or None for all mice",
+            "load one split after the other, or load() and cohort.select(mice)",
         )
+    if split is not None and split not in scheme.mice:
+        step = f"load(split={next(iter(scheme.mice))!r}), or None for all mice"
+        raise UnknownNameError.from_name(f"split in the scheme {scheme_name!r}:", split, scheme.mice, step)
     assigned: dict[str, str] = {}
     for name, members in scheme.mice.items():
         if overlap := assigned.keys() & set(members):
@@ -288,14 +327,14 @@ def select_mice(
     """Return the mice to load, in the manifest's order or the caller's; check that they belong to ``split``."""
     if mice is None:
         return [m for m in manifest.files if split is None or assigned.get(m) == split]
-    names = [resolve_name(m, manifest.files) for m in ([mice] if isinstance(mice, str) else mice)]
+    names = resolve_names(mice, manifest.files)
     if split is not None and (others := [m for m in names if assigned.get(m) != split]):
         raise ArgumentError(
             f"{others[0]} is in the split {assigned.get(others[0], 'none')!r}, not in {split!r}.",
             "mice of the requested split",
             "leave out split=... or mice=...",
         )
-    return list(dict.fromkeys(names))
+    return names
 
 
 def read_phenotypes(table: Any, manifest: Manifest) -> dict[str, str]:
@@ -319,7 +358,9 @@ def read_phenotypes(table: Any, manifest: Manifest) -> dict[str, str]:
         if pd.isna(group):
             continue
         if mouse not in manifest.files:
-            raise UnknownNameError(f"The phenotypes name {mouse!r}.", f"mice of {manifest.name}")
+            similar = find_similar(mouse, manifest.files)
+            step = f"did you mean {similar!r}?" if similar else None
+            raise UnknownNameError(f"The phenotypes name {mouse!r}.", f"mice of {manifest.name}", step)
         if groups.setdefault(mouse, str(group)) != str(group):
             raise ManifestError(f"The phenotypes give {mouse} twice: {groups[mouse]!r}, {group!r}.", expected)
     return {m: g for m, g in groups.items() if g and g != "nan"}

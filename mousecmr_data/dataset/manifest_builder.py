@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mousecmr_data._utils.atomic import atomic_folder, make_exists_error
@@ -15,7 +15,7 @@ from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.hdf5 import read_header
 from mousecmr_data.errors import ArgumentError, ManifestError, MissingDataError, UnitsError
 from mousecmr_data.schema.manifest import FileEntry, Manifest, format_files_csv, read_manifest
-from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, HDF5_SUFFIXES
+from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_SYNTHETIC, ATTR_VOXEL_SIZE, HDF5_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class DatasetInfo:
     title: str = ""
     licence: str = "not stated"
     synthetic: bool = False
+    """True also where a file says that it is synthetic."""
     voxel_size_mm: Sequence[float] | None = None
     """(z, y, x); required where the files do not contain it: no value is assumed."""
     frame_time_ms: float | None = None
@@ -57,6 +58,8 @@ def create_manifest(
     entries = []
     for path in paths:
         attrs = read_header(path).attrs
+        if attrs.get(ATTR_SYNTHETIC):
+            info = replace(info, synthetic=True)
         for what, attribute, value, option in (
             ("voxel size", ATTR_VOXEL_SIZE, info.voxel_size_mm, "--spacing 1.0 0.1 0.1"),
             ("frame time", ATTR_FRAME_TIME, info.frame_time_ms, "--frame-time 5.0"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -11,41 +11,53 @@ from numpy.typing import NDArray
 from xarray.core import indexing
 
 from mousecmr_data.dataset.model import Key, LazyArray, check_not_empty, wrap_lazy
-from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError, find_similar
 from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, UNKNOWN
 
-Frames = Literal["labelled", "all"] | Sequence[str]
-"""Which frames: those an expert segmented, all, or those of the named phases."""
+Frames = Literal["labelled", "unlabelled", "all"] | Sequence[str]
+"""Which frames: those an expert segmented, the others, all, or those of the named phases."""
 
 _LABELLED_PHASES = (ED, ES, INFLOW, UNKNOWN)
 
 
-def select_frames(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
-    """Return the positions of the frames of ``ds`` that ``frames`` selects, ascending."""
-    if isinstance(frames, str):
-        if frames == "all":
-            return np.arange(ds.sizes["frame"])
-        if frames == "labelled":
-            return np.flatnonzero(ds["labelled"].values)
-    else:
-        names = list(frames)
-        if names and all(phase in _LABELLED_PHASES for phase in names):
-            return np.flatnonzero(np.isin(ds["phase"].values, names))
+def check_frames(frames: Frames) -> Frames:
+    """Return ``frames``, a list of phases as a list; raise ArgumentError if it is no selection of frames."""
+    words = get_args(get_args(Frames)[0])
+    if isinstance(frames, str) and frames in words:
+        return frames
+    if isinstance(frames, Iterable) and not isinstance(frames, str):
+        frames = list(frames)  # an iterator is used once per mouse
+        if frames and all(isinstance(f, str) and f in _LABELLED_PHASES for f in frames):
+            return frames
+    named = [frames] if isinstance(frames, str) else frames if isinstance(frames, list) else []
+    similar = [s for name in named if (s := find_similar(name, (*words, *_LABELLED_PHASES)))]
+    example: object = ["ED", "ES"]
+    if similar:
+        example = similar[0] if similar[0] in words else similar
     raise ArgumentError(
         f"frames={frames!r} is not a selection of frames.",
-        f"'labelled', 'all', or a list out of {list(_LABELLED_PHASES)}",
-        "cohort.slices(frames=['ED', 'ES'])",
+        f"{', '.join(map(repr, words))}, or a list out of {list(_LABELLED_PHASES)}",
+        f"frames={example!r}",
     )
+
+
+def select_frames(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
+    """Return the positions of the frames of ``ds`` that ``frames`` selects, ascending."""
+    frames = check_frames(frames)
+    if not isinstance(frames, str):
+        return np.flatnonzero(np.isin(ds["phase"].values, frames))
+    labelled = ds["labelled"].values
+    return np.flatnonzero({"labelled": labelled, "unlabelled": ~labelled, "all": np.ones_like(labelled)}[frames])
 
 
 def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.Dataset:
     """Return one dataset (sample, y, x) of all slices of the selected frames of ``mice``.
 
     Variables ``image`` uint16 and ``mask`` uint8 (left out if any mouse has none); coordinates
-    on ``sample``: mouse, slice, frame, labelled, phase, split, phenotype; ``y`` and ``x`` in mm.
+    on ``sample``: mouse, slice, frame, time (ms), labelled, phase, split, phenotype; ``y`` and ``x`` in mm.
     Pixels are read on first use.
     """
-    frames = frames if isinstance(frames, str) else list(frames)  # an iterator is used once per mouse
+    frames = check_frames(frames)
     arrays: dict[str, list[Any]] = {IMAGE: [], MASK: []}
     tables: list[dict[str, NDArray[Any]]] = []
     indices: list[NDArray[np.intp]] = []
@@ -70,7 +82,7 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
             {
                 "mouse": np.full(frame.size, ds.attrs["mouse"]),
                 "slice": ds["slice"].values[position],
-                **{name: ds[name].values[frame] for name in ("frame", "labelled", "phase")},
+                **{name: ds[name].values[frame] for name in ("frame", "time", "labelled", "phase")},
                 **{name: np.full(frame.size, ds.attrs[name]) for name in ("split", "phenotype")},
             }
         )

@@ -21,7 +21,7 @@ from mousecmr_data._utils.environment import is_offline
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.outputs import find_paths
 from mousecmr_data.schema import PHANTOMS
-from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_name
+from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_names
 
 LOCKFILE = "mousecmr-lock.json"
 LOCKFILE_FORMAT = 1
@@ -70,6 +70,11 @@ def get_file_path(manifest: Manifest, entry: FileEntry, cache: str | Path | None
 def get_weights_folder(weights: Weights, cache: str | Path | None = None) -> Path:
     """Return the folder of one weights file. Keyed by content: the same weights serve every dataset version."""
     return get_cache_root(cache) / "weights" / weights.name / weights.sha256[:12]
+
+
+def get_own_weights_folder(cache: str | Path | None = None) -> Path:
+    """Return the folder of the weights that the user tuned, each with its card."""
+    return get_cache_root(cache) / "weights" / "own"
 
 
 def make_weights_entry(weights: Weights) -> FileEntry:
@@ -177,8 +182,7 @@ def select_entries(manifest: Manifest, mice: Iterable[str] | str | None = None) 
     """Return the entries of ``mice`` (all if None) in the given order; raises UnknownNameError for other names."""
     if mice is None:
         return dict(manifest.files)
-    names = [mice] if isinstance(mice, str) else mice
-    return {n: manifest.files[resolve_name(n, manifest.files)] for n in names}
+    return {n: manifest.files[n] for n in resolve_names(mice, manifest.files, allow_none=True)}
 
 
 def get_file_statuses(

@@ -383,11 +383,8 @@ def fetch_weights(
     """Download the weights ``name`` (the manifest's first if None) if missing, and return the path of their file."""
     known = manifest.weights
     if not known or (name is not None and name not in known):
-        raise UnknownNameError(
-            f"{manifest.name} has no weights {name!r}.",
-            f"one of {', '.join(map(repr, known))}" if known else "a manifest with weights.toml",
-            "mousecmr info",
-        )
+        step = "mousecmr info" if known else "a manifest with weights.toml"
+        raise UnknownNameError.from_name("file of weights", name, known, step)
     weights = known[name] if name is not None else next(iter(known.values()))
     offline = is_offline(offline)
     task = FetchTask(get_weights_folder(weights, cache), make_weights_entry(weights), weights, manifest, offline)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.hdf5 import get_item, open_hdf5
 from mousecmr_data._utils.reading import check_access
+from mousecmr_data._utils.text import list_notices
 from mousecmr_data.dataset.model import convert_labels
 from mousecmr_data.dataset.source import ZarrSource
 from mousecmr_data.dataset.zarr_store import open_store
@@ -27,6 +28,7 @@ from mousecmr_data.formats.masks import SEGMENT_RECORDS
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURE_FILES, LabelMap
 from mousecmr_data.schema.variables import (
     ATTR_MOUSE,
+    ATTR_NOTICE,
     ATTR_SETTINGS,
     DICOM_SEG_SUFFIX,
     DIMS,
@@ -254,6 +256,9 @@ def read_dataset_prediction(ds: xr.Dataset, name: str, labels: LabelMap | None =
     attrs = ds[variable].attrs
     names = {"segmented_by": "weights", "trained_on": "trained_on", "postprocessing": "postprocessing"}
     about = {key: str(attrs[attr]) for key, attr in names.items() if attr in attrs}
+    training = [bool(attrs.get(key, False)) for key in ("synthetic_training", "synthetic_ancestry")]
+    if any(training):
+        about["notice"] = " ".join(list_notices(training[0], False, training[1]))
     if ATTR_MOUSE in ds.attrs:
         about["mouse"] = str(ds.attrs[ATTR_MOUSE])
     return Prediction(_make_frames(ds[variable].transpose(*DIMS).values, name, labels), frames, about)
@@ -376,8 +381,8 @@ def _read_file(path: Path, like: xr.Dataset, labels: LabelMap | None) -> Predict
 
 
 def _read_about(file: h5py.File) -> dict[str, str]:
-    """Return what a file of masks states about itself: mouse, segmented_by, trained_on, postprocessing."""
-    about = {k: str(file.attrs[k]) for k in (ATTR_MOUSE, "segmented_by", "trained_on") if k in file.attrs}
+    """Return what a file of masks states about itself: mouse, segmented_by, trained_on, notice, postprocessing."""
+    about = {k: str(file.attrs[k]) for k in (ATTR_MOUSE, "segmented_by", "trained_on", ATTR_NOTICE) if k in file.attrs}
     try:
         settings = json.loads(file.attrs.get(ATTR_SETTINGS, "{}"))
         about["postprocessing"] = str(settings["postprocessing"])

@@ -229,6 +229,7 @@ def _make_lead(e: Evaluation) -> list[str]:
         lines.append(f"Caveat: {t['caveat']}")
     training = sorted({m.about["trained_on"] for m in e.mice if "trained_on" in m.about})
     lines += [f"The masks' network was trained on: {data}." for data in training]
+    lines += [notice for notice in e.notices if notice != SYNTHETIC_DATA]  # which the page shows above
     if e.problems:
         lines.append(f"{len(e.problems)} problems are listed at the end.")
     return lines

@@ -22,6 +22,7 @@ from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data._utils.environment import list_versions
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data._utils.reading import check_access
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
 from mousecmr_data.errors import FileLayoutError, MissingDataError
 
 SCHEMA = "mousecmr-evaluation"
@@ -105,6 +106,14 @@ class Evaluation:
         return any(m.synthetic for m in self.mice)
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What must stand beside the scores: synthetic mice, and masks by weights that began with synthetic mice."""
+        weights = dict.fromkeys(
+            m.about["notice"] for m in self.mice if m.about.get("notice", RESEARCH_ONLY) != RESEARCH_ONLY
+        )
+        return ((SYNTHETIC_DATA,) * self.synthetic) + tuple(weights)
+
+    @property
     def by_name(self) -> dict[str, MouseScore]:
         """The mice by name."""
         return {m.mouse: m for m in self.mice}
@@ -112,6 +121,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the result file."""
         header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "synthetic": self.synthetic}
+        header["notices"] = list(self.notices)
         return to_json_value({**header, **asdict(self)})  # type: ignore[no-any-return]
 
     def write(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
@@ -145,7 +155,7 @@ def read_result(path: str | PathLike[str]) -> Evaluation:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         if (table["schema"], table["schema_version"]) != (SCHEMA, SCHEMA_VERSION):
             raise ValueError(f"schema {table['schema']} {table['schema_version']}")
-        mice = tuple(_parse_mouse(m) for m in table["mice"])
+        mice = tuple(parse_mouse(m) for m in table["mice"])
         problems = tuple(Problem(**p) for p in table["problems"])
         return Evaluation(
             table["name"], table["truth"], table["policies"], table["versions"], table["created"], mice, problems
@@ -214,7 +224,9 @@ def make_evaluation(
     return Evaluation(name, truth, policies, versions, get_timestamp(), tuple(mice), tuple(problems))
 
 
-def _parse_mouse(table: dict[str, Any]) -> MouseScore:
+def parse_mouse(table: dict[str, Any]) -> MouseScore:
+    """Return the scores of a mouse from its entry in a result file; raises KeyError, TypeError or ValueError."""
+
     def parse_numbers(values: Mapping[str, Any], keep: Sequence[str] = ()) -> dict[str, Any]:
         return {k: v if k in keep else math.nan if v is None else float(v) for k, v in values.items()}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
+from os import PathLike
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,8 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.checksums import hash_arrays
-from mousecmr_data._utils.parallel import count_results, map_in_processes
-from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
+from mousecmr_data._utils.progress import open_bar
+from mousecmr_data.dataset.cohort import Cohort, check_is_cohort
 from mousecmr_data.dataset.model import check_not_empty, get_spacing, load_truth
 from mousecmr_data.errors import (
     ArgumentError,
@@ -176,7 +178,7 @@ def evaluate(
     name: str | None = None,
     workers: int = 1,
     labels: str | LabelMap | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | ProgressCallback | None = None,
 ) -> Evaluation:
     """Score ``predictions`` of ``mice``.
 
@@ -201,7 +203,7 @@ def evaluate(
         What the numbers in the predictions mean, if not 1 myocardium and 2 blood pool: ``{"lv": 3, "myo": 2}``,
         ``"lv=3,myo=2"`` or a preset, "acdc", "mms" or "ukbb". Their other numbers are background.
     progress
-        Called with 1 after each mouse.
+        Called with 1 after each mouse; True draws a bar, False none, None does on a terminal and in a notebook.
 
     Raises :class:`~mousecmr_data.errors.PredictionError`.
     """
@@ -211,7 +213,8 @@ def evaluate(
     names = list(truth)
     check_not_empty(names)
     work = partial(try_score, truth, opened, (config,))
-    outcomes = map_in_processes(work, names, workers, count_results(progress))
+    with open_bar(progress, "scoring", len(names)) as advance:
+        outcomes = map_in_processes(work, names, workers, count_results(advance))
     scores = [score for m in names for score in outcomes[m][0]]
     problems = [p for m in names for p in outcomes[m][1]]
     problems += check_cohort(scores, truth, opened)
@@ -241,6 +244,8 @@ def _open_truth(
     mice: Iterable[xr.Dataset] | Mapping[str, xr.Dataset],
 ) -> tuple[Mapping[str, xr.Dataset], dict[str, Any]]:
     """Return the mice by name, and the entry ``truth`` of the result. A cohort opens one mouse at a time."""
+    if isinstance(mice, str | PathLike):
+        check_is_cohort(mice, "evaluate(predictions, )")
     if isinstance(mice, Cohort):
         return mice, describe_cohort(mice)
     by_name: dict[str, xr.Dataset] = {}

@@ -44,10 +44,10 @@ PRIMARY_SIGNIFICANCE = 0.04
 0.05, of 2,000 simulated pairs of equal networks 6 % were decided at 25 mice (benchmarks/verdict.py)."""
 COMPARISON_NOTE = (
     "The first row is the primary endpoint: it decides which result is better. p: paired t-test. p adjusted: by Holm's "
-    "method for the number of the other rows, which count only where the first one is decided (p < 0.04, the others p < "
-    "0.05): so the chance that any row of two equally good results reads better is at most 5 %. A result that lacks mice of the other, or "
-    "missed more hearts, is not better by that. 95 % CI: of the mean difference, not adjusted; by bootstrap over mice, "
-    "below 20 mice by Student's t, below 3 none."
+    "method for the number of the other rows, which count only where the first one is decided (p < 0.04, the others "
+    "p < 0.05): so the chance that any row of two equally good results reads better is at most 5 %. A result that "
+    "lacks mice of the other, or missed more hearts, is not better by that. 95 % CI: of the mean difference, not "
+    "adjusted; by bootstrap over mice, below 20 mice by Student's t, below 3 none."
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,14 +27,15 @@ def normalize_min_max(x: Tensor) -> Tensor:
     return torch.where(span > 0, (x - low) / span.clamp_min(1e-12), torch.zeros_like(x))
 
 
-SCALINGS = {"min-max": 1.0, "min-p99": 0.99}
+Scaling = Literal["min-max", "min-p99"]
+SCALINGS: Mapping[str, float] = {"min-max": 1.0, "min-p99": 0.99}
 """Ways to scale the grey values of a slice to [0, 1], and the quantile that becomes 1; larger values are clipped."""
 
 
 def normalize(x: Tensor, scaling: str = "min-max") -> Tensor:
     """Scale each slice to [0, 1] as :data:`SCALINGS` says; a flat slice becomes zeros."""
     if scaling not in SCALINGS:
-        raise UnknownNameError(f"There is no scaling {scaling!r}.", f"one of {', '.join(map(repr, SCALINGS))}")
+        raise UnknownNameError.from_name("scaling", scaling, SCALINGS)
     if scaling == "min-max":
         return normalize_min_max(x)
     values = x.flatten(-2)

@@ -1,8 +1,9 @@
 """Load networks with their weights by name, apply them to whole mice, and score the results.
 
 ``phantom-small`` ships with the package. The entries of a manifest (the authors' network) are fetched,
-verified, read from Keras HDF5 and kept in the cache as safetensors. A path to a file works too. Weights
-that are not available are an error; they are never substituted by others.
+verified, read from Keras HDF5 and kept in the cache as safetensors. Weights that ``mousecmr tune`` made are in the
+cache under a name of the user's own. A path to a file works too. Weights that are not available are an error; they are
+never substituted by others.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from mousecmr_data._utils.checksums import compute_sha256, report_damage
 from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.download.cache import get_weights_folder
+from mousecmr_data.download.cache import get_own_weights_folder, get_weights_folder
 from mousecmr_data.download.fetch import fetch_weights
 from mousecmr_data.errors import (
     ArgumentError,
@@ -35,11 +36,27 @@ from mousecmr_data.errors import (
     UnknownNameError,
 )
 from mousecmr_data.inference.engines import Engine, make_engine
-from mousecmr_data.inference.grid import argmax_labels, estimate_dice, list_neighbours, make_training_grid, normalize
+from mousecmr_data.inference.grid import (
+    SCALINGS,
+    argmax_labels,
+    estimate_dice,
+    list_neighbours,
+    make_training_grid,
+    normalize,
+)
 from mousecmr_data.inference.roi import RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, StackRule, postprocess, postprocess_cine
 from mousecmr_data.models.keras import read_keras_weights
+from mousecmr_data.models.network import (
+    LARGEST_SIZE,
+    STEPS,
+    UNET3PLUS,
+    NetworkLike,
+    SegmentationNetwork,
+    build_network,
+    check_trusted,
+)
 from mousecmr_data.models.safetensors import hash_tensors, read_weights, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema import SMALL_WEIGHTS
@@ -70,7 +87,7 @@ class Predictor:
     """A network, the engine that computes it, and the origin of its weights; made by :func:`load_model`."""
 
     def __init__(
-        self, network: UNet3Plus, origin: WeightsInfo, device: str = "auto", *, engine: str | Engine = "eager"
+        self, network: SegmentationNetwork, origin: WeightsInfo, device: str = "auto", *, engine: str | Engine = "eager"
     ) -> None:
         self.network, self.origin = network, origin
         self.engine = make_engine(engine, network, device) if isinstance(engine, str) else engine
@@ -171,6 +188,7 @@ class Predictor:
             "flag_values": [int(label) for label in MEANINGS],
             "flag_meanings": " ".join(m.replace(" ", "_") for m in MEANINGS.values()),
             "weights": self.origin.name,
+            "weights_sha256": self.origin.sha256,
             "engine": self.engine.name,
             "trained_on": self.origin.trained_on,
             "synthetic_training": int(self.origin.synthetic_training),
@@ -206,17 +224,32 @@ class ModelCard:
 
     weights: Weights
     synthetic_training: bool = False
+    synthetic_ancestry: bool = False
     measured: Mapping[str, str] = field(default_factory=dict)
 
 
-def list_models(manifest: Manifest | None = None) -> dict[str, ModelCard]:
-    """Return all weights by name: those that ship with the package, and the manifest's."""
+def list_models(manifest: Manifest | None = None, cache: str | Path | None = None) -> dict[str, ModelCard]:
+    """Return all weights by name: those that ship with the package, the manifest's, and the user's own in ``cache``."""
+    return list_own_models(cache) | _list_known_models(manifest)
+
+
+def list_own_models(cache: str | Path | None = None) -> dict[str, ModelCard]:
+    """Return the weights that ``mousecmr tune`` made, by the names that the user gave them."""
+    return _read_cards(get_own_weights_folder(cache))
+
+
+def _list_known_models(manifest: Manifest | None = None) -> dict[str, ModelCard]:
     manifest = manifest or load_manifest()
     numbers = {}
     if published := manifest.published:
         for d in published.dice:
             numbers[f"published Dice, {d.structure}, {d.phase}"] = f"{d.mean} ± {d.sd} ({published.source})"
     return _read_shipped_cards() | {name: ModelCard(w, measured=numbers) for name, w in manifest.weights.items()}
+
+
+def is_reserved_name(name: str) -> bool:
+    """Return whether weights of the user's own may not have this name, because others have it or seem to."""
+    return name in (*_list_known_models(), "published")
 
 
 def load_model(
@@ -227,32 +260,43 @@ def load_model(
     manifest: Manifest | None = None,
     cache: str | Path | None = None,
     offline: bool | None = None,
+    network: NetworkLike | None = None,
 ) -> Predictor:
     """Load a predictor by the name of its weights (:func:`list_models` lists them) or the path of a weights file.
 
     ``device``: "auto", "cpu", "cuda" or "mps". ``engine``: how the network is computed, "auto" or one of
     :data:`mousecmr_data.inference.engines.ENGINE_NAMES`. ``cache`` and ``offline`` are those of the download.
+    ``network``: the class, its import path ("package.module:Class") or a module, for a weights file of a network that
+    is neither of this package or MONAI nor an installed entry point: no other code is imported because a file says so.
 
     Raises :class:`~mousecmr_data.errors.MissingDataError` if weights are neither in the cache nor
     reachable: other weights are used only when requested by name.
     """
-    cards = list_models(manifest)
+    cards, own = list_models(manifest, cache), list_own_models(cache)
     path = Path(name)
     if card := cards.get(str(name)):
-        shipped = str(name) in _read_shipped_cards()
-        network = _load_shipped(card) if shipped else _load_fetched(card, manifest, cache, offline)
+        if network is not None:
+            text = f"The weights {str(name)!r} have their own network."
+            raise ArgumentError(text, "a network only for a weights file of your own", "leave out --network")
+        if str(name) in _read_shipped_cards():
+            loaded = _load_local(card, SHIPPED_FOLDER, "pip install --force-reinstall mousecmr-data")
+        elif str(name) in own:
+            cure = "--weights FILE: the one in mousecmr tune's folder"
+            loaded = _load_local(card, get_own_weights_folder(cache), cure)
+        else:
+            loaded = _load_fetched(card, manifest, cache, offline)
         entry = card.weights
-        if (network.scaling, network.context) != (entry.scaling, entry.context):
-            found = f"The weights {entry.name} are for the scaling {network.scaling!r} and context {network.context}."
+        if (loaded.scaling, loaded.context) != (entry.scaling, entry.context):
+            found = f"The weights {entry.name} are for the scaling {loaded.scaling!r} and context {loaded.context}."
             raise FileLayoutError(found, f"{entry.scaling!r} and {entry.context}, as their card says")
-        origin = WeightsInfo(entry.name, entry.trained_on, entry.limits, card.synthetic_training, entry.sha256)
-    elif path.suffix or path.exists():
-        network, origin = _load_file(path)
-    else:
-        raise UnknownNameError(
-            f"There are no weights {str(name)!r}.", f"one of {', '.join(map(repr, cards))}, or a weights file's path"
+        origin = WeightsInfo(
+            entry.name, entry.trained_on, entry.limits, card.synthetic_training, entry.sha256, card.synthetic_ancestry
         )
-    return Predictor(network, origin, device, engine=make_engine(engine, network, device, cache))
+    elif path.suffix or path.exists():
+        loaded, origin = _load_file(path, network)
+    else:
+        raise UnknownNameError.from_name("network with weights", str(name), cards, "or the path of a weights file")
+    return Predictor(loaded, origin, device, engine=make_engine(engine, loaded, device, cache))
 
 
 def has_weights(name: str, cache: str | Path | None = None) -> bool:
@@ -283,15 +327,15 @@ def find_weights_departure(predictor: Any, cache: str | Path | None = None) -> s
     return ""
 
 
-def _load_file(path: Path) -> tuple[UNet3Plus, WeightsInfo]:
+def _load_file(path: Path, network: NetworkLike | None) -> tuple[SegmentationNetwork, WeightsInfo]:
     """Load your own file: of a training run, or Keras HDF5."""
     if path.suffix in KERAS_SUFFIXES:
         limits = "A file of the caller's own: its checksum is not known here."
         return read_keras_weights(path), WeightsInfo(path.name, "not stated", limits, False, compute_sha256(path))
-    network, about = _load_network(path)
+    loaded, about = _load_network(path, network)
     name = str(about.get("name", path.stem))
-    return network, WeightsInfo(
-        f"{name} (own)" if name in (*list_models(), "published") else name,
+    return loaded, WeightsInfo(
+        f"{name} (own)" if is_reserved_name(name) else name,
         str(about.get("trained_on", "not stated")),
         str(about.get("limits", "A training run of the caller's own.")),
         bool(about.get("synthetic_training", False)),
@@ -300,55 +344,73 @@ def _load_file(path: Path) -> tuple[UNet3Plus, WeightsInfo]:
     )
 
 
-def _load_network(path: Path) -> tuple[UNet3Plus, dict[str, Any]]:
+def _load_network(path: Path, network: NetworkLike | None = None) -> tuple[SegmentationNetwork, dict[str, Any]]:
+    """Build the network that the header of a weights file names, or ``network``, and load the tensors into it."""
     state, about = read_weights(path)
-    if not {"channels", "classes", "reduce"} <= about.keys():
+    if {"channels", "classes", "reduce"} <= about.keys():  # of a version that knew one network
+        about |= {"network": UNET3PLUS, "network_args": {k: about[k] for k in ("channels", "classes", "reduce")}}
+    source, arguments, step = about.get("network"), about.get("network_args"), about.get("step")
+    about = {"context": 0, "scaling": "min-max", **about}
+    valid = isinstance(source, str) and isinstance(arguments, dict | None)
+    if not valid or not isinstance(about["context"], int) or about["scaling"] not in SCALINGS:
         raise FileLayoutError(f"{path} does not state which network it is for.", "a file that training wrote")
-    settings = {name: about[name] for name in ("reduce", "context", "scaling") if name in about}
-    network = UNet3Plus(about["channels"], about["classes"], **settings)
-    expected, actual = ({k: v.shape for k, v in tensors.items()} for tensors in (network.state_dict(), state))
+    if network is None:
+        check_trusted(str(source), arguments, path)
+    step = step if step in (*STEPS, LARGEST_SIZE) else None
+    named = str(source) if network is None else network
+    built = build_network(named, arguments, context=about["context"], scaling=about["scaling"], step=step)
+    expected, actual = ({k: v.shape for k, v in tensors.items()} for tensors in (built.module.state_dict(), state))
     if wrong := sorted(k for k in {*expected, *actual} if expected.get(k) != actual.get(k)):
-        raise FileLayoutError(f"{path} does not fit its own header: {wrong[0]}.", f"channels {network.channels}")
-    network.load_state_dict(state)
-    return network.eval(), about
+        text = f"{path} does not fit its own header: {wrong[0]}."
+        if network is not None:
+            text = f"{path} is for {source}; {built.source} has other tensors: {wrong[0]}."
+        made = "the network that was trained, as module" if arguments is None else f"the arguments {arguments}"
+        raise FileLayoutError(text, f"the tensors of {source} with {made}")
+    built.module.load_state_dict(state)
+    return built.eval(), about
 
 
 @cache
 def _read_shipped_cards() -> dict[str, ModelCard]:
-    """Read the cards of the weights in this package."""
+    return _read_cards(SHIPPED_FOLDER)
+
+
+def _read_cards(folder: Path) -> dict[str, ModelCard]:
+    """Read the cards of the weights in ``folder``, by name."""
     cards = {}
-    for path in sorted(SHIPPED_FOLDER.glob("*.toml")):
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        entry = table["weights"]
-        weights = Weights(**{**entry, "channels": tuple(entry["channels"]), "classes": tuple(entry["classes"])})
-        cards[weights.name] = ModelCard(weights, bool(table["synthetic_training"]), table.get("measured", {}))
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            entry = table.pop("weights")
+            weights = Weights(**{**entry, "channels": tuple(entry["channels"]), "classes": tuple(entry["classes"])})
+            cards[weights.name] = ModelCard(weights, **table)
+        except (ValueError, KeyError, TypeError) as e:
+            raise FileLayoutError(f"{path} is not a card of weights: {e}", "an unedited file", f"rm {path}") from e
     return cards
 
 
-def _load_shipped(card: ModelCard) -> UNet3Plus:
-    path = SHIPPED_FOLDER / card.weights.path
+def _load_local(card: ModelCard, folder: Path, cure: str) -> SegmentationNetwork:
+    path = folder / card.weights.path
     checksum = compute_sha256(path) if path.is_file() else "no file"
     if checksum != card.weights.sha256:
-        raise ChecksumError(
-            f"{path} has the SHA-256 {checksum}.", card.weights.sha256, "pip install --force-reinstall mousecmr-data"
-        )
+        raise ChecksumError(f"{path} has the SHA-256 {checksum}.", card.weights.sha256, cure)
     return _load_network(path)[0]
 
 
 def _load_fetched(
     card: ModelCard, manifest: Manifest | None, cache: str | Path | None, offline: bool | None
-) -> UNet3Plus:
+) -> SegmentationNetwork:
     """Load the manifest's weights: from the converted file in the cache, else fetched, verified and converted."""
     entry = card.weights
     folder = get_weights_folder(entry, cache)
     converted = folder / f"{entry.name}.safetensors"
     if converted.is_file():
         with suppress(FileLayoutError):
-            network, about = _load_network(converted)
-            content = hash_tensors(network.state_dict())
-            header = (about.get("source_sha256"), about.get("content"), network.reduce, network.context)
-            if header == (entry.sha256, content, 1, 0):  # Keras networks see one slice at full resolution
-                return network
+            kept, about = _load_network(converted)
+            content = hash_tensors(kept.state_dict())
+            is_keras = isinstance(kept, UNet3Plus) and (kept.reduce, kept.context) == (1, 0)
+            if is_keras and (about.get("source_sha256"), about.get("content")) == (entry.sha256, content):
+                return kept  # Keras networks see one slice at full resolution
         report_damage(converted)
     try:
         source = fetch_weights(manifest or load_manifest(), entry.name, cache=cache, progress=None, offline=offline)

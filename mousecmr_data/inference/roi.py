@@ -35,7 +35,8 @@ from mousecmr_data.inference.grid import (
 )
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
-from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
+from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema.labels import Label
 
 RegionMode = Literal["full", "auto"]
@@ -195,7 +196,7 @@ class RoiPredictor:
     OpenVINO computes windows in its engine's own precision, the other engines in PyTorch, float32.
     """
 
-    def __init__(self, network: UNet3Plus, engine: Engine) -> None:
+    def __init__(self, network: SegmentationNetwork, engine: Engine) -> None:
         engine = getattr(engine, "chosen", engine)  # AutoEngine holds the engine that it chose
 
         @lru_cache(maxsize=CACHED_NETWORKS)
@@ -204,13 +205,14 @@ class RoiPredictor:
                 from mousecmr_data.inference.engines.openvino import CompiledRoiNetwork
 
                 return CompiledRoiNetwork(engine, kind, shape_yx)  # type: ignore[arg-type]
+            assert isinstance(network, UNet3Plus)  # noqa: S101 (for the type checker: choose_window has refused others)
             module = kind(network, shape_yx).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return torch.inference_mode()(module)  # type: ignore[no-any-return]
 
         self._get_module = get_module
         device = getattr(engine, "device", None)
         self.on_cpu = device is None or torch.device(device).type == "cpu"
-        self.step = 2 ** (LEVELS - 1) * network.reduce
+        self.step, self.is_known = network.step, isinstance(network, UNet3Plus)
         self.context, self.scaling = network.context, network.scaling
 
     def predict_labels(
@@ -260,6 +262,8 @@ class RoiPredictor:
         Returns the outcome and the key frames. ``rule`` is the post-processing that stacks go through before they are
         compared.
         """
+        if not self.is_known:
+            return RoiOutcome(reason="windows are for UNet3+; the weights have another network"), []
         if not self.on_cpu:
             return RoiOutcome(reason="windows are for the CPU; this engine computes on another device"), []
         first = self._compute_key_frame(x, 0)

@@ -156,7 +156,7 @@ def postprocess(labels: Labels, rule: StackRule = "paper") -> Labels:
     spans most slices). "none" keeps everything.
     """
     if rule not in RULES:
-        raise UnknownNameError(f"There is no post-processing {rule!r}.", f"one of {', '.join(map(repr, RULES))}")
+        raise UnknownNameError.from_name("post-processing", rule, RULES)
     kept = np.zeros_like(labels)
     # The rules do not depend on position: only the box around the foreground is searched.
     for box in ndimage.find_objects((labels > 0).astype(np.int8)):

@@ -24,7 +24,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.dataset.model import check_labels, get_spacing, swap_slices_and_frames
-from mousecmr_data.errors import FileLayoutError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import DIMS, ED, ES, FILE_LETTERS, MASK, PHASE_DTYPE, UNLABELLED
@@ -183,6 +183,9 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     Raises :class:`UnlabelledError` (no labelled frame, or no mask), :class:`~mousecmr_data.errors.LabelError`,
     :class:`~mousecmr_data.errors.UnitsError` (no usable voxel size).
     """
+    if not isinstance(ds, xr.Dataset):
+        step = "measure(cohort['NAME']), or [measure(ds) for ds in cohort.values()]"
+        raise ArgumentError(f"measure() got a {type(ds).__name__}.", "the dataset of one mouse", step)
     mouse = str(ds.attrs.get("mouse", "this dataset"))
     if mask not in ds:
         raise UnlabelledError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data.errors import FileLayoutError
-from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.models.network import SegmentationNetwork
 
 _KEY = "mousecmr"
 
@@ -23,6 +25,11 @@ _KEY = "mousecmr"
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
     """Write ``tensors`` and ``about`` (any JSON values) atomically: no partial file is ever visible."""
     cpu_tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    seen: set[int] = set()
+    for name, tensor in cpu_tensors.items():  # the format has no shared tensors, some networks do
+        if tensor.data_ptr() in seen:
+            cpu_tensors[name] = tensor.clone()
+        seen.add(tensor.data_ptr())
     return write_bytes(path, save(cpu_tensors, {_KEY: json.dumps(about)}))
 
 
@@ -39,15 +46,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
-def write_weights(path: Path, model: UNet3Plus, about: dict[str, Any], *, half: bool = False) -> None:
-    """Write a network's weights with the arguments that build it again; ``about`` becomes part of the header.
+def write_weights(path: Path, model: SegmentationNetwork, about: dict[str, Any], *, half: bool = False) -> None:
+    """Write a network's weights with the class and the arguments that build it again, and ``about``, in the header.
 
-    With ``half``, convolutions are stored as float16; batch statistics stay float32.
+    The tensors have the names of the network's own state dict. With ``half``, convolutions are stored as float16;
+    batch statistics stay float32.
     """
-    tensors = {k: v.half() if half and v.ndim == 4 else v for k, v in model.state_dict().items()}
-    network = {"classes": model.classes, "reduce": model.reduce, "context": model.context, "scaling": model.scaling}
-    header = {"channels": list(model.channels), **network, **about}
-    write_tensors(path, tensors, header)
+    tensors = {k: v.half() if half and v.ndim == 4 else v for k, v in model.module.state_dict().items()}
+    write_tensors(path, tensors, {**model.describe(), **about})
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -71,4 +77,14 @@ def hash_tensors(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         digest.update(name.encode())
         digest.update(state[name].detach().to("cpu").float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def hash_network(network: SegmentationNetwork) -> str:
+    """Return the SHA-256 of everything that a network computes with: tensors, arguments, and the code of its class."""
+    digest = hashlib.sha256(hash_tensors(network.state_dict()).encode())
+    digest.update(json.dumps(network.describe(), sort_keys=True).encode())
+    kind = type(network.module)
+    with suppress(OSError, TypeError):  # there is no file: typed in a notebook
+        digest.update(inspect.getsource(inspect.getmodule(kind) or kind).encode())
     return digest.hexdigest()

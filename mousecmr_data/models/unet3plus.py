@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousecmr_data.errors import ArgumentError
+from mousecmr_data.models.network import UNET3PLUS, SegmentationNetwork
 from mousecmr_data.schema.labels import Label
 
 LOW_RESOLUTION_FROM = 4
@@ -97,7 +98,7 @@ class Head(nn.Module):
         return cast(Tensor, self.second(upsample(self.first(x), factor)))
 
 
-class UNet3Plus(nn.Module):
+class UNet3Plus(SegmentationNetwork):
     """Network from slices (N, inputs, Y, X) in [0, 1] to logits (N, classes, Y, X), one per head, deepest first.
 
     Y and X are multiples of ``16 · reduce``. The **last** output is the prediction; the others serve the loss. With
@@ -118,12 +119,12 @@ class UNet3Plus(nn.Module):
         context: int = 0,
         scaling: str = "min-max",
     ) -> None:
-        super().__init__()
+        arguments = {"channels": list(channels), "classes": classes, "reduce": reduce}
+        super().__init__(UNET3PLUS, arguments, context, scaling, step=2 ** (LEVELS - 1) * reduce)
         if len(channels) != LEVELS or min(channels) < 1:
             raise ArgumentError(f"The channels are {tuple(channels)}.", f"{LEVELS} numbers, such as {CHANNELS}")
         self.channels, self.classes, self.reduce = tuple(channels), classes, reduce
-        self.context, self.n_inputs, self.scaling = context, 1 + 2 * context, scaling
-        self.deep_supervision, self.low_resolution = deep_supervision, True
+        self.deep_supervision = deep_supervision
         levels = range(1, LEVELS + 1)
         c = dict(zip(levels, channels, strict=True))
         self.encoder = nn.ModuleDict(
@@ -136,9 +137,8 @@ class UNet3Plus(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the logits of the heads of levels 5, 4, 3, 2, 1, each (N, classes, Y, X)."""
-        step = 2 ** (LEVELS - 1) * self.reduce
-        if x.ndim != 4 or x.shape[1] != self.n_inputs or x.shape[2] % step or x.shape[3] % step:
-            expected = f"(N, {self.n_inputs}, Y, X), Y and X / {step}"
+        if x.ndim != 4 or x.shape[1] != self.n_inputs or x.shape[2] % self.step or x.shape[3] % self.step:
+            expected = f"(N, {self.n_inputs}, Y, X), Y and X / {self.step}"
             raise ValueError(f"The input has the shape {tuple(x.shape)}; it must be {expected}.")
         if self.reduce > 1:
             x = F.avg_pool2d(x, self.reduce)
@@ -153,10 +153,6 @@ class UNet3Plus(nn.Module):
             decoded[d] = self.decoder[str(d)](torch.cat(branches, 1))
         heads = range(LEVELS, 0, -1) if self.deep_supervision else (1,)
         return [self.head[str(k)](decoded[k], self.reduce * 2 ** (k - 1)) for k in heads]
-
-    def predict_probabilities(self, x: Tensor) -> Tensor:
-        """Return the softmax of the prediction: (N, classes, Y, X)."""
-        return self.forward(x)[-1].softmax(1)
 
     def branch(self, u: int, d: int, encoded: dict[int, Tensor], decoded: dict[int, Tensor]) -> Tensor:
         """Bring level ``u`` to level ``d``: encoders from above and at d, decoder d+1, encoders from below."""

@@ -77,6 +77,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "phantom-11.7T": Protocol(
         11.7, (288, 288), (192, 192), (0.8, 0.1, 0.1), 1.5, 6.0, 18.0, 6.0, (14, 30), (5.0, 10.0), "11.7T-Mouse{}"
     ),
+    # The field of view of the first, in fewer pixels, slices and frames.
+    "phantom-64": Protocol(
+        9.4, (64, 64), (64, 64), (1.0, 0.4, 0.4), 1.2, 5.0, 16.0, 12.0, (8, 12), (8.0, 20.0), "Mouse{}"
+    ),
 }
 
 

@@ -27,7 +27,7 @@ from mousecmr_data.phantom.plan import (
     compute_fullness,
     draw_function,
 )
-from mousecmr_data.schema import PHANTOMS
+from mousecmr_data.schema import PHANTOM, PHANTOMS, SMALL_PHANTOM
 from mousecmr_data.schema.manifest import load_manifest
 
 
@@ -164,18 +164,19 @@ def make_plans(cohort: str) -> dict[str, Plan]:
 @lru_cache(maxsize=len(PROTOCOLS))
 def _make_plans(cohort: str) -> dict[str, Plan]:
     if cohort not in PROTOCOLS:
-        raise UnknownNameError(
-            f"There is no phantom cohort {cohort!r}.",
-            f"one of {', '.join(PROTOCOLS)}",
-            "mousecmr_data.load(source='phantom')",
-        )
+        raise UnknownNameError.from_name("phantom", cohort, PROTOCOLS, "mousecmr_data.load(source='phantom')")
     protocol = PROTOCOLS[cohort]
     published = [(group.name, group.n_mice) for group in load_manifest().groups]
     phenotypes = [name for name, count in _EXTERNAL_GROUPS.get(cohort, published) for _ in range(count)]
     # Groups are mixed over the numbers, so that no split holds one group only.
-    order = np.random.default_rng(_make_seed(cohort, "order")).permutation(len(phenotypes))
+    order = np.random.default_rng(_make_seed(_get_seed_name(cohort), "order")).permutation(len(phenotypes))
     names = [protocol.names.format(number + 1) for number in range(len(phenotypes))]
     return {name: _make_plan(cohort, protocol, name, phenotypes[k]) for name, k in zip(names, order, strict=True)}
+
+
+def _get_seed_name(cohort: str) -> str:
+    """Return the cohort whose mice these are: the small cohort images those of the first with fewer pixels."""
+    return PHANTOM if cohort == SMALL_PHANTOM else cohort
 
 
 def _make_seed(*names: str) -> int:
@@ -184,7 +185,7 @@ def _make_seed(*names: str) -> int:
 
 
 def _make_plan(cohort: str, protocol: Protocol, name: str, phenotype: str) -> Plan:
-    seed = _make_seed(cohort, name)
+    seed = _make_seed(_get_seed_name(cohort), name)
     streams = np.random.SeedSequence(seed).spawn(6)
     timing, function_rng, heart_rng, pose_rng, thorax_rng, scan_rng = (
         np.random.default_rng(stream) for stream in streams

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
@@ -9,13 +11,25 @@ from pathlib import Path
 from typing import ClassVar
 
 from mousecmr_data._utils.atomic import translate_os_error
-from mousecmr_data._utils.checksums import is_intact, report_damage
+from mousecmr_data._utils.checksums import hash_arrays, is_intact, report_damage
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
+from mousecmr_data._utils.progress import open_bar
 from mousecmr_data.download.cache import get_file_path
+from mousecmr_data.errors import ChecksumError
 from mousecmr_data.phantom.plan import VERSION, Plan
-from mousecmr_data.phantom.rendering import write_phantom
+from mousecmr_data.phantom.rendering import Rendering, render, write_rendering
 from mousecmr_data.phantom.sampling import make_plans
-from mousecmr_data.schema.manifest import Constant, FileEntry, Group, Manifest, SplitScheme, Stack, load_manifest
+from mousecmr_data.schema import SMALL_PHANTOM
+from mousecmr_data.schema.manifest import (
+    MANIFESTS_FOLDER,
+    Constant,
+    FileEntry,
+    Group,
+    Manifest,
+    SplitScheme,
+    Stack,
+    load_manifest,
+)
 
 
 @cache
@@ -107,8 +121,9 @@ class PhantomSource:
         return str(self.get_path(mouse))
 
     def prepare(self, mice: Iterable[str]) -> None:
-        """Make the missing files, one after the other."""
-        make_files(self, [m for m in mice if not self.get_path(m).exists()])
+        """Make the missing files, several on all cores and with a bar."""
+        missing = [m for m in mice if not self.get_path(m).exists()]
+        make_files(self, missing, os.cpu_count() or 1)
 
     def check_file(self, mouse: str) -> None:
         """Make the file again if it is damaged, by its checksum; an unchanged file is read once for this."""
@@ -127,11 +142,11 @@ class PhantomSource:
 
 
 def make_files(
-    source: PhantomSource, mice: Iterable[str], workers: int = 1, progress: ProgressCallback | None = None
+    source: PhantomSource, mice: Iterable[str], workers: int = 1, progress: bool | ProgressCallback | None = None
 ) -> None:
     """Make the missing and damaged files of ``mice`` in ``workers`` processes.
 
-    ``progress`` is called with 1 after each mouse.
+    ``progress`` is called with 1 after each mouse; True draws a bar, and None does where it is seen.
     """
     missing = []
     for mouse in mice:
@@ -147,7 +162,9 @@ def make_files(
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise translate_os_error(e, path) from e
-    map_in_processes(partial(_make_file, source), missing, workers, count_results(progress))
+    progress = False if progress is None and len(missing) <= 1 else progress
+    with open_bar(progress, f"making {len(missing)} synthetic mice", len(missing)) as advance:
+        map_in_processes(partial(_make_file, source), missing, workers, count_results(advance))
 
 
 @lru_cache(maxsize=1024)
@@ -156,4 +173,36 @@ def _is_intact(path: Path, mtime_ns: int, size: int) -> bool:  # noqa: ARG001 (c
 
 
 def _make_file(source: PhantomSource, mouse: str) -> None:
-    write_phantom(make_plans(source.name)[mouse], source.get_path(mouse))
+    plan = make_plans(source.name)[mouse]
+    rendering = render(plan)
+    if source.name == SMALL_PHANTOM and (found := freeze(rendering)) != (expected := read_frozen()[mouse]):
+        raise ChecksumError(
+            f"{mouse} of {source.name} was made as {found}.",
+            f"{expected}, as on every computer",
+            "pip install --force-reinstall mousecmr-data numpy scipy; mousecmr doctor, for a bug report",
+        )
+    write_rendering(plan, rendering, source.get_path(mouse))
+
+
+FROZEN_FILE = MANIFESTS_FOLDER / SMALL_PHANTOM / "checksums.csv"
+"""Columns: mouse, and those of :func:`freeze`. Written by scripts/freeze_phantom.py."""
+
+
+def freeze(rendering: Rendering) -> dict[str, str]:
+    """Return what must be the same on every computer: the labels, and the images but for the last digits.
+
+    ``masks_sha256`` is of the labels (frame, slice, y, x) of all frames; ``image_mean`` and ``image_sd`` have three
+    digits, because processors differ in the rounding of single pixels.
+    """
+    return {
+        "masks_sha256": hash_arrays(rendering.truth),
+        "image_mean": f"{rendering.image.mean():.2e}",
+        "image_sd": f"{rendering.image.std():.2e}",
+    }
+
+
+@cache
+def read_frozen() -> dict[str, dict[str, str]]:
+    """Return the frozen checksums of the small phantom by mouse."""
+    rows = csv.DictReader(FROZEN_FILE.read_text(encoding="utf-8").splitlines())
+    return {row.pop("mouse"): row for row in rows}

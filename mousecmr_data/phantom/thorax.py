@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -158,6 +159,14 @@ def draw_surroundings(plan: Plan, grid: DrawnGrid, ventricle: Ventricle) -> list
     return [slices[index] for index in range(len(depths))]
 
 
+@lru_cache(maxsize=1)
+def _make_layers(seed: int) -> tuple[Floats, Floats]:
+    """Make the layers and the strands under the skin (sector, shell, rank), which change slowly with depth."""
+    rng = np.random.default_rng([seed, 32])
+    layers = make_smooth_noise(rng, (360, 64, 12), (26, 22, 3.5), (True, False, False))
+    return layers, make_smooth_noise(rng, (360, 128, 12), (48, 58, 5), (True, False, False))
+
+
 def _draw_slice(
     plan: Plan,
     ventricle: Ventricle,
@@ -176,11 +185,9 @@ def _draw_slice(
     outline = BodyOutline(plan, x, y, depth)
     inside, sector = outline.inside, outline.sector
 
-    rng = np.random.default_rng([plan.seed, 32])  # the same layers in all slices, changing slowly with depth
-    layers = make_smooth_noise(rng, (360, 64, 12), (26, 22, 3.5), (True, False, False))
+    layers, strands = _make_layers(plan.seed)
     shell = np.clip(inside * (63 / 9.0), 0, 63).astype(np.intp)
     layer = layers[sector, shell, rank]
-    strands = make_smooth_noise(rng, (360, 128, 12), (48, 58, 5), (True, False, False))
     strand = strands[sector, np.clip(inside * (127 / 9.0), 0, 127).astype(np.intp), rank]
 
     # Muscles of limbs and deep muscles lie in bundles, not in the trunk's layers.

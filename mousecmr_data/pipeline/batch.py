@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -37,6 +37,7 @@ from mousecmr_data._utils.outputs import (
     write_folder,
 )
 from mousecmr_data._utils.parallel import map_in_processes, read_in_child, start_reader
+from mousecmr_data._utils.progress import open_bar
 from mousecmr_data._utils.reading import ABSENT, check_access, make_read_error
 from mousecmr_data._utils.tables import format_csv, write_workbook
 from mousecmr_data._utils.text import RESEARCH_ONLY, hide_home, make_file_name
@@ -132,6 +133,8 @@ class BatchEvent:
 
 
 EventListener = Callable[[BatchEvent], None]
+ProgressOption = bool | EventListener | None
+"""Called with each event; True draws a bar of the whole batch, in mice, with the time left; None where it is seen."""
 Result = TypeVar("Result", bound=MouseResult)
 
 
@@ -189,6 +192,28 @@ def run_batch(
     return [results[name] for name in names]
 
 
+@contextmanager
+def open_batch_bar(progress: ProgressOption, title: str = "segmenting, in mice") -> Iterator[EventListener]:
+    """Yield ``progress`` if it is a function, else one that draws the bar that it asks for."""
+    if callable(progress):
+        yield progress
+        return
+    with ExitStack() as bars:
+        advance: list[Callable[[float], None]] = []
+        counted = 0.0  # the share of the present mouse that the bar has counted
+
+        def listen(event: BatchEvent) -> None:
+            nonlocal counted
+            if event.kind == "found":
+                advance.append(bars.enter_context(open_bar(progress, title, event.total)))
+            elif advance and event.kind not in ("loading", "reading"):
+                share = event.done / event.total if event.kind == "slices" else 1.0
+                advance[0](share - counted)
+                counted = share if event.kind == "slices" else 0.0
+
+        yield listen
+
+
 def ignore_event(_event: BatchEvent) -> None:
     """Do nothing."""
 
@@ -229,13 +254,16 @@ def _run_exclusively(run: Callable[[str], Result], name: str) -> Result:
 def _load_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  # noqa: ARG001 (part of the cache key)
     from mousecmr_data.inference.predictor import load_model
 
-    return load_model(config.weights, device=config.device, engine=config.engine, cache=config.cache)
+    return load_model(
+        config.weights, device=config.device, engine=config.engine, cache=config.cache, network=config.network
+    )
 
 
 def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
     """Return the predictor for ``config`` and the SHA-256 of its weights; the last predictor is cached."""
     sha256 = config.compute_weights_sha256()
-    key = PredictConfig(weights=config.weights, engine=config.engine, device=config.device, cache=config.cache)
+    names = ("weights", "network", "engine", "device", "cache")
+    key = PredictConfig(**{name: getattr(config, name) for name in names})
     return _load_predictor(key, sha256), sha256
 
 
@@ -289,7 +317,7 @@ def predict_cohort(
     overwrite: bool = False,
     workers: int = 1,
     client: Client | None = None,
-    progress: EventListener | None = None,
+    progress: ProgressOption = None,
 ) -> tuple[PredictResult, ...]:
     """Segment every mouse of ``mice``, a cohort or :class:`HDF5Files`.
 
@@ -302,7 +330,8 @@ def predict_cohort(
     refused. ``workers`` is the number of processes on this machine, which share the cores; one that
     ends fails its mouse only. With a ``client`` (``distributed.Client``), each mouse
     is a task instead; its workers must reach ``folder`` and the source's files under the same paths. ``progress`` is
-    called with each :class:`BatchEvent`; for mice in other processes only with the end of each mouse.
+    called with each :class:`BatchEvent`; for mice in other processes only with the end of each mouse. True draws a bar,
+    False none, None does on a terminal and in a notebook.
 
     Raises :class:`~mousecmr_data.errors.FileLayoutError` if ``folder`` holds masks of other settings (nothing is
     written then), and :class:`~mousecmr_data.errors.CacheError` if another run is writing to it.
@@ -318,9 +347,11 @@ def predict_cohort(
         for name in mice.mice:
             owners.setdefault(f"{make_file_name(_read_mouse_name(mice, name))}.h5", name)
         work = partial(_predict_one, mice, config, settings, folder, overwrite, inputs, owners)
-        return tuple(
-            run_batch(mice.mice, work, _make_failed_prediction, progress=progress, workers=workers, client=client)
-        )
+        with open_batch_bar(progress) as listen:
+            listen(BatchEvent("found", total=len(mice.mice)))
+            return tuple(
+                run_batch(mice.mice, work, _make_failed_prediction, progress=listen, workers=workers, client=client)
+            )
 
 
 def _find_input(mice: MiceProtocol, name: str) -> Path:
@@ -344,6 +375,7 @@ def describe_settings(config: PredictConfig, predictor: Predictor, weights_sha25
         "region": config.region,
         "postprocessing": config.postprocessing,
         "release": __version__,
+        **({"network": config.network} if config.network else {}),
     }
 
 
@@ -455,6 +487,7 @@ def segment(
     output: str | PathLike[str],
     *,
     weights: str = SegmentConfig.weights,
+    network: str | None = SegmentConfig.network,
     spacing: tuple[float, float, float] | None = None,
     axes: str | None = None,
     frames: int | None = None,
@@ -473,24 +506,27 @@ def segment(
     cache: str | Path | None = None,
     overwrite: bool = False,
     workers: int = 1,
-    progress: EventListener | None = None,
+    progress: ProgressOption = None,
 ) -> BatchResult:
     """Segment scans like ``mousecmr segment``: write masks, volumes, flags and pictures to the folder ``output``.
 
     ``inputs`` is a file, folder or zip archive, or several. The parameters from ``weights`` to ``cache`` are the fields
-    of :class:`~mousecmr_data.pipeline.config.SegmentConfig`, which explains them. For the others, the result and errors
-    see :func:`segment_batch`.
+    of :class:`~mousecmr_data.pipeline.config.SegmentConfig`, which explains them. ``progress`` is called with each
+    :class:`BatchEvent`; True draws a bar, False none, None does on a terminal and in a notebook. For the others, the
+    result and errors see :func:`segment_batch`.
     """
     config = SegmentConfig(
-        weights=weights, spacing=spacing, axes=axes, frames=frames, fill=fill, frame_time_ms=frame_time_ms,
+        weights=weights, network=network, spacing=spacing, axes=axes, frames=frames, fill=fill,
+        frame_time_ms=frame_time_ms,
         postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
         pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
         images=images,
     )  # fmt: skip
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
-    return segment_batch(
-        [Path(p) for p in paths], Path(output), config, overwrite=overwrite, workers=workers, progress=progress
-    )
+    with open_batch_bar(progress) as listen:
+        return segment_batch(
+            [Path(p) for p in paths], Path(output), config, overwrite=overwrite, workers=workers, progress=listen
+        )
 
 
 @dataclass

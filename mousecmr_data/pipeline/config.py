@@ -18,6 +18,9 @@ class PredictConfig:
 
     weights: str = PUBLISHED_WEIGHTS
     """A name in :func:`~mousecmr_data.inference.list_models`, or the path of a weights file."""
+    network: str | None = None
+    """"package.module:Class" of the network of a weights file, where its code is neither of this package or MONAI nor
+    an installed entry point."""
     engine: str = "auto"
     """One of :data:`mousecmr_data.inference.engines.ENGINE_NAMES`."""
     region: RegionMode = DEFAULT_REGION
@@ -35,7 +38,7 @@ class PredictConfig:
         """Return the SHA-256 of the weights; empty if the file does not exist."""
         from mousecmr_data.inference.predictor import list_models
 
-        card = list_models().get(self.weights)
+        card = list_models(cache=self.cache).get(self.weights)
         if card:
             return card.weights.sha256
         return compute_sha256(self.weights) if Path(self.weights).is_file() else ""
@@ -85,6 +88,6 @@ class SegmentConfig(PredictConfig):
             "batch_size",
         )
         table = asdict(self)
-        return {
-            name: table[name] for name in (*order, "region", "images", "pictures", "dicom_seg", "keep_names", "matlab")
-        }
+        named = ("network",) if self.network else ()
+        rest = ("region", "images", "pictures", "dicom_seg", "keep_names", "matlab")
+        return {name: table[name] for name in (*order, *rest, *named)}

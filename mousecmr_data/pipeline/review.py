@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,13 +28,15 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.atomic import fsync_file, fsync_folder, temporary_folder, write_json
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.reading import make_read_error
+from mousecmr_data._utils.text import join_names
 from mousecmr_data.api import open_mouse
-from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset
+from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE
 from mousecmr_data.formats.discover import FoundScan
 from mousecmr_data.formats.masks import AUTOMATIC_FILE, IMAGES_FILE
 from mousecmr_data.formats.orientation import ATTR_GRID
+from mousecmr_data.metrics.propagation import propose_slice
 from mousecmr_data.metrics.volumes import Measures, find_ed_es
 from mousecmr_data.metrics.volumes import measure as measure_dataset
 from mousecmr_data.pipeline import writers
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
 SCHEMA, SCHEMA_VERSION = "mousecmr-review", 1
 SliceStatus = Literal["auto", "edited", "excluded", "confirmed"]
 """As the network left it; corrected; without a ventricle, by a person; looked at and right."""
+BLINDING_SCHEMA, BLINDING_VERSION, BLINDING_FILE = "mousecmr-blinding", 1, "blinding.json"
+"""Key of blind reviews, in the folder of all mice."""
 UNKNOWN_READER = "unnamed reader"
 """Reader of masks that another program edited."""
 KEPT_FLAGS = (
@@ -104,7 +110,7 @@ class Review:
 
     def set_slice(self, frame: int, slice_: int, status: SliceStatus, reader: str, time: str = "") -> Review:
         """Return the review with another status of one slice; ``time`` is now by default."""
-        entry = SliceReview(frame, slice_, status, reader, time or datetime.now(UTC).isoformat(timespec="seconds"))
+        entry = SliceReview(frame, slice_, status, reader, time or _get_now())
         others = {(s.frame, s.slice): s for s in self.slices}
         others.pop((frame, slice_), None)
         rows = others if status == AUTO else {**others, (frame, slice_): entry}
@@ -223,6 +229,30 @@ class ReviewedResult:
             self.counts[frame, slice_] = _count_labels(self.masks[frame, slice_][None, None])[0, 0]
         self._note(self.review.set_slice(frame, slice_, status, reader), reader, minutes, status != "confirmed", save)
         return self.compute_numbers()
+
+    def propose_slice(self, frame: int, slice_: int) -> NDArray[np.uint8]:
+        """Return labels uint8 (y, x) for a slice in which a person sees a ventricle; nothing is changed.
+
+        They are the network's own, or if it found none, those of
+        :func:`~mousecmr_data.metrics.propagation.propose_slice`.
+        """
+        own = self.automatic[frame, slice_]
+        return own.copy() if own.any() else propose_slice(self.masks, frame, slice_, get_spacing(self.ds))
+
+    def propose_exclusions(self) -> list[tuple[int, int]]:
+        """Return frame and slice of what to exclude, so that the exclusions at ED and ES go on through the beat.
+
+        A slice that is excluded at both is so in all frames; at one of them, in the frames whose blood pool, in the
+        slices that both have, is nearer to that of this phase. What a person changed or confirmed stays.
+        """
+        if self.pair is None:
+            return []
+        status, (ed, es) = self.review.get_status(self.masks.shape[:2]), self.pair
+        present = np.asarray(self.counts[..., Label.MYOCARDIUM :].any(-1))
+        pools = self.counts[:, present[ed] & present[es], Label.BLOOD_POOL].sum(1)
+        is_near_es = np.abs(pools - pools[es]) < np.abs(pools - pools[ed])
+        excluded = np.where(is_near_es[:, None], status[es] == "excluded", status[ed] == "excluded")
+        return [(f, k) for f, k in np.argwhere(excluded & present & (status == AUTO)).tolist()]
 
     def choose_phases(self, ed: int | None = None, es: int | None = None, *, find: bool = False) -> None:
         """Take these frames as ED and ES, or find them on the curve of the corrected masks; nothing is saved yet.
@@ -413,6 +443,73 @@ def open_results(folder: str | PathLike[str]) -> dict[str, ReviewedResult]:
     return {opened.record["mouse"]["mouse"]: opened for opened in map(open_result, folders)}
 
 
+def assign_codes(folder: str | PathLike[str], reader: str) -> dict[str, str]:
+    """Return the code of each mouse in a folder of results, by name, in the order in which ``reader`` sees them blind.
+
+    Codes and order are random and differ between readers. They are kept in ``blinding.json`` of the folder, so that
+    they are the same the next time. Raises :class:`~mousecmr_data.errors.ArgumentError` if the folder is that of one
+    mouse, or :func:`reveal_codes` told this reader's codes, and :class:`~mousecmr_data.errors.FileLayoutError` if the
+    file is damaged.
+    """
+    folder = Path(folder)
+    if find_result(folder):
+        raise ArgumentError(f"{folder} is the folder of one mouse.", "that of all mice", f"give {folder.parent}")
+    readers = _read_blinding(folder)
+    entry = readers.setdefault(reader, {"codes": {}, "started": _get_now(), "revealed": None})
+    if entry["revealed"]:
+        found = f"The names behind the codes of {reader} were shown at {entry['revealed']}."
+        hint = f"for a new blind review, use another name or delete {folder / BLINDING_FILE}"
+        raise ArgumentError(found, "codes that nobody knows", hint)
+    codes, taken = entry["codes"], {code for r in readers.values() for code in r["codes"].values()}
+    names = [p.parent.name for p in folder.glob(f"*/{writers.RECORD_FILE}")]
+    new = [name for name in sorted(names) if name not in codes]
+    secrets.SystemRandom().shuffle(new)
+    for name in new:
+        while (code := secrets.token_hex(2).upper()) in taken:
+            pass
+        taken.add(code)
+        codes[name] = code
+    if new:
+        about = {"schema": BLINDING_SCHEMA, "schema_version": BLINDING_VERSION}
+        write_json(folder / BLINDING_FILE, {**about, "readers": readers})
+    return {name: code for name, code in codes.items() if name in names}
+
+
+def reveal_codes(folder: str | PathLike[str], reader: str) -> dict[str, str]:
+    """Return the codes of ``reader`` by the names of the mice, and note in ``blinding.json`` that they were shown.
+
+    Raises :class:`~mousecmr_data.errors.MissingDataError` if this reader has none.
+    """
+    folder = Path(folder)
+    readers = _read_blinding(folder)
+    if reader not in readers:
+        found = f"{folder} holds no codes of {reader}."
+        hint = f"mousecmr review {folder} --blind --reader {shlex.quote(reader)}"
+        raise MissingDataError(found, join_names(list(readers)) or "a blind review", hint)
+    readers[reader]["revealed"] = readers[reader]["revealed"] or _get_now()
+    about = {"schema": BLINDING_SCHEMA, "schema_version": BLINDING_VERSION}
+    write_json(folder / BLINDING_FILE, {**about, "readers": readers})
+    return dict(readers[reader]["codes"])
+
+
+def _read_blinding(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the readers in ``blinding.json``: codes by name, and when they were started and revealed."""
+    path = folder / BLINDING_FILE
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if (table["schema"], table["schema_version"]) != (BLINDING_SCHEMA, BLINDING_VERSION):
+            raise ValueError("another schema")
+        return {r: {k: about[k] for k in ("codes", "started", "revealed")} for r, about in table["readers"].items()}
+    except FileNotFoundError:
+        return {}
+    except OSError as e:
+        raise make_read_error(path, e) from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        expected = f"{BLINDING_SCHEMA} {BLINDING_VERSION}"
+        hint = "put it back from a copy: only this file says which mouse is which"
+        raise FileLayoutError(f"{path} is no valid key of blind reviews: {e}", expected, hint) from e
+
+
 def is_measured(folder: str | PathLike[str]) -> bool:
     """Return whether the numbers in a result folder were measured from the masks and the review that it holds now."""
     folder = Path(folder)
@@ -474,7 +571,7 @@ def measure(
     :class:`~mousecmr_data.errors.ArgumentError` (only one of ``ed`` and ``es``), and what opening a file raises.
     """
     _check_pair(ed, es, find_phases)
-    is_dataset = isinstance(mouse, xr.Dataset)
+    is_dataset = not isinstance(mouse, str | PathLike)
     if not is_dataset and (folder := find_result(mouse)):
         opened = open_result(folder)
         opened.choose_phases(ed, es, find=find_phases)
@@ -484,7 +581,7 @@ def measure(
         ds = open_mouse(
             ds, source=source, cache=cache, spacing=spacing, frame_time_ms=frame_time_ms, labels=labels, axes=axes
         )
-    if find_phases or ed is not None:
+    if (find_phases or ed is not None) and isinstance(ds, xr.Dataset):
         pools = np.count_nonzero(ds[mask].transpose(*DIMS).values == Label.BLOOD_POOL, axis=(1, 2, 3)).astype(float)
         ds = ds.assign_coords(phase=("frame", mark_phases(pools, None if ed is None or es is None else (ed, es))))
     measures = measure_dataset(ds, mask=mask)
@@ -588,6 +685,10 @@ def _hash(path: Path) -> str:
         return ""
     except OSError as e:
         raise make_read_error(path, e) from e
+
+
+def _get_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _get_time(path: Path) -> str:

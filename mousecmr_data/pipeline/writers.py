@@ -28,7 +28,7 @@ from mousecmr_data._utils.outputs import (
 )
 from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data._utils.tables import format_csv
-from mousecmr_data._utils.text import hide_home
+from mousecmr_data._utils.text import hide_home, list_notices
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MouseCMRError, OutputError
 from mousecmr_data.formats.discover import FoundScan
@@ -102,6 +102,8 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
             f.attrs[variables.ATTR_FRAME_TIME] = float(ds["time"].values[1] - ds["time"].values[0])
         f.attrs[variables.ATTR_SEGMENTED_BY] = str(predicted.attrs["weights"])
         f.attrs[variables.ATTR_TRAINED_ON] = str(predicted.attrs["trained_on"])
+        training = [bool(predicted.attrs.get(key, False)) for key in ("synthetic_training", "synthetic_ancestry")]
+        f.attrs[variables.ATTR_NOTICE] = " ".join(list_notices(training[0], False, training[1]))
         f.attrs.update(attrs or {})
     return path
 

@@ -9,8 +9,14 @@ Where a fact names its source: "the authors' repository" is that of the dataset,
 
 DEFAULT_DATASET = "mousecmr-130"
 """The real dataset."""
-PHANTOMS = ("phantom", "phantom-7T", "phantom-11.7T")
-"""The synthetic cohorts. The first imitates the dataset; the others stand in for the article's external test sets."""
+PHANTOM = "phantom"
+"""The synthetic cohort that imitates the dataset."""
+EXTERNAL_PHANTOMS = ("phantom-7T", "phantom-11.7T")
+"""Those that stand in for the article's external test sets."""
+SMALL_PHANTOM = "phantom-64"
+"""The mice of :data:`PHANTOM` in 64 × 64 pixels and few frames: for teaching and tests."""
+PHANTOMS = (PHANTOM, *EXTERNAL_PHANTOMS, SMALL_PHANTOM)
+"""All synthetic cohorts."""
 SPLIT_SCHEME = "upstream-notebook"
 """The default split scheme; custom manifests without it fall back to their first scheme."""
 PUBLISHED_WEIGHTS = "mousecmr-9.4T-unet3plus"

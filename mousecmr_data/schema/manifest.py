@@ -8,7 +8,6 @@ write your own and pass its folder as ``load(source=folder)``.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import re
 import tomllib
@@ -18,7 +17,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mousecmr_data.errors import ManifestError, UnknownNameError
+from mousecmr_data.errors import ArgumentError, ManifestError, UnknownNameError, find_similar
 from mousecmr_data.schema import DEFAULT_DATASET, FORMULA_STARTS
 
 
@@ -246,11 +245,7 @@ class Manifest:
     def split_scheme(self, name: str) -> SplitScheme:
         """Return the split scheme ``name``; raises UnknownNameError if it or its lists do not exist."""
         if name not in self.splits:
-            raise UnknownNameError(
-                f"There is no split scheme {name!r} in {self.name}.",
-                f"one of {', '.join(map(repr, self.splits)) or 'none: this manifest has no splits.toml'}",
-                "mousecmr info",
-            )
+            raise UnknownNameError.from_name("split scheme", name, self.splits, "mousecmr info  lists them")
         scheme = self.splits[name]
         if not scheme.mice:
             usable = [repr(s.name) for s in self.splits.values() if s.mice]
@@ -270,15 +265,38 @@ def is_file_name(text: str) -> bool:
 
 def resolve_name(name: str, names: Collection[str]) -> str:
     """Return ``name`` if it is one of the mice ``names``; else raise UnknownNameError with a suggestion."""
-    if name in names:
+    if isinstance(name, str) and name in names:
         return name
     valid = list(names)
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    parts = re.split(r"[\s,;]+", str(name).strip(" ,;"))
+    similar = find_similar(name, valid)
+    if isinstance(name, str) and len(parts) > 1 and all(part in names for part in parts):
+        step = f"one name each: {' '.join(parts)}  (Python: {parts})"
+    elif similar:
+        step = f"did you mean {similar!r}?"
+    else:
+        step = "mousecmr lock export  lists all names (Python: cohort.mice)"
     raise UnknownNameError(
         f"There is no mouse {name!r} here.",
         f"one of {len(valid)}: {valid[0]} ... {valid[-1]}" if valid else "a cohort that is not empty",
-        f"did you mean {close[0]!r}?" if close else "mousecmr lock export  lists all names (Python: cohort.mice)",
+        step,
     )
+
+
+def resolve_names(mice: Iterable[str] | str, names: Collection[str], *, allow_none: bool = False) -> list[str]:
+    """Return the names ``mice``, or the one name, as a list; each must be one of ``names``.
+
+    Raises UnknownNameError for one that is not, and ArgumentError for names that are given twice, what is not names,
+    and an empty list, unless ``allow_none``.
+    """
+    if not isinstance(mice, Iterable):
+        raise ArgumentError(f"{mice!r} is not a list of names of mice.", "names", f"{list(names)[:2]}, or None for all")
+    chosen = [resolve_name(name, names) for name in ([mice] if isinstance(mice, str) else mice)]
+    if not chosen and not allow_none:
+        raise ArgumentError("The list of mice is empty.", "names, or None for all", f"mice={list(names)[:2]}")
+    if twice := [name for name in dict.fromkeys(chosen) if chosen.count(name) > 1]:
+        raise ArgumentError(f"{', '.join(twice)}: named more than once.", "each mouse once")
+    return chosen
 
 
 def load_manifest(name: str = DEFAULT_DATASET) -> Manifest:

@@ -40,7 +40,7 @@ ATTR_FRAME_TIME = "frame_time_ms"
 ATTR_SETTINGS = "prediction_settings"
 """JSON, in files of `mousecmr predict`: what their masks were made with."""
 
-ATTR_SEGMENTED_BY, ATTR_TRAINED_ON = "segmented_by", "trained_on"
+ATTR_SEGMENTED_BY, ATTR_TRAINED_ON, ATTR_NOTICE = "segmented_by", "trained_on", "notice"
 """Of files with masks by a network: its weights, and on what these were trained."""
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")

@@ -1,4 +1,5 @@
 from .config import TrainConfig, get_recipe
 from .trainer import train
+from .tuning import TuningResult, tune
 
-__all__ = ["TrainConfig", "get_recipe", "train"]
+__all__ = ["TrainConfig", "TuningResult", "get_recipe", "train", "tune"]

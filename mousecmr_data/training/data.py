@@ -24,7 +24,13 @@ from mousecmr_data._utils.checksums import append_checksum, hash_arrays, is_inta
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.adapters.torch import collate, dataset
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.inference.grid import list_neighbours, make_training_grid, normalize, normalize_to_uint8
+from mousecmr_data.inference.grid import (
+    PixelGrid,
+    list_neighbours,
+    make_training_grid,
+    normalize,
+    normalize_to_uint8,
+)
 from mousecmr_data.phantom import VERSION, Plan, render
 from mousecmr_data.phantom.plan import Acquisition
 from mousecmr_data.schema.labels import Label
@@ -40,6 +46,8 @@ class SliceData:
     label: NDArray[np.uint8]
     stacks: tuple[int, ...] = ()
     """Number of slices of each stack: one mouse in one frame, slices in their order. Empty: each slice is alone."""
+    known: tuple[int, ...] | None = None
+    """Numbers of the slices whose label is true; the others are only seen as neighbours. None: all."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -51,6 +59,10 @@ class SliceData:
         parts = [start + list_neighbours(size, context) for start, size in zip(starts, stacks, strict=True)]
         return np.concatenate(parts)
 
+    def list_known(self) -> Sequence[int]:
+        """Return the numbers of the slices whose label is true."""
+        return range(len(self)) if self.known is None else self.known
+
     @cached_property
     def is_end(self) -> NDArray[np.bool_]:
         """Whether a slice with a label has a neighbour without, or the reverse; (n,)."""
@@ -60,7 +72,27 @@ class SliceData:
 
     def checksum(self) -> str:
         """Return the SHA-256 of shape and content, which identifies the data of a run."""
-        return hash_arrays(self.image, self.label)
+        known = () if self.known is None else (np.array(self.known), np.array(self.stacks))
+        return hash_arrays(self.image, self.label, *known)
+
+
+def join_slices(parts: Sequence[SliceData]) -> SliceData:
+    """Return the slices of several mice, all of the same size, as one."""
+    starts = np.cumsum([0, *(len(part) for part in parts[:-1])]).tolist()
+    known = [n + k for n, part in zip(starts, parts, strict=True) for k in part.list_known()]
+    image, label = (np.concatenate([getattr(part, name) for part in parts]) for name in ("image", "label"))
+    return SliceData(image, label, tuple(n for part in parts for n in part.stacks or (1,) * len(part)), tuple(known))
+
+
+def resample_slices(
+    image: Tensor, label: Tensor, spacing_yx: tuple[float, float], grid: PixelGrid
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return slices and labels (n, y, x) with pixels of ``spacing_yx`` mm on ``grid``, as in :class:`SliceData`."""
+    x, y = image.float()[:, None], label.long()
+    if not grid.is_native(y.shape[-2:], spacing_yx):
+        shares = F.one_hot(y, len(Label)).movedim(-1, 1).float()
+        x, y = grid.from_native(x, spacing_yx), grid.from_native(shares, spacing_yx).argmax(1)
+    return normalize_to_uint8(x[:, 0].numpy()), y.to(torch.uint8).numpy()
 
 
 def collect_slices(cohort: Cohort) -> SliceData:
@@ -71,14 +103,11 @@ def collect_slices(cohort: Cohort) -> SliceData:
     for number in range(len(samples)):
         batch = collate(samples.__getitems__([number]))  # plain tensors, also where MONAI is used
         dy, dx = batch["spacing"][0].tolist()
-        image, label = batch["image"].float(), batch["label"][0, 0].long()
-        if not grid.is_native(image.shape[-2:], (dy, dx)):
-            shares = F.one_hot(label, len(Label)).movedim(-1, 0)[None].float()
-            image, label = grid.from_native(image, (dy, dx)), grid.from_native(shares, (dy, dx)).argmax(1)[0]
-        images.append(normalize_to_uint8(image[0].numpy()))
-        labels.append(label.to(torch.uint8).numpy())
+        image, label = resample_slices(batch["image"][:, 0], batch["label"][:, 0], (dy, dx), grid)
+        images.append(image)
+        labels.append(label)
         stacks.append((batch["mouse"][0], int(batch["frame"][0])))
-    return SliceData(np.concatenate(images), np.stack(labels), tuple(len(list(s)) for _, s in groupby(stacks)))
+    return SliceData(np.concatenate(images), np.concatenate(labels), tuple(len(list(s)) for _, s in groupby(stacks)))
 
 
 # Slices of synthetic mice
@@ -212,10 +241,10 @@ def make_batch(slices: SliceData, config: TrainConfig, epoch: int, step: int, re
     """Return the part of replica ``replica`` of the batch of a step; the same for the same arguments."""
     rng = np.random.default_rng([config.seed, epoch, step, replica])
     size = config.batch_size // config.replicas
-    if config.end_weight == 1.0:
+    if config.end_weight == 1.0 and slices.known is None:
         chosen = rng.integers(len(slices), size=size)
     else:
-        weight = np.where(slices.is_end, config.end_weight, 1.0)
+        weight = np.where(slices.is_end, config.end_weight, 1.0) * np.isin(np.arange(len(slices)), slices.list_known())
         chosen = rng.choice(len(slices), size=size, p=weight / weight.sum())
     around = slices.list_neighbours(config.context)[chosen]
     if config.context:  # the order of slices is not known: train in both
@@ -255,9 +284,9 @@ def iterate_epoch(
 
 
 def iterate_validation(slices: SliceData, config: TrainConfig) -> Iterator[Batch]:
-    """Yield all slices once, in order, not augmented, in batches."""
-    around = slices.list_neighbours(config.context)
-    for start in range(0, len(slices), config.batch_size):
-        part = slice(start, start + config.batch_size)
+    """Yield all slices with a true label once, in order, not augmented, in batches."""
+    around, known = slices.list_neighbours(config.context), np.array(slices.list_known(), np.intp)
+    for start in range(0, len(known), config.batch_size):
+        part = known[start : start + config.batch_size]
         image = torch.from_numpy(slices.image[around[part]]).float()
         yield normalize(image, config.scaling), torch.tensor(slices.label[part]).long()

@@ -8,7 +8,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, fields, replace
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from mousecmr_data._utils.text import RESEARCH_ONLY
 from mousecmr_data.dataset.cohort import Cohort, check_no_leakage, list_inputs
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
+from mousecmr_data.models.network import UNET3PLUS, NetworkLike, SegmentationNetwork, build_network, get_source
 from mousecmr_data.models.safetensors import read_tensors, read_weights, write_tensors, write_weights
 from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans
@@ -217,27 +219,31 @@ def draw_curves(folder: Path, curve: Sequence[Mapping[str, float]], title: str) 
 def fit(
     config: TrainConfig,
     training: SliceData,
-    validation: SliceData,
+    validation: SliceData | Callable[[SegmentationNetwork], dict[str, float]] | None,
     folder: Path,
     *,
     resume: bool = False,
     on_epoch: EpochCallback | None = None,
     about: Mapping[str, Any] | None = None,
     initial: Mapping[str, Tensor] | None = None,
-) -> tuple[UNet3Plus, TrainingProgress]:
-    """Train a network as ``config`` says and write checkpoints and curves to ``folder``.
+    model: SegmentationNetwork | None = None,
+) -> tuple[SegmentationNetwork, TrainingProgress]:
+    """Train a network as ``config`` says, or ``model``, and write checkpoints and curves to ``folder``.
 
     Returns the network with the best validation loss and the run's progress. With ``resume``, training continues after
     the last whole epoch and gives the same result as an uninterrupted run. ``on_epoch`` is called with the row of each
     epoch. ``about`` is written to the header of the weights. ``initial`` is a state dict to start from.
+
+    ``validation`` may be a function that returns the columns of a row, "validation_loss" among them; the network of
+    epoch 0, as it began, then counts, too. With None, the last epoch is the best.
     """
     processes = ProcessGroup.join(config.replicas)
     device = select_device(config.device, processes.local)
-    torch.manual_seed(config.seed)
-    model = UNet3Plus(
-        config.channels, deep_supervision=config.deep_supervision, reduce=config.reduce, context=config.context,
-        scaling=config.scaling,
-    )  # fmt: skip
+    if config.crop > min(training.image.shape[1:]):
+        rows, columns = training.image.shape[1:]
+        raise ArgumentError(f"The crop is {config.crop}.", f"at most the size of the slices, {rows} × {columns}")
+    model = model or make_network(config)
+    model.deep_supervision = config.deep_supervision
     if initial is not None:
         model.load_state_dict(initial)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -246,9 +252,27 @@ def fit(
     network = processes.wrap_model(model, device)
     steps = config.steps_per_epoch or max(1, len(training) // config.batch_size)
 
+    def check() -> dict[str, float]:
+        if isinstance(validation, SliceData):
+            return validate(model, validation, config)
+        return validation(model) if validation else {}
+
+    def keep_best(row: dict[str, float], epoch: int) -> None:
+        progress.epoch = epoch
+        progress.curve.append(row)
+        if validation is None or row["validation_loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = row.get("validation_loss", progress.best_loss), epoch
+            if processes.is_first:
+                write_weights(folder / BEST_FILE, model, {**(about or {}), "epoch": epoch}, half=config.half_weights)
+
+    if callable(validation) and not progress.curve:
+        keep_best({"epoch": 0.0, **check()}, 0)
     while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
         started, epoch = time.monotonic(), progress.epoch + 1
         network.train()
+        if config.frozen_statistics:
+            for layer in filter(lambda part: isinstance(part, nn.BatchNorm2d), model.modules()):
+                layer.eval()
         total = 0.0
         for step, parts in enumerate(iterate_epoch(training, config, epoch, steps, processes.replicas)):
             rate = _compute_learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
@@ -256,15 +280,9 @@ def fit(
                 group["lr"] = rate
             total += _train_step(network, model, optimizer, parts, config, device, (epoch, step), processes)
         row = {"epoch": float(epoch), "loss": processes.average(total / steps, device), "learning_rate": rate}
-        row |= processes.broadcast(_validate(model, validation, config, device) if processes.is_first else None)
+        row |= processes.broadcast(check() if processes.is_first else None)
         row["seconds"] = time.monotonic() - started
-        progress.epoch = epoch
-        progress.curve.append(row)
-        if row["validation_loss"] < progress.best_loss:
-            progress.best_loss, progress.best_epoch = row["validation_loss"], epoch
-            if processes.is_first:
-                header = {**(about or {}), "epoch": epoch}
-                write_weights(folder / BEST_FILE, model, header, half=config.half_weights)
+        keep_best(row, epoch)
         if processes.is_first:
             save_checkpoint(folder, model, optimizer, progress, config)
             table = pd.DataFrame(progress.curve)
@@ -272,14 +290,26 @@ def fit(
             if on_epoch:
                 on_epoch(row)
     processes.leave()
+    if not (folder / BEST_FILE).exists():
+        text = f"The loss was not a number in any of {progress.epoch} epochs."
+        raise ArgumentError(text, "a network and settings that train", "a smaller learning_rate")
     best, _ = read_weights(folder / BEST_FILE)
-    model.load_state_dict(best)
+    model.module.load_state_dict(best)
     return model.eval(), progress
+
+
+def make_network(config: TrainConfig, network: NetworkLike | None = None) -> SegmentationNetwork:
+    """Return the network of ``config``, or ``network`` with its arguments, with random weights from its seed."""
+    torch.manual_seed(config.seed)
+    network = config.network if network is None else network
+    arguments = config.make_network_args()
+    known = arguments or not isinstance(network, nn.Module)  # weights can be loaded into a module, not make it again
+    return build_network(network, arguments if known else None, context=config.context, scaling=config.scaling)
 
 
 def _train_step(
     network: nn.Module,
-    model: UNet3Plus,
+    model: SegmentationNetwork,
     optimizer: torch.optim.Optimizer,
     parts: list[tuple[Tensor, Tensor]],
     config: TrainConfig,
@@ -307,9 +337,10 @@ def _train_step(
 
 
 @torch.no_grad()
-def _validate(model: UNet3Plus, slices: SliceData, config: TrainConfig, device: torch.device) -> dict[str, float]:
+def validate(model: SegmentationNetwork, slices: SliceData, config: TrainConfig) -> dict[str, float]:
     """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
+    device = next(model.parameters()).device
     losses, counts = [], torch.zeros(2, len(Label), dtype=torch.float64)
     for x, y in iterate_validation(slices, config):
         with make_autocast(config, device):
@@ -350,8 +381,14 @@ def train(
     on_epoch: EpochCallback | None = None,
     progress: ProgressCallback | None = None,
     overwrite: bool = False,
+    network: NetworkLike | None = None,
+    network_args: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """Train on ``training``, stop early by ``validation``, and write everything to ``folder``.
+
+    ``network`` is any network from slices (N, 1 + 2 · context, Y, X) to logits (N, 3, Y, X), or a list of them of which
+    the last is the prediction: a module, a class, or its import path "package.module:Class"; default: that of
+    ``config``. A class is made with ``network_args`` (JSON values), and so it is again when its weights are loaded.
 
     ``config`` defaults to the authors' recipe. The folder gets ``config.json``, ``run.json`` (versions, mice, checksums
     of the data), ``curves.csv`` and ``.png``, ``best.safetensors`` (weights for
@@ -364,10 +401,15 @@ def train(
     these names that are of no run, or of one and edited since it ended (``overwrite`` replaces edited files).
     """
     config, folder = config or TrainConfig(), Path(folder)
-    start = load_model(config.initial, device="cpu", engine="eager") if config.initial else None
+    if network is not None:
+        config = update_config(config, {"network": get_source(network)})
+    if network_args is not None:
+        config = update_config(config, {"network_args": network_args})
+    start = _load_initial(config, network) if config.initial else None
     if start:  # a network is tuned as it is: its layout is not another setting
-        layout = {"channels", "reduce", "context", "scaling"} & {f.name for f in fields(config)}
-        config = replace(config, **{name: getattr(start.network, name) for name in layout})
+        config = adopt_layout(config, start.network)
+    model = make_network(config, network)
+    config = adopt_layout(config, model)
     check_no_leakage(training, validation)
     inputs = [*list_inputs(training), *list_inputs(validation), *find_paths(config.initial)]
     check_apart([folder, *(folder / name for name in RUN_FILES)], inputs)
@@ -376,7 +418,7 @@ def train(
         _load_slices(training, config, config.pool_mice, progress),
         _load_slices(validation, config, config.validation_mice, progress),
     )
-    about = _describe_run(config, training, validation, slices)
+    about = _describe_run(config, training, validation, slices, model)
     resume = _prepare_folder(folder, config, about)
     tensorboard: Any = None
     if _is_first_process():
@@ -396,19 +438,14 @@ def train(
     initial = start.network.state_dict() if start else None
     kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
-    limits = "Synthetic training only; research use." if training.synthetic else RESEARCH_ONLY
-    ancestor = start.origin if start else None
-    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
-    if ancestor:
-        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
-        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
-    only_synthetic = training.synthetic and (ancestor is None or ancestor.synthetic_training)
-    origin = WeightsInfo(
-        folder.resolve().name, trained_on, limits, only_synthetic,
-        synthetic_ancestry=is_ancestor_synthetic or (training.synthetic and not only_synthetic),
-    )  # fmt: skip
-    card = {k: v for k, v in vars(origin).items() if k != "sha256"}  # the file will have its own
-    network, state = fit(config, *slices, folder, resume=resume, on_epoch=report, about=card, initial=initial)
+    n_synthetic = len(training.list_synthetic())
+    if 0 < n_synthetic < len(training):
+        trained_on += f", {n_synthetic} of them SYNTHETIC"
+    synthetic = n_synthetic > 0 if n_synthetic in (0, len(training)) else None
+    origin = describe_origin(folder.resolve().name, trained_on, synthetic, start.origin if start else None)
+    model, state = fit(
+        config, *slices, folder, resume=resume, on_epoch=report, about=make_header(origin), initial=initial, model=model
+    )
     if _is_first_process():
         draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
         outcome = {
@@ -419,7 +456,47 @@ def train(
         }
         write_json(folder / RUN_FILE, {**about, "outcome": outcome})
         list_files(folder, [name for name in RUN_FILES if (folder / name).exists()])
-    return Predictor(network, origin, config.device)
+    return Predictor(model, origin, config.device)
+
+
+def _load_initial(config: TrainConfig, network: NetworkLike | None) -> Predictor:
+    """Load the weights to start from; the caller's network, if there is one, is not touched."""
+    if isinstance(network, nn.Module):
+        network = deepcopy(network)
+    elif network is None and config.network != UNET3PLUS:
+        network = config.network
+    return load_model(config.initial, device="cpu", engine="eager", network=network)
+
+
+def adopt_layout(config: TrainConfig, network: SegmentationNetwork) -> TrainConfig:
+    """Return ``config`` with the network, its arguments, context and scaling of ``network``."""
+    values: dict[str, Any] = {"network": network.source, "context": network.context, "scaling": network.scaling}
+    if isinstance(network, UNet3Plus):
+        values |= {"channels": network.channels, "reduce": network.reduce, "network_args": {}}
+    else:
+        values["network_args"] = network.arguments or {}
+    return update_config(config, values)
+
+
+def describe_origin(
+    name: str, trained_on: str, synthetic: bool | None, ancestor: WeightsInfo | None = None
+) -> WeightsInfo:
+    """Describe weights that were trained on mice, all ``synthetic`` or none (None: some), beginning with others."""
+    limits = "Synthetic training only; research use." if synthetic else RESEARCH_ONLY
+    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
+    if ancestor:
+        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
+        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
+    only_synthetic = synthetic is True and (ancestor is None or ancestor.synthetic_training)
+    return WeightsInfo(
+        name, trained_on, limits, only_synthetic,
+        synthetic_ancestry=is_ancestor_synthetic or (synthetic is not False and not only_synthetic),
+    )  # fmt: skip
+
+
+def make_header(origin: WeightsInfo) -> dict[str, Any]:
+    """Return what the header of a weights file says about their origin; their SHA-256 is not known yet."""
+    return {k: v for k, v in vars(origin).items() if k != "sha256"}
 
 
 def read_run(folder: str | Path, name: str = RUN_FILE) -> dict[str, Any]:
@@ -447,17 +524,22 @@ def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, progress: Progr
 
 
 def _describe_run(
-    config: TrainConfig, training: Cohort, validation: Cohort, slices: tuple[SliceData, SliceData]
+    config: TrainConfig,
+    training: Cohort,
+    validation: Cohort,
+    slices: tuple[SliceData, SliceData],
+    model: SegmentationNetwork,
 ) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "seed": config.seed,
+        "network": model.describe() | {"parameters": sum(p.numel() for p in model.parameters())},
         "versions": list_versions("torch", "monai", "numpy", "safetensors", missing="not installed"),
         "data": {
             role: {
                 "source": cohort.source.name,
                 "version": cohort.source.version,
-                "synthetic": cohort.synthetic,
+                "synthetic": bool(cohort.list_synthetic()),
                 "mice": list(cohort.mice),
                 "slices": len(part),
                 "sha256_of_slices": part.checksum(),

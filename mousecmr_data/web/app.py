@@ -74,11 +74,16 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
     ]
 
 
+<<<<<<< HEAD
 def make_review_routes(sessions: SessionStore, kept: KeptResults | None = None) -> list[Route]:
     """Return the routes of the review screen and the zip of each session; 404 as for :func:`make_routes`.
 
     Results in ``kept`` are for every browser that opened the page.
     """
+=======
+def make_review_routes(sessions: SessionStore, options: ServerConfig) -> list[Route]:
+    """Return the routes of the review screen and the zip of each session; 404 as for :func:`make_routes`."""
+>>>>>>> main
     from mousecmr_data.web.review import ReviewedFolder
     from mousecmr_data.web.review import make_routes as make_folder_routes
 
@@ -90,7 +95,15 @@ def make_review_routes(sessions: SessionStore, kept: KeptResults | None = None) 
         session = sessions.find_by_token(token, owner)
         if session is None or session.download is None:
             return None
+<<<<<<< HEAD
         return ReviewedFolder(session.folder / RESULTS_FOLDER, session.download, session.hold_results)
+=======
+        results = session.folder / RESULTS_FOLDER
+        # The weights stay on this computer and are offered to every visitor: only for the one who sits at it.
+        return ReviewedFolder(
+            results, session.download, session.hold_folder, may_tune=options.local, cache=options.cache
+        )
+>>>>>>> main
 
     return make_folder_routes(find_folder)
 
@@ -137,12 +150,13 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
 
     from mousecmr_data.web.kept import KeptResults
     from mousecmr_data.web.middleware import AccessMiddleware
-    from mousecmr_data.web.service import OFFERED_WEIGHTS, PageService
+    from mousecmr_data.web.service import PageService, list_offered_weights
     from mousecmr_data.web.sessions import SessionStore
     from mousecmr_data.web.ui import build_page, make_theme, read_static
 
-    if options.weights not in OFFERED_WEIGHTS:
-        raise ArgumentError(f"The page has no weights {options.weights!r}.", " or ".join(OFFERED_WEIGHTS))
+    offered = list_offered_weights(options.cache)
+    if options.weights not in offered:
+        raise ArgumentError(f"The page has no weights {options.weights!r}.", " or ".join(offered))
     token = options.token
     if token is None:
         token = "" if options.local else secrets.token_urlsafe(32)
@@ -167,7 +181,11 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
             sessions.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+<<<<<<< HEAD
     app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions, kept)]
+=======
+    app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions, options)]
+>>>>>>> main
     app.state.service, app.state.token = service, token
     blocks = build_page(service).queue(max_size=options.max_queue)
     blocks.state_session_capacity = MAX_GRADIO_STATES

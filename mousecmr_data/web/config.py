@@ -23,6 +23,10 @@ class ServerConfig:
     token: str | None = None
     """Secret in the page's link, without which nothing is served; empty: none is needed. None: a random one if other
     computers can reach the page, else none."""
+    own_weights: Path | None = None
+    """A weights file of your own, which the page offers by its name and selects."""
+    network: str | None = None
+    """"package.module:Class" of the network of ``own_weights``, as for :func:`mousecmr_data.load_model`."""
     framed_by: str = ""
     """Address of a site that may show the page in a frame, e.g. https://huggingface.co; empty: none may."""
     root_path: str = ""

@@ -14,10 +14,15 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable
+<<<<<<< HEAD
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+=======
+from dataclasses import dataclass, field, replace
+>>>>>>> main
 from functools import partial
+from pathlib import Path
 
 from mousecmr_data._utils.environment import is_offline
 from mousecmr_data._utils.text import hide_home
@@ -25,8 +30,13 @@ from mousecmr_data.dataset.model import order_spacing
 from mousecmr_data.download.cache import make_fetch_command
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.discover import hide_temporary_paths
+<<<<<<< HEAD
 from mousecmr_data.formats.masks import LeftOutFile, describe_left_out
 from mousecmr_data.inference.predictor import Predictor, has_weights, list_models, load_model
+=======
+from mousecmr_data.formats.masks import describe_left_out
+from mousecmr_data.inference.predictor import Predictor, list_own_models, load_model
+>>>>>>> main
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema import PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.schema.manifest import load_manifest
@@ -45,21 +55,36 @@ from mousecmr_data.web.kept import KeptResults, KeptRun
 from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 log = logging.getLogger("mousecmr_data.web")
+<<<<<<< HEAD
 JobResult = Future[tuple[str, JobOutcome | None]]
 """Status to show, and outcome or None."""
 OFFERED_WEIGHTS = (PUBLISHED_WEIGHTS, SMALL_WEIGHTS)
 """Weights that a visitor may choose: names only, never paths on this computer."""
+=======
+
+
+def list_offered_weights(cache: Path | None = None) -> tuple[str, ...]:
+    """Return the weights that a visitor may choose, the user's own too: names only, never paths on this computer."""
+    return PUBLISHED_WEIGHTS, SMALL_WEIGHTS, *list_own_models(cache)
+>>>>>>> main
 
 
 def parse_form(
-    weights: object, spacing: object, axes: object, frame_time: object, frames: object = "", fill: object = ""
+    weights: object,
+    spacing: object,
+    axes: object,
+    frame_time: object,
+    frames: object = "",
+    fill: object = "",
+    *,
+    cache: Path | None = None,
 ) -> SegmentConfig:
     """Return the settings in the page's fields; an empty field means the value in the file.
 
     Raises :class:`ArgumentError`, which names the field.
     """
-    if weights not in OFFERED_WEIGHTS:
-        raise ArgumentError(f"There are no weights {str(weights)[:60]!r} on this page.", " or ".join(OFFERED_WEIGHTS))
+    if weights not in (offered := list_offered_weights(cache)):
+        raise ArgumentError(f"There are no weights {str(weights)[:60]!r} on this page.", " or ".join(offered))
     sizes = _parse_numbers(spacing)
     if sizes and len(sizes) != 3:
         raise ArgumentError(f"The voxel size is {str(spacing)[:60]!r}.", "three numbers in mm, e.g. 1.0 0.1 0.1")
@@ -77,6 +102,7 @@ def parse_form(
         frame_time_ms=times[0] if times else None,
         frames=_parse_frames(str(frames or "").strip()),
         fill=_parse_fill(str(fill or "").strip()),
+        cache=cache,
     )
 
 
@@ -131,16 +157,29 @@ class PageService:
         with self._loading:
             if config.weights not in self.predictors:
                 self.predictors[config.weights] = load_model(
-                    config.weights, device=config.device, engine=config.engine, cache=self.config.cache
+                    config.weights,
+                    device=config.device,
+                    engine=config.engine,
+                    cache=self.config.cache,
+                    network=config.network,
                 )
             return self.predictors[config.weights]
 
-    def inspect(self, session: Session, *fields: object) -> str:
+    def parse(self, weights: object, *fields: object) -> SegmentConfig:
+        """Return the settings in the page's fields (:func:`parse_form`), also for the owner's weights file."""
+        own = self.config.own_weights
+        if own is None or weights != own.name:
+            return parse_form(weights, *fields, cache=self.config.cache)
+        config = parse_form(SMALL_WEIGHTS, *fields, cache=self.config.cache)
+        return replace(config, weights=str(own), network=self.config.network)
+
+    def inspect(self, session: Session, weights: object, *fields: object) -> str:
         """Read the uploads and return a description."""
 
         def inspect_uploads() -> str:
-            config = parse_form(*fields)
+            config = self.parse(weights, *fields)
             with session.hold_folder():
+<<<<<<< HEAD
                 while not session.closed:
                     uploads, left_out = session.uploads, list[LeftOutFile]()
                     inspected = inspect_inputs(uploads.list_inputs(), config, session.folder, left_out)
@@ -148,13 +187,21 @@ class PageService:
                         session.inspected, session.left_out = inspected, left_out
                         break
             return "" if session.closed else self.describe_inspected(session, str(config.weights))
+=======
+                if session.closed:
+                    return ""
+                session.left_out = []
+                session.inspected = inspect_inputs(session.list_inputs(), config, session.folder, session.left_out)
+            return self.describe_inspected(session, str(weights))
+>>>>>>> main
 
         return hide_temporary_paths(_run_safely(inspect_uploads), session.folder)
 
     def describe_inspected(self, session: Session, weights: str) -> str:
         """Return a description of the uploads as last inspected, with the expected time for ``weights``."""
         images = sum(m.images for m in session.inspected)
-        estimate = self.estimator.estimate(weights, images)
+        own = self.config.own_weights
+        estimate = self.estimator.estimate(str(own) if own and weights == own.name else weights, images)
         return render_inspected(session.inspected, *estimate, weights, describe_left_out(session.left_out))
 
     def describe_weights(self, weights: object) -> str:
@@ -237,6 +284,12 @@ class PageService:
 
         def segment_uploads() -> str:
             nonlocal outcome
+<<<<<<< HEAD
+=======
+            config = self.parse(*fields)
+            if not session.list_inputs():
+                return render_refusal("There is nothing to segment yet.", "drop files above, or load the example")
+>>>>>>> main
             try:
                 with self.kept.hold(run) if self.kept and run else nullcontext():
                     load = partial(self.get_predictor, config)

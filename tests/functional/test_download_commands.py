@@ -176,7 +176,7 @@ def test_weights_and_their_git_lfs_pointer(tmp_path: Path) -> None:
         requests = len(host.requests)
         assert fetch_weights(tiny, "net", cache=tmp_path) == path
         assert len(host.requests) == requests
-    with pytest.raises(UnknownNameError, match="no weights 'other'"):
+    with pytest.raises(UnknownNameError, match="no file of weights 'other'"):
         fetch_weights(tiny, "other", cache=tmp_path)
     with pytest.raises(MissingDataError):
         fetch_weights(tiny, "net", cache=tmp_path / "empty", offline=True)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import mousecmr_data as md
 from mousecmr_data.cli.main import main
 from mousecmr_data.errors import CacheError, ManifestError, UnitsError
+from mousecmr_data.evaluation.result import read_result
 
 pytest.importorskip("pingouin", reason="the extra evaluation is not installed")
 
@@ -22,6 +23,19 @@ def run(*words: object, code: int = 0) -> str:
     result = CliRunner().invoke(main, [str(w) for w in words])
     assert result.exit_code == code, result.output
     return result.output
+
+
+def test_only_the_named_mice_are_scored(mice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any split, unless one is named; by commas, spaces or repeated options."""
+    monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path / "cache"))
+    masks = predicted(tmp_path / "masks", [f"A{k}" for k in range(6)], 1)
+    for words in (["--mice", "A0,A4"], ["--mice", "A0 A4"], ["--mice", "A0", "--mice", "A4"]):
+        for truth in (["--source", mice], ["--truth", tmp_path / "files"]):
+            run("evaluate", masks, *truth, *words, "-o", tmp_path / "r.json", "--overwrite")
+            assert [m.mouse for m in read_result(tmp_path / "r.json").mice] == ["A0", "A4"]
+    assert "not in 'test'" in run("evaluate", masks, "--source", mice, "--mice", "A0", "--split", "test", code=1)
+    assert "did you mean 'A5'" in run("evaluate", masks, "--truth", tmp_path / "files", "--mice", "a5", code=1)
+    assert "A1: named more than once" in run("evaluate", masks, "--source", mice, "--mice", "A1,A1", code=1)
 
 
 def predicted(folder: Path, names: list[str], by: int) -> Path:

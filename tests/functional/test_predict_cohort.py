@@ -100,7 +100,7 @@ def test_processes_and_a_cluster_give_the_same_masks(mice: list[str], tmp_path: 
     events: list[tuple[str, str]] = []
     one = predict_cohort(some, tmp_path / "one", CONFIG, progress=lambda e: events.append((e.kind, e.name)))
     assert [name for kind, name in events if kind in ("done", "failed")] == ["A", "B", some.mice[2]]
-    assert {kind for kind, _ in events} == {"slices", "done", "failed"}
+    assert {kind for kind, _ in events} == {"found", "slices", "done", "failed"}
     assert [m.status for m in one] == ["done", "done", "failed"]
     assert "gone.h5" in str(one[2].error)
     many = predict_cohort(some, tmp_path / "many", CONFIG, workers=2)

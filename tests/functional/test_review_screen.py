@@ -60,9 +60,9 @@ def browser() -> Iterator[Any]:
         yield chromium
 
 
-def start_review(folder: Path) -> tuple[subprocess.Popen[str], str]:
+def start_review(folder: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     """Run ``mousecmr review``; return its process and the address that it prints."""
-    command = [sys.executable, "-c", SERVE, "review", str(folder), "--no-browser"]
+    command = [sys.executable, "-c", SERVE, "review", str(folder), "--no-browser", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert process.stderr is not None
     line = process.stderr.readline()
@@ -328,6 +328,17 @@ def test_ticks_confirmations_and_the_network_s_mask(review: Callable[..., Any], 
     tick = page.locator("#stack-es li[data-slice='1'] input")
     tick.uncheck()
     wait_until_saved(page)
+    assert open_result(folder).masks[:, 1].any(axis=(1, 2)).sum() == FRAMES - 1
+    page.keyboard.press("t")  # also in the frames near ES
+    page.wait_for_selector("#said:has-text('were excluded')")
+    wait_until_saved(page)
+    carried = open_result(folder)
+    assert page.inner_text("#said").startswith(f"{int((~carried.masks[:, 1].any(axis=(1, 2))).sum()) - 1} ")
+    while page.is_enabled("[data-do=undo]"):
+        page.keyboard.press("Control+z")
+        page.wait_for_timeout(60)
+    tick.uncheck()
+    wait_until_saved(page)
     page.reload()  # what was excluded is read again, and the tick brings the network's mask back
     wait_until_shown(page)
     assert not tick.is_checked()
@@ -343,6 +354,59 @@ def test_ticks_confirmations_and_the_network_s_mask(review: Callable[..., Any], 
     (entry,) = open_result(folder).review.slices
     assert (entry.frame, entry.slice, entry.status, entry.reader) == (es, 1, "confirmed", "B. Reader")
     assert "confirmed by B. Reader" in page.inner_text("#history")
+
+
+def test_a_tick_on_a_slice_without_a_mask_proposes_one(review: Callable[..., Any], results: Path) -> None:
+    folder = results / "mouse"
+    _, es = open_result(folder).pair or (0, 0)
+    for name in ("masks.nii.gz", "automatic_masks.nii.gz"):
+        image = nibabel.load(folder / name)
+        masks = np.asarray(image.dataobj).copy()
+        masks[:, :, 1, es] = 0
+        nibabel.save(nibabel.Nifti1Image(masks, image.affine, image.header), folder / name)
+    page = review()
+    before = read_shown(page)["esv_ul"]
+    page.locator("#stack-es li[data-slice='1'] label").click()
+    page.wait_for_selector("#stack-es li[data-slice='1'][data-status=edited]")
+    wait_until_saved(page)
+    assert "beside it" in page.inner_text("#said")
+    assert read_shown(page)["esv_ul"] > before
+    result = open_result(folder)
+    assert (result.masks[es, 1] == 2).any()
+    assert result.review.get_status(result.masks.shape[:2])[es, 1] == "edited"
+    assert "edited by" in page.get_attribute("#stack-es li[data-slice='1'] .about", "title")
+    page.keyboard.press("Control+z")
+    wait_until_saved(page)
+    assert not open_result(folder).masks[es, 1].any()
+    page.keyboard.press("v")  # the same by a key
+    page.wait_for_selector("#stack-es li[data-slice='1'][data-status=edited]")
+    wait_until_saved(page)
+    assert np.array_equal(open_result(folder).masks[es, 1], result.masks[es, 1])
+
+
+def test_a_blind_review_shows_codes(results: Path, browser: Any) -> None:
+    shutil.copytree(results / "mouse", results / "infarct 7")
+    process, address = start_review(results, "--reader", "A. Reader", "--blind")
+    page = browser.new_page()
+    page.goto(address)
+    wait_until_shown(page)
+    key = json.loads((results / "blinding.json").read_text())["readers"]["A. Reader"]["codes"]
+    shown = page.locator("#mouse option").evaluate_all("options => options.map((o) => o.dataset.mouse)")
+    assert shown == list(key.values()) and set(key) == {"mouse", "infarct 7"}
+    assert page.input_value("#reader") == "A. Reader" and not page.is_editable("#reader")
+    assert page.is_hidden("#download")
+    assert "Blind review" in page.inner_text("#marks")
+    page.select_option("#mouse", index=1)
+    wait_until_shown(page)
+    page.keyboard.press("c")
+    wait_until_saved(page)
+    text = page.content() + page.url
+    page.close()
+    assert "infarct" not in text
+    output = stop(process)
+    assert "1 of the mice" in output and "infarct" not in output
+    second = next(name for name, code in key.items() if code == shown[1])
+    assert open_result(results / second).review.readers == ("A. Reader",)
 
 
 def test_a_correction_is_propagated_to_the_other_frames(review: Callable[..., Any], results: Path) -> None:
@@ -391,6 +455,8 @@ def test_a_phone_draws_with_one_finger_and_zooms_with_two(review: Callable[..., 
     page = review(has_touch=True)
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#final td").evaluate_all("cells => cells.forEach((c) => (c.textContent = '1234.5'))")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     original = open_result(results / "mouse").masks.copy()
     page.locator("[data-label='1']").click()

@@ -98,6 +98,7 @@ OPTIONAL = {module for modules in EXTRAS.values() for module in modules} - {"yam
 COMMANDS = {
     "predict Mouse5 --source phantom --weights phantom-small": "torch",
     "train --recipe phantom-small -o run": "training",
+    "tune results -o tuned --name mine": "training",
     "export --weights phantom-small": "onnx",
     "serve --no-browser": "web",
     "review results --no-browser": "web",

@@ -14,7 +14,7 @@ import datasets
 from mousecmr_data._utils.checksums import CHECKSUMS_FILE, has_checksums, report_damage, write_checksums
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.adapters.huggingface.features import Config, Row, check_config, count_rows, make_features, make_rows
-from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, check_is_cohort
 from mousecmr_data.dataset.memmap import get_default_folder, read_without_converting
 from mousecmr_data.errors import UnlabelledError
 
@@ -48,7 +48,9 @@ def dataset(
 
     Raises ArgumentError (no such table), UnlabelledError (the table would be empty).
     """
+    check_is_cohort(cohort, "dataset()")
     config = check_config(config)
+    cohort.source.prepare(cohort.mice)
     names = [name for name, ds in cohort.items() if count_rows(ds, config)]
     if not names:
         raise UnlabelledError(f"No mouse has a row in {config!r}.", "a cohort with labelled frames", "config='slices'")

@@ -166,7 +166,7 @@ def check_config(config: str) -> Config:
     for name in CONFIGS:
         if config == name:
             return name
-    raise ArgumentError(f"There is no table {config!r}.", f"one of {', '.join(CONFIGS)}", "config='labelled'")
+    raise ArgumentError.from_name("table", config, CONFIGS, "config='labelled'")
 
 
 # Rows

@@ -14,8 +14,32 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate
 
 Tensors = torch.Tensor | list[torch.Tensor]
+FRAME_KEYS = ("frame", "phase", "labelled", "time")
+"""Keys of samples that tell about the frame, or, in a cine, about each frame."""
 MAX_META_AXES = 4
 """Channel and three axes in space: MONAI knows no affine of four, so images of cines stay plain tensors."""
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """The facts about the selected frames of a mouse; arrays (frame,)."""
+
+    frame: NDArray[np.int64]
+    """Number of the frame."""
+    phase: NDArray[np.str_]
+    labelled: NDArray[np.bool_]
+    time: NDArray[np.float32]
+    """In ms."""
+
+    @classmethod
+    def from_dataset(cls, ds: xr.Dataset, frames: NDArray[np.intp]) -> FrameInfo:
+        """Return the facts about the frames at these positions."""
+        return cls(
+            ds["frame"].values[frames],
+            ds["phase"].values[frames].astype("<U10"),
+            ds["labelled"].values[frames],
+            ds["time"].values[frames].astype(np.float32),
+        )
 
 
 @dataclass(frozen=True)
@@ -24,39 +48,20 @@ class SampleIndex:
 
     mouse: NDArray[np.intp]
     """Number of the mouse in the cohort."""
-    position: NDArray[np.intp]
-    """Position of the frame in the mouse's cine; -1: all selected frames (a cine)."""
     row: NDArray[np.intp]
-    """Position of the frame among the selected frames of its mouse."""
+    """Position of the frame among the selected frames of its mouse; -1: all of them (a cine)."""
     slice: NDArray[np.intp]
     """Position of the slice; -1: all."""
-    frame: NDArray[np.int64]
-    """Number of the frame."""
-    phase: NDArray[np.str_]
-    labelled: NDArray[np.bool_]
 
     @classmethod
-    def from_dataset(cls, number: int, ds: xr.Dataset, frames: NDArray[np.intp], kind: str) -> SampleIndex:
-        """Return the samples of one mouse, from the positions of its selected frames."""
-        labelled = ds["labelled"].values
+    def from_sizes(cls, number: int, n_frames: int, n_slices: int, kind: str) -> SampleIndex:
+        """Return the samples of one mouse, from the number of its selected frames and of its slices."""
         if kind == "cines":
-            n = int(frames.size > 0)
-            all_frames = np.full(n, -1)
-            all_labelled = np.full(n, bool(labelled[frames].all()) if n else False)
-            phase = np.full(n, "", "<U10")
-            return cls(np.full(n, number), all_frames, all_frames, all_frames, all_frames, phase, all_labelled)
-        n_slices = ds.sizes["slice"] if kind == "slices" else 1
-        row = np.repeat(np.arange(frames.size), n_slices)
-        position = frames[row]
-        return cls(
-            np.full(row.size, number),
-            position,
-            row,
-            np.tile(np.arange(n_slices), frames.size) if kind == "slices" else np.full(row.size, -1),
-            ds["frame"].values[position],
-            ds["phase"].values[position].astype("<U10"),
-            labelled[position],
-        )
+            one = np.full(int(n_frames > 0), number)
+            return cls(one, np.full_like(one, -1), np.full_like(one, -1))
+        row = np.repeat(np.arange(n_frames), n_slices if kind == "slices" else 1)
+        position = np.tile(np.arange(n_slices), n_frames) if kind == "slices" else np.full(row.size, -1)
+        return cls(np.full(row.size, number), row, position)
 
     @classmethod
     def concatenate(cls, parts: Sequence[SampleIndex]) -> SampleIndex:
@@ -82,6 +87,9 @@ class MouseInfo:
     """(n, 4, 4): from a sample's spatial axes (a slice: y, x, and the distance between slices) to RAS+ in mm, as in the
     files of ``mousecmr convert --to nifti``."""
     synthetic: NDArray[np.bool_]
+    frames: tuple[FrameInfo, ...]
+    splits: tuple[str, ...]
+    phenotypes: tuple[str, ...]
 
 
 class Batch(MutableSequence[dict[str, Any]]):
@@ -126,17 +134,26 @@ class Batch(MutableSequence[dict[str, Any]]):
             from monai.data.meta_tensor import MetaTensor
 
             image, label = (MetaTensor(tensor, affine=affine.clone()) for tensor in (image, label))
+        facts, row = self.mice.frames[mouse], int(rows.row[i])
+        labelled = torch.from_numpy(facts.labelled)[row if row >= 0 else slice(None)]
+        frame: dict[str, Any]
+        if row >= 0:
+            frame = {name: getattr(facts, name)[row].item() for name in FRAME_KEYS}
+        else:
+            frame = {name: torch.tensor(getattr(facts, name)) for name in FRAME_KEYS if name != "phase"}
+            frame["phase"] = facts.phase.tolist()
         return {
             "image": image,
             "label": label,
+            "valid": labelled.reshape(1, -1, *[1] * (label.ndim - 2)).clone(),
             "affine": affine,
             "mouse": self.mice.names[mouse],
             "slice": int(rows.slice[i]),
-            "frame": int(rows.frame[i]),
-            "phase": str(rows.phase[i]),
-            "labelled": bool(rows.labelled[i]),
+            **frame,
             "spacing": torch.from_numpy(self.mice.spacing[mouse].copy()),
             "synthetic": bool(self.mice.synthetic[mouse]),
+            "split": self.mice.splits[mouse],
+            "phenotype": self.mice.phenotypes[mouse],
         }
 
     def _get_affines(self) -> NDArray[np.float64]:
@@ -147,18 +164,33 @@ class Batch(MutableSequence[dict[str, Any]]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the batch as one dictionary: tensors where shapes are equal, lists where they differ."""
-        rows = self.rows
+        rows, mice = self.rows, self.rows.mouse.tolist()
+        samples = list(zip(mice, rows.row.tolist(), strict=True))
+        frame: dict[str, Any] = {}
+        for name in FRAME_KEYS:
+            values = [getattr(self.mice.frames[m], name)[slice(None) if row < 0 else row] for m, row in samples]
+            if name == "phase":
+                frame[name] = [value.tolist() if isinstance(value, np.ndarray) else str(value) for value in values]
+            elif len({np.shape(value) for value in values}) == 1:
+                frame[name] = torch.from_numpy(np.array(values))
+            else:
+                frame[name] = [torch.from_numpy(value.copy()) for value in values]
+        labelled, label = frame["labelled"], self.labels
+        shape = (1, -1, *[1] * (label[0].ndim - 2))
         return {
             "image": self.images,
-            "label": self.labels,
+            "label": label,
+            "valid": [v.reshape(shape) for v in labelled]
+            if isinstance(labelled, list)
+            else labelled.reshape(len(rows), *shape),
             "affine": torch.from_numpy(self._get_affines()),
-            "mouse": [self.mice.names[m] for m in rows.mouse.tolist()],
+            "mouse": [self.mice.names[m] for m in mice],
             "slice": torch.from_numpy(rows.slice),
-            "frame": torch.from_numpy(rows.frame),
-            "phase": rows.phase.tolist(),
-            "labelled": torch.from_numpy(rows.labelled),
+            **frame,
             "spacing": torch.from_numpy(self.mice.spacing[rows.mouse]),
             "synthetic": torch.from_numpy(self.mice.synthetic[rows.mouse]),
+            "split": [self.mice.splits[m] for m in mice],
+            "phenotype": [self.mice.phenotypes[m] for m in mice],
         }
 
 
@@ -174,7 +206,8 @@ def collate(samples: Sequence[Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]
-        ragged = isinstance(values[0], torch.Tensor) and len({v.shape for v in values}) > 1
+        ragged = isinstance(values[0], list)  # of the phases of a cine
+        ragged |= isinstance(values[0], torch.Tensor) and len({v.shape for v in values}) > 1
         if not ragged and hasattr(values[0], "affine"):
             from monai.data.utils import list_data_collate
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from mousecmr_data.adapters.torch.batch import Batch, MouseInfo, SampleIndex
+from mousecmr_data.adapters.torch.batch import Batch, FrameInfo, MouseInfo, SampleIndex
 from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
-from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.cohort import Cohort, check_is_cohort
 from mousecmr_data.dataset.model import check_not_empty, get_spacing
-from mousecmr_data.dataset.samples import Frames, select_frames
+from mousecmr_data.dataset.samples import Frames, check_frames, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
 Kind = Literal["slices", "stacks", "cines"]
@@ -44,12 +44,15 @@ def dataset(
         What a sample is: "slices", one 2D slice (1, y, x); "stacks", all slices of a frame
         (1, slice, y, x); "cines", a whole mouse (1, frame, slice, y, x).
     frames
-        "labelled" (default), "all", or phases such as ["ED", "ES"].
+        "labelled" (default), "unlabelled", "all", or phases such as ["ED", "ES"].
     transform
-        Called with each sample, a dictionary in the form of MONAI's transforms: ``image`` (dtype), ``label``
-        (uint8: 0, 1, 2, and 255 in frames that were not segmented), ``mouse``, ``slice``, ``frame``, ``phase``,
-        ``labelled``, ``spacing`` (mm, of the array's spatial axes), ``affine`` (4, 4) from these axes to RAS+ in mm,
-        ``synthetic``. Where MONAI is used (imported), images and labels of slices and stacks are its MetaTensors.
+        Called with each sample, a dictionary in the form of MONAI's transforms: ``image`` (dtype), ``label`` (uint8: 0,
+        1, 2, and 255, the padding, in frames that were not segmented), ``valid`` (bool: whether ``label`` is known;
+        its axes have length 1, that of the frames of a cine excepted), ``mouse``, ``slice``, ``frame``, ``phase``,
+        ``labelled`` and ``time`` (ms), ``spacing`` (mm, of the array's spatial axes), ``affine`` (4, 4) from these axes
+        to RAS+ in mm, ``synthetic``, ``split``, ``phenotype``. In a cine, ``frame``, ``labelled`` and ``time`` are
+        tensors (frame,), and ``phase`` is a list. Where MONAI is used (imported), images and labels of slices and
+        stacks are its MetaTensors.
     dtype
         Of ``image``; None keeps uint16, on which PyTorch supports few operations (no maximum, no sorting).
     mode
@@ -61,21 +64,23 @@ def dataset(
 
     Raises UnlabelledError if no frame is selected.
     """
-    if kind not in ("slices", "stacks", "cines") or mode not in ("memmap", "memory", "lazy"):
-        raise ArgumentError(
-            f"kind={kind!r}, mode={mode!r}.", "kind: slices, stacks or cines; mode: memmap, memory or lazy"
-        )
+    check_is_cohort(cohort, "dataset()")
+    for name, value, values in (("kind", kind, get_args(Kind)), ("mode", mode, get_args(Mode))):
+        if value not in values:
+            raise ArgumentError.from_name(name, value, values)
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise ArgumentError(
             f"dtype={dtype!r}.", "a torch.dtype, or None for uint16", "dataset(..., dtype=torch.float32)"
         )
-    frames = frames if isinstance(frames, str) else list(frames)  # an iterator is used once per mouse
+    frames = check_frames(frames)
     check_not_empty(cohort)
+    cohort.source.prepare(cohort.mice)
     parts: list[SampleIndex] = []
     selected: list[NDArray[np.intp]] = []
     spacing: list[tuple[float, ...]] = []
     affines: list[NDArray[np.float64]] = []
     synthetic: list[bool] = []
+    infos: list[FrameInfo] = []
     for number, ds in enumerate(cohort.values()):
         z, y, x = get_spacing(ds)
         spacing.append((y, x) if kind == "slices" else (z, y, x))
@@ -83,18 +88,20 @@ def dataset(
         affines.append(affine[:, [1, 2, 0, 3]] if kind == "slices" else affine)
         synthetic.append(bool(ds.attrs["synthetic"]))
         selected.append(select_frames(ds, frames))
-        parts.append(SampleIndex.from_dataset(number, ds, selected[-1], kind))
+        infos.append(FrameInfo.from_dataset(ds, selected[-1]))
+        parts.append(SampleIndex.from_sizes(number, selected[-1].size, ds.sizes["slice"], kind))
     index = SampleIndex.concatenate(parts)
     if len(index) == 0:
         raise UnlabelledError(f"frames={frames!r} selects no frame of {cohort!r}.", "at least one", "frames='all'")
     pixels: PixelStorage
     if mode == "memmap":
-        pixels = MemmapStorage(cohort, selected, frames == "all", Path(cache) if cache else None)
+        pixels = MemmapStorage(cohort, selected, frames in ("all", "unlabelled"), Path(cache) if cache else None)
     elif mode == "lazy":
         pixels = LazyStorage(cohort, selected)
     else:
         pixels = MemoryStorage(cohort, selected)
-    mice = MouseInfo(cohort.mice, np.array(spacing, np.float32), np.array(affines), np.array(synthetic))
+    groups = (tuple(infos), tuple(cohort.splits.values()), tuple(cohort.phenotypes.values()))
+    mice = MouseInfo(cohort.mice, np.array(spacing, np.float32), np.array(affines), np.array(synthetic), *groups)
     return MouseDataset(mice, index, pixels, kind, transform, dtype)
 
 

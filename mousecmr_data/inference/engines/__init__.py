@@ -12,19 +12,21 @@ from pathlib import Path
 
 from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.inference.engines.base import CompiledEngine, CudaEngine, EagerEngine, Engine, ExactEngine
-from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.models.network import SegmentationNetwork
 
 __all__ = ["ENGINE_NAMES", "Engine", "make_engine"]
 
 ENGINE_NAMES = ("auto", "eager", "exact", "compiled", "onnx", "openvino", "openvino-int8", "cuda")
-_PYTORCH_ENGINES: dict[str, Callable[[UNet3Plus, str], Engine]] = {
+_PYTORCH_ENGINES: dict[str, Callable[[SegmentationNetwork, str], Engine]] = {
     "eager": EagerEngine,
     "exact": ExactEngine,
     "compiled": CompiledEngine,
 }
 
 
-def make_engine(name: str, network: UNet3Plus, device: str = "auto", cache: str | Path | None = None) -> Engine:
+def make_engine(
+    name: str, network: SegmentationNetwork, device: str = "auto", cache: str | Path | None = None
+) -> Engine:
     """Make the engine ``name`` for ``network``; "auto" is the fastest that is installed and passes its gate here.
 
     ``device`` applies to "auto", "eager", "exact" and "compiled"; the others have their own. ``cache`` is the folder
@@ -47,4 +49,4 @@ def make_engine(name: str, network: UNet3Plus, device: str = "auto", cache: str 
         from mousecmr_data.inference.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(network, "int8" if name.endswith("int8") else "bfloat16", cache)
-    raise UnknownNameError(f"There is no engine {name!r}.", f"one of {', '.join(ENGINE_NAMES)}")
+    raise UnknownNameError.from_name("engine", name, ENGINE_NAMES)

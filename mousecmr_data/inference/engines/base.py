@@ -22,8 +22,8 @@ from mousecmr_data._utils.environment import describe_processor, select_device
 from mousecmr_data._version import __version__
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import MouseCMRError, ReadError
-from mousecmr_data.inference.engines.fused import FusedNetwork
-from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.inference.engines.fused import PredictionNetwork, make_prediction
+from mousecmr_data.models.network import SegmentationNetwork
 
 CACHED_SIZES = 4
 """Image sizes (for "cuda": shapes of a batch) whose networks are kept in memory. A cine has one shape of batch, or two
@@ -36,8 +36,8 @@ WARM_UP_RUNS = 3
 class Engine(Protocol):
     """A way to compute a network: a callable, with a name.
 
-    Takes images (N, inputs, Y, X) float32 in [0, 1] on the CPU; Y and X are multiples of 16 times the network's
-    ``reduce``, N is anything from 1. Returns logits (N, classes, Y, X) float32, on the engine's device.
+    Takes images (N, inputs, Y, X) float32 in [0, 1] on the CPU; Y and X are what the network takes, N is anything
+    from 1. Returns logits (N, classes, Y, X) float32, on the engine's device.
     """
 
     @property
@@ -58,7 +58,7 @@ class EagerEngine:
 
     name = "eager"
 
-    def __init__(self, network: UNet3Plus, device: str = "auto") -> None:
+    def __init__(self, network: SegmentationNetwork, device: str = "auto") -> None:
         self.device = select_device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.network.deep_supervision = self.network.low_resolution = False
@@ -70,11 +70,11 @@ class EagerEngine:
         return logits
 
 
-def _build_fused(
-    network: UNet3Plus, shape_yx: tuple[int, int], device: torch.device, dtype: torch.dtype = torch.float32
-) -> FusedNetwork:
-    fused = FusedNetwork(network, shape_yx)
-    return fused.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+def _build_network(
+    network: SegmentationNetwork, shape_yx: tuple[int, int], device: torch.device, dtype: torch.dtype = torch.float32
+) -> PredictionNetwork:
+    prediction = make_prediction(network, shape_yx)
+    return prediction.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 class ExactEngine:
@@ -82,9 +82,9 @@ class ExactEngine:
 
     name = "exact"
 
-    def __init__(self, network: UNet3Plus, device: str = "auto") -> None:
+    def __init__(self, network: SegmentationNetwork, device: str = "auto") -> None:
         self.device, self.network = select_device(device), network
-        self._get_network = lru_cache(CACHED_SIZES)(lambda shape_yx: _build_fused(network, shape_yx, self.device))
+        self._get_network = lru_cache(CACHED_SIZES)(lambda shape_yx: _build_network(network, shape_yx, self.device))
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class CompiledEngine:
 
     name = "compiled"
 
-    def __init__(self, network: UNet3Plus, device: str = "auto") -> None:
+    def __init__(self, network: SegmentationNetwork, device: str = "auto") -> None:
         self.device, self.network = select_device(device), network
         names = (os.environ.get("CXX", ""), *CXX_COMPILERS)
         if self.device.type == "cpu" and not any(shutil.which(name) for name in names if name):
@@ -115,7 +115,7 @@ class CompiledEngine:
         self._get_network = lru_cache(CACHED_SIZES)(self._compile)
 
     def _compile(self, shape_yx: tuple[int, int]) -> Any:
-        network = _build_fused(self.network, shape_yx, self.device)
+        network = _build_network(self.network, shape_yx, self.device)
         return torch.compile(network, dynamic=False, options={"freezing": True})
 
     @torch.no_grad()
@@ -131,8 +131,8 @@ class CompiledEngine:
 class _CudaGraph:
     """A captured run: copy images in, replay, read the logits."""
 
-    def __init__(self, network: UNet3Plus, shape: tuple[int, ...], device: torch.device) -> None:
-        fused = _build_fused(network, (shape[2], shape[3]), device, torch.float16)
+    def __init__(self, network: SegmentationNetwork, shape: tuple[int, ...], device: torch.device) -> None:
+        fused = _build_network(network, (shape[2], shape[3]), device, torch.float16)
         self.images = torch.zeros(shape, dtype=torch.float16, device=device)
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
@@ -155,7 +155,7 @@ class CudaEngine:
 
     name = "cuda"
 
-    def __init__(self, network: UNet3Plus, device: str = "cuda") -> None:
+    def __init__(self, network: SegmentationNetwork, device: str = "cuda") -> None:
         self.device, self.network = select_device(device), network
         self._get_graph = lru_cache(CACHED_SIZES)(lambda shape: _CudaGraph(network, shape, self.device))
 

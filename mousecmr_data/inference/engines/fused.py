@@ -1,15 +1,19 @@
 """The network's prediction with less arithmetic: the same numbers up to rounding.
 
 BatchNorm is folded, heads that only training uses are removed, and convolutions of upsampled maps are computed at
-the low resolution: 47 instead of 103 GFLOP for a slice at full width. Built for one size of image.
+the low resolution: 47 instead of 103 GFLOP for a slice at full width. Built for one size of image. Networks other than
+UNet3+ are computed as they are (:func:`make_prediction`).
 """
 
 from __future__ import annotations
+
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousecmr_data.models.network import SegmentationNetwork
 from mousecmr_data.models.unet3plus import LEVELS, ConvBlock, UNet3Plus, make_upsampling_matrix, upsample
 
 TILE_PIXELS = 32
@@ -221,3 +225,30 @@ class FusedNetwork(nn.Module):
 
     def _quantize(self, x: Tensor) -> Tensor:
         return quantize_map(x) if self.quantized else x
+
+
+class PlainNetwork(nn.Module):
+    """A copy of any network that returns its prediction only, float32, with the interface of :class:`FusedNetwork`."""
+
+    def __init__(self, network: SegmentationNetwork, shape_yx: tuple[int, int]) -> None:
+        super().__init__()
+        self.network, self.shape_yx, self.n_inputs = deepcopy(network), shape_yx, network.n_inputs
+        self.network.deep_supervision = False
+        self.float().eval().requires_grad_(False)
+
+    def inputs(self) -> list[tuple[int, ...]]:
+        """Return the shapes of the inputs, without N."""
+        return [(self.n_inputs, *self.shape_yx)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.network(x)[-1]
+        return logits
+
+
+PredictionNetwork = FusedNetwork | PlainNetwork
+
+
+def make_prediction(network: SegmentationNetwork, shape_yx: tuple[int, int]) -> PredictionNetwork:
+    """Return the module by which engines compute images of ``shape_yx``: restructured if the network is UNet3+."""
+    return FusedNetwork(network, shape_yx) if isinstance(network, UNet3Plus) else PlainNetwork(network, shape_yx)

@@ -17,7 +17,7 @@ from mousecmr_data._utils.atomic import write_bytes
 from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
-from mousecmr_data.inference.engines.auto import EXACT
+from mousecmr_data.inference.engines.auto import EXACT, compare_values
 from mousecmr_data.inference.engines.base import (
     CACHED_SIZES,
     EagerEngine,
@@ -25,9 +25,9 @@ from mousecmr_data.inference.engines.base import (
     read_cache_file,
     write_cache_file,
 )
-from mousecmr_data.inference.engines.fused import FusedNetwork
-from mousecmr_data.models.safetensors import hash_tensors
-from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
+from mousecmr_data.inference.engines.fused import make_prediction
+from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.models.safetensors import hash_network
 
 try:
     disable_telemetry()
@@ -46,7 +46,7 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(self, network: UNet3Plus, cache: str | Path | None = None) -> None:
+    def __init__(self, network: SegmentationNetwork, cache: str | Path | None = None) -> None:
         self.network, self.cache = network, cache
         self._get_session = lru_cache(CACHED_SIZES)(self._load_session)
 
@@ -62,7 +62,7 @@ class OnnxEngine:
 
 
 def write_onnx(
-    network: UNet3Plus,
+    network: SegmentationNetwork,
     path: str | Path,
     shape_yx: tuple[int, int],
     about: Mapping[str, object],
@@ -78,7 +78,7 @@ def write_onnx(
     if it differs by more than float32's rounding, OutputError if ``path`` exists, unless this library wrote it and
     nobody edited it, or with ``overwrite``.
     """
-    path, step = Path(path), 2 ** (LEVELS - 1) * network.reduce
+    path, step = Path(path), network.step
     if shape_yx[0] % step or shape_yx[1] % step:
         raise ArgumentError(f"The size is {shape_yx[0]} × {shape_yx[1]}.", f"multiples of {step}, for this network")
     model = export_onnx(network, shape_yx, cache)
@@ -94,7 +94,7 @@ def write_onnx(
     for batch in (1, 3):
         image = torch.rand((batch, network.n_inputs, *shape_yx), generator=generator)
         logits = torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0])
-        difference = float((logits - EagerEngine(network, "cpu")(image)).abs().max())
+        difference = compare_values(logits, EagerEngine(network, "cpu")(image))
         if not difference <= EXACT.logit:
             raise FileLayoutError(
                 f"The exported network's logits differ by {difference:.1e} from the network's.",
@@ -105,26 +105,39 @@ def write_onnx(
     return path
 
 
-def export_onnx(network: UNet3Plus, shape_yx: tuple[int, int], cache: str | Path | None = None) -> onnx.ModelProto:
-    """Export the restructured network as an ONNX model with a free batch size; kept in the cache, as it takes time."""
-    content = hash_tensors(network.state_dict())
-    key_parts = {"content": content, "shape": shape_yx, "torch": torch.__version__, "onnx": onnx.__version__}
+def export_onnx(
+    network: SegmentationNetwork, shape_yx: tuple[int, int], cache: str | Path | None = None
+) -> onnx.ModelProto:
+    """Export the prediction as an ONNX model with a free batch size; kept in the cache, as it takes time.
+
+    Raises :class:`~mousecmr_data.errors.ArgumentError` for a network that PyTorch cannot export.
+    """
+    key_parts = {
+        "content": hash_network(network),
+        "shape": shape_yx,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+    }
     path = get_cache_path(key_parts, "onnx", cache)
     if (data := read_cache_file(path)) is not None:
         return onnx.load_from_string(data)
     target: Any = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts
-        torch.onnx.export(
-            FusedNetwork(network, shape_yx),
-            (torch.zeros(2, network.n_inputs, *shape_yx),),
-            target,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts
+            torch.onnx.export(
+                make_prediction(network, shape_yx),
+                (torch.zeros(2, network.n_inputs, *shape_yx),),
+                target,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as e:
+        text = f"PyTorch cannot export {network.source} to ONNX: {e.__cause__ or e}"
+        raise ArgumentError(text, "operations that it knows", "mousecmr predict --engine eager computes it") from e
     model = onnx.load_from_string(target.getvalue())
     model.producer_name = "mousecmr-data"
     write_cache_file(path, model.SerializeToString())

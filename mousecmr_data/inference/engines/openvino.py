@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousecmr_data._utils.network import import_openvino
-from mousecmr_data.errors import MissingExtraError
+from mousecmr_data.errors import ArgumentError, MissingExtraError
 from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibration_slices
 from mousecmr_data.inference.engines.base import CACHED_SIZES, get_cache_path, read_cache_file, write_cache_file
-from mousecmr_data.inference.engines.fused import FusedNetwork
+from mousecmr_data.inference.engines.fused import FusedNetwork, PlainNetwork, PredictionNetwork
 from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network, round_to_bfloat16
 from mousecmr_data.inference.engines.roi_network import RoiNetwork
-from mousecmr_data.models.safetensors import hash_tensors
+from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.models.safetensors import hash_network
 from mousecmr_data.models.unet3plus import UNet3Plus
 
 try:
@@ -87,31 +88,39 @@ class OpenVinoEngine:
 
     def __init__(
         self,
-        network: UNet3Plus,
+        network: SegmentationNetwork,
         precision: Literal["bfloat16", "int8"] = "bfloat16",
         cache: str | Path | None = None,
         threads: int | None = None,
     ) -> None:
-        """Prepare compilation; ``threads`` defaults to PyTorch's number of threads."""
+        """Prepare compilation; ``threads`` defaults to PyTorch's number of threads.
+
+        Raises :class:`~mousecmr_data.errors.ArgumentError` for "int8" and a network that is not UNet3+.
+        """
+        if precision == "int8" and not isinstance(network, UNet3Plus):
+            text = f"8-bit integers are for UNet3+; the network is {network.source}."
+            raise ArgumentError(text, "another engine", "--engine openvino, or auto")
         self.name = "openvino" if precision == "bfloat16" else "openvino-int8"
         self.network, self.precision, self.cache = network, precision, cache
         self.core = openvino.Core()
         has_bf16 = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._split = has_bf16 and precision == "bfloat16"
+        self._split = has_bf16 and precision == "bfloat16" and isinstance(network, UNet3Plus)
         threads = threads or torch.get_num_threads()
         self.config = {
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": min(threads, MAX_STREAMS),
         }
-        self._content = hash_tensors(network.state_dict())
+        self._content = hash_network(network)
         self._get_queue = lru_cache(CACHED_SIZES)(self._load_queue)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32, one slice per stream."""
         queue = self._get_queue((images.shape[2], images.shape[3]))
-        return queue(split_bfloat16(images, self.network.reduce) if self._split else images)[0]
+        if isinstance(self.network, UNet3Plus) and self._split:
+            images = split_bfloat16(images, self.network.reduce)
+        return queue(images)[0]
 
     def _load_queue(self, shape_yx: tuple[int, int]) -> _SliceQueue:
         kind = SplitInputNetwork if self._split else FusedNetwork
@@ -126,30 +135,40 @@ class OpenVinoEngine:
                 return self.core.import_model(io.BytesIO(data), "CPU", self.config)
             except RuntimeError:  # of another build: compile again
                 path.unlink(missing_ok=True)
+        network = self._build_network(kind, shape_yx)
+        shapes = [(1, *shape) for shape in network.inputs()]
+        examples = tuple(torch.zeros(shape) for shape in shapes)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # OpenVINO and PyTorch warn of each other's and their own parts
+                model = openvino.convert_model(network, example_input=examples, input=shapes)
+            compiled = self.core.compile_model(model, "CPU", self.config)
+        except Exception as e:  # the code of the network, or an operation that OpenVINO lacks
+            text = f"OpenVINO cannot compute {self.network.source}: {e}"
+            raise ArgumentError(text, "operations that it knows", "--engine eager") from e
+        write_cache_file(path, compiled.export_model().getvalue())
+        return compiled
+
+    def _build_network(self, kind: type[FusedNetwork], shape_yx: tuple[int, int]) -> PredictionNetwork:
+        if not isinstance(self.network, UNet3Plus):
+            return PlainNetwork(self.network, shape_yx)
         network = kind(self.network, shape_yx, anchored=True)
         if self.precision == "int8":
-            quantize_network(network, self._find_maxima())
+            quantize_network(network, self._find_maxima(self.network))
         elif self.config["INFERENCE_PRECISION_HINT"] == "bf16":
             round_to_bfloat16(network)
         if isinstance(network, SplitInputNetwork):
             network.double_first_kernel()
-        shapes = [(1, *shape) for shape in network.inputs()]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # OpenVINO and PyTorch warn of each other's and their own parts
-            examples = tuple(torch.zeros(shape) for shape in shapes)
-            model = openvino.convert_model(network, example_input=examples, input=shapes)
-        compiled = self.core.compile_model(model, "CPU", self.config)
-        write_cache_file(path, compiled.export_model().getvalue())
-        return compiled
+        return network
 
-    def _find_maxima(self) -> dict[str, Tensor]:
+    def _find_maxima(self, network: UNet3Plus) -> dict[str, Tensor]:
         """Return the channel maxima for 8-bit scales (:func:`find_channel_maxima`); kept in the cache."""
-        key_parts = {"content": self._content, "samples": SAMPLES_VERSION, "scaling": self.network.scaling}
+        key_parts = {"content": self._content, "samples": SAMPLES_VERSION, "scaling": network.scaling}
         path = get_cache_path(key_parts, "scales", self.cache)
         if (data := read_cache_file(path)) is not None:
             return load(data)
-        slices = make_calibration_slices(self.network)
-        maxima = find_channel_maxima(FusedNetwork(self.network, (slices.shape[2], slices.shape[3])), slices)
+        slices = make_calibration_slices(network)
+        maxima = find_channel_maxima(FusedNetwork(network, (slices.shape[2], slices.shape[3])), slices)
         write_cache_file(path, save(maxima))
         return maxima
 

@@ -180,8 +180,8 @@ function apply(step, isUndo) {
 
 /**
  * Take the last step from one list, apply it backwards or forwards, and put it on the other.
- * @param {typeof done} from
- * @param {typeof done} to
+ * @param {Step[]} from
+ * @param {Step[]} to
  */
 function moveStep(from, to) {
   const step = from.pop();
@@ -227,16 +227,33 @@ async function setVentricle(frame, slice, hasVentricle) {
   const at = data.at(frame, slice);
   if (!hasVentricle) {
     changeSlices([makeExcluded(frame, slice)]);
+    goTo(frame, slice);
+    say("No ventricle in this slice of this frame. T carries the exclusions at ED and ES to the other frames.");
   } else if (data.status[at] === "excluded") {
     const earlier = data.beforeExclusion.get(at);
     if (earlier) changeSlices([{ frame, slice, ...earlier }]);
     else await takeAutomatic(frame, slice);
   }
-  if (hasVentricle && data.isEmpty(frame, slice)) {
-    goTo(frame, slice);
-    say("There is no mask here: draw it, or copy it from a neighbouring slice.");
-  }
+  if (hasVentricle && data.isEmpty(frame, slice)) await proposeSlice(frame, slice);
   refresh("thumbs");
+}
+
+/** Take a mask from the frames or slices beside one that has none. @param {number} frame @param {number} slice */
+async function proposeSlice(frame, slice) {
+  const name = /** @type {string} */ (mouseSelect.selectedOptions[0].dataset.mouse);
+  try {
+    await queue.wait();
+    const mask = await server.proposeSlice(name, frame, slice);
+    goTo(frame, slice);
+    if (mask.some((label) => label !== BACKGROUND)) {
+      changeSlices([{ frame, slice, mask, status: "edited" }]);
+      say("There was no mask here: this one comes from the frames or slices beside it. Correct it.");
+    } else {
+      say("There is no mask here, nor beside it: draw it.");
+    }
+  } catch (e) {
+    showError(`${e instanceof Error ? e.message : e}`);
+  }
 }
 
 /** @param {number} frame @param {number} slice */
@@ -245,6 +262,19 @@ async function takeAutomatic(frame, slice) {
   try {
     const mask = await server.getAutomaticSlice(name, frame, slice);
     changeSlices([{ frame, slice, mask, status: "auto" }]);
+  } catch (e) {
+    showError(`${e instanceof Error ? e.message : e}`);
+  }
+}
+
+/** Exclude the slices of other frames that go with those excluded at ED and ES. */
+async function carryExclusions() {
+  const name = /** @type {string} */ (mouseSelect.selectedOptions[0].dataset.mouse);
+  try {
+    await queue.wait();
+    const places = await server.proposeExclusions(name);
+    changeSlices(places.map(([frame, slice]) => makeExcluded(frame, slice)));
+    say(`${places.length} slices of other frames were excluded.`);
   } catch (e) {
     showError(`${e instanceof Error ? e.message : e}`);
   }
@@ -544,7 +574,7 @@ function describeThumb(item, phase, slice) {
   tick.setAttribute("aria-label", `slice ${slice} has ventricle at ${phase.toUpperCase()}`);
   find("label span", item).textContent = `slice ${slice}`;
   find(".about", item).textContent = `${flags.length ? "⚑ " : ""}${words.join(", ")}`;
-  find(".about", item).title = about;
+  find(".about", item).title = [about, data.history[data.at(frame, slice)]].filter(Boolean).join("; ");
   find("button", item).setAttribute("aria-label", `Show slice ${slice} at ${phase.toUpperCase()}${about ? `: ${about}` : ""}`);
 }
 
@@ -729,6 +759,7 @@ const actions = {
   "copy-after": () => copyFrom(state.frame + 1, state.slice),
   propagate,
   exclude: () => changeSlices([makeExcluded(state.frame, state.slice)]),
+  "carry-exclusions": carryExclusions,
   "exclude-all": () => changeSlices(Array.from({ length: data.frames }, (_, f) => makeExcluded(f, state.slice))),
   confirm: () => changeSlices([{ frame: state.frame, slice: state.slice, mask: getCurrent(), status: "confirmed" }]),
   "confirm-frame": () => {
@@ -736,6 +767,10 @@ const actions = {
     changeSlices(open.map((slice) => ({ frame: state.frame, slice, mask: data.getMask(state.frame, slice), status: "confirmed" })));
   },
   automatic: () => takeAutomatic(state.frame, state.slice),
+  propose: () => {
+    if (data.isEmpty(state.frame, state.slice)) return proposeSlice(state.frame, state.slice);
+    return say("This slice has a mask; only one without can be proposed.");
+  },
   "zoom-in": () => zoom(1.25, { x: state.x, y: state.y }),
   "zoom-out": () => zoom(0.8, { x: state.x, y: state.y }),
   "fit-heart": () => fit(heart),
@@ -806,9 +841,11 @@ const KEYS = [
   [["r"], "propagate", "propagate corrections of this slice to other frames"],
   [["Delete", "Backspace"], "exclude", "no ventricle in this slice of this frame"],
   [["Shift+Delete", "Shift+Backspace"], "exclude-all", "no ventricle in this slice in all frames"],
+  [["t"], "carry-exclusions", "exclude in the other frames what is excluded at ED and ES"],
   [["c"], "confirm", "this slice is right"],
   [["Shift+C"], "confirm-frame", "all slices of this frame are right"],
   [["a"], "automatic", "back to the network's mask"],
+  [["v"], "propose", "a mask for a slice without one, from those beside it"],
   [["Ctrl+z", "Meta+z"], "undo", "undo"],
   [["Ctrl+y", "Ctrl+Shift+Z", "Meta+Shift+Z"], "redo", "redo"],
   [["h"], "pan", "move the image (or hold Space, or the middle button)"],
@@ -1039,6 +1076,8 @@ function listen() {
   input.reader.addEventListener("change", () => localStorage.setItem("mousecmr-reader", input.reader.value.trim()));
   find("#help-button").addEventListener("click", () => actions.help());
   find("#tables").addEventListener("click", writeTables);
+  find("#tune").addEventListener("click", tune);
+  void followTuning();
   find("#download").addEventListener("click", async (event) => {
     if (queue.isEmpty) return;
     event.preventDefault();
@@ -1083,8 +1122,42 @@ async function writeTables() {
   }
 }
 
+/** A name that the program was started with cannot be changed; what a blind review hides has no link. */
+function showReader() {
+  input.reader.value = data.meta.reader || input.reader.value;
+  input.reader.readOnly = Boolean(data.meta.reader);
+  find("#download").hidden = data.meta.blind;
+}
+
+async function tune() {
+  const name = window.prompt("A name of your own for the new weights:", "my-mice")?.trim();
+  if (!name) return;
+  await queue.wait();
+  try {
+    await server.startTuning(name);
+    await followTuning();
+  } catch (e) {
+    showError(`${e instanceof Error ? e.message : e}`);
+  }
+}
+
+/** Show how far the tuning is until it ends; without the button where nobody may tune. */
+async function followTuning() {
+  const button = /** @type {HTMLButtonElement} */ (find("#tune"));
+  for (;;) {
+    const status = await server.getTuning().catch(() => null);
+    button.hidden = !status;
+    button.disabled = status?.running ?? false;
+    find("#tuning").hidden = !status?.text;
+    find("#tuning").textContent = status?.text ?? "";
+    if (!status?.running) return;
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+  }
+}
+
 function showMarks() {
-  const items = [...data.meta.marks, `Masks: ${data.meta.weights}.`].map((mark) => {
+  const blind = data.meta.blind ? ["Blind review: names and groups are hidden."] : [];
+  const items = [...data.meta.marks, ...blind, `Masks: ${data.meta.weights}.`].map((mark) => {
     const item = document.createElement("li");
     item.textContent = mark;
     return item;
@@ -1117,6 +1190,7 @@ async function openMouse() {
     for (const [id, n] of Object.entries({ slice: data.slices, frame: data.frames })) input[id].max = `${n - 1}`;
     heart = data.findHeart();
     buildLabels();
+    showReader();
     makeLayers();
     showEnds();
     buildThumbs();

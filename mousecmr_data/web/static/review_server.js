@@ -13,7 +13,7 @@
  * @typedef {{mouse: string, shape: [number, number, number, number], voxel_mm: [number, number, number],
  *   density: number, time_ms: number[] | null, flags: Flag[], flag_texts: Record<string, string>,
  *   slices: SliceReview[], numbers: Numbers, automatic: Numbers, weights: string, marks: string[],
- *   labels: LabelEntry[]}} Meta
+ *   labels: LabelEntry[], reader: string, blind: boolean}} Meta `reader`: who reviews; empty: whose name is typed
  */
 
 /** An answer of the server that is not what was asked for. */
@@ -83,6 +83,16 @@ export class Server {
     return this.#getBytes(this.#find(mouse, `automatic/${frame}/${slice}`));
   }
 
+  /** Labels (y, x) for a slice without a mask, from those beside it. @param {string} mouse @param {number} frame @param {number} slice */
+  proposeSlice(mouse, frame, slice) {
+    return this.#getBytes(this.#find(mouse, `proposal/${frame}/${slice}`));
+  }
+
+  /** Frames and slices to exclude, as at ED and ES. @param {string} mouse @returns {Promise<[number, number][]>} */
+  proposeExclusions(mouse) {
+    return this.#getJson(this.#find(mouse, "exclusions"));
+  }
+
   /**
    * Save a slice of a frame; `mask` (y, x) only with the status "edited".
    * @param {string} mouse @param {number} frame @param {number} slice @param {Status} status
@@ -111,6 +121,16 @@ export class Server {
    */
   propagate(mouse, slice) {
     return this.#getBytes(this.#find(mouse, `propagate/${slice}`), { method: "POST" });
+  }
+
+  /** How far the tuning of a network is; null where nobody may. @returns {Promise<{running: boolean, text: string} | null>} */
+  getTuning() {
+    return this.#getJson("tuning");
+  }
+
+  /** Tune a network on the reviewed mice. @param {string} name of the new weights */
+  async startTuning(name) {
+    await this.#request(`tuning?${new URLSearchParams({ name })}`, { method: "POST" });
   }
 
   /** Measure what was changed and write the tables and pictures again. */

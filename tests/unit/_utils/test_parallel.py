@@ -1,5 +1,6 @@
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -132,16 +133,32 @@ def test_sending_the_answer_is_within_the_time(monkeypatch: pytest.MonkeyPatch) 
 
 
 @linux
-def test_a_child_ends_with_a_parent_that_is_killed() -> None:
-    code = (
-        "import os; from mousecmr_data._utils.parallel import read_in_child; "
-        "print(read_in_child(os.getpid, 'a'), flush=True); os.kill(os.getpid(), 9)"
-    )
+@pytest.mark.parametrize("work", ["pass", "time.sleep(600)", "while True: pass"], ids=["idle", "asleep", "at work"])
+def test_a_child_ends_with_a_parent_that_is_killed(work: str) -> None:
+    code = f"""
+import os, threading, time
+from functools import partial
+from mousecmr_data._utils.parallel import ChildProcess
+child = ChildProcess()
+print(child.call(os.getpid, "a"), flush=True)
+threading.Thread(target=child.call, args=(partial(exec, "import time\\n{work}"), "a"), daemon=True).start()
+time.sleep(0.5)
+os.kill(os.getpid(), 9)
+"""
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stdout)
     deadline = time.monotonic() + 20
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{child}").exists()
+
+
+@linux
+def test_ctrl_c_in_the_terminal_reaches_no_child() -> None:
+    """Not even while Python starts in it, which would print a traceback."""
+    child = ChildProcess()
+    child._process.send_signal(signal.SIGINT)
+    assert child.call(partial(abs, -1), "a") == 1
+    child.end()
 
 
 def test_items_are_done_in_processes_without_a_guarded_main_module(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
+import builtins
 import io
 import sys
+import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -8,7 +12,7 @@ from servers.cohort import bodies, fetch_paths, manifest
 from servers.host import Host
 
 from mousecmr_data._utils import progress
-from mousecmr_data._utils.progress import DownloadBars, ProgressEvent, open_progress
+from mousecmr_data._utils.progress import DownloadBars, ProgressEvent, open_bar, open_progress
 from mousecmr_data._utils.text import format_bytes
 
 FILES = bodies(2, 400_000)
@@ -51,6 +55,64 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     with open_progress(None) as report:
         report(ProgressEvent("plan", text="what, how much, where to", total=1))
     assert "what, how much, where to" in capfd.readouterr().err
+
+
+class ZMQInteractiveShell:
+    """What IPython calls the shell of a notebook."""
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that were drawn in the output of a notebook's cell, one in place of the other."""
+    drawn: list[str] = []
+
+    def display(content: Any, *, raw: bool = False, display_id: bool = False) -> SimpleNamespace | None:
+        if not raw:  # rich shows a line of text
+            return None
+        assert display_id
+        drawn.append(content["text/plain"])
+        return SimpleNamespace(update=lambda content, raw: drawn.append(content["text/plain"]) if raw else None)
+
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    return drawn
+
+
+def test_a_bar_in_a_notebook(cell: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.0)
+    with open_bar(None, "scoring", 3) as advance:
+        for _ in range(3):
+            advance(1)
+            time.sleep(0.01)
+    assert "scoring" in cell[0] and "0.0 of 3" in cell[0]
+    assert "2.0 of 3" in cell[2] and "left" in cell[2]
+    assert "3.0 of 3" in cell[-1]
+
+
+def test_bars_of_downloads_in_a_notebook(cell: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
+    with Host(FILES, rate=1_500_000) as host:
+        fetch_paths(manifest(FILES, host.template), cache=tmp_path)
+    assert any("Mouse1" in text for text in cell)
+
+
+def test_nothing_is_drawn_on_request(cell: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_bar(False, "scoring", 3) as advance:
+        advance(3)
+    with open_bar(None, "outer", 1), open_bar(None, "inner", 3) as advance:
+        advance(3)
+    assert cell and not any("inner" in text for text in cell)
+    cell.clear()
+    monkeypatch.setenv("MOUSECMR_PROGRESS", "0")
+    for wanted in (None, True):
+        with open_bar(wanted, "scoring", 3) as advance:
+            advance(3)
+    assert cell == []
+    counts: list[float] = []
+    with open_bar(counts.append, "scoring", 3) as advance:
+        advance(2)
+    assert counts == [2]
 
 
 @pytest.mark.parametrize(

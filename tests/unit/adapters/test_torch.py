@@ -26,8 +26,7 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cohort:
 
 def read_expected(cohort: Cohort, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     ds = cohort[sample["mouse"]]
-    if sample["frame"] >= 0:
-        ds = ds.sel(frame=sample["frame"])
+    ds = ds.sel(frame=np.asarray(sample["frame"]))
     if sample["slice"] >= 0:
         ds = ds.isel(slice=sample["slice"])
     label = ds["mask"].where(ds.labelled, 255)
@@ -36,12 +35,17 @@ def read_expected(cohort: Cohort, sample: dict[str, Any]) -> tuple[np.ndarray, n
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["slices", "stacks", "cines"])
-@pytest.mark.parametrize("frames", ["labelled", "all", ["ED", "ES"]])
+@pytest.mark.parametrize("frames", ["labelled", "unlabelled", "all", ["ED", "ES"]])
 def test_samples_equal_the_source(cohort: Cohort, kind: str, mode: str, frames: Any) -> None:
     data = mt.dataset(cohort, kind, frames=frames, mode=mode)  # type: ignore[arg-type]
     labelled = {"A": 2, "B": 4, "C": 1}
     pairs = {"A": 2, "B": 2, "C": 0}
-    per_mouse = {"A": 5, "B": 5, "C": 5} if frames == "all" else labelled if frames == "labelled" else pairs
+    counts = {
+        "all": dict.fromkeys("ABC", 5),
+        "labelled": labelled,
+        "unlabelled": {m: 5 - n for m, n in labelled.items()},
+    }
+    per_mouse = pairs if isinstance(frames, list) else counts[frames]
     slices = {"A": 3, "B": 4, "C": 5}
     expected = {
         "slices": sum(per_mouse[m] * slices[m] for m in slices),
@@ -51,12 +55,14 @@ def test_samples_equal_the_source(cohort: Cohort, kind: str, mode: str, frames: 
     assert len(data) == expected[kind]
     for sample in data:
         image, label = read_expected(cohort, sample)
-        if kind == "cines":
-            ds = cohort[sample["mouse"]]
-            keep = {"all": ds.labelled | True, "labelled": ds.labelled}.get(
-                frames if isinstance(frames, str) else "", ds.phase.isin(["ED", "ES"])
+        ds = cohort[sample["mouse"]].sel(frame=np.asarray(sample["frame"]))
+        for name in ("labelled", "phase", "time"):
+            np.testing.assert_array_equal(
+                np.asarray(sample[name]), ds[name].values.astype(np.asarray(sample[name]).dtype)
             )
-            image, label = image[keep.values], label[keep.values]
+        assert (sample["split"], sample["phenotype"]) == (ds.attrs["split"], ds.attrs["phenotype"])
+        assert torch.equal(sample["valid"].expand_as(sample["label"]), sample["label"] != 255)
+        assert sample["valid"].numel() == ds["frame"].size
         assert sample["image"].dtype == torch.float32
         assert sample["label"].dtype == torch.uint8
         np.testing.assert_array_equal(sample["image"][0].numpy(), image)
@@ -98,10 +104,10 @@ def test_collate_reuses_a_batch_and_equals_the_default(cohort: Cohort) -> None:
     assert collated["image"].data_ptr() == batch.images.data_ptr()  # type: ignore[attr-defined]
     plain = mt.collate([data[3], data[1], data[2]])
     default = torch.utils.data.default_collate(list(batch))
-    for key in ("image", "label", "slice", "frame", "labelled", "spacing", "synthetic"):
+    for key in ("image", "label", "valid", "slice", "frame", "labelled", "time", "spacing", "synthetic"):
         assert torch.equal(collated[key], plain[key])
         assert torch.equal(collated[key], default[key])
-    for key in ("mouse", "phase"):
+    for key in ("mouse", "phase", "split", "phenotype"):
         assert list(collated[key]) == list(plain[key]) == list(default[key])
 
 
@@ -112,6 +118,19 @@ def test_ragged_batches_stay_lists(cohort: Cohort) -> None:
     assert batch["spacing"].shape == (7, 3)
     plain = mt.collate([data[0], data[2]])
     assert isinstance(plain["image"], list)
+
+
+def test_cines_of_different_lengths_stay_lists_and_equal_ones_are_stacked(cohort: Cohort) -> None:
+    few, all_frames = mt.dataset(cohort, "cines"), mt.dataset(cohort, "cines", frames="all")
+    for data in (few, all_frames):
+        batches = [mt.collate(data.__getitems__([0, 1])), mt.collate([data[0], data[1]])]
+        for batch in batches:
+            for key in ("frame", "labelled", "time", "valid"):
+                assert isinstance(batch[key], list) == (data is few), key
+                for value, sample in zip(batch[key], data, strict=False):
+                    assert torch.equal(value, sample[key])
+            assert batch["phase"] == [data[0]["phase"], data[1]["phase"]]
+    assert few[0]["phase"] == ["ED", "ES"]
 
 
 def test_dtype_and_transform(cohort: Cohort) -> None:
@@ -169,7 +188,7 @@ def test_a_cache_that_cannot_be_written_names_the_alternatives(cohort: Cohort, t
 def test_a_dataset_without_samples_is_an_error(cohort: Cohort) -> None:
     with pytest.raises(md.errors.UnlabelledError, match="selects no frame"):
         mt.dataset(cohort.select(["C"]), frames=["ED"])
-    with pytest.raises(md.errors.ArgumentError, match="kind='voxels'"):
+    with pytest.raises(md.errors.ArgumentError, match="no kind 'voxels'"):
         mt.dataset(cohort, "voxels")  # type: ignore[arg-type]
 
 

@@ -209,6 +209,8 @@ def test_a_custom_scheme_is_the_default(source: Path, tmp_path: Path) -> None:
 def test_selection(source: Path) -> None:
     cohort = md.load(source=source)
     assert cohort.select("B").mice == ("B",)
-    assert cohort.select(["C", "A", "C"]).mice == ("C", "A")
+    assert cohort.select(["C", "A"]).mice == ("C", "A")
+    assert cohort[:2].mice == ("A", "B") and cohort[::-1].mice == ("C", "B", "A")
+    assert cohort[:0].mice == cohort.select([]).mice == ()
     with pytest.raises(ArgumentError, match="empty"):
-        _ = md.load(mice=[], source=source).to_dataframe()
+        _ = cohort[:0].to_dataframe()

@@ -30,5 +30,5 @@ def test_leakage_and_invalid_numbers_of_folds_are_errors() -> None:
     with pytest.raises(ArgumentError, match="Mouse5 is on both sides"):
         check_no_leakage(cohort, cohort.select(["Mouse5"]))
     for k in (1, 16):
-        with pytest.raises(ArgumentError, match="2 to 15 folds"):
+        with pytest.raises(ArgumentError, match="2 to 15"):
             cohort.folds(k)

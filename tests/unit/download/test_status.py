@@ -65,7 +65,7 @@ def test_states(full: tuple[Manifest, Path], tmp_path: Path) -> None:
 def test_selection() -> None:
     tiny = manifest(bodies(3, 1))
     assert list(select_entries(tiny)) == ["Mouse1", "Mouse2", "Mouse3"]
-    assert list(select_entries(tiny, ["Mouse3", "Mouse1", "Mouse3"])) == ["Mouse3", "Mouse1"]
+    assert list(select_entries(tiny, ["Mouse3", "Mouse1"])) == ["Mouse3", "Mouse1"]
     assert list(select_entries(tiny, "Mouse2")) == ["Mouse2"]
     with pytest.raises(UnknownNameError, match="no mouse 'Rat1'"):
         select_entries(tiny, ["Mouse1", "Rat1"])

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from mousecmr_data.inference.roi import MARGIN_PIXELS, Box, find_heart, list_windows, touches_edge
 
@@ -48,3 +49,19 @@ def test_labels_at_an_edge_count_if_the_field_continues() -> None:
     assert not touches_edge(labels, window, (256, 256)), "the field itself ends here"
     labels[1, 40:60, :60] = 1
     assert touches_edge(labels, window, (256, 256))
+
+
+def test_a_network_other_than_unet3plus_computes_the_whole_field() -> None:
+    torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+    from strangers_network import make_small
+
+    from mousecmr_data.inference.engines import make_engine
+    from mousecmr_data.inference.roi import RoiPredictor
+    from mousecmr_data.models.network import build_network
+
+    network = build_network(make_small)
+    outcome, keys = RoiPredictor(network, make_engine("eager", network, "cpu")).choose_window(
+        torch.zeros(6, 3, 64, 64), lambda labels: labels
+    )
+    assert (outcome.window, keys) == (None, [])
+    assert "windows are for UNet3+" in outcome.reason

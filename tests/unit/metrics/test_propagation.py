@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mousecmr_data.metrics.overlap import dice
-from mousecmr_data.metrics.propagation import propagate_masks
+from mousecmr_data.metrics.propagation import propagate_masks, propose_slice
 from mousecmr_data.phantom.rendering import compute_labels
 from mousecmr_data.phantom.sampling import make_plans
 
@@ -41,6 +41,24 @@ def test_a_frame_that_was_emptied_empties_those_nearer_to_it() -> None:
     assert [bool(frame.any()) for frame in out] == [True, True, True, False, False, False]
     whole = propagate_masks(np.stack([disc(8), *[disc(3)] * 4, disc(8)]), [1, 4], cyclic=True)
     assert np.array_equal(whole[0], disc(3))
+
+
+def test_a_slice_without_a_mask_gets_one_from_those_beside_it() -> None:
+    masks = np.zeros((4, 4, 48, 48), np.uint8)
+    masks[1, 0], masks[1, 1] = disc(14), disc(11)
+    masks[0, 3] = masks[3, 3] = disc(6)
+
+    def propose(frame: int, slice_: int) -> NDArray[np.uint8]:
+        return propose_slice(masks, frame, slice_, (1.0, 0.1, 0.1))
+
+    assert dice(propose(1, 2) == 2, disc(7) == 2) > 0.95  # 0.4 mm smaller than its neighbour, towards the apex
+    assert np.array_equal(propose(1, 3), disc(6))  # of the nearest frame: no slice beside it has one
+    masks[1, 3] = disc(5)
+    assert dice(propose(1, 2) == 2, disc(8) == 2) > 0.95  # between two
+    masks[1, 0], masks[1, 2] = 0, disc(10)
+    assert np.array_equal(propose(1, 0), disc(11))  # the base, which does not taper
+    masks[:] = 0
+    assert not propose(1, 0).any()
 
 
 def test_on_a_phantom_propagation_beats_masks_of_another_frame() -> None:

@@ -13,6 +13,7 @@ import pytest
 from mousecmr_data import phantom
 from mousecmr_data.errors import UnknownNameError
 from mousecmr_data.phantom.sampling import INFLOW_MICE
+from mousecmr_data.schema import EXTERNAL_PHANTOMS, PHANTOM, SMALL_PHANTOM
 from mousecmr_data.schema.manifest import load_manifest
 
 
@@ -57,13 +58,23 @@ def test_anatomy_and_acquisition_vary() -> None:
 
 
 def test_the_other_cohorts_differ() -> None:
-    nine, seven, eleven = (phantom.make_plans(name) for name in phantom.COHORTS)
+    nine, seven, eleven = (phantom.make_plans(name) for name in (PHANTOM, *EXTERNAL_PHANTOMS))
     assert list(seven) == [f"7T-Mouse{n}" for n in range(1, 16)]
     assert list(eleven) == [f"11.7T-Mouse{n}" for n in range(1, 11)]
     first = [next(iter(plans.values())) for plans in (nine, seven, eleven)]
     for value in ("shape_yx", "voxel_size_mm", "frame_time_ms"):
         assert len({getattr(p, value) for p in first}) >= 2, value
     assert len({p.acquisition.field_t for p in first}) == 3
+
+
+def test_the_small_cohort_has_the_same_mice_in_fewer_pixels_and_frames() -> None:
+    large, small = phantom.make_plans(PHANTOM), phantom.make_plans(SMALL_PHANTOM)
+    assert list(small) == list(large)
+    for name, plan in small.items():
+        for field in ("phenotype", "function", "heart", "thorax", "pose", "n_slices"):
+            assert getattr(plan, field) == getattr(large[name], field)
+        assert plan.shape_yx == (64, 64) and plan.n_frames <= 12 < large[name].n_frames
+        assert max(plan.labelled_frames) < plan.n_frames
 
 
 def test_the_error_for_an_unknown_cohort_lists_the_cohorts() -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 import mousecmr_data as md
-from mousecmr_data.phantom import COHORTS, make_plans
+from mousecmr_data.errors import ArgumentError, ChecksumError
+from mousecmr_data.phantom import COHORTS, make_plans, source
 from mousecmr_data.phantom.source import PhantomSource, make_files, make_manifest
+from mousecmr_data.schema import EXTERNAL_PHANTOMS, SMALL_PHANTOM
 from mousecmr_data.schema.manifest import load_manifest
 
 
@@ -18,7 +20,7 @@ def test_manifest(cohort: str) -> None:
     assert set(m.files) == set(make_plans(cohort))
     splits = m.split_scheme("upstream-notebook").mice
     assert sorted(mouse for part in splits.values() for mouse in part) == sorted(m.files)
-    assert list(splits) == (["train", "validation", "test"] if cohort == "phantom" else ["external"])
+    assert list(splits) == (["external"] if cohort in EXTERNAL_PHANTOMS else ["train", "validation", "test"])
 
 
 def test_splits_are_the_real_ones() -> None:
@@ -61,6 +63,18 @@ def test_several_processes_make_the_same_files_as_one(tmp_path: Path, phantom_ca
     assert len(counts) == 2, "existing files are not made again"
 
 
+def test_python_makes_several_files_on_all_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[str], int]] = []
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    monkeypatch.setattr(
+        "mousecmr_data.phantom.source.map_in_processes", lambda _, mice, n, *__: calls.append((mice, n))
+    )
+    mice = ["Mouse1", "Mouse2"]
+    md.fetch(mice, source="phantom", cache=tmp_path, workers=3)
+    md.load(mice=mice, source="phantom", cache=tmp_path).source.prepare(mice)
+    assert calls == [(mice, 3), (mice, 5)]
+
+
 @pytest.mark.parametrize("cohort", ["phantom-7T", "phantom-11.7T"])
 def test_other_cohorts_are_valid_and_have_their_own_voxel_size(cohort: str, tmp_path: Path) -> None:
     mouse = next(iter(make_plans(cohort)))
@@ -96,3 +110,26 @@ def test_a_phantom_cannot_be_bundled(tmp_path: Path) -> None:
     with pytest.raises(md.errors.MouseCMRError):
         create_bundle(make_manifest("phantom"), ["Mouse5"], tmp_path / "b.zip", cache=tmp_path)
     assert not (tmp_path / "b.zip").exists()
+
+
+def test_the_small_cohort_is_the_same_everywhere(phantom_cache: Path) -> None:
+    small = md.load("test", source="phantom", size="small", cache=phantom_cache)
+    assert (small.source.name, len(small)) == (SMALL_PHANTOM, 25)
+    ds = small["Mouse6"]  # made, and compared with its frozen checksum
+    assert ds.sizes["y"] == ds.sizes["x"] == 64 and ds.attrs["synthetic"] == 1
+    assert list(source.read_frozen()) == list(make_plans(SMALL_PHANTOM))
+
+
+def test_a_small_mouse_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = source.read_frozen()
+    other = {**frozen, "Mouse6": {**frozen["Mouse6"], "masks_sha256": "0" * 64}}
+    monkeypatch.setattr(source, "read_frozen", lambda: other)
+    with pytest.raises(ChecksumError, match="Mouse6"):
+        md.load(mice=["Mouse6"], source=SMALL_PHANTOM, cache=tmp_path)["Mouse6"]
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+@pytest.mark.parametrize(("name", "size"), [("phantom-7T", "small"), ("phantom", "tiny")])
+def test_another_size_is_refused(name: str, size: str) -> None:
+    with pytest.raises(ArgumentError, match=r"size='small'"):
+        md.load(source=name, size=size)  # type: ignore[arg-type]

@@ -1,14 +1,23 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the extra torch is not installed")
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from mousecmr_data.inference.grid import normalize_to_uint8
-from mousecmr_data.phantom import make_plans
-from mousecmr_data.training.config import TrainConfig
-from mousecmr_data.training.data import POOL_FRAMES, SliceData, make_batch, make_random_plan, render_slices
+from mousecmr_data.inference.grid import normalize_to_uint8  # noqa: E402
+from mousecmr_data.phantom import make_plans  # noqa: E402
+from mousecmr_data.training.config import TrainConfig  # noqa: E402
+from mousecmr_data.training.data import (  # noqa: E402
+    POOL_FRAMES,
+    SliceData,
+    iterate_validation,
+    join_slices,
+    make_batch,
+    make_random_plan,
+    render_slices,
+)
 
 ALL_PLANS = make_plans("phantom")
 TWO_PLANS = {m: ALL_PLANS[m] for m in ("Mouse1", "Mouse2")}
@@ -73,3 +82,17 @@ def test_slices_at_the_ends_of_the_ventricle_are_drawn_more_often() -> None:
     x, _ = make_batch(slices, config, 1, 1)
     share = float(((x[:, 0, 0, 1] * 25.5).round() == 5).float().mean())
     assert 0.02 < share < 0.11, "1 of 16, not 1 of 6"
+
+
+def test_slices_without_a_true_label_are_seen_as_neighbours_only() -> None:
+    first = make_numbered_slices()
+    slices = join_slices([replace(first, known=(1,)), replace(first, known=(0, 5))])
+    assert (slices.known, slices.stacks) == ((1, 6, 11), (3, 3, 3, 3))
+    assert slices.checksum() != replace(slices, known=(1, 6)).checksum()
+    config = TrainConfig(augmentation="none", context=1, batch_size=32, end_weight=2.0)
+    x, _ = make_batch(slices, config, 1, 1)
+    middle = set((x[:, 1, 0, 1] * 25.5).round().int().tolist())
+    assert middle == {1, 0, 5} and set((x[:, 0, 0, 1] * 25.5).round().int().tolist()) == {0, 1, 2, 4}
+    batches = list(iterate_validation(slices, config))
+    assert [len(y) for _, y in batches] == [3]
+    assert torch.equal(batches[0][1].byte(), torch.from_numpy(slices.label[[1, 6, 11]]))

@@ -1,0 +1,96 @@
+"""The first table of the benchmark: four networks on the phantom. Which is most robust, which needs the fewest mice?
+
+    python benchmarks/first_table.py -o FOLDER [--workers 2] [--leaderboard DIR] [--trial] [--cache DIR] [--json FILE]
+
+All networks learn the same number of steps with the same augmentation, by the protocols `robust` (two seeds) and `few`
+(one seed, fewer steps). Sized for three hours on two cores; a run that was stopped goes on with the same command.
+SYNTHETIC mice: the table says nothing about real ones. --trial: a few steps and mice, to see that everything runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from record import make_parser, write_record
+
+from mousecmr_data._utils.text import SYNTHETIC_DATA
+from mousecmr_data.evaluation.benchmark import run_benchmark
+from mousecmr_data.evaluation.leaderboard import read_step_facts, submit
+from mousecmr_data.evaluation.protocols import Protocol, read_protocol
+from mousecmr_data.schema import PHANTOM, SMALL_PHANTOM
+from mousecmr_data.training.config import TrainConfig, update_config
+
+MONAI = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "unet3plus-small": ("UNet3+ with 12 to 192 channels at half the resolution", {
+        "channels": [12, 24, 48, 96, 192], "reduce": 2,
+    }),
+    "monai-unet": ("MONAI UNet with residual units", {
+        "network": "monai.networks.nets:UNet",
+        "network_args": {**MONAI, "channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units": 2},
+    }),
+    "monai-segresnet": ("MONAI SegResNet", {
+        "network": "monai.networks.nets:SegResNet",
+        "network_args": {**MONAI, "init_filters": 8},
+    }),
+    "monai-attentionunet": ("MONAI AttentionUnet", {
+        "network": "monai.networks.nets:AttentionUnet",
+        "network_args": {**MONAI, "channels": [12, 24, 48, 96], "strides": [2, 2, 2]},
+    }),
+}  # fmt: skip
+COMMON: dict[str, Any] = {
+    "augmentation": "randomised", "batch_size": 8, "crop": 128, "cross_entropy": 0.5, "learning_rate": 2e-3,
+    "patience": 99, "schedule": "one-cycle", "device": "cpu",
+}  # fmt: skip
+PROTOCOLS: dict[str, tuple[int, dict[str, int]]] = {
+    "robust": (2, {"epochs": 6, "steps_per_epoch": 100}),
+    "few": (1, {"epochs": 3, "steps_per_epoch": 70}),
+}
+"""Seeds and length of the training."""
+TRIAL = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2}
+
+
+def shorten(protocol: Protocol) -> Protocol:
+    """Return a protocol with few mice, parts and conditions, for a trial."""
+    parts = []
+    for part in protocol.parts[:2]:
+        conditions = [replace(c, mice=c.mice[:3]) for c in part.conditions[:3]]
+        parts.append(replace(part, train=part.train[:3], validation=part.validation[:1], conditions=tuple(conditions)))
+    return replace(protocol, parts=tuple(parts))
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("-o", "--folder", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--leaderboard", type=Path)
+    parser.add_argument("--trial", action="store_true")
+    parser.add_argument("--cache", type=Path)
+    args = parser.parse_args()
+    source = SMALL_PHANTOM if args.trial else PHANTOM
+    numbers: dict[str, Any] = {"source": source, "note": SYNTHETIC_DATA, "trial": args.trial}
+    for name, (n_seeds, length) in PROTOCOLS.items():
+        protocol = shorten(read_protocol(name)) if args.trial else read_protocol(name)
+        settings = {**COMMON, **length, **(TRIAL if args.trial else {})}
+        methods = {m: update_config(TrainConfig(), {**settings, **own}) for m, (_, own) in NETWORKS.items()}
+        folder, seeds = args.folder / name, range(n_seeds)
+        run_benchmark(protocol, methods, folder, source=source, seeds=seeds, cache=args.cache, workers=args.workers)
+        tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
+        chosen = ("ranking", "tests", "cost", "by_condition", "by_part")
+        numbers[name] = {k: t.to_dict("records") for k, t in tables.items() if k in chosen} | {
+            "protocol": protocol.reference
+        }
+        if args.leaderboard and not args.trial:
+            for m, (method, _) in NETWORKS.items():
+                submit(
+                    folder / m, f"{m}-{name}", protocol, source, args.leaderboard, method=method, licence="CC0-1.0",
+                    about=read_step_facts(folder / m), cache=args.cache, workers=args.workers, overwrite=True,
+                )  # fmt: skip
+    write_record(args, numbers, "torch", "monai")
+
+
+if __name__ == "__main__":
+    main()
