@@ -70,9 +70,6 @@ def command(
     from mousecmr_data.web.config import ServerConfig
 
     secret = None if token is None else secrets.token_urlsafe(32) if token else ""
-<<<<<<< HEAD
-    config = ServerConfig(host, weights, secret, root_path=root_path, upload_mb=upload_limit, keep=keep, cache=cache)
-=======
     file = Path(weights)
     own = file if file.suffix or file.exists() else None
     config = ServerConfig(
@@ -83,9 +80,9 @@ def command(
         token=secret,
         root_path=root_path,
         upload_mb=upload_limit,
+        keep=keep,
         cache=cache,
     )
->>>>>>> main
 
     def show_address(address: str) -> None:
         click.echo(f"The page is at {address}  (stop it with Ctrl-C)", err=True)

@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -74,36 +74,28 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
     ]
 
 
-<<<<<<< HEAD
-def make_review_routes(sessions: SessionStore, kept: KeptResults | None = None) -> list[Route]:
+def make_review_routes(sessions: SessionStore, options: ServerConfig, kept: KeptResults | None = None) -> list[Route]:
     """Return the routes of the review screen and the zip of each session; 404 as for :func:`make_routes`.
 
     Results in ``kept`` are for every browser that opened the page.
     """
-=======
-def make_review_routes(sessions: SessionStore, options: ServerConfig) -> list[Route]:
-    """Return the routes of the review screen and the zip of each session; 404 as for :func:`make_routes`."""
->>>>>>> main
     from mousecmr_data.web.review import ReviewedFolder
     from mousecmr_data.web.review import make_routes as make_folder_routes
+
+    # The weights stay on this computer and are offered to every visitor: only for the one who sits at it.
+    tuning: dict[str, Any] = {"may_tune": options.local, "cache": options.cache}
 
     def find_folder(request: Request) -> ReviewedFolder | None:
         token, owner = request.path_params["token"], request.scope[OWNER]
         run = kept.find_by_token(token) if kept and owner else None
         if kept and run and not kept.is_running(run):
-            return ReviewedFolder(run.folder, sessions.folder / f"{secrets.token_hex(8)}.zip", lambda: run.lock, True)
+            archive = sessions.folder / f"{secrets.token_hex(8)}.zip"
+            return ReviewedFolder(run.folder, archive, lambda: run.lock, is_archive_temporary=True, **tuning)
         session = sessions.find_by_token(token, owner)
         if session is None or session.download is None:
             return None
-<<<<<<< HEAD
-        return ReviewedFolder(session.folder / RESULTS_FOLDER, session.download, session.hold_results)
-=======
         results = session.folder / RESULTS_FOLDER
-        # The weights stay on this computer and are offered to every visitor: only for the one who sits at it.
-        return ReviewedFolder(
-            results, session.download, session.hold_folder, may_tune=options.local, cache=options.cache
-        )
->>>>>>> main
+        return ReviewedFolder(results, session.download, session.hold_results, **tuning)
 
     return make_folder_routes(find_folder)
 
@@ -181,11 +173,7 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
             sessions.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-<<<<<<< HEAD
-    app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions, kept)]
-=======
-    app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions, options)]
->>>>>>> main
+    app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions, options, kept)]
     app.state.service, app.state.token = service, token
     blocks = build_page(service).queue(max_size=options.max_queue)
     blocks.state_session_capacity = MAX_GRADIO_STATES

@@ -159,10 +159,6 @@ class ReviewedFolder:
     """Where to write the zip of the results."""
     hold: Callable[[], AbstractContextManager[Any]]
     """Keeps the folder, for one caller at a time, while tables and zip are written."""
-<<<<<<< HEAD
-    is_archive_temporary: bool = False
-    """The zip is removed when it was sent."""
-=======
     reader: str = ""
     """Who reviews; empty: the name that the screen sends."""
     codes: Mapping[str, str] = field(default_factory=dict)
@@ -183,6 +179,8 @@ class ReviewedFolder:
     may_tune: bool = False
     """Whether the visitor may tune a network on this computer, which keeps the weights."""
     cache: Path | None = None
+    is_archive_temporary: bool = False
+    """The zip is removed when it was sent."""
 
 
 class Tuning:
@@ -225,7 +223,6 @@ class Tuning:
 
         self.status = {"running": True, "text": f"Tuning {name} …"}
         threading.Thread(target=run, name="tuning", daemon=True).start()
->>>>>>> main
 
 
 def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list[Route]:

@@ -14,13 +14,9 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable
-<<<<<<< HEAD
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
-=======
 from dataclasses import dataclass, field, replace
->>>>>>> main
 from functools import partial
 from pathlib import Path
 
@@ -30,13 +26,8 @@ from mousecmr_data.dataset.model import order_spacing
 from mousecmr_data.download.cache import make_fetch_command
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.discover import hide_temporary_paths
-<<<<<<< HEAD
 from mousecmr_data.formats.masks import LeftOutFile, describe_left_out
-from mousecmr_data.inference.predictor import Predictor, has_weights, list_models, load_model
-=======
-from mousecmr_data.formats.masks import describe_left_out
-from mousecmr_data.inference.predictor import Predictor, list_own_models, load_model
->>>>>>> main
+from mousecmr_data.inference.predictor import Predictor, has_weights, list_models, list_own_models, load_model
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema import PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.schema.manifest import load_manifest
@@ -55,18 +46,13 @@ from mousecmr_data.web.kept import KeptResults, KeptRun
 from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 log = logging.getLogger("mousecmr_data.web")
-<<<<<<< HEAD
 JobResult = Future[tuple[str, JobOutcome | None]]
 """Status to show, and outcome or None."""
-OFFERED_WEIGHTS = (PUBLISHED_WEIGHTS, SMALL_WEIGHTS)
-"""Weights that a visitor may choose: names only, never paths on this computer."""
-=======
 
 
 def list_offered_weights(cache: Path | None = None) -> tuple[str, ...]:
     """Return the weights that a visitor may choose, the user's own too: names only, never paths on this computer."""
     return PUBLISHED_WEIGHTS, SMALL_WEIGHTS, *list_own_models(cache)
->>>>>>> main
 
 
 def parse_form(
@@ -179,21 +165,13 @@ class PageService:
         def inspect_uploads() -> str:
             config = self.parse(weights, *fields)
             with session.hold_folder():
-<<<<<<< HEAD
                 while not session.closed:
                     uploads, left_out = session.uploads, list[LeftOutFile]()
                     inspected = inspect_inputs(uploads.list_inputs(), config, session.folder, left_out)
                     if session.uploads is uploads:  # else they were removed meanwhile
                         session.inspected, session.left_out = inspected, left_out
                         break
-            return "" if session.closed else self.describe_inspected(session, str(config.weights))
-=======
-                if session.closed:
-                    return ""
-                session.left_out = []
-                session.inspected = inspect_inputs(session.list_inputs(), config, session.folder, session.left_out)
-            return self.describe_inspected(session, str(weights))
->>>>>>> main
+            return "" if session.closed else self.describe_inspected(session, str(weights))
 
         return hide_temporary_paths(_run_safely(inspect_uploads), session.folder)
 
@@ -251,7 +229,7 @@ class PageService:
         """
         failed: JobResult = Future()
         try:
-            config = parse_form(*fields)
+            config = self.parse(*fields)
             if not session.uploads.list_inputs():
                 next_step = "drop files above, or load the example"
                 failed.set_result((render_refusal("There is nothing to segment yet.", next_step), None))
@@ -284,12 +262,6 @@ class PageService:
 
         def segment_uploads() -> str:
             nonlocal outcome
-<<<<<<< HEAD
-=======
-            config = self.parse(*fields)
-            if not session.list_inputs():
-                return render_refusal("There is nothing to segment yet.", "drop files above, or load the example")
->>>>>>> main
             try:
                 with self.kept.hold(run) if self.kept and run else nullcontext():
                     load = partial(self.get_predictor, config)

@@ -9,12 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-<<<<<<< HEAD
 from mousecmr_data._utils.text import format_bytes
-=======
-from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes
 from mousecmr_data.inference.predictor import list_own_models
->>>>>>> main
 from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 from mousecmr_data.schema.manifest import load_manifest
 from mousecmr_data.web.html import (
@@ -54,23 +50,15 @@ class Callbacks:
     def __init__(self, service: PageService) -> None:
         self.service = service
 
-<<<<<<< HEAD
     def on_load(self, weights: str, request: gr.Request) -> tuple[Any, ...]:
-        """Open a session; return the settings of the drop zone, the three buttons, which are enabled now, the note
-        about the weights, and the kept results."""
+        """Open a session; return the settings of the drop zone, the three buttons, which are enabled now, the weights
+        with a note about the chosen ones, and the kept results."""
         owner = _get_owner(request)
         session = self.service.sessions.open(str(request.session_hash), owner)
         buttons = [gr.Button(interactive=True) for _ in range(3)]
         about = {"token": session.token, "limit_mb": self.service.config.upload_mb}
-        return about, *buttons, self.service.describe_weights(weights), self.service.describe_kept(owner)
-=======
-    def on_load(self, request: gr.Request) -> tuple[Any, ...]:
-        """Open a session; return the settings of the drop zone, the three buttons, enabled now, and the weights."""
-        session = self.service.sessions.open(str(request.session_hash), _get_owner(request))
-        buttons = [gr.Button(interactive=True) for _ in range(3)]
-        weights = gr.Radio(make_weight_choices(self.service))
-        return {"token": session.token, "limit_mb": self.service.config.upload_mb}, *buttons, weights
->>>>>>> main
+        choices = gr.Radio(make_weight_choices(self.service))
+        return about, *buttons, choices, self.service.describe_weights(weights), self.service.describe_kept(owner)
 
     def on_close(self, request: gr.Request) -> None:
         """Close the session of a page that was closed or reloaded."""
@@ -188,19 +176,14 @@ FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
-<<<<<<< HEAD
 CANCEL_KEPT = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-cancel]");
   if (button) trigger("cancelled", { token: button.dataset.cancel });
 });"""
 
 
-def make_weight_choices() -> list[tuple[str, str]]:
-    """Return a text about each of the weights that the page offers, and its name."""
-=======
 def make_weight_choices(service: PageService) -> list[tuple[str, str]]:
     """Return a text about each of the weights that the page offers, and its name; the owner's file is loaded."""
->>>>>>> main
     published = load_manifest().weights[PUBLISHED_WEIGHTS]
     about = f"the authors' weights, trained on {published.trained_on.partition(' (')[0]}"
     small = f"{SMALL_WEIGHTS}: in this package, trained on SYNTHETIC mice only; every result says so"
@@ -240,7 +223,6 @@ def build_page(service: PageService) -> gr.Blocks:
     html: dict[str, Any] = {"apply_default_css": False, "elem_classes": "m-part"}
     page: gr.Blocks
     with gr.Blocks(title="Mouse hearts, segmented", analytics_enabled=False) as page:
-<<<<<<< HEAD
         gr.HTML(render_head(service.config.local, service.kept is not None), elem_id="head", **html)
         with gr.Accordion("Files and settings", elem_id="inputs") as inputs:
             drop = gr.HTML(
@@ -252,10 +234,11 @@ def build_page(service: PageService) -> gr.Blocks:
                 )
                 remove = gr.Button("Remove my files", size="sm", elem_id="remove", interactive=False)
             description = gr.HTML(elem_id="seen", **html)
+            own = service.config.own_weights
+            chosen = own.name if own else service.config.weights
             weights = gr.Radio(
-                make_weight_choices(), value=service.config.weights, label="Weights", info=WORDS["Weights"],
-                elem_id="weights",
-            )  # fmt: skip
+                make_weight_choices(service), value=chosen, label="Weights", info=WORDS["Weights"], elem_id="weights"
+            )
             note = gr.HTML(elem_id="note", **html)
             with gr.Accordion(OVERRIDES_LABEL, open=False), gr.Row():
                 spacing = gr.Textbox(label="Voxel size z y x, in mm", placeholder="1.0 0.1 0.1", elem_id="spacing")
@@ -269,27 +252,6 @@ def build_page(service: PageService) -> gr.Blocks:
             cancel = gr.Button("Cancel", size="sm", scale=0, min_width=100, elem_id="cancel", visible=False)
         links = gr.HTML(elem_id="download", **html)
         results = gr.HTML(elem_id="results", **html)
-=======
-        gr.HTML(render_head(service.config.local), elem_id="head", **html)
-        drop = gr.HTML(
-            {}, html_template=read_static("drop.html"), js_on_load=read_static("drop.js"), elem_id="drop", **html
-        )
-        with gr.Row():
-            example = gr.Button("Load an example mouse (SYNTHETIC)", size="sm", elem_id="example", interactive=False)
-            remove = gr.Button("Remove my files", size="sm", elem_id="remove", interactive=False)
-        description = gr.HTML(elem_id="seen", **html)
-        own = service.config.own_weights
-        chosen = own.name if own else service.config.weights
-        weights = gr.Radio(make_weight_choices(service), value=chosen, label="Weights", elem_id="weights")
-        with gr.Accordion(OVERRIDES_LABEL, open=False), gr.Row():
-            spacing = gr.Textbox(label="Voxel size z y x, in mm", placeholder="1.0 0.1 0.1", elem_id="spacing")
-            axes = gr.Textbox(label="Axes, in the file's order (NIfTI)", placeholder="xyzt", elem_id="axes")
-            time = gr.Textbox(label="Frame time, in ms", placeholder="5", elem_id="frame-time")
-            frames = gr.Textbox(label="Frames, if in one axis with the slices", placeholder="20", elem_id="frames")
-            fill = gr.Textbox(label="Fill value, for pixels that are NaN", placeholder="0", elem_id="fill")
-        start = gr.Button("Segment", variant="primary", elem_id="segment", interactive=False)
-        status = gr.HTML(elem_id="status", **html)
->>>>>>> main
         viewer = gr.HTML(
             {}, html_template=read_static("viewer.html"), js_on_load=read_static("viewer.js"), elem_id="viewer", **html
         )
@@ -301,11 +263,7 @@ def build_page(service: PageService) -> gr.Blocks:
         fields, buttons = [weights, *overrides], [start, example, cancel]
         outputs = [status, links, results, viewer, flags]
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-<<<<<<< HEAD
-        page.load(callbacks.on_load, weights, [drop, example, remove, start, note, kept], **hidden)
-=======
-        page.load(callbacks.on_load, outputs=[drop, example, remove, start, weights], **hidden)
->>>>>>> main
+        page.load(callbacks.on_load, weights, [drop, example, remove, start, weights, note, kept], **hidden)
         page.unload(callbacks.on_close)
         inspect: dict[str, Any] = {"inputs": fields, "api_visibility": "private", "show_progress": "minimal"}
         inspect |= {"concurrency_id": "inspect", "concurrency_limit": 2}
