@@ -318,6 +318,14 @@ def load_model(
     return Predictor(loaded, origin, device, engine=made)
 
 
+def has_weights(name: str, cache: str | Path | None = None) -> bool:
+    """Return whether the weights ``name`` of :func:`list_models` are on this computer."""
+    card = list_models()[name]
+    folder = SHIPPED_FOLDER if name in _read_shipped_cards() else get_weights_folder(card.weights, cache)
+    files = (Path(card.weights.path).name, f"{name}.safetensors")
+    return any((folder / file).is_file() for file in files)
+
+
 def find_weights_departure(predictor: Any, cache: str | Path | None = None) -> str:
     """Return why ``predictor`` does not have the published weights; empty if it has them.
 
