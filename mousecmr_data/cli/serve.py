@@ -71,7 +71,7 @@ def command(
 
     secret = None if token is None else secrets.token_urlsafe(32) if token else ""
     file = Path(weights)
-    own = file if file.suffix or file.exists() else None
+    own = file if weights != PUBLISHED_WEIGHTS and (file.suffix or file.exists()) else None  # its name has a dot
     config = ServerConfig(
         host,
         PUBLISHED_WEIGHTS if own else weights,
