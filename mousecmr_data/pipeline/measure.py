@@ -118,7 +118,7 @@ def _measure_parts(parts: MouseParts) -> tuple[Measures, NDArray[np.uint8]]:
 
 def _choose_phases(ds: xr.Dataset, mask: str, ed: int | None, es: int | None, find: bool) -> xr.Dataset:
     """Return ``ds`` with these frames as ED and ES, or with those that are found on the volume curve, if asked."""
-    if not find and ed is None:
+    if (not find and ed is None) or not hasattr(ds, "data_vars"):  # no dataset: measuring it says so
         return ds
     from mousecmr_data.pipeline.analysis import mark_phases
 
