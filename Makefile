@@ -1,17 +1,20 @@
 # Aliases only. `make demo` and `make test` create the virtual environment they need.
 PYTHON ?= python3
 VENV ?= .venv
-BIN = $(VENV)/bin
+BIN = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-newest stress check docs bench clean
+.PHONY: help demo test test-newest test-core test-lowest test-windows stress check coverage docs dist bench clean
 help:
-	@echo "make demo    make, load, measure, segment and draw synthetic mice; needs only Python 3.11 or newer"
-	@echo "make test    run the tests; long trials run with a small count"
-	@echo "make stress  run the long trials (kills, races, fuzzing) at full count"
-	@echo "make check   run ruff, mypy and the import contract"
-	@echo "make docs    write the reference as HTML pages to site/"
-	@echo "make bench   run the benchmarks"
+	@echo "make demo      make, load, measure, segment and draw synthetic mice; needs only Python 3.11 or newer"
+	@echo "make test      run the tests; long trials run with a small count"
+	@echo "make stress    run the long trials (kills, races, fuzzing) at full count"
+	@echo "make check     run ruff, mypy and the import contract"
+	@echo "make coverage  run the tests and show which lines none of them runs"
+	@echo "make docs      write the site to site/; a warning is an error"
+	@echo "make dist      build wheel and sdist into dist/, with a list of all parts (SBOM)"
+	@echo "make bench     run the benchmarks"
+	@echo "parts of make test: test-core (no extras), test-newest, test-windows; also: test-lowest"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -30,20 +33,31 @@ PYTEST = -m pytest --numprocesses auto --dist loadfile
 TESTS = tests/functional tests/house tests/stress $(filter-out %__pycache__/,$(wildcard tests/unit/*/))
 test: $(VENV)/.dev
 	@failed=; for folder in $(TESTS); do $(BIN)/python $(PYTEST) $$folder || failed="$$failed $$folder"; done; \
-	$(MAKE) --no-print-directory test-newest || failed="$$failed test-newest"; \
+	for part in test-newest test-windows; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
-# The core, without extras, in the newest Python found and with the newest dependencies: no constraints.
-NEWEST = $(shell for p in python3.14 python3.13 python3.12 $$(ls -dr $$HOME/.pyenv/versions/3.1[2-9]*/bin/python3 \
-	2>/dev/null); do $$p -c "import venv" 2>/dev/null && echo $$p && break; done)
+# The core, without extras and with the newest dependencies: no constraints.
+CORE = $(VENV)-core
+CORE_BIN = $(CORE)/$(notdir $(BIN))
 CORE_TESTS = $(addprefix tests/unit/,_utils dataset download phantom schema)
-$(VENV)-newest/.core: pyproject.toml
-	$(NEWEST) -m venv --clear $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --editable . \
+$(CORE)/.core: pyproject.toml
+	$(PYTHON) -m venv --clear $(CORE)
+	$(CORE_BIN)/python -m pip install --quiet --disable-pip-version-check --editable . \
 	hypothesis pytest pytest-socket
 	@touch $@
+test-core: $(CORE)/.core
+	$(CORE_BIN)/python -m pytest $(CORE_TESTS)
+# The same in the newest Python found.
+NEWEST = $(shell for p in python3.14 python3.13 python3.12 $$(ls -dr $$HOME/.pyenv/versions/3.1[2-9]*/bin/python3 \
+	2>/dev/null); do $$p -c "import venv" 2>/dev/null && echo $$p && break; done)
 test-newest:
 	@if test -z "$(NEWEST)"; then echo "no Python newer than 3.11 found: these tests were left out"; exit 0; fi; \
-	$(MAKE) --no-print-directory $(VENV)-newest/.core && $(VENV)-newest/bin/python -m pytest $(CORE_TESTS)
+	$(MAKE) --no-print-directory test-core PYTHON=$(NEWEST) CORE=$(VENV)-newest
+# The same with the lowest versions that pyproject.toml allows.
+test-lowest: $(VENV)/.dev
+	$(BIN)/python scripts/try_environments.py --versions lowest --extras core $(PYTHON)
+# The same under the rules of Windows, as tests/windows_rules.py imposes them.
+test-windows: $(VENV)/.dev
+	MOUSECMR_WINDOWS=1 $(BIN)/python $(PYTEST) $(CORE_TESTS)
 stress: $(VENV)/.dev
 	MOUSECMR_STRESS=1 $(BIN)/python -m pytest -m stress
 check: $(VENV)/.dev
@@ -51,9 +65,18 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+COVERED ?= $(TESTS)
+coverage: $(VENV)/.dev
+	@rm -f .coverage; for folder in $(COVERED); do $(BIN)/python $(PYTEST) --cov --cov-append --cov-report= $$folder; done
+	$(BIN)/python -m coverage report
+	$(BIN)/python -m coverage html --directory coverage
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/make_docs.py
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m uv export --quiet --no-emit-project --format cyclonedx1.5 --output-file dist/sbom.cdx.json
 bench: $(VENV)/.dev
 	for script in $(filter-out benchmarks/record.py benchmarks/first_table.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 clean:
-	rm -rf $(VENV) $(VENV)-newest site build dist demo-output
+	rm -rf $(VENV) $(VENV)-core $(VENV)-newest site build dist coverage demo-output

@@ -56,9 +56,9 @@ TRIAL = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2}
 def shorten(protocol: Protocol) -> Protocol:
     """Return a protocol with few mice, parts and conditions, for a trial."""
     parts = []
-    for part in protocol.parts[:2]:
-        conditions = [replace(c, mice=c.mice[:3]) for c in part.conditions[:3]]
-        parts.append(replace(part, train=part.train[:3], validation=part.validation[:1], conditions=tuple(conditions)))
+    for part in protocol.parts[:1]:
+        conditions = [replace(c, mice=c.mice[:2]) for c in part.conditions[:2]]
+        parts.append(replace(part, train=part.train[:2], validation=part.validation[:1], conditions=tuple(conditions)))
     return replace(protocol, parts=tuple(parts))
 
 
@@ -76,7 +76,7 @@ def main() -> None:
         protocol = shorten(read_protocol(name)) if args.trial else read_protocol(name)
         settings = {**COMMON, **length, **(TRIAL if args.trial else {})}
         methods = {m: update_config(TrainConfig(), {**settings, **own}) for m, (_, own) in NETWORKS.items()}
-        folder, seeds = args.folder / name, range(n_seeds)
+        folder, seeds = args.folder / name, range(1 if args.trial else n_seeds)
         run_benchmark(protocol, methods, folder, source=source, seeds=seeds, cache=args.cache, workers=args.workers)
         tables = {path.stem: pd.read_csv(path) for path in sorted((folder / "tables").glob("*.csv"))}
         chosen = ("ranking", "tests", "cost", "by_condition", "by_part")

@@ -16,7 +16,7 @@ from typing import Any
 from mousecmr_data._utils.atomic import dump_json, to_json_value, write_json
 from mousecmr_data._utils.environment import describe_processor, list_versions
 
-PATHS = ("--json", "--cache", "--folder", "-o", "--leaderboard", "--real", "--stack", "--figure", "--chromium")
+PATHS = ("--json", "--old", "--cache", "--folder", "-o", "--leaderboard", "--real", "--stack", "--figure", "--chromium")
 """Options that name places of one machine; they are not recorded."""
 
 

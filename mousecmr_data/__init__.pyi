@@ -6,7 +6,7 @@ from .evaluation.scoring import evaluate
 from .inference.predictor import load_model
 from .metrics.volumes import Measures
 from .pipeline.batch import segment
-from .pipeline.review import measure
+from .pipeline.measure import measure
 from .schema.labels import Label
 
 __all__ = [

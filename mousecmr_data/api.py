@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from mousecmr_data.dataset.cohort import Cohort
-    from mousecmr_data.dataset.source import Source, ZarrSource
+    from mousecmr_data.dataset.source import Source
+    from mousecmr_data.dataset.zarr_store import ZarrSource
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -87,8 +88,9 @@ def load(
         Files that are missing and cannot be downloaded.
     """
     from mousecmr_data.dataset.cohort import Cohort, CohortMember, assign_splits, read_phenotypes, select_mice
-    from mousecmr_data.dataset.layout_cache import CACHE_NAME, LayoutCache
-    from mousecmr_data.dataset.source import FileOpener, FileSource, Opener, ZarrSource
+    from mousecmr_data.dataset.layout_cache import CACHE_NAME, FileOpener, LayoutCache
+    from mousecmr_data.dataset.source import FileSource, Opener
+    from mousecmr_data.dataset.zarr_store import ZarrSource
     from mousecmr_data.download.cache import get_cache_root
 
     if size != "full":
@@ -196,8 +198,8 @@ def verify(
     when they are needed. ``content`` also reads each file completely: shapes, types, labels, frame numbers, the ED/ES
     rule. ``progress`` is called with 1 after each file, derived ones excepted.
     """
-    from mousecmr_data.dataset.source import ZarrSource
     from mousecmr_data.dataset.validation import OUTDATED, check_derived_files, remove_derived_file, validate_file
+    from mousecmr_data.dataset.zarr_store import ZarrSource
     from mousecmr_data.download.cache import get_cache_root, get_dataset_folder
 
     resolved = resolve_source(source, cache)
@@ -308,8 +310,8 @@ def resolve_manifest(source: PathLike) -> Manifest:
         return make_manifest(str(source))
     if source == DEFAULT_DATASET:
         return load_manifest()
-    if _is_store(source):
-        from mousecmr_data.dataset.source import ZarrSource
+    if is_store(source):
+        from mousecmr_data.dataset.zarr_store import ZarrSource
 
         return ZarrSource(os.fspath(source)).manifest
     if Path(source).is_dir():
@@ -342,9 +344,8 @@ def resolve_source(
         from mousecmr_data.phantom.source import PhantomSource
 
         return PhantomSource(str(source), root)
-    if _is_store(source):
-        from mousecmr_data.dataset.source import ZarrSource
-        from mousecmr_data.dataset.zarr_store import StorageOptions
+    if is_store(source):
+        from mousecmr_data.dataset.zarr_store import StorageOptions, ZarrSource
 
         return ZarrSource(os.fspath(source), StorageOptions(storage_options or {}))
     from mousecmr_data.dataset.source import FileSource
@@ -352,7 +353,8 @@ def resolve_source(
     return FileSource(resolve_manifest(source), root)
 
 
-def _is_store(source: PathLike) -> bool:
+def is_store(source: PathLike) -> bool:
+    """Return whether a source is a Zarr store, by its address."""
     text = os.fspath(source)
     return "://" in text or text.endswith((".zarr", ".zip")) or (Path(text) / "zarr.json").is_file()
 
@@ -366,7 +368,7 @@ def _check_chunks(chunks: object) -> None:
 
 
 def _require_files(resolved: Source, source: PathLike) -> None:
-    from mousecmr_data.dataset.source import ZarrSource
+    from mousecmr_data.dataset.zarr_store import ZarrSource
 
     if isinstance(resolved, ZarrSource):
         raise ArgumentError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mousecmr_data._utils.environment import import_matplotlib
 from mousecmr_data._utils.outputs import write_file
@@ -229,12 +229,12 @@ def write_movie(
     grey = (np.clip((images - low) / max(high - low, 1.0), 0, 1) * (N_GREYS - 1)).astype(np.uint8)
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * dz * dy * dx
     heading = make_title(ds) + ("" if mask == MASK else f"; masks: {ds[mask].attrs.get('weights', mask)}")
+    tiled = _tile_slices(grey, np.where(has_mask[:, None, None, None], labels, 0))
     pages = []
     for frame, time in enumerate(ds["time"].values):
         volume = f"blood pool {volumes[frame]:.1f} µL" if has_mask[frame] else "not segmented"
         time_text = f"{time:.0f} ms" if ds.attrs.get("frame_time_known", True) else f"frame {frame}"
-        page = _tile_slices(grey[frame], labels[frame] if has_mask[frame] else np.zeros_like(labels[frame]))
-        pages.append(_add_text(page, f"{heading}\n{time_text}   {volume}", note))
+        pages.append(_add_text(tiled[frame], f"{heading}\n{time_text}   {volume}", note))
     step = float(np.diff(ds["time"].values).mean()) if len(pages) > 1 else 5.0
     duration = max(20, round(step * SLOW_DOWN))
     with write_file(path, overwrite=overwrite) as partial:
@@ -243,28 +243,42 @@ def write_movie(
 
 
 def _tile_slices(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Arrange the slices (n, y, x) of one frame in a grid of palette entries, below empty rows for text."""
-    n, n_y, n_x = images.shape
+    """Arrange the slices of each frame (frame, slice, y, x) in a grid of palette entries, below empty rows for text."""
+    n_frames, n, n_y, n_x = images.shape
     columns = min(MOVIE_COLUMNS, n)
-    page = np.zeros((HEADER_PIXELS + math.ceil(n / columns) * n_y * ZOOM, columns * n_x * ZOOM), np.uint8)
-    for i, (image, mask) in enumerate(zip(images, labels, strict=True)):
+    height, width = n_y * ZOOM, n_x * ZOOM
+    tiles = _enlarge(images)
+    enlarged = labels.repeat(ZOOM, axis=2).repeat(ZOOM, axis=3)
+    for number, label in enumerate(COLOURS):
+        inside = np.pad(enlarged >= label, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        deep = inside[..., :-2, 1:-1] & inside[..., 2:, 1:-1] & inside[..., 1:-1, :-2] & inside[..., 1:-1, 2:]
+        tiles[inside[..., 1:-1, 1:-1] & ~deep] = N_GREYS + number
+    pages = np.zeros((n_frames, HEADER_PIXELS + math.ceil(n / columns) * height, columns * width), np.uint8)
+    for i in range(n):
         row, column = divmod(i, columns)
-        tile = ndimage.zoom(image, ZOOM, order=1, grid_mode=True, mode="nearest")
-        enlarged = mask.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
-        for number, label in enumerate(COLOURS):
-            inside = enlarged >= label
-            tile[inside & ~ndimage.binary_erosion(inside)] = N_GREYS + number
-        top, left = HEADER_PIXELS + row * n_y * ZOOM, column * n_x * ZOOM
-        page[top : top + n_y * ZOOM, left : left + n_x * ZOOM] = tile
-    return page
+        top, left = HEADER_PIXELS + row * height, column * width
+        pages[:, top : top + height, left : left + width] = tiles[:, i]
+    return pages
+
+
+def _enlarge(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images (..., y, x) with twice the rows and columns, interpolated linearly.
+
+    The same as ``ndimage.zoom(order=1, grid_mode=True, mode="nearest")`` (a test compares), for all images at once.
+    """
+    out = images.astype(np.uint16)
+    for _ in range(2):  # columns, then rows
+        padded = np.concatenate([out[..., :1], out, out[..., -1:]], axis=-1)
+        pairs = np.stack([3 * out + padded[..., :-2], 3 * out + padded[..., 2:]], axis=-1)
+        out = pairs.reshape(*out.shape[:-1], ZOOM * out.shape[-1]).swapaxes(-1, -2)
+    return ((out + 8) // 16).astype(np.uint8)
 
 
 def _add_text(page: NDArray[np.uint8], above: str, below: str) -> Image.Image:
     """Make an image of the page with its palette, with text above, and the wrapped lines of ``below`` under it."""
-    from matplotlib.font_manager import findfont
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.truetype(findfont("DejaVu Sans"), 12)
+    font = _load_font()
     lines: list[str] = []
     for word in below.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -282,6 +296,14 @@ def _add_text(page: NDArray[np.uint8], above: str, below: str) -> Image.Image:
     for i, line in enumerate(reversed(lines)):
         draw.text((6, image.height - 18 - 16 * i), line, fill=N_GREYS - 1, font=font)
     return image
+
+
+@cache
+def _load_font() -> Any:
+    from matplotlib.font_manager import findfont
+    from PIL import ImageFont
+
+    return ImageFont.truetype(findfont("DejaVu Sans"), 12)
 
 
 def mark_title(title: str, synthetic: bool) -> str:

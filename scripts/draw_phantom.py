@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/phantom.md: python scripts/draw_phantom.py
+"""Draw the pictures of docs/phantom.md, and the moving heart of README.md: python scripts/draw_phantom.py
 
 With --real FILE, a mouse's HDF5 file, also draw its first frame above the synthetic slices, to phantom_and_real.png in
 --folder. Do not commit that picture.
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 import mousecmr_data
@@ -24,6 +25,8 @@ ENDS = ("Mouse54", "Mouse49", "Mouse43", "Mouse47", "Mouse45")
 BEAT = "Mouse17"
 SIDE = 104
 """Side in pixels of the square around the heart."""
+HEART_SIDE = 260
+"""The same square in the moving picture."""
 COLOURS = ((255, 176, 60), (90, 220, 255))
 """Outline of the ventricle, and of its blood pool."""
 
@@ -107,6 +110,39 @@ def draw_ends(folder: Path, real: Path | None) -> None:
         save_tiles(rows, "First row: a real stack. Others: SYNTHETIC, end-systole", folder / "phantom_and_real.png")
 
 
+def draw_heart(folder: Path) -> None:
+    """Draw one beat of three slices as a moving picture with filled masks, and its first frame as a still one."""
+    image, labels = render_base_first(BEAT, "all")
+    filled = np.flatnonzero(labels[0].any((1, 2)))
+    chosen = [filled[1], filled[len(filled) // 2], filled[-2]]
+    rows, columns = np.nonzero(labels.any((0, 1)))
+    centre = int(rows.mean()), int(columns.mean())
+    white = float(np.percentile(image, 99.7))
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
+    frames = []
+    for volume, truth in zip(image[:, chosen], labels[:, chosen], strict=True):
+        page = np.zeros((HEART_SIDE, 0, 3), np.uint8)
+        for plane, mask in zip(cut_heart(volume, centre), cut_heart(truth, centre), strict=True):
+            zoom = HEART_SIDE / SIDE
+            grey = ndimage.zoom(np.clip(plane / white, 0, 1), zoom, order=3, mode="nearest", grid_mode=True).clip(0, 1)
+            tile = np.repeat(grey[..., None] * 255, 3, axis=2)
+            for threshold, colour in enumerate(COLOURS):
+                inside = (
+                    ndimage.zoom((mask > threshold).astype(float), zoom, order=1, mode="nearest", grid_mode=True) > 0.5
+                )
+                edge = inside & ~ndimage.binary_erosion(inside, iterations=2)
+                tile[inside] = 0.78 * tile[inside] + 0.22 * np.array(colour)
+                tile[edge] = colour
+            page = np.concatenate([page, tile.astype(np.uint8)], axis=1)
+        frame = Image.fromarray(page)
+        text = "SYNTHETIC mouse (phantom): muscle orange, blood blue; base, middle, apex"
+        ImageDraw.Draw(frame).text((8, 6), text, fill=(255, 255, 255), font=font)
+        frames.append(frame)
+    frames[0].save(folder / "heart.webp", save_all=True, append_images=frames[1:], duration=70, loop=0, quality=62)
+    frames[0].quantize(128).save(folder / "heart.png", optimize=True)
+    print(f"written: {folder / 'heart.webp'}, {folder / 'heart.png'}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
@@ -115,6 +151,7 @@ def main() -> None:
     draw_cohort(args.folder)
     draw_beat(args.folder)
     draw_ends(args.folder, args.real)
+    draw_heart(args.folder)
 
 
 if __name__ == "__main__":

@@ -356,6 +356,29 @@ def describe_page(record: Record) -> str:
     return f"{record['drop to zip']['median']:.0f} s with `{record['weights']}`"
 
 
+def tabulate_job(record: Record) -> list[str]:
+    titles = {
+        "info": "`mousecmr info`",
+        "measure": "`mousecmr measure` of one HDF5 file",
+        "nifti": "`mousecmr segment`, NIfTI",
+        "dicom": "`mousecmr segment`, 198 DICOM files",
+    }
+    rows = [
+        (title, *(format_range(record[job][s][kind], 1) for kind in ("wall", "processor") for s in ("old", "new")),
+         format_range(record[job]["ratio"]["wall"], 1), format_range(record[job]["ratio"]["processor"], 1))
+        for job, title in titles.items()
+        if job in record
+    ]  # fmt: skip
+    header = ("", "s before", "s now", "processor s before", "now", "ratio", "of processor time")
+    return [*tabulate_run(record, header, rows), "", f"Before: commit {record['old commit']}."]
+
+
+def tabulate_scale(record: Record) -> list[str]:
+    columns = [name for name in record if name.endswith("mice")]
+    rows = [(name, *(f"{record[c][name]:.3g}" for c in columns)) for name in record[columns[0]]]
+    return tabulate_run(record, ("", *columns), rows)
+
+
 def tabulate_reading(record: Record) -> list[str]:
     rows = [
         (
@@ -497,6 +520,8 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "arrays.opening": describe_opening,
     "checksums": tabulate_checksums,
     "dicom": tabulate_dicom,
+    "job": tabulate_job,
+    "scale": tabulate_scale,
     "download": tabulate_download,
     "evaluation": tabulate_evaluation,
     "huggingface": tabulate_huggingface,

@@ -7,11 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import windows_rules
 
 # Started in the background of a script, this process ignores Ctrl-C, and its children would, too: tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+WINDOWS = os.environ.get("MOUSECMR_WINDOWS") == "1"
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -24,6 +26,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     for name in ("GITHUB_TOKEN", "HF_TOKEN", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path_factory.getbasetemp() / "default-cache"))
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules of Windows hold in this test."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system has no list of open files")
+    windows_rules.impose(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _windows_everywhere(request: pytest.FixtureRequest) -> None:
+    """With MOUSECMR_WINDOWS=1 they hold in every test."""
+    if WINDOWS:
+        request.getfixturevalue("windows")
 
 
 @pytest.fixture(scope="session")

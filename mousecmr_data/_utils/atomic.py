@@ -16,11 +16,13 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from functools import cache
 from glob import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from mousecmr_data._utils.system import fsync_file, fsync_folder, make_long_path_error, move
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import CacheError, MouseCMRError, OutputError
 
@@ -45,7 +47,7 @@ def atomic_path(path: str | PathLike[str], *, durable: bool = True) -> Iterator[
         partial.chmod(0o644)
         if durable:
             fsync_file(partial)
-        partial.replace(target)
+        move(partial, target)
         if durable:
             fsync_folder(target.parent)
     except OSError as e:
@@ -130,10 +132,19 @@ def replace_folder(partial: Path, target: Path) -> None:
     partial.chmod(0o755)
     old = _make_temporary_name(target)
     if target.exists():
-        target.rename(old)
-    partial.rename(target)
+        move(target, old)
+    move(partial, target)
     fsync_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@cache
+def list_leftovers(folder: Path) -> frozenset[str]:
+    """Return the names of which killed processes left something in ``folder``, which may hold thousands of others.
+
+    It is listed once by each process: what is left later is found by the next.
+    """
+    return frozenset(path.name[len(PART) + 2 * TOKEN_BYTES + 1 :] for path in folder.glob(f"{PART}*"))
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
@@ -143,16 +154,6 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable, on systems that can sync a folder."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def get_free_bytes(folder: Path) -> int:
@@ -182,6 +183,8 @@ def translate_os_error(error: OSError, target: Path) -> OSError:
     """Return the error to raise for an OSError while writing ``target``: a CacheError if the disk is the cause."""
     if isinstance(error, MouseCMRError):
         return error
+    if long := make_long_path_error(error, target):
+        return long
     lost = error.errno is None and not get_free_bytes(target.parent)  # NumPy gives no number
     if error.errno in DISK_FULL or lost:
         return make_disk_full_error(target)
@@ -205,9 +208,3 @@ def _translate_target_error(error: OSError, target: Path) -> OSError:
 
 def _make_temporary_name(target: Path) -> Path:
     return target.with_name(f"{PART}{secrets.token_hex(TOKEN_BYTES)}-{target.name}")
-
-
-def fsync_file(path: Path) -> None:
-    """Sync the content of a file to disk."""
-    with path.open("rb+") as f:
-        os.fsync(f.fileno())

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
-import numpy as np
-from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import write_json
 from mousecmr_data._utils.reading import ABSENT, make_read_error
 from mousecmr_data.schema.manifest import FileEntry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CHUNK_BYTES = 1 << 20
 
@@ -100,6 +101,8 @@ def hash_files(paths: Sequence[Path]) -> str:
 
 def hash_arrays(*arrays: NDArray[Any]) -> str:
     """Return the SHA-256 of the first array's shape and the bytes of all arrays."""
+    import numpy as np  # for arrays only: `mousecmr info` has none
+
     digest = hashlib.sha256(str(tuple(arrays[0].shape)).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)

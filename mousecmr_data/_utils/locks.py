@@ -6,7 +6,6 @@ lock files stay in the folder ``.locks``: removing one would let two processes h
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -21,6 +20,7 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
+from mousecmr_data._utils.system import try_flock
 from mousecmr_data.errors import LockError, MouseCMRError
 
 LOCKS = ".locks"
@@ -94,23 +94,12 @@ def _check_locks(path: Path) -> None:
 
     filelock takes some errors of such file systems for a lock that somebody else holds, and waits without end.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows, whose file systems have locks
-        return
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o664)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as e:
-        if e.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):  # another process holds it
-            return
+    if error := try_flock(path):
         raise LockError(
-            f"{path.parent.parent} has no locks ({e.strerror}): two programs could write the same file in it.",
+            f"{path.parent.parent} has no locks ({error.strerror}): two programs could write the same file in it.",
             "a file system with locks, such as a local disk",
             "export MOUSECMR_CACHE=/folder/on/a/local/disk",
-        ) from e
-    finally:
-        os.close(handle)
+        ) from error
 
 
 @contextmanager

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mousecmr_data._utils.atomic import PART, fsync_file, fsync_folder, temporary_folder, write_json, write_text
+from mousecmr_data._utils.atomic import PART, temporary_folder, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.reading import ABSENT, make_read_error
+from mousecmr_data._utils.system import fsync_file, fsync_folder, lock_folder, move
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.errors import OutputError
 
@@ -154,7 +155,7 @@ def write_file(path: str | os.PathLike[str], *, twin: str = "", overwrite: bool 
         check_file(target.with_name(name), overwrite=overwrite)
     with temporary_folder(target) as folder:
         yield folder / target.name
-        with _lock_folder(target.parent):
+        with lock_folder(target.parent):
             names = sorted((p.name for p in folder.iterdir()), key=target.name.__eq__)  # a header after its pixels
             for name in names:
                 check_file(target.with_name(name), overwrite=overwrite)
@@ -204,7 +205,7 @@ def publish_folder(
     names = [name for name in written if name != record]
     about: dict[str, Any] = json.loads((partial / record).read_text("utf-8")) if record in written else {}
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock_folder(folder):
+    with lock_folder(folder):
         old = dict(_read_own_record(folder / record) if listed is None else listed)
         check_replaceable(folder, names, old, overwrite=overwrite)
         others = [] if keep else [name for name in old if name not in names and name != record]
@@ -230,7 +231,7 @@ def _move_files(
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).chmod(0o644)
-        (partial / name).replace(folder / name)
+        move(partial / name, folder / name)
     for name in stale:
         (folder / name).unlink(missing_ok=True)
     _remove_empty_folders(folder, stale)
@@ -255,27 +256,6 @@ def add_file(folder: Path, name: str, text: str, record: str, listed: Mapping[st
 
 def list_files(folder: Path, names: Iterable[str], *, being_written: bool = False) -> None:
     """List ``names`` in the record of ``folder``, for files that are written again and again while a run goes on."""
-    with _lock_folder(folder):
+    with lock_folder(folder):
         new = {n: BEING_WRITTEN if being_written else compute_sha256(folder / n) for n in names}
         write_json(folder / RECORD_FILE, {FILES_KEY: {**read_listed_files(folder / RECORD_FILE), **new}})
-
-
-@contextmanager
-def _lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock of ``folder`` itself, which needs no lock file; wait while another process holds it.
-
-    For moments only, while files are moved there. Does nothing where the system or the disk cannot lock a folder.
-    """
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):  # Windows
-        yield
-        return
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -58,13 +58,13 @@ def command(
     """Print EDV, ESV, SV, EF and LV mass of MICE: names (Mouse4), files of masks (NIfTI, NRRD, MetaImage, DICOM SEG,
     HDF5), or folders of `mousecmr segment`, whose masks may have been edited since.
     """
-    import pandas as pd
-
-    from mousecmr_data._utils.tables import check_table, write_table
-    from mousecmr_data.pipeline.review import find_result, measure
+    from mousecmr_data.formats.masks import find_result
+    from mousecmr_data.pipeline.measure import measure
 
     folders = [Path(m) for m in mice if not Path(m).is_file() and find_result(m)]
     if csv:
+        from mousecmr_data._utils.tables import check_table
+
         known = [] if folders or result else options.find_inputs(source, cache, *mice)
         check_table(csv, overwrite=overwrite, inputs=[*known, *folders])
     words = [str(path) for m in mice for path in _list_mice(m)]
@@ -72,12 +72,18 @@ def command(
     results = [_review(folder, files, (ed, es), find_phases, update, reader, labels) for folder, files in groups]
     reading: Any = {"source": source, "cache": cache, "spacing": spacing, "labels": labels, "axes": axes}
     results += [measure(w, ed=ed, es=es, find_phases=find_phases, **reading) for w in words if not groups]
-    frames = pd.concat([r.frames.assign(mouse=r.mouse, synthetic=r.synthetic) for r in results], ignore_index=True)
     written = []
     if csv:
-        written = write_table(csv, frames[["mouse", *frames.columns.drop("mouse")]], "frames", overwrite=overwrite)
+        import pandas as pd
+
+        from mousecmr_data._utils.tables import write_table
+
+        tables = [r.frames.assign(synthetic=r.synthetic) for r in results]
+        for r, table in zip(results, tables, strict=True):
+            table.insert(0, "mouse", r.mouse)
+        written = write_table(csv, pd.concat(tables, ignore_index=True), "frames", overwrite=overwrite)
     if as_json:
-        output.print_json([{**r.to_dict(), "frames": r.frames.to_dict("records")} for r in results])
+        output.print_json([{**r.to_dict(), "frames": r.list_frames()} for r in results])
         return
     synthetic = any(r.synthetic for r in results)
     output.warn_synthetic(synthetic)
@@ -91,9 +97,10 @@ def command(
         title=SYNTHETIC_DATA if synthetic else None,
         note="–: missing, because there is no ED/ES pair of labelled frames" if missing else None,
     )
+    columns = ("frame", "time_ms", "phase", "blood_pool_ul", "mass_mg")
     output.print_table(
         ["mouse", "frame", "time ms", "phase", "blood pool µL", "myocardium mg"],
-        [[f.mouse, f.frame, f.time_ms, f.phase, f.blood_pool_ul, f.mass_mg] for f in frames.itertuples()],
+        [[r.mouse, *(f[c] for c in columns)] for r in results for f in r.list_frames()],
         title="labelled frames" + (f"; {SYNTHETIC_DATA}" if synthetic else ""),
     )
     for voxel, origin in sorted({(r.voxel_size_mm, r.voxel_size_source) for r in results}):
@@ -122,17 +129,18 @@ def _review(
     labels: str | None,
 ) -> Measures:
     """Measure a result with the masks in the files ``words``, unless they are the folder itself; write it if asked."""
+    from mousecmr_data.formats.masks import find_result
     from mousecmr_data.pipeline import review
     from mousecmr_data.schema.labels import parse_label_map
 
-    found = review.find_result(folder)
+    found = find_result(folder)
     if found is None:
         raise ArgumentError(
             f"{folder} is no result of mousecmr segment.", "the folder of a mouse, with its result.json"
         )
     name: dict[str, Any] = {"reader": reader} if reader else {}
     opened = review.open_result(found, **name)
-    for path in (Path(word) for word in words if review.find_result(word) != found):
+    for path in (Path(word) for word in words if find_result(word) != found):
         review.take_file(opened, path, labels=parse_label_map(labels) if labels else None, **name)
     opened.choose_phases(*pair, find=find_phases)
     if not update:

@@ -82,6 +82,9 @@ engine = click.option(
     help="How the network is computed: auto (the fastest that passes its accuracy check on this computer), eager, "
     "exact, compiled, onnx, openvino, openvino-int8 or cuda.",
 )
+force = click.option(
+    "--force", is_flag=True, help="Use the engine although it failed its accuracy check here; every output says so."
+)
 device = click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 batch_size = click.option(
     "--batch-size", type=click.IntRange(1, 1024), default=16, help="2D slices computed at a time."
@@ -136,7 +139,7 @@ settings = click.option(
 
 def network(command: Any) -> Any:
     """Add the options of a segmentation. Each is the field of the same name of ``pipeline.config.PredictConfig``."""
-    for option in (batch_size, device, region, engine, postprocessing, network_class, weights):
+    for option in (batch_size, device, region, force, engine, postprocessing, network_class, weights):
         command = option(command)
     return command
 

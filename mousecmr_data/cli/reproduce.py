@@ -51,6 +51,7 @@ NOT_JUDGED, TRIAL = 3, 6
 @click.option("--limit", type=click.IntRange(1), help="Use only the first mice of each cohort, for a trial.")
 @options.device
 @options.engine
+@options.force
 @click.option("--download", is_flag=True, help="Download missing files and weights (about 1 GB for the test mice).")
 @options.output_folder("Folder for the page, tables, figures and result files.", Path("reproduction"))
 @options.overwrite_edited
@@ -70,6 +71,7 @@ def command(
     limit: int | None,
     device: str,
     engine: str,
+    force: bool,
     download: bool,
     folder: Path,
     overwrite: bool,
@@ -103,7 +105,7 @@ def command(
         from mousecmr_data.inference.predictor import load_model
 
         try:
-            network = load_model(weights, device=device, engine=engine, cache=cache, offline=not download)
+            network = load_model(weights, device=device, engine=engine, force=force, cache=cache, offline=not download)
         except MissingDataError as e:
             missing.append(str(e))
     if missing:

@@ -40,6 +40,12 @@ from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
     "OnDemand); / at its top. See docs/web.md.",
 )
 @click.option("--upload-limit", type=click.IntRange(1), default=2000, help="Most MB that a visitor may upload.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Folder in which the results of each job stay, in a folder named by date and time; jobs then go on when their "
+    "page is closed. Everyone who may open the page sees all results in it. Default: files are deleted with the page.",
+)
 @click.option("--browser/--no-browser", default=True, help="Open the page in the browser.")
 @options.cache
 def command(
@@ -50,12 +56,14 @@ def command(
     token: bool | None,
     root_path: str,
     upload_limit: int,
+    keep: Path | None,
     browser: bool,
     cache: Path | None,
 ) -> None:
     """Open a web page on this computer: drop scans, get masks, volumes, EF, pictures and one zip file.
 
-    Nothing leaves the computer. Files are deleted when the page is closed. For research, not for clinical use.
+    Nothing leaves the computer. Files are deleted when the page is closed; --keep keeps the results. For
+    research, not for clinical use.
     """
     require_extra("web", "gradio", "torch", "safetensors", "nibabel", "matplotlib")
     from mousecmr_data.web.app import launch
@@ -72,6 +80,7 @@ def command(
         token=secret,
         root_path=root_path,
         upload_mb=upload_limit,
+        keep=keep,
         cache=cache,
     )
 
@@ -81,6 +90,8 @@ def command(
             text = "with this link only" if "token=" in address else "without a password"
             text = f"Other computers in this network can reach it, {text}. The connection is not encrypted."
             click.secho(text, fg="yellow", err=True)
+        if keep:
+            click.echo(f"Results stay in {keep}; everyone who may open the page sees them.", err=True)
         if root_path:
             query = address.partition("?")[2]
             text = f"{config.prefix}/{'?' * bool(query)}{query}"

@@ -11,6 +11,7 @@ import click
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data._utils.reading import check_input
 from mousecmr_data.cli import options, output
+from mousecmr_data.errors import ArgumentError, UnknownNameError
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 
 
@@ -95,11 +96,13 @@ def command(
 
         torch.set_num_threads(threads)
     if config_file and not source and config_file.with_name(RUN_FILE).is_file():
-        data = read_run(config_file.parent)["data"]
-        training, validation = (
-            api.load(mice=data[role]["mice"], source=data[role]["source"], cache=cache)
-            for role in ("training", "validation")
-        )
+        parts = [read_run(config_file.parent)["data"][role] for role in ("training", "validation")]
+        try:
+            training, validation = (api.load(mice=p["mice"], source=p["source"], cache=cache) for p in parts)
+        except UnknownNameError as e:
+            name = parts[0]["source"]
+            next_step = f"--source FOLDER, with the manifest folder of {name!r}"
+            raise ArgumentError(f"{config_file} is of a run on {name!r}: {e.found}", e.expected, next_step) from e
     else:
         source = source or (PHANTOMS[0] if config.pool_mice else DEFAULT_DATASET)
         training, validation = (

@@ -19,9 +19,10 @@ import xarray as xr
 from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.tables import read_table
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.model import check_not_empty
-from mousecmr_data.dataset.samples import Frames, build_slices, check_frames
-from mousecmr_data.dataset.source import FileOpener, Opener, Source
+from mousecmr_data.dataset.samples import Frames, build_slices, check_frames, read_frame_tables
+from mousecmr_data.dataset.source import FileSource, Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
 from mousecmr_data.download.cache import list_input_folders
 from mousecmr_data.errors import (
@@ -181,9 +182,12 @@ class Cohort(Mapping[str, xr.Dataset]):
         """
         check_not_empty(self)
         statuses = self.source.get_statuses(self._members)
+        tables = {}
+        if isinstance(self.source, FileSource) and isinstance(self.opener, FileOpener):
+            tables = dict(zip(self, read_frame_tables(self, self.opener), strict=True))
         rows = []
         for name, member in self._members.items():
-            summary = self.source.summarize(name)
+            summary = tables[name].summarize() if tables else self.source.summarize(name)
             rows.append(
                 {
                     "mouse": name,

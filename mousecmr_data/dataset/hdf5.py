@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data._utils.hdf5 import get_item, open_hdf5
@@ -53,6 +52,9 @@ from mousecmr_data.schema.variables import (
     MODEL_LETTERS,
     NOT_PUBLISHED,
 )
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _EXPECTED_LAYOUT = f"{IMAGES} ({', '.join(FILE_AXES)}), {MASKS} of the same shape, {FRAMES_WITH_ROI} (n,)"
 _REPAIR_HINT = "mousecmr verify --repair  (for files of the dataset; copy or export your own file again)"

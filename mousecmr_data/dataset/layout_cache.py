@@ -11,37 +11,42 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import remove_leftovers
+from mousecmr_data._utils.atomic import list_leftovers, remove_leftovers
 from mousecmr_data._utils.checksums import compute_sha256, has_checksum, report_damage
+from mousecmr_data._utils.journal import read_journal, update_journal
 from mousecmr_data._utils.locks import hold_lock, report_no_locks
 from mousecmr_data._utils.reading import ABSENT, make_read_error
-from mousecmr_data.dataset.hdf5 import MouseParts
-from mousecmr_data.dataset.model import Key, LazyArray
+from mousecmr_data.dataset.hdf5 import MouseParts, read_parts
+from mousecmr_data.dataset.model import Key, LazyArray, resolve_sizes
+from mousecmr_data.dataset.source import Source
 from mousecmr_data.dataset.zarr_store import (
+    DTYPES,
     INDEX_FILE,
     SHARD_PATH,
     STORE_FORMAT,
     STORE_VERSION,
     MouseEntry,
     ZarrArray,
+    build_from_entry,
     parse_index,
-    write_index,
     write_mouse,
 )
 from mousecmr_data.errors import FileLayoutError, LockError, MissingDataError
 from mousecmr_data.schema.variables import IMAGE, MASK
 
 CACHE_NAME = f"zarr-{STORE_VERSION}"
-DTYPES = {IMAGE: "uint16", MASK: "uint8"}
+JOURNAL_FILE = "index.journal"
+"""The index: one line per mouse. Another store has its index in the attributes of its root, which is written once."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,36 @@ class LayoutCache:
 
     def find_entry(self, mouse: str, file: Path) -> MouseEntry | None:
         """Return the entry of a converted mouse if it is complete and was made from ``file`` as it is now."""
-        entry = self.read_entries().get(mouse) or self._read_own_entry(mouse)
+        entry = self.read_entry(mouse) or self._read_own_entry(mouse)
         return entry if entry and self._is_complete(mouse, entry) and _is_made_from(entry, file) else None
+
+    def read_entry(self, mouse: str) -> MouseEntry | None:
+        """Return the entry of a mouse in the index; None if there is none."""
+        table = self._read_index().get(mouse)
+        try:
+            return MouseEntry.from_dict(table) if table else None
+        except (TypeError, AttributeError):
+            return None
 
     def read_entries(self) -> dict[str, MouseEntry]:
         """Return the index; empty if there is none."""
+        return {mouse: entry for mouse in self._read_index() if (entry := self.read_entry(mouse))}
+
+    def _read_index(self) -> Mapping[str, Any]:
+        path = self.folder / JOURNAL_FILE
+        try:
+            return read_journal(path)
+        except ABSENT:
+            return self._read_earlier_index()
+        except OSError as e:
+            raise make_read_error(path, e) from e
+
+    def _read_earlier_index(self) -> dict[str, Any]:
+        """Return the entries of an index of an earlier release: the attributes of the store's root."""
         path = self.folder / INDEX_FILE
         try:
-            stat = path.stat()
-            return _read_index(path, stat.st_mtime_ns, stat.st_size)
+            entries = parse_index(json.loads(path.read_text(encoding="utf-8"))["attributes"], str(path))
+            return {mouse: asdict(entry) for mouse, entry in entries.items()}
         except ABSENT:
             return {}
         except OSError as e:
@@ -72,22 +98,23 @@ class LayoutCache:
     def convert(self, mouse: str, file: Path, read_parts: Callable[[], MouseParts]) -> MouseEntry:
         """Convert a mouse unless it is converted; of processes that convert the same mouse, one works, others wait."""
         entry = self.find_entry(mouse, file)
-        if entry and mouse in self.read_entries():
+        if entry and mouse in self._read_index():
             return entry
         self.folder.mkdir(parents=True, exist_ok=True)
         with hold_lock(self.folder, mouse):
             entry = self.find_entry(mouse, file)
             if entry is None:
-                damaged = self.read_entries().get(mouse)
+                damaged = self.read_entry(mouse)
                 if damaged and _is_made_from(damaged, file):
                     report_damage(self.folder / mouse)
-                remove_leftovers(self.folder, mouse)
+                if mouse in list_leftovers(self.folder):
+                    remove_leftovers(self.folder, mouse)
                 ds, stat = read_parts().to_dataset(), file.stat()
                 source = {"sha256": compute_sha256(file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
                 entry = write_mouse(self.folder, mouse, ds, source)
-            if self.read_entries().get(mouse) != entry:
-                with hold_lock(self.folder, "the index"):  # not the name of a mouse
-                    write_index(self.folder, {**self.read_entries(), mouse: entry})
+            if self.read_entry(mouse) != entry:
+                update_journal(self.folder / JOURNAL_FILE, {mouse: asdict(entry)}, self._read_earlier_index)
+                (self.folder / INDEX_FILE).unlink(missing_ok=True)
         return entry
 
     def discard(self, mouse: str) -> None:
@@ -95,11 +122,6 @@ class LayoutCache:
         report_damage(self.folder / mouse)
         with hold_lock(self.folder, mouse):
             shutil.rmtree(self.folder / mouse, ignore_errors=True)
-
-    def has_index(self) -> bool:
-        """Read the index, whether or not it was read before, and return whether it is there and intact."""
-        _read_index.cache_clear()
-        return bool(self.read_entries())
 
     def find_damage(self, mouse: str) -> str:
         """Read a converted mouse whole; return what is wrong with it, or nothing."""
@@ -170,11 +192,6 @@ class CachedArray(LazyArray):
         return original.read(key)
 
 
-@lru_cache(maxsize=16)
-def _read_index(path: Path, mtime_ns: int, size: int) -> dict[str, MouseEntry]:  # noqa: ARG001 (cache keys)
-    return parse_index(json.loads(path.read_text(encoding="utf-8"))["attributes"], str(path))
-
-
 def _is_made_from(entry: MouseEntry, file: Path) -> bool:
     try:
         stat = file.stat()
@@ -183,3 +200,49 @@ def _is_made_from(entry: MouseEntry, file: Path) -> bool:
     return entry.source.get("size") == stat.st_size and (
         entry.source.get("mtime_ns") == stat.st_mtime_ns or entry.source.get("sha256") == compute_sha256(file)
     )
+
+
+@dataclass(frozen=True)
+class FileOpener:
+    """Opens the files of ``source``, through the layout cache ``layouts`` if given."""
+
+    source: Source
+    layouts: LayoutCache | None
+
+    def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+        """Return the dataset from the layout cache if the mouse is converted, else from its file.
+
+        The cache provides pixels, and phases where the ED/ES rule has no choice. Physical sizes that are not stated by
+        the file come from the manifest in its current state.
+        """
+        if self.layouts is None:
+            return self.read_parts(mouse).to_dataset(attrs)
+        entry = self.layouts.find_entry(mouse, self.source.get_path(mouse))
+        if entry is None:
+            parts = self.read_parts(mouse)
+            return replace(parts, image=self._make_cached_array(mouse, IMAGE, parts.image.shape)).to_dataset(attrs)
+        image = self._make_cached_array(mouse, IMAGE, entry.shape)
+        mask = self._make_cached_array(mouse, MASK, entry.shape) if entry.has_mask else None
+        synthetic = bool(entry.attrs["synthetic"]) or self.source.synthetic
+        sizes = resolve_sizes(entry.get_own_sizes(), manifest=self.source.manifest)
+        has_choice = len(entry.labelled_frames) > 2  # the cache may be older than today's rule for ES
+        return build_from_entry(entry, image, mask, sizes, {**attrs, "synthetic": synthetic}, not has_choice)
+
+    def _make_cached_array(self, mouse: str, name: str, shape: tuple[int, ...]) -> CachedArray:
+        assert self.layouts is not None  # noqa: S101 (checked by the caller)
+        return CachedArray(
+            self.layouts, mouse, self.source.get_path(mouse), partial(self.read_parts, mouse), name, shape
+        )
+
+    def read_parts(self, mouse: str) -> MouseParts:
+        source = self.source
+        source.check_file(mouse)
+        return read_parts(
+            source.get_path(mouse), mouse=mouse, source=source.name, version=source.version, manifest=source.manifest
+        )
+
+    def convert(self, mouse: str) -> MouseEntry:
+        """Convert the mouse into ``layouts``, which must be given."""
+        assert self.layouts is not None  # noqa: S101 (checked by the caller)
+        self.source.prepare([mouse])
+        return self.layouts.convert(mouse, self.source.get_path(mouse), partial(self.read_parts, mouse))

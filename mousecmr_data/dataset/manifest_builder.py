@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,8 +73,7 @@ def create_manifest(
         entries.append(FileEntry(path.stem, relative, sums.git_blob_sha1, sums.sha256, sums.size))
         if progress:
             progress(1)
-    names = [entry.mouse for entry in entries]
-    if duplicates := [n for n in names if names.count(n) > 1]:
+    if duplicates := [name for name, n in Counter(entry.mouse for entry in entries).items() if n > 1]:
         raise ManifestError(f"Several files are called {min(duplicates)}.", "a different name for each mouse")
     with atomic_folder(target) as partial:
         (partial / "dataset.toml").write_text(_format_dataset_toml(root, info), encoding="utf-8")

@@ -17,11 +17,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers
+from mousecmr_data._utils.atomic import atomic_folder, list_leftovers, remove_leftovers
 from mousecmr_data._utils.checksums import append_checksum, is_intact, read_intact, report_damage
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data.dataset.cohort import Cohort
-from mousecmr_data.dataset.source import FileOpener
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.errors import CacheError, MouseCMRError
 from mousecmr_data.schema.variables import IMAGE, MASK
@@ -65,7 +65,8 @@ def make_frame_files(cohort: Cohort, mouse: str, all_frames: bool, root: Path | 
         with hold_lock(folder, name):
             if files := _read_frame_files(folder / name, origin):
                 return files
-            remove_leftovers(folder, name)
+            if name in list_leftovers(folder):
+                remove_leftovers(folder, name)
             frames = np.arange(ds.sizes["frame"]) if all_frames else np.flatnonzero(ds["labelled"].values)
             files = FrameFiles(folder / name, tuple(frames.tolist()))
             with atomic_folder(files.folder, overwrite=True) as partial:

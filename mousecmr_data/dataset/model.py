@@ -12,17 +12,14 @@ labelled frame is an inflow-artefact frame. A single labelled frame has no pair:
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
-from scipy import ndimage
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from mousecmr_data.errors import ArgumentError, LabelError, UnitsError, UnlabelledError
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURES, Label, LabelMap
@@ -41,6 +38,9 @@ from mousecmr_data.schema.variables import (
     UNLABELLED,
 )
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 MIN_COMPONENT_PIXELS = 50
 """Pixels of the smallest 2D component that counts (source: the authors' code)."""
 
@@ -49,13 +49,13 @@ Key = tuple[Any, ...]
 """One index per axis: an integer, a slice, or (if ``support`` allows it) an array of integers."""
 
 
-class LazyArray(BackendArray):
+class LazyArray(ABC):
     """An array of a known shape and dtype that is read when indexed; :func:`wrap_lazy` prepares it for xarray."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.OUTER_1VECTOR
-    """The keys that ``read`` accepts; xarray splits other keys."""
+    support: ClassVar[Literal["BASIC", "OUTER", "OUTER_1VECTOR"]] = "OUTER_1VECTOR"
+    """The keys that ``read`` accepts, as xarray's ``IndexingSupport`` names them; xarray splits other keys."""
 
     @abstractmethod
     def read(self, key: Key) -> NDArray[Any]:
@@ -65,16 +65,41 @@ class LazyArray(BackendArray):
         """Return the whole array."""
         return self.read((slice(None),) * len(self.shape))
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        if isinstance(key, indexing.OuterIndexer):  # xarray cannot split indices of which one is an empty array
-            empty = (slice(0, 0) if isinstance(k, np.ndarray) and not k.size else k for k in key.tuple)
-            key = indexing.OuterIndexer(tuple(empty))
-        return indexing.explicit_indexing_adapter(key, self.shape, self.support, self.read)
-
 
 def wrap_lazy(array: LazyArray | NDArray[Any]) -> Any:
     """Return ``array`` in the form that ``xarray.Dataset`` takes; lazy arrays stay lazy."""
-    return indexing.LazilyIndexedArray(array) if isinstance(array, LazyArray) else array
+    if not isinstance(array, LazyArray):
+        return array
+    from xarray.core import indexing
+
+    return indexing.LazilyIndexedArray(_adapt_lazy(array))
+
+
+def _adapt_lazy(array: LazyArray) -> Any:
+    return _define_adapter()(array)
+
+
+@cache
+def _define_adapter() -> Any:
+    """Return the class that shows a lazy array to xarray; a function, as measuring a file does not import xarray."""
+    from xarray.backends import BackendArray
+    from xarray.core import indexing
+
+    class XarrayAdapter(BackendArray):
+        def __init__(self, array: LazyArray) -> None:
+            self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+        def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+            if isinstance(key, indexing.OuterIndexer):  # xarray cannot split indices of which one is an empty array
+                empty = (slice(0, 0) if isinstance(k, np.ndarray) and not k.size else k for k in key.tuple)
+                key = indexing.OuterIndexer(tuple(empty))
+            support = indexing.IndexingSupport[self.array.support]
+            return indexing.explicit_indexing_adapter(key, self.shape, support, self.array.read)
+
+        def __reduce__(self) -> Any:
+            return _adapt_lazy, (self.array,)
+
+    return XarrayAdapter
 
 
 def check_labels(array: NDArray[Any], name: str, next_step: str | None = None) -> None:
@@ -154,7 +179,7 @@ def read_phases(masks: LazyArray, labelled_frames: Sequence[int]) -> NDArray[np.
 class PhaseArray(LazyArray):
     """Phases (frame,) that are computed on first access, for mice whose masks have to be read."""
 
-    support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.BASIC
+    support = "BASIC"
 
     def __init__(self, masks: LazyArray, labelled_frames: Sequence[int]) -> None:
         self.masks, self.labelled_frames = masks, tuple(labelled_frames)
@@ -174,6 +199,8 @@ def load_truth(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _count_blood_pool(blood_pool: NDArray[np.bool_], footprint: NDArray[np.bool_]) -> int:
+    from scipy import ndimage  # only mice with more than two labelled frames need it; a quarter second to import
+
     total = 0
     for pool, inside in zip(blood_pool, footprint, strict=True):
         components, n = ndimage.label(pool, np.ones((3, 3)))  # corners connect, as in the authors' code
@@ -421,6 +448,8 @@ def build_dataset(
 
     ``phase`` (frame,) is computed by the rule if it is not given.
     """
+    import xarray as xr
+
     n_frames, n_slices, n_y, n_x = image.shape
     (dz, dy, dx), dt = physical.voxel_size_mm, physical.frame_time_ms
     labelled = np.zeros(n_frames, bool)

@@ -2,22 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal, get_args
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.core import indexing
 
-from mousecmr_data.dataset.model import Key, LazyArray, check_not_empty, wrap_lazy
+from mousecmr_data._utils.journal import read_journal, update_journal
+from mousecmr_data._version import __version__
+from mousecmr_data.dataset.hdf5 import MouseParts
+from mousecmr_data.dataset.layout_cache import FileOpener
+from mousecmr_data.dataset.model import (
+    Key,
+    LazyArray,
+    assign_phases,
+    check_not_empty,
+    get_spacing,
+    read_phases,
+    wrap_lazy,
+)
+from mousecmr_data.dataset.source import MouseSummary, make_summary
 from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError, find_similar
-from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, UNKNOWN
+from mousecmr_data.schema.variables import ED, ES, IMAGE, INFLOW, MASK, PHASE_DTYPE, UNKNOWN
 
 Frames = Literal["labelled", "unlabelled", "all"] | Sequence[str]
 """Which frames: those an expert segmented, the others, all, or those of the named phases."""
 
+FRAMES_FILE = "frames.journal"
+"""The index of frame tables, in the layout cache of a dataset version."""
 _LABELLED_PHASES = (ED, ES, INFLOW, UNKNOWN)
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """What an index of samples holds of a mouse: arrays (frame,), and facts."""
+
+    number: NDArray[np.int64]
+    labelled: NDArray[np.bool_]
+    phase: NDArray[np.str_]
+    time_ms: NDArray[np.floating[Any]]
+    n_slices: int
+    spacing_mm: tuple[float, float, float]
+    """(z, y, x)."""
+    synthetic: bool
+
+    @classmethod
+    def from_dataset(cls, ds: xr.Dataset) -> FrameTable:
+        """Return the table of a dataset of the cine model; reads masks if there are more than two labelled frames."""
+        number, labelled, phase, time = (ds[name].values for name in ("frame", "labelled", "phase", "time"))
+        return cls(number, labelled, phase, time, ds.sizes["slice"], get_spacing(ds), bool(ds.attrs["synthetic"]))
+
+    @classmethod
+    def from_parts(cls, parts: MouseParts) -> FrameTable:
+        """Return the table of a file; reads masks if there are more than two labelled frames."""
+        n_frames, n_slices = parts.image.shape[:2]
+        labelled = np.zeros(n_frames, bool)
+        labelled[list(parts.labelled_frames)] = True
+        phase = assign_phases(n_frames, ()) if parts.mask is None else read_phases(parts.mask, parts.labelled_frames)
+        spacing, synthetic = parts.sizes.voxel_size_mm, bool(parts.attrs["synthetic"])
+        number = np.arange(n_frames)
+        return cls(number, labelled, phase, number * parts.sizes.frame_time_ms, n_slices, spacing, synthetic)
+
+    @classmethod
+    def from_list(cls, row: Sequence[Any]) -> FrameTable:
+        """Return the table that :meth:`to_list` gave."""
+        number, labelled, phase, time, n_slices, spacing, synthetic = row
+        frames = (np.array(number, np.int64), np.array(labelled, bool), np.array(phase, PHASE_DTYPE))
+        return cls(*frames, np.array(time, float), n_slices, tuple(spacing), synthetic)
+
+    def summarize(self) -> MouseSummary:
+        """Return the summary of the mouse."""
+        labelled = tuple(np.flatnonzero(self.labelled).tolist())
+        return make_summary((self.number.size, self.n_slices), labelled, self.phase.tolist())
+
+    def to_list(self) -> list[Any]:
+        """Return the values, for JSON."""
+        arrays = (a.tolist() for a in (self.number, self.labelled, self.phase, self.time_ms))
+        return [*arrays, self.n_slices, list(self.spacing_mm), self.synthetic]
+
+
+def read_frame_tables(mice: Iterable[str], opener: FileOpener) -> list[FrameTable]:
+    """Return the frame table of each mouse; those that were read before come from an index in the layout cache.
+
+    A table is used again while the mouse's file, the release and the sizes in the manifest are the same. An index that
+    cannot be written only costs time.
+    """
+    path = opener.layouts.folder / FRAMES_FILE if opener.layouts else None
+    known: Mapping[str, Any] = {}
+    if path:
+        with suppress(OSError):
+            known = read_journal(path)
+    constants = {name: constant.value for name, constant in opener.source.manifest.acquisition.items()}
+    about = json.loads(json.dumps([__version__, constants]))  # lists, as in the index
+    tables, new = [], {}
+    for mouse in mice:
+        opener.source.prepare([mouse])
+        key: list[Any] = []
+        with suppress(OSError):  # read_parts says what to type
+            stat = opener.source.get_path(mouse).stat()
+            key = [stat.st_size, stat.st_mtime_ns, about]
+        row = known.get(mouse)
+        if row and row[0] == key:
+            tables.append(FrameTable.from_list(row[1]))
+        else:
+            tables.append(FrameTable.from_parts(opener.read_parts(mouse)))
+            new[mouse] = [key, tables[-1].to_list()]
+    if new and path:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            update_journal(path, new)
+    return tables
 
 
 def check_frames(frames: Frames) -> Frames:
@@ -41,12 +139,13 @@ def check_frames(frames: Frames) -> Frames:
     )
 
 
-def select_frames(ds: xr.Dataset, frames: Frames) -> NDArray[np.intp]:
-    """Return the positions of the frames of ``ds`` that ``frames`` selects, ascending."""
+def select_frames(mouse: xr.Dataset | FrameTable, frames: Frames) -> NDArray[np.intp]:
+    """Return the positions of the frames of a mouse that ``frames`` selects, ascending."""
     frames = check_frames(frames)
     if not isinstance(frames, str):
-        return np.flatnonzero(np.isin(ds["phase"].values, frames))
-    labelled = ds["labelled"].values
+        phase = mouse.phase if isinstance(mouse, FrameTable) else mouse["phase"].values
+        return np.flatnonzero(np.isin(phase, frames))
+    labelled = mouse.labelled if isinstance(mouse, FrameTable) else mouse["labelled"].values
     return np.flatnonzero({"labelled": labelled, "unlabelled": ~labelled, "all": np.ones_like(labelled)}[frames])
 
 
@@ -107,7 +206,7 @@ def build_slices(mice: Iterable[xr.Dataset], frames: Frames = "labelled") -> xr.
 class SampleArray(LazyArray):
     """Lazy array (sample, y, x) over several lazy arrays (frame, slice, y, x)."""
 
-    support: ClassVar[indexing.IndexingSupport] = indexing.IndexingSupport.OUTER
+    support = "OUTER"
 
     def __init__(self, arrays: Sequence[xr.Variable], index: NDArray[np.intp]) -> None:
         self.arrays, self.index = list(arrays), index

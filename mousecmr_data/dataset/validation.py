@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mousecmr_data._utils.checksums import has_checksums, is_intact
+from mousecmr_data._utils.journal import is_journal_intact
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.dataset.hdf5 import HDF5Array, read_header
-from mousecmr_data.dataset.layout_cache import CACHE_NAME, LayoutCache
+from mousecmr_data.dataset.layout_cache import CACHE_NAME, JOURNAL_FILE, LayoutCache
 from mousecmr_data.dataset.memmap import MEMMAP_FORMAT
-from mousecmr_data.dataset.zarr_store import INDEX_FILE
+from mousecmr_data.dataset.samples import FRAMES_FILE
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.manifest import Stack
@@ -84,9 +85,9 @@ def check_derived_files(cache: Path, dataset: Path, mice: Collection[str] | None
             yield folder, "" if all(map(is_intact, folder.iterdir())) else NO_CHECKSUM
     if mice is not None:
         return
-    index = stores.folder / INDEX_FILE
-    if index.exists():
-        yield index, "" if stores.has_index() else NO_CHECKSUM
+    for index in (stores.folder / JOURNAL_FILE, stores.folder / FRAMES_FILE):
+        if index.exists():
+            yield index, "" if is_journal_intact(index) else NO_CHECKSUM
     for file in (*_list(dataset / "pools", "*.npy"), *_list(cache / "engines", "*.*")):
         yield file, "" if is_intact(file) else NO_CHECKSUM
     for folder in _list(layouts, "huggingface-*/*/"):

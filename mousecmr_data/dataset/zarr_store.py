@@ -17,11 +17,11 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ import xarray as xr
 import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
-from xarray.core import indexing
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.sync import sync
@@ -43,12 +42,14 @@ from mousecmr_data._utils.checksums import CHECKSUM_KEY, add_checksum, has_check
 from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.network import check_online
 from mousecmr_data._utils.reading import check_access
+from mousecmr_data._utils.system import read_at
 from mousecmr_data._utils.text import join_names
 from mousecmr_data.dataset.model import FROM_FILE, Key, LazyArray, PhysicalSizes, build_dataset, get_spacing
+from mousecmr_data.dataset.source import MouseSummary, make_summary
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.download.sources import redact_url
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
-from mousecmr_data.schema.manifest import is_file_name
+from mousecmr_data.schema.manifest import FileEntry, Manifest, SplitScheme, is_file_name
 from mousecmr_data.schema.variables import ATTR_FRAME_TIME, ATTR_VOXEL_SIZE, DIMS, IMAGE, MASK, PHASE_DTYPE
 
 _CRC_BYTES = 4
@@ -82,7 +83,7 @@ class ShardFile:
 
             def decode(i: int) -> None:
                 offset, length = (int(v) for v in index[frames[i]])
-                data = np.frombuffer(os.pread(f.fileno(), length, offset), np.uint8)
+                data = np.frombuffer(read_at(f.fileno(), length, offset), np.uint8)
                 if self.has_checksums:
                     data, crc = data[:-_CRC_BYTES], int.from_bytes(data[-_CRC_BYTES:].tobytes(), "little")
                     if google_crc32c.value(data) != crc:
@@ -102,7 +103,7 @@ class ShardFile:
     def _read_index(self, file: int) -> NDArray[np.uint64]:
         """Return the offset and length of each frame (frame, 2)."""
         size, length = os.fstat(file).st_size, 16 * self.shape[0]
-        tail = os.pread(file, length + _CRC_BYTES, max(0, size - length - _CRC_BYTES))
+        tail = read_at(file, length + _CRC_BYTES, max(0, size - length - _CRC_BYTES))
         crc = int.from_bytes(tail[length:], "little")
         if len(tail) != length + _CRC_BYTES or google_crc32c.value(tail[:length]) != crc:
             raise ValueError("the index of its frames is damaged")
@@ -167,7 +168,7 @@ def _check_network(location: str) -> None:
 class ZarrArray(LazyArray):
     """One array of a store; holds only its address, so it can be pickled and is safe with fork and spawn."""
 
-    support = indexing.IndexingSupport.OUTER
+    support = "OUTER"
 
     def __init__(
         self, location: str, path: str, shape: tuple[int, ...], dtype: str, options: StorageOptions = NO_OPTIONS
@@ -278,6 +279,8 @@ STORE_VERSION = 2
 """2 added checksums of chunks and entries."""
 READABLE_VERSIONS = (1, 2)
 CODECS = (BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec())
+DTYPES = {IMAGE: "uint16", MASK: "uint8"}
+"""Of the arrays of each mouse."""
 INDEX_FILE = "zarr.json"
 """File of the root group's metadata, which contains the index."""
 
@@ -439,3 +442,106 @@ def build_from_entry(
     """Return the dataset that ``entry`` describes, with these arrays, and with its phases or those by today's rule."""
     phases = np.array(entry.phases, PHASE_DTYPE) if stored_phases else None
     return build_dataset(image, mask, entry.labelled_frames, sizes, {**entry.attrs, **attrs}, phases)
+
+
+@dataclass(frozen=True)
+class ZarrSource:
+    """A store of this library: a folder, a .zip file or a URL. A source and its opener
+    (:mod:`mousecmr_data.dataset.source`)."""
+
+    location: str
+    options: StorageOptions = NO_OPTIONS
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """The root group's attributes; takes one read of one small file."""
+        try:
+            root = zarr.open_group(open_store(self.location, self.options), mode="r", zarr_format=3)
+        except MouseCMRError:
+            raise
+        except Exception as e:  # a remote file system may raise anything
+            local = [Path(self.location), Path(self.location) / INDEX_FILE]
+            check_access(e, *(path for path in local if os.path.lexists(path)))
+            raise FileLayoutError(
+                f"{self.location} cannot be opened: {type(e).__name__}: {e}",
+                "a store written by `mousecmr convert`",
+                "check the address, which must not include the name of a mouse; copy the store again if it is damaged",
+            ) from e
+        return dict(root.attrs)
+
+    @cached_property
+    def rows(self) -> dict[str, MouseEntry]:
+        """The index: one entry per mouse."""
+        return parse_index(self.attributes, self.location)
+
+    @property
+    def name(self) -> str:
+        """The name of the source that the store was made from."""
+        return str(next(iter(self.rows.values())).attrs["source"]) if self.rows else "empty store"
+
+    @property
+    def version(self) -> str:
+        return str(next(iter(self.rows.values())).attrs["version"]) if self.rows else "none"
+
+    @property
+    def synthetic(self) -> bool:
+        return any(bool(entry.attrs.get("synthetic")) for entry in self.rows.values())
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """A manifest of the store's content, with the splits it was written with."""
+        splits: dict[str, tuple[str, ...]] = {}
+        for mouse, entry in self.rows.items():
+            split = str(entry.attrs.get("split", "none"))
+            if split != "none":
+                splits[split] = (*splits.get(split, ()), mouse)
+        scheme = str(self.attributes.get("split_scheme") or "")
+        return Manifest(
+            name=self.name,
+            title=f"Zarr store {self.location}",
+            version=self.version,
+            url="",
+            homepage="",
+            licence="as the source's",
+            synthetic=self.synthetic,
+            files={m: FileEntry(m, m) for m in self.rows},
+            splits={scheme: SplitScheme(scheme, "", "", splits, {})} if scheme and splits else {},
+            groups=(),
+            stack=None,
+            acquisition={},
+            counts={},
+            weights={},
+            published=None,
+            known_issues=(),
+            source=self.location,
+        )
+
+    def open_mouse(self, mouse: str, attrs: Mapping[str, Any]) -> xr.Dataset:
+        entry = self.rows[mouse]
+        image, mask = (
+            ZarrArray(self.location, f"{mouse}/{name}", entry.shape, dtype, self.options)
+            for name, dtype in DTYPES.items()
+        )
+        return build_from_entry(entry, image, mask if entry.has_mask else None, entry.get_sizes(), attrs)
+
+    def get_path(self, mouse: str) -> Path:
+        return Path(self.location) / mouse
+
+    def get_address(self, mouse: str) -> str:
+        return f"{self.location}/{mouse}"
+
+    def prepare(self, mice: Iterable[str]) -> None:
+        """Do nothing: a store is complete."""
+
+    def check_file(self, mouse: str) -> None:
+        """Do nothing: a store's arrays are checked when they are read."""
+
+    def summarize(self, mouse: str) -> MouseSummary:
+        entry = self.rows[mouse]
+        return make_summary(entry.shape, entry.labelled_frames, entry.phases)
+
+    def get_phenotype(self, mouse: str) -> str:
+        return str(self.rows[mouse].attrs["phenotype"])
+
+    def get_statuses(self, mice: Iterable[str]) -> Mapping[str, str]:
+        return dict.fromkeys(mice, "remote store" if "://" in self.location else "local store")

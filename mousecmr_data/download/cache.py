@@ -7,24 +7,23 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pooch import os_cache
-
-from mousecmr_data._utils.atomic import write_json
-from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, add_checksum, has_checksum
+from mousecmr_data._utils.checksums import CHECKSUM_KEY, Checksums, has_checksum
 from mousecmr_data._utils.environment import is_offline
-from mousecmr_data._utils.locks import hold_lock
+from mousecmr_data._utils.journal import read_journal, update_journal
 from mousecmr_data._utils.outputs import find_paths
 from mousecmr_data.schema import PHANTOMS
 from mousecmr_data.schema.manifest import FileEntry, Manifest, Weights, resolve_names
 
-LOCKFILE = "mousecmr-lock.json"
-LOCKFILE_FORMAT = 1
+LOCKFILE = "mousecmr-lock.journal"
+EARLIER_LOCKFILE = "mousecmr-lock.json"
+"""Of releases before the journal; its records are taken over."""
 NO_CACHE = Path(os.devnull) / "no-cache-folder-set-MOUSECMR_CACHE"
 """The cache's root for a user without a home: nothing is there, and an attempt to write says what to set."""
 MAX_LISTED_MICE = 5
@@ -38,6 +37,8 @@ def get_cache_root(cache: str | Path | None = None) -> Path:
     """
     if chosen := cache or os.environ.get("MOUSECMR_CACHE"):
         return Path(chosen).expanduser().absolute()
+    from pooch import os_cache  # imports requests
+
     try:
         root = Path(os_cache("mousecmr")).expanduser().absolute()
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -128,30 +129,47 @@ def make_lock_entry(stat: os.stat_result, checksums: Checksums) -> LockEntry:
     return LockEntry(checksums.size, stat.st_mtime_ns, checksums.sha256, checksums.git_blob_sha1)
 
 
-def read_lockfile(folder: Path) -> dict[str, LockEntry]:
+def read_lockfile(folder: Path) -> Mapping[str, LockEntry]:
     """Return the records of a folder by path; none if the lockfile is absent or damaged: files are then hashed."""
+    rows = _read_rows(folder)
+    return {path: record for path in rows if (record := _parse_record(rows, path))}
+
+
+def _read_rows(folder: Path) -> Mapping[str, Any]:
     try:
-        table = json.loads((folder / LOCKFILE).read_text(encoding="utf-8"))
-        if table["format"] != LOCKFILE_FORMAT or (CHECKSUM_KEY in table and not has_checksum(table)):
+        return read_journal(folder / LOCKFILE)
+    except FileNotFoundError:
+        return _read_earlier_lockfile(folder)
+    except OSError:
+        return {}
+
+
+def _read_earlier_lockfile(folder: Path) -> dict[str, Any]:
+    try:
+        table = json.loads((folder / EARLIER_LOCKFILE).read_text(encoding="utf-8"))
+        if table["format"] != 1 or (CHECKSUM_KEY in table and not has_checksum(table)):
             return {}
-        return {str(path): LockEntry(**row) for path, row in table["files"].items()}
+        return {str(path): astuple(LockEntry(**row)) for path, row in table["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
+def _parse_record(rows: Mapping[str, Any], path: str) -> LockEntry | None:
+    with suppress(TypeError, KeyError):  # of a later release
+        return LockEntry(*rows[path])
+    return None
+
+
 def update_lockfile(folder: Path, records: Mapping[str, LockEntry], forget: Iterable[str] = ()) -> bool:
-    """Add ``records`` to the lockfile and remove those of ``forget``, atomically and safe between processes.
+    """Add ``records`` to the lockfile and remove those of ``forget``, safe between processes.
 
     Returns False if the folder is not writable (a shared read-only cache, a full disk): the files stay valid
     and are hashed again next time.
     """
+    changes = {**dict.fromkeys(forget), **{path: astuple(record) for path, record in records.items()}}
     try:
-        with hold_lock(folder, LOCKFILE):
-            merged = {**read_lockfile(folder), **records}
-            for path in forget:
-                merged.pop(path, None)
-            table = {"format": LOCKFILE_FORMAT, "files": {p: asdict(merged[p]) for p in sorted(merged)}}
-            write_json(folder / LOCKFILE, add_checksum(table))
+        update_journal(folder / LOCKFILE, changes, lambda: _read_earlier_lockfile(folder))
+        (folder / EARLIER_LOCKFILE).unlink(missing_ok=True)
     except OSError:
         return False
     return True
@@ -194,7 +212,7 @@ def get_file_statuses(
 
 def get_entry_statuses(folder: Path, entries: dict[str, FileEntry]) -> dict[str, FileStatus]:
     """Return the states of the files of ``entries`` below ``folder``."""
-    records = read_lockfile(folder)
+    rows = _read_rows(folder)
     statuses = {}
     for name, entry in entries.items():
         try:
@@ -202,7 +220,7 @@ def get_entry_statuses(folder: Path, entries: dict[str, FileEntry]) -> dict[str,
         except (FileNotFoundError, NotADirectoryError):
             statuses[name] = FileStatus.MISSING
             continue
-        record = records.get(entry.path)
+        record = _parse_record(rows, entry.path)
         is_verified = record is not None and record.matches_file(entry, stat)
         statuses[name] = FileStatus.VERIFIED if is_verified else FileStatus.UNVERIFIED
     return statuses

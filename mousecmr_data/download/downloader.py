@@ -25,11 +25,12 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from mousecmr_data._utils.atomic import fsync_folder, get_free_bytes, make_disk_full_error, write_json
+from mousecmr_data._utils.atomic import get_free_bytes, make_disk_full_error, write_json
 from mousecmr_data._utils.checksums import Checksums, RunningChecksums, compute_checksums, describe_mismatch
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener
 from mousecmr_data._utils.reading import ABSENT
+from mousecmr_data._utils.system import fsync_file, fsync_folder, move
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.download.http import (
     DEFAULT_RETRY_POLICY,
@@ -99,7 +100,7 @@ class PartialFile:
                 continue
             # Pooch's temporary file is empty until the verified content is moved onto it.
             if not self.content.exists() and is_own_file(path) and path.stat().st_size:
-                path.replace(self.content)
+                move(path, self.content)
             elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -132,14 +133,13 @@ class PartialFile:
 
     def move_content(self, path: str | Path) -> None:
         """Move the verified content to ``path`` in the same folder, synced to disk and readable by all."""
-        with self.content.open("rb+") as file:
-            os.fsync(file.fileno())
+        fsync_file(self.content)
         self.content.chmod(0o644)
-        self.content.replace(path)
+        move(self.content, Path(path))
 
     def finish(self) -> None:
         """Move the staged file to its final name, in one step, and remove everything else."""
-        self.staged.replace(self.target)
+        move(self.staged, self.target)
         fsync_folder(self.target.parent)
         self.clean_up()
 

@@ -23,6 +23,7 @@ from mousecmr_data._utils.environment import is_offline
 from mousecmr_data._utils.locks import hold_lock
 from mousecmr_data._utils.parallel import run_in_threads
 from mousecmr_data._utils.progress import ProgressEvent, ProgressListener, ProgressOption, open_progress
+from mousecmr_data._utils.system import move
 from mousecmr_data._utils.text import format_bytes, join_names
 from mousecmr_data.download.cache import (
     FileStatus,
@@ -171,7 +172,7 @@ class Fetcher:
                 self._mark_verified(task, make_lock_entry(stat, checksums))
                 return
             damage = describe_mismatch(checksums, task.entry)
-            task.path.replace(partial.damaged)
+            move(task.path, partial.damaged)
             update_lockfile(task.folder, {}, forget=[task.entry.path])
         self._try_sources(task, partial)
         if damage and task.path.exists():

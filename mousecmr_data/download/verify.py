@@ -19,6 +19,7 @@ from mousecmr_data._utils.parallel import run_in_threads
 from mousecmr_data._utils.progress import ProgressEvent, ProgressOption, open_progress
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.download.cache import (
+    EARLIER_LOCKFILE,
     LOCKFILE,
     LockEntry,
     get_dataset_folder,
@@ -158,11 +159,11 @@ def verify_files(
     unknown = _find_unknown_files(manifest, folder) if mice is None else []
     if repair and bad:
         fetch_files(manifest, bad, cache=cache, workers=workers, progress=progress, retry_policy=retry_policy)
-        records = read_lockfile(folder)
+        repaired = read_lockfile(folder)
         for name in bad:
             result = results[name]
             detail = f"repaired; was {result.verdict}: {result.detail}".rstrip(": ")
-            record = records.get(entries[name].path)
+            record = repaired.get(entries[name].path)
             results[name] = replace(result, verdict=Verdict.OK, detail=detail, record=record, repaired=True)
     return (*results.values(), *unknown)
 
@@ -216,10 +217,10 @@ def _judge_file(entry: FileEntry, path: Path, record: LockEntry, owners: dict[st
 def _list_checksum_owners(manifest: Manifest, folder: Path) -> dict[str, str]:
     """Return the owner of each known checksum: another version in this cache or package, or a mouse of this one."""
     owners: dict[str, str] = {}
-    for lockfile in folder.parent.glob(f"*/{LOCKFILE}"):
-        if lockfile.parent != folder:
-            for path, record in read_lockfile(lockfile.parent).items():
-                text = f"version {lockfile.parent.name}, {path}"
+    for other_folder in folder.parent.glob("*/"):
+        if other_folder != folder:
+            for path, record in read_lockfile(other_folder).items():
+                text = f"version {other_folder.name}, {path}"
                 owners |= {record.sha256: text, record.git_blob_sha1: text}
     for dataset_file in sorted(MANIFESTS_FOLDER.glob("*/dataset.toml")):
         with suppress(MouseCMRError):  # a damaged manifest of the package does not concern this cache
@@ -242,7 +243,8 @@ def _find_unknown_files(manifest: Manifest, folder: Path) -> list[VerifyResult]:
         parts = path.relative_to(folder).parts
         if path.is_dir() and not path.is_symlink():
             continue
-        is_record = parts[0] == LOCKFILE or (parts[0].startswith(PART) and parts[0].endswith(LOCKFILE))
+        names = (LOCKFILE, EARLIER_LOCKFILE)
+        is_record = parts[0] in names or (parts[0].startswith(PART) and parts[0].endswith(names))
         if path in named or is_record or own_names & set(parts):
             continue
         unknown.append(VerifyResult(None, path, Verdict.UNKNOWN, "not in the manifest"))

@@ -1,3 +1,6 @@
+from .benchmark import find_config, run_benchmark
+from .leaderboard import check_leaderboard, submit
+from .protocols import read_protocol
 from .report import write_report
 from .reproduction import Reproduction, reproduce, write_reproduction
 from .result import Evaluation, merge_results, read_result
@@ -20,14 +23,19 @@ __all__ = [
     "EvaluationConfig",
     "ReaderAgreement",
     "Reproduction",
+    "check_leaderboard",
     "compare_groups",
     "compare_readers",
     "compare_results",
     "compute_mean_dice",
     "evaluate",
+    "find_config",
     "merge_results",
+    "read_protocol",
     "read_result",
     "reproduce",
+    "run_benchmark",
+    "submit",
     "tabulate_agreement",
     "tabulate_frames",
     "tabulate_groups",

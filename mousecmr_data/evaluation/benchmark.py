@@ -30,10 +30,11 @@ from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers, to_json
 from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.locks import try_lock
-from mousecmr_data._utils.outputs import write_folder
+from mousecmr_data._utils.outputs import check_apart, make_foreign_error, write_folder
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.text import make_file_name
 from mousecmr_data.dataset.model import get_spacing
+from mousecmr_data.download.cache import list_input_folders
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MouseCMRError
 from mousecmr_data.evaluation.leaderboard import STEP_FILE, Run, score_masks, tabulate_runs
 from mousecmr_data.evaluation.plots import MODEL_COLOUR
@@ -163,7 +164,7 @@ def run_benchmark(
         Called with 1 after each step.
 
     Raises FileLayoutError if ``folder`` holds steps of another protocol or source, or of a network of the same name
-    with another configuration.
+    with another configuration, and OutputError if it holds files of others where a step belongs, or lies in an input.
     """
     folder = Path(folder)
     protocol.check_source(source)
@@ -171,6 +172,7 @@ def run_benchmark(
         raise ArgumentError(f"A network is called {wrong[0]!r}.", "a name that can be a folder's")
     if not methods or not seeds:
         raise ArgumentError("There is no network or no seed.", "one or more", "--network phantom-small --seeds 3")
+    check_apart([folder], list_input_folders(api.resolve_manifest(source), cache))
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None
     job = Job(protocol, source, dict(methods), folder, cache, threads)
     steps = job.list_steps(seeds)
@@ -204,6 +206,8 @@ def _describe_step(job: Job, step: Step) -> dict[str, Any]:
 def _check_step(job: Job, step: Step) -> None:
     path = job.folder / step.path / STEP_FILE
     if not path.is_file():
+        if path.parent.exists():
+            raise make_foreign_error(path.parent.parent, [path.parent.name])
         return
     stored, expected = read_step(path), _describe_step(job, step)
     if differ := [k for k in expected if stored.get(k) != expected[k]]:
@@ -257,7 +261,7 @@ def _do_step(job: Job, step: Step) -> None:
         training, validation = load_training(job.protocol, part, job.source, job.cache)
         predictor = train(training, validation, work, config)
         remove_leftovers(target.parent, target.name)
-        with atomic_folder(target, overwrite=True) as partial:
+        with atomic_folder(target) as partial:
             runs = []
             for condition in part.conditions:
                 mice = load_condition(job.protocol, condition, job.source, job.cache)

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from mousecmr_data import api
-from mousecmr_data._utils.atomic import atomic_folder, to_json_value, write_json, write_text
+from mousecmr_data._utils.atomic import atomic_folder, make_exists_error, to_json_value, write_json, write_text
 from mousecmr_data._utils.environment import describe_machine, list_versions
+from mousecmr_data._utils.outputs import make_foreign_error
 from mousecmr_data._utils.text import SYNTHETIC_DATA, join_names
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.evaluation.checks import TRUTH_DICE
@@ -199,6 +200,11 @@ def submit(
     if licence not in LICENCES:
         raise ArgumentError(f"The licence is {licence!r}.", f"one of {', '.join(LICENCES)}", f"--licence {LICENCES[1]}")
     protocol.check_source(source)
+    existing = {p.name for p in (folder / name).iterdir()} if (folder / name).is_dir() else set()
+    if existing and not overwrite:
+        raise make_exists_error(folder / name)
+    if foreign := sorted(existing - {CARD_FILE, RESULTS_FILE}):
+        raise make_foreign_error(folder / name, foreign)
     about = dict(about or {})
     runs = []
     for key, path in find_masks(Path(masks), protocol).items():

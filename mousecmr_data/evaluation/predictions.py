@@ -21,8 +21,7 @@ from mousecmr_data._utils.hdf5 import get_item, open_hdf5
 from mousecmr_data._utils.reading import check_access
 from mousecmr_data._utils.text import list_notices
 from mousecmr_data.dataset.model import convert_labels
-from mousecmr_data.dataset.source import ZarrSource
-from mousecmr_data.dataset.zarr_store import open_store
+from mousecmr_data.dataset.zarr_store import ZarrSource, open_store
 from mousecmr_data.errors import FileLayoutError, LabelError, MissingDataError, MouseCMRError, PredictionError
 from mousecmr_data.formats.masks import SEGMENT_RECORDS
 from mousecmr_data.schema.labels import LABELS_HINT, MEANINGS, STRUCTURE_FILES, LabelMap

@@ -205,7 +205,10 @@ def evaluate(
     progress
         Called with 1 after each mouse; True draws a bar, False none, None does on a terminal and in a notebook.
 
-    Raises :class:`~mousecmr_data.errors.PredictionError`.
+    Raises
+    ------
+    PredictionError
+        Predictions that do not fit their mice, with the problem of each.
     """
     opened = open_predictions(predictions, name, parse_label_map(labels) if isinstance(labels, str) else labels)
     name, config = name or opened.name, config or EvaluationConfig()

@@ -1,4 +1,4 @@
-"""Make citations of the article, the data and this software: BibTeX and CITATION.cff, from one source."""
+"""Make citations of the article, the data and this software (BibTeX, CITATION.cff, .zenodo.json), from one source."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def get_software() -> dict[str, str]:
         "licence": about["License-Expression"] or "BSD-3-Clause",
         "authors": about["Author"] or "The mousecmr-data developers",
         "url": pages.get("Repository", ""),
+        "keywords": about["Keywords"] or "",
     }
 
 
@@ -96,6 +97,25 @@ preferred-citation:
             names = f"given-names: {_quote_yaml(a['given'])}, family-names: {_quote_yaml(a['family'])}"
             text += f"    - {{ {names} }}\n"
     return text
+
+
+def make_zenodo(manifest: Manifest) -> str:
+    """Return the text of .zenodo.json, the metadata of an archived release: the same facts as CITATION.cff."""
+    package = get_software()
+    record: dict[str, Any] = {
+        "title": package["name"],
+        "description": package["about"],
+        "upload_type": "software",
+        "access_right": "open",
+        "version": package["version"],
+        "license": package["licence"],
+        "creators": [{"name": package["authors"]}],
+        "keywords": package["keywords"].split(","),
+    }
+    if paper := manifest.paper:
+        article = {"identifier": paper["doi"], "scheme": "doi", "resource_type": "publication-article"}
+        record["related_identifiers"] = [{**article, "relation": "references"}]
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
 def _make_paper_entry(paper: Mapping[str, Any]) -> str:

@@ -496,7 +496,7 @@ def hide_temporary_paths(text: str, folder: Path | None = None) -> str:
 
     The user's own names remain. ``folder`` defaults to the system's temporary folder.
     """
-    inner = r"[\\/](?:in[\\/]\w+|mousecmr-unpacked-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
+    inner = r"[\\/](?:in\d+[\\/]\w+|mousecmr-unpacked-\w+[\\/]\d+(?:[\\/]\d+)?)(?:[\\/]|\b)"
     return re.sub(re.escape(str(folder or tempfile.gettempdir())) + inner, "", text)
 
 

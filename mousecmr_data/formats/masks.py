@@ -34,8 +34,8 @@ REGION_SHARE = 0.75
 in two mice of the phantom: at most 0.10 with 256 grey levels, 0.56 with 32, because of the noise."""
 SEGMENT_RECORDS = ("result.json", "manifest.json")
 """Files by which ``mousecmr segment`` lists what it wrote to a folder."""
-IMAGES_FILE, AUTOMATIC_FILE = "images.nii.gz", "automatic_masks.nii.gz"
-"""The images that it writes beside masks, and the masks as the network made them."""
+MASKS_FILE, IMAGES_FILE, AUTOMATIC_FILE = "masks.nii.gz", "images.nii.gz", "automatic_masks.nii.gz"
+"""Its masks, the images that it writes beside them, and the masks as the network made them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,13 @@ def describe_left_out(files: Iterable[LeftOutFile]) -> list[str]:
     return [
         f"Left out of {folder}: {join_names(names)} ({reason})." for (folder, reason), names in sorted(groups.items())
     ]
+
+
+def find_result(path: Any) -> Path | None:
+    """Return the folder of ``mousecmr segment`` that ``path`` is, or whose masks it is; None if it is neither."""
+    path = Path(path)
+    folder = path.parent if path.name == MASKS_FILE else path
+    return folder if (folder / SEGMENT_RECORDS[0]).is_file() else None
 
 
 def strip_mask_word(stem: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
@@ -33,9 +33,11 @@ from mousecmr_data.errors import (
     DownloadError,
     FileLayoutError,
     MissingDataError,
+    MouseCMRError,
     UnknownNameError,
 )
 from mousecmr_data.inference.engines import Engine, make_engine
+from mousecmr_data.inference.engines.auto import GATE_LIMITS, find_gate_failure
 from mousecmr_data.inference.grid import (
     SCALINGS,
     argmax_labels,
@@ -257,6 +259,7 @@ def load_model(
     *,
     device: str = "auto",
     engine: str = "auto",
+    force: bool = False,
     manifest: Manifest | None = None,
     cache: str | Path | None = None,
     offline: bool | None = None,
@@ -269,8 +272,13 @@ def load_model(
     ``network``: the class, its import path ("package.module:Class") or a module, for a weights file of a network that
     is neither of this package or MONAI nor an installed entry point: no other code is imported because a file says so.
 
+    An engine that is asked for by name has to pass its gate, as one that "auto" takes: its results are compared with
+    those of "eager" on this machine, once for these weights. ``force`` uses it although it failed; the name of the
+    weights then says so in every output.
+
     Raises :class:`~mousecmr_data.errors.MissingDataError` if weights are neither in the cache nor
-    reachable: other weights are used only when requested by name.
+    reachable: other weights are used only when requested by name; and :class:`~mousecmr_data.errors.MouseCMRError` if
+    the engine failed its gate.
     """
     cards, own = list_models(manifest, cache), list_own_models(cache)
     path = Path(name)
@@ -296,7 +304,26 @@ def load_model(
         loaded, origin = _load_file(path, network)
     else:
         raise UnknownNameError.from_name("network with weights", str(name), cards, "or the path of a weights file")
-    return Predictor(loaded, origin, device, engine=make_engine(engine, loaded, device, cache))
+    made = make_engine(engine, loaded, device, cache)
+    if engine not in ("auto", "eager") and (failure := find_gate_failure(made, loaded, device, cache)):
+        if not force:
+            raise MouseCMRError(
+                f"The engine {engine!r} failed its accuracy check with the weights {origin.name} on this computer, "
+                f"compared with 'eager': {failure}.",
+                str(GATE_LIMITS[engine]),
+                "--engine auto takes the fastest engine that passes; --force takes this one, and every output says so "
+                "(Python: force=True)",
+            )
+        origin = replace(origin, name=f"{origin.name} ({engine} FAILED its accuracy check)")
+    return Predictor(loaded, origin, device, engine=made)
+
+
+def has_weights(name: str, cache: str | Path | None = None) -> bool:
+    """Return whether the weights ``name`` of :func:`list_models` are on this computer."""
+    card = list_models()[name]
+    folder = SHIPPED_FOLDER if name in _read_shipped_cards() else get_weights_folder(card.weights, cache)
+    files = (Path(card.weights.path).name, f"{name}.safetensors")
+    return any((folder / file).is_file() for file in files)
 
 
 def find_weights_departure(predictor: Any, cache: str | Path | None = None) -> str:

@@ -14,13 +14,12 @@ triggering the end of diastole may be missing, and the true rate is then lower.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 from numpy.typing import NDArray
 
 from mousecmr_data.dataset.model import check_labels, get_spacing, swap_slices_and_frames
@@ -28,6 +27,10 @@ from mousecmr_data.errors import ArgumentError, FileLayoutError, UnlabelledError
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.manifest import get_constant
 from mousecmr_data.schema.variables import DIMS, ED, ES, FILE_LETTERS, MASK, PHASE_DTYPE, UNLABELLED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 FITTED_FRAMES = 5
 RATE_FRAMES, RATE_ORDER = 7, 3
@@ -79,6 +82,15 @@ def make_phases(volumes_ul: Sequence[float] | NDArray[np.float64]) -> NDArray[np
     if pair := find_ed_es(volumes_ul):
         phases[pair[1]], phases[pair[0]] = ES, ED
     return phases
+
+
+def check_pair(ed: int | None, es: int | None, find: bool) -> None:
+    """Raise :class:`ArgumentError` if only one of ED and ES is given, or both and they are also to be found."""
+    if (ed is None) != (es is None) or (ed is not None and find):
+        found = (
+            "Only one of ED and ES is given." if (ed is None) != (es is None) else "ED and ES are given and searched."
+        )
+        raise ArgumentError(found, "both frames, or neither", "--ed N --es N, or --find-phases")
 
 
 @dataclass(frozen=True)
@@ -162,14 +174,26 @@ class Measures:
     voxel_size_mm: tuple[float, float, float]
     """(z, y, x)."""
     voxel_size_source: str
-    frames: pd.DataFrame = field(compare=False, repr=False)
-    """One row per labelled frame: frame, time_ms, phase, blood_pool_ul, myocardium_ul, mass_mg."""
+    columns: Mapping[str, NDArray[Any]] = field(compare=False, repr=False)
+    """The columns of :attr:`frames`."""
     flags: tuple[str, ...] = ()
     """Names of the quality flags of masks that were read from a file or folder; docs/segment.md explains them."""
 
+    @cached_property
+    def frames(self) -> pd.DataFrame:
+        """One row per labelled frame: frame, time_ms, phase, blood_pool_ul, myocardium_ul, mass_mg."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns)
+
+    def list_frames(self) -> list[dict[str, Any]]:
+        """Return the rows of :attr:`frames`, without pandas."""
+        rows = zip(*(column.tolist() for column in self.columns.values()), strict=True)
+        return [dict(zip(self.columns, row, strict=True)) for row in rows]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the scalars by name, NaN as None: ready for a table or for JSON."""
-        scalars = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"}
+        scalars = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "columns"}
         return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in scalars.items()}
 
 
@@ -198,51 +222,82 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
         if coordinate not in ds.coords:
             raise UnlabelledError(f"{mouse} has no coordinate {coordinate!r}.", "a dataset of the cine model")
     labelled = np.flatnonzero(ds["labelled"].values)
-    if labelled.size == 0:
+    check_labelled(mouse, labelled)
+    array = labels.isel(frame=labelled).transpose(*DIMS).values
+    check_labels(array, f"{mouse}: {mask}")
+    return measure_labels(
+        array,
+        frames=ds["frame"].values[labelled] if "frame" in ds.coords else labelled,
+        times_ms=ds["time"].values[labelled] if "time" in ds.coords else np.full(labelled.size, np.nan),
+        phases=ds["phase"].values[labelled],
+        voxel_size_mm=get_spacing(ds),
+        attrs={"mouse": mouse, **ds.attrs},
+        by_experts=mask == MASK,
+    )
+
+
+def check_labelled(mouse: str, labelled: Sequence[int] | NDArray[np.intp]) -> None:
+    """Raise :class:`UnlabelledError` if no frame is ``labelled``."""
+    if len(labelled) == 0:
         raise UnlabelledError(
             f"No frame of {mouse} is labelled: an all-zero mask is not an empty ventricle.",
             "at least one segmented frame (Frames_with_ROI)",
         )
-    size = get_spacing(ds)
-    voxel_ul = float(np.prod(size))  # 1 mm³ = 1 µL
-    array = labels.isel(frame=labelled).transpose(*DIMS).values
-    check_labels(array, f"{mouse}: {mask}")
+
+
+def measure_labels(
+    labels: NDArray[np.uint8],
+    *,
+    frames: NDArray[np.integer[Any]],
+    times_ms: NDArray[np.floating[Any]],
+    phases: NDArray[np.str_],
+    voxel_size_mm: tuple[float, float, float],
+    attrs: Mapping[str, Any],
+    by_experts: bool = True,
+) -> Measures:
+    """Measure the labels (n, slice, y, x) of the labelled frames, whose numbers, times and phases are given (n,).
+
+    ``attrs`` are those of the mouse (``mouse``, ``synthetic``, ``voxel_size_source``). With masks ``by_experts``, a
+    frame of ED without blood pool is an error (:class:`UnlabelledError`).
+    """
+    mouse = str(attrs["mouse"])
+    voxel_ul = float(np.prod(voxel_size_mm))  # 1 mm³ = 1 µL
     density = float(get_constant("myocardial_density"))  # g/ml = mg/µL
-    counts = {label: np.count_nonzero(array == label, axis=(1, 2, 3)) for label in Label}
-    frames = pd.DataFrame(
-        {
-            "frame": ds["frame"].values[labelled] if "frame" in ds.coords else labelled,
-            "time_ms": ds["time"].values[labelled] if "time" in ds.coords else np.nan,
-            "phase": ds["phase"].values[labelled],
-            "blood_pool_ul": counts[Label.BLOOD_POOL] * voxel_ul,
-            "myocardium_ul": counts[Label.MYOCARDIUM] * voxel_ul,
-            "mass_mg": counts[Label.MYOCARDIUM] * voxel_ul * density,
-        }
+    pools, walls = (
+        np.count_nonzero(labels == label, axis=(1, 2, 3)) * voxel_ul for label in (Label.BLOOD_POOL, Label.MYOCARDIUM)
     )
+    masses = walls * density
 
-    def get_value(phase: str, column: str) -> float:
-        values = frames.loc[frames["phase"] == phase, column]
-        return float(values.iloc[0]) if len(values) == 1 else np.nan
+    def get_value(phase: str, column: NDArray[np.float64]) -> float:
+        values = column[phases == phase]
+        return float(values[0]) if values.size == 1 else np.nan
 
-    edv, esv = get_value(ED, "blood_pool_ul"), get_value(ES, "blood_pool_ul")
-    if edv == 0 and mask == MASK:
-        frame = frames["frame"][frames["phase"] == ED].item()
+    edv, esv = get_value(ED, pools), get_value(ES, pools)
+    if edv == 0 and by_experts:
         raise UnlabelledError(
-            f"{mouse}: frame {frame} counts as segmented, at end-diastole, but has no blood pool.",
+            f"{mouse}: frame {frames[phases == ED].item()} counts as segmented, at end-diastole, but has no blood "
+            "pool.",
             "masks in every labelled frame",
             "check the frame numbers, which count from 0, and the axes of the file, e.g. --axes "
             + swap_slices_and_frames(FILE_LETTERS),
         )
     return Measures(
         mouse=mouse,
-        synthetic=bool(ds.attrs.get("synthetic", False)),
+        synthetic=bool(attrs.get("synthetic", False)),
         edv_ul=edv,
         esv_ul=esv,
         sv_ul=edv - esv,
         ef_percent=100 * (edv - esv) / edv if edv > 0 else np.nan,
-        mass_ed_mg=get_value(ED, "mass_mg"),
-        mass_es_mg=get_value(ES, "mass_mg"),
-        voxel_size_mm=size,
-        voxel_size_source=str(ds.attrs.get("voxel_size_source", "the coordinates")),
-        frames=frames,
+        mass_ed_mg=get_value(ED, masses),
+        mass_es_mg=get_value(ES, masses),
+        voxel_size_mm=voxel_size_mm,
+        voxel_size_source=str(attrs.get("voxel_size_source", "the coordinates")),
+        columns={
+            "frame": frames,
+            "time_ms": times_ms,
+            "phase": phases,
+            "blood_pool_ul": pools,
+            "myocardium_ul": walls,
+            "mass_mg": masses,
+        },
     )

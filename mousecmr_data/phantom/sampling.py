@@ -141,6 +141,7 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
 
 
 COHORTS: tuple[str, ...] = PHANTOMS
+"""Names of the synthetic cohorts, as ``load(source=...)`` takes them."""
 
 INFLOW_MICE = ("Mouse17", "Mouse48", "Mouse91", "Mouse125")
 """Mice with labelled inflow frames (source: the dataset's ``Frames_with_ROI``); 44 frames in all."""

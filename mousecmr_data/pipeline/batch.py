@@ -255,14 +255,19 @@ def _load_predictor(config: PredictConfig, weights_sha256: str) -> Predictor:  #
     from mousecmr_data.inference.predictor import load_model
 
     return load_model(
-        config.weights, device=config.device, engine=config.engine, cache=config.cache, network=config.network
+        config.weights,
+        device=config.device,
+        engine=config.engine,
+        force=config.force,
+        cache=config.cache,
+        network=config.network,
     )
 
 
 def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
     """Return the predictor for ``config`` and the SHA-256 of its weights; the last predictor is cached."""
     sha256 = config.compute_weights_sha256()
-    names = ("weights", "network", "engine", "device", "cache")
+    names = ("weights", "network", "engine", "force", "device", "cache")
     key = PredictConfig(**{name: getattr(config, name) for name in names})
     return _load_predictor(key, sha256), sha256
 
@@ -495,6 +500,7 @@ def segment(
     frame_time_ms: float | None = None,
     postprocessing: PostprocessingRule = SegmentConfig.postprocessing,
     engine: str = SegmentConfig.engine,
+    force: bool = SegmentConfig.force,
     region: RegionMode = SegmentConfig.region,
     device: str = SegmentConfig.device,
     batch_size: int = SegmentConfig.batch_size,
@@ -518,7 +524,7 @@ def segment(
     config = SegmentConfig(
         weights=weights, network=network, spacing=spacing, axes=axes, frames=frames, fill=fill,
         frame_time_ms=frame_time_ms,
-        postprocessing=postprocessing, engine=engine, region=region, device=device, batch_size=batch_size,
+        postprocessing=postprocessing, engine=engine, force=force, region=region, device=device, batch_size=batch_size,
         pictures=pictures, dicom_seg=dicom_seg, keep_names=keep_names, matlab=matlab, cache=cache,
         images=images,
     )  # fmt: skip

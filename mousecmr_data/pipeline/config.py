@@ -23,6 +23,8 @@ class PredictConfig:
     an installed entry point."""
     engine: str = "auto"
     """One of :data:`mousecmr_data.inference.engines.ENGINE_NAMES`."""
+    force: bool = False
+    """Use an engine that failed its accuracy check; the name of the weights then says so in every output."""
     region: RegionMode = DEFAULT_REGION
     """"auto" computes most frames in a window around the heart where that is safe; marks outside the window are then
     found, and flagged, in two frames only. "full" computes the whole field of every frame."""

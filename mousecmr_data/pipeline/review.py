@@ -25,20 +25,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mousecmr_data._utils.atomic import fsync_file, fsync_folder, temporary_folder, write_json
+from mousecmr_data._utils.atomic import temporary_folder, write_json
 from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.reading import make_read_error
+from mousecmr_data._utils.system import fsync_file, fsync_folder, move
 from mousecmr_data._utils.text import join_names
-from mousecmr_data.api import open_mouse
 from mousecmr_data.dataset.model import FROM_FILE, PhysicalSizes, build_dataset, get_spacing
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN, ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE
 from mousecmr_data.formats.discover import FoundScan
-from mousecmr_data.formats.masks import AUTOMATIC_FILE, IMAGES_FILE
+from mousecmr_data.formats.masks import AUTOMATIC_FILE, IMAGES_FILE, MASKS_FILE, find_result
 from mousecmr_data.formats.orientation import ATTR_GRID
 from mousecmr_data.metrics.propagation import propose_slice
-from mousecmr_data.metrics.volumes import Measures, find_ed_es
-from mousecmr_data.metrics.volumes import measure as measure_dataset
+from mousecmr_data.metrics.volumes import check_pair, find_ed_es
 from mousecmr_data.pipeline import writers
 from mousecmr_data.pipeline.analysis import (
     AUTO,
@@ -48,11 +47,10 @@ from mousecmr_data.pipeline.analysis import (
     mark_phases,
     measure_masks,
 )
-from mousecmr_data.pipeline.quality import Flag, check_function, check_masks
-from mousecmr_data.schema import DEFAULT_DATASET
+from mousecmr_data.pipeline.quality import Flag
 from mousecmr_data.schema.labels import Label, LabelMap
 from mousecmr_data.schema.manifest import get_constant
-from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
+from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, PREDICTED
 
 if TYPE_CHECKING:
     from mousecmr_data.pipeline.config import SegmentConfig
@@ -161,7 +159,7 @@ class ReviewedResult:
         self.review = read_review(folder)
         self.replaced: dict[str, str] = {}
         """Files of masks that another program edited, and their SHA-256: they will be written again."""
-        self._saved_at = (folder / writers.MASKS_FILE).stat().st_mtime_ns
+        self._saved_at = (folder / MASKS_FILE).stat().st_mtime_ns
         self._masks_sha256 = self.review.masks_sha256
         self.counts = _count_labels(self.masks)
         """Voxels of each label (frame, slice, label)."""
@@ -248,8 +246,8 @@ class ReviewedResult:
         if self.pair is None:
             return []
         status, (ed, es) = self.review.get_status(self.masks.shape[:2]), self.pair
-        present = np.asarray(self.counts[..., Label.MYOCARDIUM :].any(-1))
-        pools = self.counts[:, present[ed] & present[es], Label.BLOOD_POOL].sum(1)
+        present = np.asarray(self.masks.any(axis=(2, 3)))
+        pools = self.counts[..., Label.BLOOD_POOL][:, present[ed] & present[es]].sum(1)
         is_near_es = np.abs(pools - pools[es]) < np.abs(pools - pools[ed])
         excluded = np.where(is_near_es[:, None], status[es] == "excluded", status[ed] == "excluded")
         return [(f, k) for f, k in np.argwhere(excluded & present & (status == AUTO)).tolist()]
@@ -259,7 +257,7 @@ class ReviewedResult:
 
         Raises :class:`~mousecmr_data.errors.ArgumentError` if there are no such frames, or only one is given.
         """
-        _check_pair(ed, es, find)
+        check_pair(ed, es, find)
         pools = self.counts[..., Label.BLOOD_POOL].sum(1).astype(float)
         if ed is not None and es is not None:
             mark_phases(pools, (ed, es))
@@ -347,14 +345,14 @@ class ReviewedResult:
         """
         status = self.review.get_status(self.masks.shape[:2])
         expected = np.where((status == "excluded")[..., None, None], 0, self.automatic)
-        is_ours = all((n, s) == (writers.MASKS_FILE, self._masks_sha256) for n, s in self.replaced.items())
+        is_ours = all((n, s) == (MASKS_FILE, self._masks_sha256) for n, s in self.replaced.items())
         known = ["edited", "confirmed"] if is_ours else ["edited"]
         changed = (self.masks != expected).any(axis=(2, 3)) & ~np.isin(status, known)
         for frame, slice_ in np.argwhere(changed).tolist():
             self.review = self.review.set_slice(frame, slice_, "edited", reader, time)
 
     def _note(self, review: Review, reader: str, minutes: float, masks_changed: bool, save: bool = True) -> None:
-        path = self.folder / writers.MASKS_FILE
+        path = self.folder / MASKS_FILE
         if path.stat().st_mtime_ns != self._saved_at:
             text = f"{path} was changed by another program since it was opened."
             raise OutputError(text, "one editor at a time", "open the result again")
@@ -372,7 +370,7 @@ class ReviewedResult:
                     self.masks, partial / path.name, self.ds, f"{self.record['network'].get('weights')}"
                 )
                 fsync_file(new)
-                new.replace(path)
+                move(new, path)
             fsync_folder(self.folder)
             self._saved_at = path.stat().st_mtime_ns
             self._masks_sha256 = _hash(path)
@@ -394,14 +392,12 @@ def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) ->
     record = writers.read_record(folder)
     if record is None or "grid" not in record:
         found = f"{folder} holds no result of mousecmr segment" + (" of this version." if record else ".")
-        raise MissingDataError(
-            found, f"{writers.RECORD_FILE}, {writers.MASKS_FILE}", "mousecmr segment INPUTS -o FOLDER"
-        )
+        raise MissingDataError(found, f"{writers.RECORD_FILE}, {MASKS_FILE}", "mousecmr segment INPUTS -o FOLDER")
     like = _build_like(record)
-    masks = read_nifti_labels(folder / writers.MASKS_FILE, like)
+    masks = read_nifti_labels(folder / MASKS_FILE, like)
     if masks.shape != like[PREDICTED].shape:
         raise FileLayoutError(
-            f"{folder / writers.MASKS_FILE} has the shape {masks.shape}.",
+            f"{folder / MASKS_FILE} has the shape {masks.shape}.",
             f"{like[PREDICTED].shape} (frame, slice, y, x)",
             f"export the masks on the grid of {IMAGES_FILE}, with all frames",
         )
@@ -410,10 +406,10 @@ def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) ->
     listed = writers.list_result_files(folder)
     edited = {n: s for n in listed if _is_mask_file(n) and (s := _hash(folder / n)) not in ("", listed[n])}
     changed = np.zeros(len(masks), bool)
-    if writers.MASKS_FILE in edited:
+    if MASKS_FILE in edited:
         changed[:] = True
     for name in edited:
-        if name == writers.MASKS_FILE:
+        if name == MASKS_FILE:
             continue
         frame = _find_frame(name, record)
         others = (
@@ -422,14 +418,14 @@ def open_result(folder: str | PathLike[str], *, reader: str = UNKNOWN_READER) ->
         part = np.max([read_nifti_labels(p, like) for p in others], axis=0)
         if part.shape == (1, *masks.shape[1:]) and changed[frame] and not np.array_equal(part[0], opened.masks[frame]):
             raise FileLayoutError(
-                f"{folder}: {writers.MASKS_FILE} and {name} were both edited, and differ in frame {frame}.",
+                f"{folder}: {MASKS_FILE} and {name} were both edited, and differ in frame {frame}.",
                 "one of them",
                 f"delete the other, e.g. {folder / name}",
             )
         opened.take_masks(name, part, [frame], reader, _get_time(folder / name))
         changed[frame] = True
     opened.replaced = edited
-    opened._find_edits(reader, _get_time(folder / writers.MASKS_FILE))
+    opened._find_edits(reader, _get_time(folder / MASKS_FILE))
     return opened
 
 
@@ -543,63 +539,6 @@ def update_result(
     return writers.write_result(analysis, folder, options, scan, opened.record["key"], listed=listed, review=about)
 
 
-def measure(
-    mouse: xr.Dataset | str | PathLike[str],
-    *,
-    mask: str = MASK,
-    ed: int | None = None,
-    es: int | None = None,
-    find_phases: bool = False,
-    source: str | PathLike[str] = DEFAULT_DATASET,
-    cache: str | PathLike[str] | None = None,
-    spacing: Sequence[float] | None = None,
-    frame_time_ms: float | None = None,
-    labels: str | LabelMap | None = None,
-    axes: str | None = None,
-) -> Measures:
-    """Measure one mouse from its masks: EDV, ESV, SV, EF and mass.
-
-    ``mouse`` is a dataset of the cine model (``mask`` names its variable (frame, slice, y, x) of labels 0, 1, 2), a
-    file of masks (NIfTI, NRRD, MetaImage, DICOM SEG, HDF5), the name of a mouse of ``source``, or a folder of
-    ``mousecmr segment``, whose masks may have been edited since; ED and ES are then as they were. ``ed`` and ``es`` are
-    other frames for them; ``find_phases`` finds them on the volume curve. The others are those of
-    :func:`~mousecmr_data.open_mouse`. Only labelled frames are read. Without an ED/ES pair, EDV, ESV, SV, EF and the
-    two masses are missing (NaN).
-
-    Raises :class:`~mousecmr_data.errors.UnlabelledError` (no labelled frame, or no mask),
-    :class:`~mousecmr_data.errors.LabelError`, :class:`~mousecmr_data.errors.UnitsError` (no usable voxel size),
-    :class:`~mousecmr_data.errors.ArgumentError` (only one of ``ed`` and ``es``), and what opening a file raises.
-    """
-    _check_pair(ed, es, find_phases)
-    is_dataset = not isinstance(mouse, str | PathLike)
-    if not is_dataset and (folder := find_result(mouse)):
-        opened = open_result(folder)
-        opened.choose_phases(ed, es, find=find_phases)
-        return opened.analyze().to_measures()
-    ds: Any = mouse
-    if not is_dataset:
-        ds = open_mouse(
-            ds, source=source, cache=cache, spacing=spacing, frame_time_ms=frame_time_ms, labels=labels, axes=axes
-        )
-    if (find_phases or ed is not None) and isinstance(ds, xr.Dataset):
-        pools = np.count_nonzero(ds[mask].transpose(*DIMS).values == Label.BLOOD_POOL, axis=(1, 2, 3)).astype(float)
-        ds = ds.assign_coords(phase=("frame", mark_phases(pools, None if ed is None or es is None else (ed, es))))
-    measures = measure_dataset(ds, mask=mask)
-    if is_dataset:
-        return measures
-    masks = ds[mask].isel(frame=np.flatnonzero(ds["labelled"].values)).transpose(*DIMS).values
-    raised = (*check_masks(masks, masks), *check_function(measures.edv_ul, measures.ef_percent))
-    return replace(measures, flags=tuple(dict.fromkeys(flag.flag for flag in raised)))
-
-
-def _check_pair(ed: int | None, es: int | None, find: bool) -> None:
-    if (ed is None) != (es is None) or (ed is not None and find):
-        found = (
-            "Only one of ED and ES is given." if (ed is None) != (es is None) else "ED and ES are given and searched."
-        )
-        raise ArgumentError(found, "both frames, or neither", "--ed N --es N, or --find-phases")
-
-
 def take_file(
     opened: ReviewedResult, path: str | PathLike[str], *, labels: LabelMap | None = None, reader: str = UNKNOWN_READER
 ) -> None:
@@ -630,13 +569,6 @@ def take_file(
     opened.take_masks(path.name, masks, frames, reader)
 
 
-def find_result(path: Any) -> Path | None:
-    """Return the result folder that ``path`` is, or whose ``masks.nii.gz`` it is; None if it is neither."""
-    path = Path(path)
-    folder = path.parent if path.name == writers.MASKS_FILE else path
-    return folder if (folder / writers.RECORD_FILE).is_file() else None
-
-
 def _build_like(record: Mapping[str, Any]) -> xr.Dataset:
     """Return the cine of a record, with masks of zeros."""
     row, grid = record["mouse"], record["grid"]
@@ -665,7 +597,7 @@ def _count_labels(masks: NDArray[np.uint8]) -> NDArray[np.intp]:
 
 
 def _is_mask_file(name: str) -> bool:
-    return name == writers.MASKS_FILE or name in writers.PHASE_FILES or name.startswith(f"{writers.SEG_FOLDER}/")
+    return name == MASKS_FILE or name in writers.PHASE_FILES or name.startswith(f"{writers.SEG_FOLDER}/")
 
 
 def _find_frame(name: str, record: Mapping[str, Any]) -> int:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.io import savemat
 
 from mousecmr_data._utils.atomic import DISK_FULL, atomic_path, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
@@ -32,11 +31,10 @@ from mousecmr_data._utils.text import hide_home, list_notices
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import MouseCMRError, OutputError
 from mousecmr_data.formats.discover import FoundScan
-from mousecmr_data.formats.masks import AUTOMATIC_FILE, IMAGES_FILE
+from mousecmr_data.formats.masks import AUTOMATIC_FILE, IMAGES_FILE, MASKS_FILE
 from mousecmr_data.formats.orientation import FileGrid
 from mousecmr_data.pipeline.analysis import AnalysisResult, join_flags
 from mousecmr_data.pipeline.quality import Flag
-from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
 from mousecmr_data.schema import variables
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, MASK, PREDICTED
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
     from mousecmr_data.pipeline.config import SegmentConfig
 
 MONTAGE_FILE, CURVE_FILE, MOVIE_FILE = "montage.png", "curve.png", "movie.webp"
-MASKS_FILE, SEG_FOLDER, FRAMES_FILE, SLICES_FILE = "masks.nii.gz", "dicom-seg", "frames.csv", "slices.csv"
+SEG_FOLDER, FRAMES_FILE, SLICES_FILE = "dicom-seg", "frames.csv", "slices.csv"
 RECORD_FILE, OUTDATED_FILE, MATLAB_FILE = "result.json", "OUTDATED.txt", "result.mat"
 REVIEW_FILE = "review.json"
 """What a person corrected; see :mod:`mousecmr_data.pipeline.review`. It is not a file of a run: no run lists it."""
@@ -67,6 +65,8 @@ RESULT_FILES = (
 
 def draw_pictures(result: AnalysisResult, folder: Path) -> None:
     """Write montage, curve and movie with their notices to ``folder``; needs matplotlib."""
+    from mousecmr_data.plotting import plot_montage, plot_volume_curve, save_figure, write_movie
+
     note = " ".join(result.marks)
     shown = np.isin(result.ds["phase"].values, [ED, ES])
     if not shown.any():
@@ -208,6 +208,8 @@ def _write_matlab(result: AnalysisResult, path: Path) -> None:
     ``frames`` and ``slices`` are structs of columns (``struct2table``); frame and slice numbers start at 0, as in the
     tables. ``mouse`` is a struct of the numbers of the mouse; ``spacing_mm`` is (row, column, slice).
     """
+    from scipy.io import savemat
+
     z, y, x = get_spacing(result.ds)
 
     def convert_columns(table: pd.DataFrame) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -20,12 +20,13 @@ from mousecmr_data._utils.atomic import DISK_FULL, atomic_path
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.schema import PORT
 from mousecmr_data.web.config import ServerConfig
-from mousecmr_data.web.job import RESULTS_FOLDER
 from mousecmr_data.web.middleware import NOT_FOUND_TEXT, OWNER
-from mousecmr_data.web.sessions import Session, SessionStore
+from mousecmr_data.web.sessions import RESULTS_FOLDER, Session, SessionStore, Uploads
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from mousecmr_data.web.kept import KeptResults
 
 
 MEDIA_TYPES = {".webp": "image/webp", ".png": "image/png"}
@@ -51,7 +52,8 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
             return PlainTextResponse(NOT_FOUND_TEXT, 404)
         try:
             drop, path = int(request.query_params["drop"]), request.query_params["path"]
-            await _receive_upload(request, session, session.get_upload_path(drop, path), upload_bytes)
+            with session.hold_folder():
+                await _receive_upload(request, session.uploads, drop, path, upload_bytes)
         except (KeyError, ValueError) as e:
             text = e.found if isinstance(e, MouseCMRError) else "This is not an upload of the page."
             return PlainTextResponse(text, 413 if isinstance(e, ArgumentError) else 400)
@@ -72,20 +74,28 @@ def make_routes(sessions: SessionStore, upload_bytes: int) -> list[Route]:
     ]
 
 
-def make_review_routes(sessions: SessionStore, options: ServerConfig) -> list[Route]:
-    """Return the routes of the review screen and the zip of each session; 404 as for :func:`make_routes`."""
+def make_review_routes(sessions: SessionStore, options: ServerConfig, kept: KeptResults | None = None) -> list[Route]:
+    """Return the routes of the review screen and the zip of each session; 404 as for :func:`make_routes`.
+
+    Results in ``kept`` are for every browser that opened the page.
+    """
     from mousecmr_data.web.review import ReviewedFolder
     from mousecmr_data.web.review import make_routes as make_folder_routes
 
+    # The weights stay on this computer and are offered to every visitor: only for the one who sits at it.
+    tuning: dict[str, Any] = {"may_tune": options.local, "cache": options.cache}
+
     def find_folder(request: Request) -> ReviewedFolder | None:
-        session = sessions.find_by_token(request.path_params["token"], request.scope[OWNER])
+        token, owner = request.path_params["token"], request.scope[OWNER]
+        run = kept.find_by_token(token) if kept and owner else None
+        if kept and run and not kept.is_running(run):
+            archive = sessions.folder / f"{secrets.token_hex(8)}.zip"
+            return ReviewedFolder(run.folder, archive, lambda: run.lock, is_archive_temporary=True, **tuning)
+        session = sessions.find_by_token(token, owner)
         if session is None or session.download is None:
             return None
         results = session.folder / RESULTS_FOLDER
-        # The weights stay on this computer and are offered to every visitor: only for the one who sits at it.
-        return ReviewedFolder(
-            results, session.download, session.hold_folder, may_tune=options.local, cache=options.cache
-        )
+        return ReviewedFolder(results, session.download, session.hold_results, **tuning)
 
     return make_folder_routes(find_folder)
 
@@ -96,41 +106,41 @@ def _send_file(path: Path | None) -> Response:
     return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], headers=NO_STORE)
 
 
-async def _receive_upload(request: Request, session: Session, target: Path, limit: int) -> None:
-    """Write the body of the request to ``target``, whole or not at all.
+async def _receive_upload(request: Request, uploads: Uploads, drop: int, path: str, limit: int) -> None:
+    """Write the body of the request to ``path`` in ``uploads``, whole or not at all.
 
     Raises :class:`ArgumentError` beyond ``limit`` bytes.
     """
-    session.reserve_bytes(0, limit, new=True)
+    target = uploads.get_path(drop, path)
+    uploads.reserve_bytes(0, limit, new=True)
     written, buffer = 0, bytearray()
     try:
         with atomic_path(target, durable=False) as partial, partial.open("wb") as out:
             async for chunk in request.stream():
                 written += len(chunk)
-                session.reserve_bytes(len(chunk), limit)
+                uploads.reserve_bytes(len(chunk), limit)
                 buffer += chunk
                 if len(buffer) >= FLUSH_BYTES:
                     await run_in_threadpool(out.write, bytes(buffer))
                     buffer.clear()
             out.write(buffer)
     except BaseException:
-        session.release_bytes(written)
+        uploads.release_bytes(written)
         raise
-    finally:
-        if session.closed:  # while the file arrived: it must not stay behind
-            session.close()
 
 
 def create_app(options: ServerConfig | None = None) -> FastAPI:
     """Return the page as an ASGI app, which removes all its files when it is shut down.
 
     ``app.state.token`` is the token that the page's link must hold (``?token=``); empty if none is needed.
-    Raises :class:`ArgumentError` for weights that the page does not offer.
+    Raises :class:`ArgumentError` for weights that the page does not offer, and
+    :class:`~mousecmr_data.errors.OutputError` for a folder of kept results that cannot be written.
     """
     options = options or ServerConfig()
     import gradio as gr
     from fastapi import FastAPI
 
+    from mousecmr_data.web.kept import KeptResults
     from mousecmr_data.web.middleware import AccessMiddleware
     from mousecmr_data.web.service import PageService, list_offered_weights
     from mousecmr_data.web.sessions import SessionStore
@@ -142,8 +152,9 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
     token = options.token
     if token is None:
         token = "" if options.local else secrets.token_urlsafe(32)
-    sessions = SessionStore(options.kept_hours * 3600)
-    service = PageService(options, sessions)
+    kept = KeptResults(options.keep) if options.keep else None
+    sessions = SessionStore(options.kept_hours * 3600, keeps_jobs=kept is not None)
+    service = PageService(options, sessions, kept=kept)
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.folder / "gradio")
 
     @contextlib.asynccontextmanager
@@ -158,10 +169,11 @@ def create_app(options: ServerConfig | None = None) -> FastAPI:
             yield
         finally:
             task.cancel()
+            await asyncio.to_thread(service.jobs.close)
             sessions.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions, options)]
+    app.router.routes += [*make_routes(sessions, options.upload_bytes), *make_review_routes(sessions, options, kept)]
     app.state.service, app.state.token = service, token
     blocks = build_page(service).queue(max_size=options.max_queue)
     blocks.state_session_capacity = MAX_GRADIO_STATES

@@ -38,6 +38,8 @@ class ServerConfig:
     """Limit of waiting jobs; more are refused."""
     kept_hours: float = 12.0
     """Files of a page that was not used for this time are deleted, in case its closing was missed."""
+    keep: Path | None = None
+    """Folder in which the results of each job stay; None: they are deleted with the page."""
     cache: Path | None = None
     """Cache folder of the weights; None is the default one."""
     example_mouse: str = "Mouse6"

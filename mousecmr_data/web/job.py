@@ -8,26 +8,26 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
-from mousecmr_data._utils.atomic import atomic_path
-from mousecmr_data.errors import MouseCMRError
+from mousecmr_data._utils.atomic import PART, atomic_path
+from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.pipeline.batch import FLAGS_FILE, LOADING_TEXT, BatchEvent, SegmentResult, segment_batch
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
-from mousecmr_data.web.sessions import Session
+from mousecmr_data.web.sessions import RESULTS_FOLDER, VIEWS_FOLDER, ZIP_FILE, Session
 from mousecmr_data.web.viewer import write_viewer
 
 if TYPE_CHECKING:
     from mousecmr_data.inference.predictor import Predictor
+    from mousecmr_data.web.kept import KeptRun
 
 FIRST_GUESS = {PUBLISHED_WEIGHTS: 0.08, SMALL_WEIGHTS: 0.02}
 """Seconds per 2D slice on two processor cores, most of them in a window; measured on a shared machine, rounded up."""
@@ -36,6 +36,10 @@ LOADING_SECONDS = {PUBLISHED_WEIGHTS: 12.0, SMALL_WEIGHTS: 5.0}
 """Seconds until the weights are loaded and the first slice is done, once after the start of the server."""
 WRITING_SECONDS = 0.01
 """Seconds per slice for pictures and files."""
+PACKING_SHARE = 0.98
+"""Share of a job that is done when its results are packed."""
+END_SECONDS = 3.0
+"""Time in which a running job may end when the server is stopped."""
 NEWEST_SHARE = 0.5
 """Weight of the newest job in the running mean."""
 
@@ -72,14 +76,16 @@ def format_duration(seconds: float) -> str:
 
 
 ProgressReport = Callable[[float, str], None]
-"""Called with the share that is done, 0 to 1, and a text."""
-RESULTS_FOLDER, VIEWS_FOLDER, ZIP_FILE = "out", "view", "results.zip"
+"""Called with the share that is done, 0 to 1, and a text; raises :class:`JobCancelled` to end the job."""
 COMPRESSED_SUFFIXES = (".gz", ".webp", ".png", ".dcm")
 """Files that are stored in the zip as they are, because they are already compressed."""
 
 
-class SessionClosed(BaseException):
-    """The page was closed while its job ran. Not an Exception, because it must end the whole batch."""
+class JobCancelled(BaseException):
+    """The job was cancelled. Not an Exception, because it must end the whole batch."""
+
+
+Outcome = TypeVar("Outcome")
 
 
 class JobThread:
@@ -89,22 +95,58 @@ class JobThread:
     """
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Future[str], Context, Callable[[], str]]] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[Future[Any]], Any]]] = SimpleQueue()
+        self._jobs: list[Future[Any]] = []
+        """The jobs that wait, and the one that runs, whether or not it was cancelled."""
+        self._lock = threading.Lock()
         threading.Thread(target=self._run, name="jobs", daemon=True).start()
 
-    def run(self, action: Callable[[], str]) -> str:
-        """Run ``action`` in the thread, in the context of the caller; return its result or raise its error."""
-        future: Future[str] = Future()
-        self._calls.put((future, copy_context(), action))
-        return future.result()
+    def add(self, action: Callable[[Future[Outcome]], Outcome], max_waiting: int) -> Future[Outcome]:
+        """Return the future result of ``action``, which the thread calls with it; its ``cancel`` cancels the job.
+
+        A cancelled job that waits is left out, one that runs should look at the future. Raises :class:`ArgumentError`
+        if ``max_waiting`` jobs wait already.
+        """
+        future: Future[Outcome] = Future()
+        with self._lock:
+            if sum(not job.cancelled() for job in self._jobs) > max_waiting:
+                text = f"{max_waiting} jobs are waiting already."
+                raise ArgumentError(text, "fewer", "try again when one of them is done")
+            self._jobs.append(future)
+        self._calls.put((future, action))
+        return future
+
+    def count_before(self, job: Future[Any]) -> int:
+        """Return how many jobs are to be done before ``job``."""
+        with self._lock:
+            first = self._jobs[: self._jobs.index(job)] if job in self._jobs else []
+            return sum(k == 0 or not other.cancelled() for k, other in enumerate(first))
+
+    def close(self) -> None:
+        """Cancel all jobs, and give the running one a moment to end in order."""
+        with self._lock:
+            jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        end = time.monotonic() + END_SECONDS
+        while self._jobs and time.monotonic() < end:
+            time.sleep(0.05)
 
     def _run(self) -> None:
         while True:
-            future, context, action = self._calls.get()
+            future, action = self._calls.get()
             try:
-                future.set_result(context.run(action))
+                if not future.cancelled():
+                    future.set_result(action(future))
+            except (JobCancelled, InvalidStateError):  # it was cancelled
+                pass
             except BaseException as e:
-                future.set_exception(e)
+                with suppress(InvalidStateError):
+                    future.set_exception(e)
+            finally:
+                with self._lock:
+                    self._jobs.remove(future)
+                del future, action
 
 
 @dataclass
@@ -116,9 +158,12 @@ class JobOutcome:
     flags: pd.DataFrame
     """The table in flags.csv."""
     errors: dict[str, MouseCMRError]
+    token: str = ""
+    """Of the links to the results."""
     views: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-    zip_bytes: int = 0
+    zip_bytes: int | None = None
+    """None: there is no zip yet."""
 
 
 def run_job(
@@ -127,18 +172,21 @@ def run_job(
     load: Callable[[], Predictor],
     estimator: TimeEstimator,
     report: ProgressReport,
+    kept: KeptRun | None = None,
 ) -> JobOutcome:
-    """Segment the uploads of ``session`` with the predictor that ``load`` returns, and make pictures and a zip.
+    """Segment the uploads of ``session`` with the predictor that ``load`` returns, and make pictures.
 
-    Results of an earlier job are removed first. Raises :class:`~mousecmr_data.errors.MissingDataError` if the weights
-    are not available, and :class:`SessionClosed` as soon as the page is closed; the folder of the session is then
-    removed.
+    Results of an earlier job are removed first. The results are packed into a zip, or written to the folder of
+    ``kept``. Raises :class:`~mousecmr_data.errors.MissingDataError` if the weights are not available; what ``report``
+    raises ends the job between two of its steps. Then nothing stays but the mice in the folder of ``kept``.
     """
     try:
-        with session.hold_folder():
-            if session.closed:
-                raise SessionClosed
-            return _run_locked(session, config, load, estimator, report)
+        with session.hold_results():
+            try:
+                return _run_locked(session, config, load, estimator, report, kept)
+            except BaseException:
+                session.remove_results()
+                raise
     finally:
         _release_memory()
 
@@ -156,63 +204,70 @@ def _run_locked(
     load: Callable[[], Predictor],
     estimator: TimeEstimator,
     report: ProgressReport,
+    kept: KeptRun | None,
 ) -> JobOutcome:
     start = time.perf_counter()
-    session.remove_results()
     report(0.0, LOADING_TEXT)
+    session.remove_results()
+    inputs = session.uploads.list_inputs()
     predictor = load()
     loaded = time.perf_counter()
-    views: list[dict[str, Any]] = []
+    about: list[dict[str, Any]] = []
+    views: dict[str, Path] = {}
     total, finished, slices = 1, 0, 0
 
     def handle_event(event: BatchEvent) -> None:
         nonlocal total, finished, slices
-        if session.closed:
-            raise SessionClosed
+        text = f"{event.name}: {event.kind}"
+        finished += event.kind in ("done", "failed")
+        share = finished / total
         if event.kind == "found":
             total = max(1, event.total)
-        elif event.kind == "reading":
-            report(finished / total, f"{event.name}: reading")
+            text = f"{total} {'mouse' if total == 1 else 'mice'} found"
+        elif event.kind == "loading":
+            text = LOADING_TEXT
         elif event.kind == "slices":
             seconds = (time.perf_counter() - loaded) / max(1, slices + event.done) * (event.total - event.done)
             text = f"{event.name}: {event.done} of {event.total} slices"
             text += f", {format_duration(seconds)} left" if total == 1 else f" (mouse {finished + 1} of {total})"
             if event.done >= event.total:
                 text = f"{event.name}: all slices done; measuring, checking and drawing"
-            report((finished + 0.8 * event.done / max(1, event.total)) / total, text)
-        elif event.kind in ("done", "failed"):
-            finished += 1
-            if isinstance(event.result, SegmentResult) and (analysis := event.result.analysis):
-                slices += analysis.ds.sizes["frame"] * analysis.ds.sizes["slice"]
-                viewer = write_viewer(analysis, session.folder / VIEWS_FOLDER, f"m{len(views)}")
-                session.views |= viewer.files
-                views.append(viewer.about)
+            share = (finished + 0.8 * event.done / max(1, event.total)) / total
+        report(min(share, PACKING_SHARE), text)
+        if isinstance(event.result, SegmentResult) and (analysis := event.result.analysis):
+            slices += analysis.ds.sizes["frame"] * analysis.ds.sizes["slice"]
+            viewer = write_viewer(analysis, session.folder / VIEWS_FOLDER, f"m{len(about)}")
+            views.update(viewer.files)
+            about.append(viewer.about)
 
-    results = session.folder / RESULTS_FOLDER
-    batch = segment_batch(
-        session.list_inputs(), results, config, progress=handle_event, scratch=session.folder, predictor=predictor
-    )
-    report(0.98, "Packing the results")
-    session.download = pack_results(results, session.folder / ZIP_FILE)
-    seconds = time.perf_counter() - start
+    results = kept.folder if kept else session.folder / RESULTS_FOLDER
+    batch = segment_batch(inputs, results, config, progress=handle_event, scratch=session.folder, predictor=predictor)
     estimator.learn(config.weights, slices, time.perf_counter() - loaded)
-    if session.closed:
-        raise SessionClosed
+    if not kept:
+        pack_results(results, session.folder / ZIP_FILE, lambda: report(PACKING_SHARE, "Packing the results"))
+        session.download = session.folder / ZIP_FILE
+    session.views = views
+    report(1.0, "Done")  # after the results were set: who cancels the job later removes them
     table = batch.mice.astype(object).where(batch.mice.notna(), None)
     return JobOutcome(
         [{str(k): v for k, v in row.items()} for row in table.to_dict("records")],
         pd.read_csv(results / FLAGS_FILE, dtype={"frame": "Int64", "slice": "Int64"}),
         batch.errors,
-        views,
-        seconds,
-        session.download.stat().st_size,
+        kept.token if kept else session.token,
+        about,
+        time.perf_counter() - start,
+        session.download.stat().st_size if session.download else None,
     )
 
 
-def pack_results(folder: Path, target: Path) -> Path:
-    """Write all files of ``folder`` to the zip ``target``, below one folder."""
+def pack_results(folder: Path, target: Path, check: Callable[[], None] = lambda: None) -> Path:
+    """Write all files of ``folder`` to the zip ``target``, below one folder; ``check`` may raise to end this."""
     with atomic_path(target) as partial, zipfile.ZipFile(partial, "w") as z:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            check()
+            name = path.relative_to(folder)
+            if any(part.startswith(PART) for part in name.parts):  # what a killed program left
+                continue
             method = zipfile.ZIP_STORED if path.suffix in COMPRESSED_SUFFIXES else zipfile.ZIP_DEFLATED
-            z.write(path, Path("mousecmr-results") / path.relative_to(folder), method, compresslevel=3)
+            z.write(path, Path("mousecmr-results") / name, method, compresslevel=3)
     return target

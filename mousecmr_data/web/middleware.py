@@ -60,6 +60,15 @@ REVIEW_POLICY = (
 REVIEW_PATH = re.compile("/mice/[^/]+/review/.*")
 
 
+ASK_SCRIPT = b"""<script>
+window.addEventListener("beforeunload", (e) => {
+  if (!document.querySelector("[data-ask]")) return;
+  e.preventDefault();
+  e.stopImmediatePropagation();
+});
+</script>"""
+"""Asks before a page with results or a running job is left. It is in the page's head, so that it comes before Gradio's
+own listener, which would disconnect at once, also if the answer is to stay."""
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
@@ -90,6 +99,11 @@ class AccessMiddleware:
             headers[GRADIO_ROOT] = prefix
             del headers["x-forwarded-host"]
             scope = {**scope, "headers": headers.raw}
+        is_page = scope["path"] in ("", "/")
+        if is_page:  # not compressed: a script is added
+            headers = MutableHeaders(raw=list(scope["headers"]))
+            del headers["accept-encoding"]
+            scope = {**scope, "headers": headers.raw}
         request = Request(scope, receive)
         owner = self._read_owner(request.headers.get("cookie", ""))
         new_owner = "" if owner or not self._may_enter(request) else secrets.token_urlsafe(32)
@@ -103,12 +117,16 @@ class AccessMiddleware:
                 out["Content-Security-Policy"] = policy + (self.config.framed_by or "'none'")
                 out["X-Content-Type-Options"] = "nosniff"
                 out["Referrer-Policy"] = "no-referrer"
+                if is_page:
+                    del out["Content-Length"]
                 if new_owner:
                     # Browsers send the cookie of a frame in another site back only with these attributes.
                     site = "SameSite=None; Partitioned" if secure and self.config.framed_by else "SameSite=Lax"
                     # Without a path it belongs to the folder of the page in the browser, below a proxy's path too.
                     value = f"{new_owner}.{self._sign(new_owner)}; HttpOnly; {site}"
                     out.append("Set-Cookie", f"{COOKIE_NAME}={value}{'; Secure' if secure else ''}")
+            elif is_page:
+                message = {**message, "body": message.get("body", b"").replace(b"<head>", b"<head>" + ASK_SCRIPT, 1)}
             await send(message)
 
         try:

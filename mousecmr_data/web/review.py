@@ -22,16 +22,18 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from mousecmr_data._utils.atomic import to_json_value
+from mousecmr_data._utils.atomic import PART, to_json_value
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.download.cache import get_own_weights_folder
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, OutputError
 from mousecmr_data.formats.build import ATTR_FRAME_TIME_KNOWN
+from mousecmr_data.formats.masks import find_result
 from mousecmr_data.metrics.propagation import propagate_masks
 from mousecmr_data.pipeline.analysis import AUTO, FINAL_NUMBERS
 from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables
@@ -41,7 +43,6 @@ from mousecmr_data.pipeline.review import (
     ReviewedResult,
     SliceStatus,
     assign_codes,
-    find_result,
     is_measured,
     open_result,
     read_review,
@@ -129,7 +130,8 @@ def list_results(folder: Path) -> dict[str, Path]:
     """Return the folders of the mice in ``folder``, by name; it may be the folder of one mouse itself."""
     if find_result(folder):
         return {folder.resolve().name: folder}
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and find_result(path)}
+    paths = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(PART)]
+    return {path.name: path for path in paths if find_result(path)}
 
 
 def update_results(folder: Path, archive: Path | None = None) -> list[str]:
@@ -177,6 +179,8 @@ class ReviewedFolder:
     may_tune: bool = False
     """Whether the visitor may tune a network on this computer, which keeps the weights."""
     cache: Path | None = None
+    is_archive_temporary: bool = False
+    """The zip is removed when it was sent."""
 
 
 class Tuning:
@@ -264,8 +268,10 @@ def make_routes(find_folder: Callable[[Request], ReviewedFolder | None]) -> list
             update_results(folder.results, folder.archive)
             if not folder.archive.exists():
                 pack_results(folder.results, folder.archive)
+        after = BackgroundTask(folder.archive.unlink, missing_ok=True) if folder.is_archive_temporary else None
+        name = "mousecmr-results.zip"
         return FileResponse(
-            folder.archive, media_type="application/zip", filename="mousecmr-results.zip", headers=NO_STORE
+            folder.archive, headers=NO_STORE, media_type="application/zip", background=after, filename=name
         )
 
     def describe_tuning(_: Request, folder: ReviewedFolder) -> Response:

@@ -8,28 +8,46 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import secrets
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from mousecmr_data._utils.environment import is_offline
+from mousecmr_data._utils.text import hide_home
 from mousecmr_data.dataset.model import order_spacing
+from mousecmr_data.download.cache import make_fetch_command
 from mousecmr_data.errors import ArgumentError, MouseCMRError
 from mousecmr_data.formats.discover import hide_temporary_paths
-from mousecmr_data.formats.masks import describe_left_out
-from mousecmr_data.inference.predictor import Predictor, list_own_models, load_model
+from mousecmr_data.formats.masks import LeftOutFile, describe_left_out
+from mousecmr_data.inference.predictor import Predictor, has_weights, list_models, list_own_models, load_model
 from mousecmr_data.pipeline.config import SegmentConfig
 from mousecmr_data.schema import PHANTOMS, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
+from mousecmr_data.schema.manifest import load_manifest
 from mousecmr_data.web.config import ServerConfig
-from mousecmr_data.web.html import make_hint, render_error, render_finished, render_inspected, render_refusal
-from mousecmr_data.web.job import JobOutcome, JobThread, ProgressReport, SessionClosed, TimeEstimator, run_job
+from mousecmr_data.web.html import (
+    make_hint,
+    render_error,
+    render_finished,
+    render_inspected,
+    render_kept,
+    render_missing_weights,
+    render_refusal,
+)
+from mousecmr_data.web.job import JobCancelled, JobOutcome, JobThread, ProgressReport, TimeEstimator, run_job
+from mousecmr_data.web.kept import KeptResults, KeptRun
 from mousecmr_data.web.sessions import Session, SessionStore, inspect_inputs
 
 log = logging.getLogger("mousecmr_data.web")
+JobResult = Future[tuple[str, JobOutcome | None]]
+"""Status to show, and outcome or None."""
 
 
 def list_offered_weights(cache: Path | None = None) -> tuple[str, ...]:
@@ -113,6 +131,8 @@ class PageService:
     """Loaded predictors, by the name of their weights."""
     estimator: TimeEstimator = field(default_factory=TimeEstimator)
     jobs: JobThread = field(default_factory=JobThread)
+    kept: KeptResults | None = None
+    """Where the results of each job stay; None: they are deleted with the page."""
     _loading: threading.Lock = field(default_factory=threading.Lock)
 
     def get_predictor(self, config: SegmentConfig) -> Predictor:
@@ -145,11 +165,13 @@ class PageService:
         def inspect_uploads() -> str:
             config = self.parse(weights, *fields)
             with session.hold_folder():
-                if session.closed:
-                    return ""
-                session.left_out = []
-                session.inspected = inspect_inputs(session.list_inputs(), config, session.folder, session.left_out)
-            return self.describe_inspected(session, str(weights))
+                while not session.closed:
+                    uploads, left_out = session.uploads, list[LeftOutFile]()
+                    inspected = inspect_inputs(uploads.list_inputs(), config, session.folder, left_out)
+                    if session.uploads is uploads:  # else they were removed meanwhile
+                        session.inspected, session.left_out = inspected, left_out
+                        break
+            return "" if session.closed else self.describe_inspected(session, str(weights))
 
         return hide_temporary_paths(_run_safely(inspect_uploads), session.folder)
 
@@ -160,48 +182,100 @@ class PageService:
         estimate = self.estimator.estimate(str(own) if own and weights == own.name else weights, images)
         return render_inspected(session.inspected, *estimate, weights, describe_left_out(session.left_out))
 
+    def describe_weights(self, weights: object) -> str:
+        """Return what to do if ``weights`` are not on this computer; else an empty text."""
+        card = list_models().get(str(weights))
+        if card is None or has_weights(str(weights), self.config.cache):
+            return ""
+        command = make_fetch_command(load_manifest(), self.config.cache, [str(weights)])
+        return render_missing_weights(card.weights.name, card.weights.size, command, is_offline())
+
+    def describe_kept(self, owner: str) -> str:
+        """Return the list of kept results; empty if none are kept."""
+        if self.kept is None:
+            return ""
+        runs = [(run, self.kept.is_running(run)) for run in self.kept.list_runs()]
+        return render_kept(runs, owner, hide_home(str(self.kept.folder)) if self.config.local else "")
+
+    def cancel_kept(self, token: object, owner: str) -> None:
+        """Cancel the job that a link names, if this browser started it; its page may be closed."""
+        run = self.kept.find_by_token(str(token)) if self.kept else None
+        if run and run.job and run.owner == owner:
+            run.job.cancel()
+
     def load_example(self, session: Session, *fields: object) -> str:
-        """Replace the uploads by a synthetic mouse and return its description."""
+        """Replace the uploads by a synthetic mouse and return its description; a running job is cancelled."""
 
         def copy_example() -> str:
             from mousecmr_data.phantom.source import PhantomSource
 
             source, mouse = PhantomSource(PHANTOMS[0], self.config.cache), self.config.example_mouse
             source.prepare([mouse])
+            session.remove_files()
             with session.hold_folder():
-                session.remove_files()
-                target = session.get_upload_path(0, f"SYNTHETIC_{mouse}.h5")
+                target = session.uploads.get_path(0, f"SYNTHETIC_{mouse}.h5")
                 target.parent.mkdir(parents=True)
-                session.reserve_bytes(source.get_path(mouse).stat().st_size, self.config.upload_bytes, new=True)
+                size = source.get_path(mouse).stat().st_size
+                session.uploads.reserve_bytes(size, self.config.upload_bytes, new=True)
                 shutil.copyfile(source.get_path(mouse), target)
             return self.inspect(session, *fields)
 
         return _run_safely(copy_example)
 
-    def remove_files(self, session: Session) -> None:
-        """Remove all files of the session."""
-        with session.hold_folder():
-            session.remove_files()
+    def segment(self, session: Session, report: ProgressReport, *fields: object) -> JobResult:
+        """Start a job that segments the uploads; return its future status to show, and its outcome or None.
 
-    def segment(self, session: Session, report: ProgressReport, *fields: object) -> tuple[str, JobOutcome | None]:
-        """Segment the uploads; return the status to show, and the outcome or None."""
+        ``cancel`` of what is returned ends the job before its next step.
+        """
+        failed: JobResult = Future()
+        try:
+            config = self.parse(*fields)
+            if not session.uploads.list_inputs():
+                next_step = "drop files above, or load the example"
+                failed.set_result((render_refusal("There is nothing to segment yet.", next_step), None))
+                return failed
+            run = self.kept.start(session.owner) if self.kept else None
+            job = self.jobs.add(partial(self._run_job, session, config, run, report), self.config.max_queue)
+        except (MouseCMRError, OSError) as e:
+            failed.set_result((_run_safely(partial(_raise, e)), None))
+            return failed
+        session.job = job
+        held = ExitStack()
+        held.enter_context(session.hold_folder())
+        job.add_done_callback(lambda _: held.close())
+        if run and self.kept:
+            run.job = job
+            job.add_done_callback(lambda _: KeptResults.remove_if_empty(run))
+        return job
+
+    def _run_job(
+        self, session: Session, config: SegmentConfig, run: KeptRun | None, report: ProgressReport, job: JobResult
+    ) -> tuple[str, JobOutcome | None]:
         outcome: JobOutcome | None = None
+
+        def report_or_end(share: float, text: str) -> None:
+            if job.cancelled():
+                raise JobCancelled
+            if run:
+                run.progress = text
+            report(share, text)
 
         def segment_uploads() -> str:
             nonlocal outcome
-            config = self.parse(*fields)
-            if not session.list_inputs():
-                return render_refusal("There is nothing to segment yet.", "drop files above, or load the example")
             try:
-                outcome = run_job(session, config, partial(self.get_predictor, config), self.estimator, report)
-            except SessionClosed:
-                return ""
+                with self.kept.hold(run) if self.kept and run else nullcontext():
+                    load = partial(self.get_predictor, config)
+                    outcome = run_job(session, config, load, self.estimator, report_or_end, run)
             except MouseCMRError as e:
                 return render_error(e, hint=make_hint(e, config.weights))
-            return render_finished(outcome)
+            return render_finished(outcome, asks=run is None)
 
-        status = self.jobs.run(partial(_run_safely, segment_uploads))
-        return hide_temporary_paths(status, session.folder), outcome
+        status = hide_temporary_paths(_run_safely(segment_uploads), session.folder)
+        return status.replace(f"{run.folder}{os.sep}", "") if run else status, outcome
+
+
+def _raise(error: Exception) -> str:
+    raise error
 
 
 def _run_safely(action: Callable[[], str]) -> str:

@@ -8,9 +8,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mousecmr_data._utils.locks import keep_alive, remove_abandoned
 from mousecmr_data._utils.parallel import read_in_child
@@ -76,48 +78,28 @@ def _inspect_scan(scan: FoundScan, config: SegmentConfig) -> InspectedScan:
 TOKEN_BYTES = 32
 MAX_DEPTH, MAX_NAME = 20, 200
 """Limits of an uploaded path: number of nested folders, and bytes of a name."""
-FILES_PREFIX, ARCHIVES_PREFIX = "upload", "archives"
-"""Prefixes of the folders with the files and the zip archives of one drop."""
+UPLOADS_PREFIX, FILES_PREFIX, ARCHIVES_PREFIX = "in", "upload", "archives"
+"""Prefixes of the folders with all uploads, and with the files and the zip archives of one drop."""
 FOLDER_PREFIX = "mousecmr-page-"
 """Prefix of a server's folder."""
+RESULTS_FOLDER, VIEWS_FOLDER, ZIP_FILE = "out", "view", "results.zip"
+"""Names of the results in a session's folder."""
 
 
 @dataclass
-class Session:
-    """The files of one open page. ``token`` is part of its links; ``owner`` is the browser that may use them."""
+class Uploads:
+    """What was dropped on a page since it was opened, or since its files were removed."""
 
     folder: Path
-    owner: str
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(TOKEN_BYTES))
-    views: dict[str, Path] = field(default_factory=dict)
-    """Files that the page may show, by the names in their links."""
-    download: Path | None = None
-    inspected: list[InspectedScan] = field(default_factory=list)
-    """The uploads as they were last inspected."""
-    left_out: list[LeftOutFile] = field(default_factory=list)
-    """Uploads that are masks or results of programs."""
-    last_used: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held by :meth:`hold_folder`."""
-    closed: bool = False
-    """The page was closed: a running job should end."""
-    _written: int = 0
-    _files: int = 0
-
-    @property
-    def uploads(self) -> Path:
-        """Return the upload folder, which has one subfolder per drop."""
-        return self.folder / "in"
-
-    def belongs_to(self, owner: str) -> bool:
-        """Return whether the browser of this name opened the page."""
-        return secrets.compare_digest(self.owner.encode(), owner.encode())
+    """It has one subfolder per drop."""
+    bytes: int = 0
+    files: int = 0
 
     def list_inputs(self) -> list[Path]:
         """Return the inputs of a job: each zip archive, and for each drop its only entry or else its folder."""
         inputs = []
         # Folders are named prefix_number, in the order of the drops.
-        for drop in sorted(self.uploads.glob("*"), key=lambda p: (int(p.name.rpartition("_")[2]), p.name)):
+        for drop in sorted(self.folder.glob("*"), key=lambda p: (int(p.name.rpartition("_")[2]), p.name)):
             entries = sorted(drop.iterdir())
             if len(entries) == 1 or drop.name.startswith(ARCHIVES_PREFIX):
                 inputs += entries
@@ -125,8 +107,8 @@ class Session:
                 inputs.append(drop)
         return inputs
 
-    def get_upload_path(self, drop: int, path: str) -> Path:
-        """Return where to write an uploaded file; raises :class:`FileLayoutError` for a path outside the session."""
+    def get_path(self, drop: int, path: str) -> Path:
+        """Return where to write a file; raises :class:`FileLayoutError` for a path outside the folder."""
         parts = path.replace("\\", "/").split("/")
         bad = not 1 <= len(parts) <= MAX_DEPTH or not 0 <= drop < MAX_FILES
         for part in parts:
@@ -136,68 +118,135 @@ class Session:
             raise FileLayoutError(f"The file name {path[:80]!r} cannot be used.", "plain names of files and folders")
         is_archive = len(parts) == 1 and path.lower().endswith(ARCHIVE_SUFFIXES)  # a broken one must not stop the rest
         prefix = ARCHIVES_PREFIX if is_archive else FILES_PREFIX
-        return self.uploads.joinpath(f"{prefix}_{drop + 1}", *parts)
+        return self.folder.joinpath(f"{prefix}_{drop + 1}", *parts)
 
     def reserve_bytes(self, size: int, limit: int, new: bool = False) -> None:
         """Count ``size`` more bytes; raises :class:`ArgumentError` beyond ``limit``, or beyond ``MAX_FILES``."""
-        self._written += size
-        self._files += new
-        if self._written > limit:
+        self.bytes += size
+        self.files += new
+        if self.bytes > limit:
             text = f"These files have more than {format_bytes(limit)} in all."
             raise ArgumentError(text, "less", "send fewer at a time")
-        if self._files > MAX_FILES:
+        if self.files > MAX_FILES:
             raise ArgumentError(f"These are more than {MAX_FILES:,} files.", "fewer", "send one mouse, or a zip of it")
 
     def release_bytes(self, size: int) -> None:
-        """Subtract an upload of ``size`` bytes that was interrupted and removed."""
-        self._written -= size
-        self._files -= 1
+        """Subtract a file of ``size`` bytes that was interrupted and removed."""
+        self.bytes -= size
+        self.files -= 1
+
+
+@dataclass
+class Session:
+    """The files of one open page. ``token`` is part of its links; ``owner`` is the browser that may use them."""
+
+    folder: Path
+    owner: str
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(TOKEN_BYTES))
+    uploads: Uploads = field(init=False)
+    views: dict[str, Path] = field(default_factory=dict)
+    """Files that the page may show, by the names in their links."""
+    download: Path | None = None
+    inspected: list[InspectedScan] = field(default_factory=list)
+    """The uploads as they were last inspected."""
+    left_out: list[LeftOutFile] = field(default_factory=list)
+    """Uploads that are masks or results of programs."""
+    job: Future[Any] | None = None
+    """The last job of the page."""
+    last_used: float = field(default_factory=time.monotonic)
+    results_lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while results are written."""
+    closed: bool = False
+    """The page was closed."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _users: int = 0
+    """Number of callers in :meth:`hold_folder`."""
+
+    def __post_init__(self) -> None:
+        self.uploads = Uploads(self.folder / f"{UPLOADS_PREFIX}1")
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether files in the folder are being read or written."""
+        return self._users > 0
+
+    def belongs_to(self, owner: str) -> bool:
+        """Return whether the browser of this name opened the page."""
+        return secrets.compare_digest(self.owner.encode(), owner.encode())
 
     def remove_results(self) -> None:
-        """Remove all files but the uploads."""
+        """Remove the results."""
         self.views, self.download = {}, None
-        for path in list(self.folder.iterdir()) if self.folder.exists() else []:
-            if path != self.uploads:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for name in (RESULTS_FOLDER, VIEWS_FOLDER, ZIP_FILE):
+            _remove(self.folder / name)
 
     def remove_files(self) -> None:
-        """Remove all files."""
-        self.remove_results()
-        if self.uploads.exists():
-            shutil.rmtree(self.uploads)
-        self.inspected, self.left_out, self._written, self._files = [], [], 0, 0
+        """Cancel the job and forget all files; those in use are removed when :meth:`hold_folder` ends.
+
+        What is dropped from now on goes to another folder.
+        """
+        if self.job:
+            self.job.cancel()
+        with self._lock:
+            number = int(self.uploads.folder.name.removeprefix(UPLOADS_PREFIX)) + 1
+            self.uploads = Uploads(self.folder / f"{UPLOADS_PREFIX}{number}")
+            self.inspected, self.left_out, self.views, self.download = [], [], {}, None
+        self._remove_unused()
 
     @contextmanager
     def hold_folder(self) -> Iterator[None]:
-        """Keep the folder while files are written to it; if the page is closed meanwhile, remove it at the end."""
+        """Keep the files while they are read or written; those that are to be removed are removed at the end."""
+        with self._lock:
+            self._users += 1
         try:
-            with self.lock:
-                yield
+            yield
         finally:
-            if self.closed:
-                self.close()
+            with self._lock:
+                self._users -= 1
+            self._remove_unused()
 
-    def close(self) -> None:
+    @contextmanager
+    def hold_results(self) -> Iterator[None]:
+        """The same, for one caller at a time, who writes results."""
+        with self.hold_folder(), self.results_lock:
+            yield
+
+    def close(self, *, cancel: bool = True) -> None:
         """Mark the page as closed and remove the folder, unless :meth:`hold_folder` does this at its end."""
         self.closed = True
-        if self.lock.acquire(blocking=False):
-            try:
-                self.remove_folder()
-            finally:
-                self.lock.release()
+        if cancel and self.job:
+            self.job.cancel()
+        self._remove_unused()
 
-    def remove_folder(self) -> None:
-        """Remove the folder and everything in it."""
-        self.views, self.download = {}, None
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _remove_unused(self) -> None:
+        """Remove what is not needed any more, unless files are in use."""
+        with self._lock:
+            if self._users:
+                return
+            if self.closed:
+                self.views, self.download = {}, None
+                shutil.rmtree(self.folder, ignore_errors=True)
+                return
+            for path in list(self.folder.iterdir()):
+                is_old = path.name.startswith(UPLOADS_PREFIX) or not self.views
+                if is_old and path != self.uploads.folder:
+                    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class SessionStore:
     """All open sessions, in one private folder that is removed at the end."""
 
-    def __init__(self, kept_seconds: float = 12 * 3600) -> None:
+    def __init__(self, kept_seconds: float = 12 * 3600, *, keeps_jobs: bool = False) -> None:
+        """Make an empty store; ``keeps_jobs``: the job of a page that is closed goes on."""
         self.folder = Path(tempfile.gettempdir()) / f"{FOLDER_PREFIX}{secrets.token_hex(8)}"
-        self.kept_seconds = kept_seconds
+        self.kept_seconds, self.keeps_jobs = kept_seconds, keeps_jobs
         self._alive = ExitStack()
         self._is_made = False
         self._by_id: dict[str, Session] = {}
@@ -248,17 +297,18 @@ class SessionStore:
             if session is None or not session.belongs_to(owner):
                 return
             del self._by_id[session_id], self._by_token[session.token]
-        session.close()
+        session.close(cancel=not self.keeps_jobs)
 
     def sweep(self) -> None:
         """Close the sessions that were not used for ``kept_seconds``."""
         now = time.monotonic()
         for session_id, session in list(self._by_id.items()):
-            if now - session.last_used > self.kept_seconds and not session.lock.locked():
+            if now - session.last_used > self.kept_seconds and not session.is_used:
                 self.close_session(session_id, session.owner)
 
     def close(self) -> None:
-        """Close all sessions and remove the folder."""
+        """Close all sessions, cancel their jobs and remove the folder."""
+        self.keeps_jobs = False
         for session_id, session in list(self._by_id.items()):
             self.close_session(session_id, session.owner)
         self._alive.close()

@@ -45,7 +45,7 @@ def test_verify_finds_damaged_derived_files_and_repair_removes_them(source: Path
     write_cache_file(network, b"a network")
     assert verify(source).exit_code == 0
     assert "6 derived files and folders: 6 intact, 0 damaged." in verify(source).output
-    damaged = [layouts / "B", layouts / "zarr.json", frames[1], network]
+    damaged = [layouts / "B", layouts / "index.journal", frames[1], network]
     for file in (damaged[0] / "mask" / SHARD_PATH, damaged[1], frames[1] / "mask.npy", network):
         flip_bit(file, rng)
     result = verify(source, "A")
@@ -113,6 +113,6 @@ def test_a_damaged_record_of_checksums_is_not_used(source: Path, tmp_path: Path)
     assert set(records) == {"A.h5", "B.h5"}
     for _ in range(100):
         flip_bit(folder / LOCKFILE, rng)
-        assert read_lockfile(folder) in ({}, records)
+        assert read_lockfile(folder).items() <= records.items()
         (folder / LOCKFILE).write_bytes(whole)
     assert list_verified_entries(md.load(source=source).source.manifest)[0].size

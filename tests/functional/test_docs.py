@@ -27,7 +27,7 @@ from mousecmr_data.schema import DEFAULT_DATASET
 from mousecmr_data.schema import manifest as manifests
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)\)")
 MICE = {"Mouse4": "train", "Mouse7": "train", "Mouse1": "validation", "Mouse6": "test"}
@@ -46,6 +46,9 @@ ONLY_PARSED = {
     "mousecmr publish": "an upload: test_publish.py",
     "mousecmr segment": "scans of several formats: test_segment_command.py",
     "mousecmr train": "hours: test_training.py",
+    "mousecmr benchmark": "trains: test_benchmark.py",
+    "mousecmr tune": "a reviewed result: test_tuning.py",
+    "mousecmr predict --split test --weights runs": "weights of a run: test_training.py",
     "mousecmr export": "takes a minute: test_export_onnx.py",
     "mousecmr phantom": "130 synthetic mice: test_commands_on_files.py",
     "mousecmr predict --source phantom": "25 synthetic mice: test_predict_cohort.py",
@@ -146,11 +149,16 @@ def read_commands(page: Path) -> list[list[str]]:
     """Return the words of each command in the console blocks of a page; comments are left out."""
     commands: list[list[str]] = []
     language: str | None = None  # of the block that the line is in
+    begun = ""  # a command whose quotation goes on in the next line
     for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if line.startswith("```"):
             language = line[3:] if language is None else None
-        elif language in ("", "console") and re.match(r"(\$ )?(mousecmr|export) ", line):
-            commands.append(shlex.split(line.removeprefix("$ "), comments=True))
+        elif language in ("", "console") and (begun or re.match(r"(\$ )?(mousecmr|export) ", line)):
+            try:
+                commands.append(shlex.split(f"{begun}{line}".removeprefix("$ "), comments=True))
+                begun = ""
+            except ValueError:
+                begun += f"{line}\n"
     return commands
 
 

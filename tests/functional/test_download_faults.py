@@ -249,7 +249,7 @@ def test_a_file_that_changes_while_it_is_hashed_gets_no_record(tmp_path: Path, m
     with Host(FILES) as host:
         tiny = manifest(FILES, host.template)
         path = fetch_files(tiny, ["Mouse1"], cache=tmp_path, progress=False).paths["Mouse1"]
-    (tmp_path / "tiny" / tiny.version[:12] / "mousecmr-lock.json").unlink()
+    (tmp_path / "tiny" / tiny.version[:12] / "mousecmr-lock.journal").unlink()
     monkeypatch.setattr("mousecmr_data.download.fetch.compute_checksums", slow)
     fetch_files(tiny, ["Mouse1"], cache=tmp_path, progress=False, offline=True)
     assert path.read_bytes() != FILES[VICTIM]

@@ -72,6 +72,7 @@ def test_verdicts(tiny: Manifest, host: Host, tmp_path: Path) -> None:
 def test_records_that_a_killed_write_left_belong_to_the_cache(host: Host, tmp_path: Path) -> None:
     tiny = manifest(FILES, host.template)
     folder = fetch_paths(tiny, cache=tmp_path, progress=False)["Mouse1"].parents[1]
+    (folder / ".part-0123abcd-mousecmr-lock.journal").write_text("{")
     (folder / ".part-0123abcd-mousecmr-lock.json").write_text("{")
     (folder / ".part-0123abcd-other.json").write_text("{")
     unknown = [r.path.name for r in verify_files(tiny, cache=tmp_path, progress=False) if r.verdict == Verdict.UNKNOWN]

@@ -78,7 +78,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "read": checksums.read_intact,
     "record.json": outputs.read_listed_files,
     "result.json": lambda path: read_record(path.parent),
-    "zarr.json": lambda path: LayoutCache(path.parent).read_entries(),
+    "index.journal": lambda path: LayoutCache(path.parent).read_entries(),
     checksums.CHECKSUMS_FILE: lambda path: checksums.has_checksums(path.parent),
 }
 

@@ -174,8 +174,8 @@ def test_an_additional_output_that_cannot_be_written_is_a_flag_beside_the_others
     pytest.importorskip("torch")
     pytest.importorskip("highdicom")
     monkeypatch.setattr("mousecmr_data.formats.dicom_seg.write_dicom_seg", break_output)
-    monkeypatch.setattr("mousecmr_data.pipeline.writers.plot_montage", break_output)
-    monkeypatch.setattr("mousecmr_data.pipeline.writers.savemat", break_output)
+    monkeypatch.setattr("mousecmr_data.plotting.plot_montage", break_output)
+    monkeypatch.setattr("scipy.io.savemat", break_output)
     settings = SegmentConfig(weights="phantom-small", engine="eager", matlab=True)
     batch = segment_batch([inputs["classic"]], tmp_path, settings)
     assert batch.errors == {}

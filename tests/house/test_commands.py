@@ -65,10 +65,10 @@ def test_an_option_means_the_same_in_all_commands() -> None:
             if isinstance(parameter, click.Option) and not isinstance(command, click.Group):
                 kinds.setdefault(parameter.opts[-1], set()).add(f"{parameter.type.name} {parameter.nargs}")
     differing = {option for option, types in kinds.items() if len(types) > 1}
-    assert differing == {"--weights", "--output"}, (
-        "--weights is a flag of fetch and bundle; --output is a file or a folder"
+    assert differing == {"--weights", "--output", "--network"}, (
+        "--weights is a flag of fetch and bundle; --output is a file or a folder; --network is a flag of doctor"
     )
-    assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--force", "--batch"}, (
+    assert not kinds.keys() & {"--jobs", "--voxel-size", "--redo", "--batch"}, (
         "old names of --workers, --spacing, --overwrite and --batch-size"
     )
 

@@ -1,8 +1,14 @@
 """The promises of the documentation name tests that exist; no module runs what a file holds."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
+
+from packaging.version import Version
+
+import mousecmr_data
+from mousecmr_data._utils.deprecation import DEPRECATIONS
 
 ROOT = Path(__file__).parents[2]
 UNSAFE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle"}
@@ -19,6 +25,13 @@ def test_each_promise_names_tests_that_exist() -> None:
         assert named, row
         for test, path in named:
             assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {test}"
+
+
+def test_nothing_is_kept_past_the_version_that_removes_it() -> None:
+    for path in sorted((ROOT / "mousecmr_data").rglob("*.py")):
+        if "_utils.deprecation import" in path.read_text(encoding="utf-8"):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    assert [d.what for d in DEPRECATIONS if Version(d.removed_in) <= Version(mousecmr_data.__version__)] == []
 
 
 def test_no_file_is_unpickled_or_evaluated() -> None:

@@ -156,7 +156,7 @@ def test_compiled_networks(tmp_path: Path, engine: str, monkeypatch: pytest.Monk
         return make_engine(engine, network, "cpu", cache)(images).argmax(1).numpy()
 
     expected = read(tmp_path / "cache")
-    monkeypatch.setattr(f"mousecmr_data.inference.engines.{engine}.FusedNetwork.__init__", make_again)
+    monkeypatch.setattr("mousecmr_data.inference.engines.fused.FusedNetwork.__init__", make_again)
     check_flips(tmp_path / "cache", f"engines/*.{engine}", read, remade=False, expected=expected)
 
 
@@ -170,7 +170,7 @@ def test_scales_of_8_bit_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     network = make_random_network((2, 3, 4, 5, 6))
 
     def read(cache: Path) -> dict[str, Any]:
-        return {k: v.numpy() for k, v in OpenVinoEngine(network, "int8", cache)._find_maxima().items()}
+        return {k: v.numpy() for k, v in OpenVinoEngine(network, "int8", cache)._find_maxima(network).items()}
 
     expected = read(tmp_path / "cache")
     monkeypatch.setattr("mousecmr_data.inference.engines.openvino.make_calibration_slices", make_again)

@@ -14,6 +14,8 @@ from layout_files import arrays, lab, write
 
 import mousecmr_data as md
 from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.dataset.layout_cache import LayoutCache
+from mousecmr_data.dataset.zarr_store import SHARD_PATH
 
 KILLS = 30 if os.environ.get("MOUSECMR_STRESS") else 2
 MICE = {"A": (0, 2), "B": (0, 1, 2, 3), "C": (1, 2), "D": (0, 4)}
@@ -74,9 +76,8 @@ def test_killed_while_filling_the_cache(source: Path, tmp_path: Path) -> None:
         time.sleep(rng.uniform(0.3, 1.0) * seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        index = folder / "zarr.json"
-        if index.exists():
-            md.load(source=folder)  # the index is complete
+        entries = LayoutCache(folder).read_entries()
+        assert all((folder / mouse / "image" / SHARD_PATH).exists() for mouse in entries), "the index is right"
         check(md.load(source=source, download=False), plain)
     assert finish(start(source)) == 0
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [".locks"]

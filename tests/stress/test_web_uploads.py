@@ -91,10 +91,10 @@ def test_fuzzed_uploads(client: testclient.TestClient, tmp_path: Path) -> None:
             assert not FORBIDDEN.search(response.text), (seed, response.text)
         description = service.inspect(session, *SMALL)
         assert not FORBIDDEN.search(description), (seed, description)
-        status, outcome = service.segment(session, lambda *_: None, *SMALL)
+        status, outcome = service.segment(session, lambda *_: None, *SMALL).result(60)
         assert not FORBIDDEN.search(status), (seed, status)
         results += bool(outcome and outcome.views)
-        assert {p.name for p in session.folder.iterdir()} <= {".locks", "in", "out", "view", "results.zip"}, seed
+        assert {p.name for p in session.folder.iterdir()} <= {".locks", "in1", "out", "view", "results.zip"}, seed
         service.sessions.close_session("session", owner)
         assert not session.folder.exists(), seed
     assert {p.name for p in service.sessions.folder.iterdir()} <= {"alive", "gradio"}

@@ -90,13 +90,16 @@ def decode_nifti(data: Any) -> NDArray[Any]:
 # Columns
 
 Config = Literal["labelled", "slices", "cines"]
+"""Name of a table of samples."""
 CONFIGS: tuple[Config, ...] = get_args(Config)
+"""All names of tables."""
 
 ABOUT: dict[Config, str] = {
     "labelled": "the 2D slices of the frames that an expert segmented, each with its mask",
     "slices": "all 2D slices; the mask is null in frames that were not segmented",
     "cines": "one row per mouse: the whole cine as NIfTI, and the masks of its labelled frames",
 }
+"""What each table holds."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ COLUMNS: dict[Config, tuple[Column, ...]] = {
     "slices": _SLICE_COLUMNS,
     "cines": _CINE_COLUMNS,
 }
+"""The columns of each table."""
 
 
 def make_features(config: Config) -> datasets.Features:

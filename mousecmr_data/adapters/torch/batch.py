@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import NDArray
 from torch.utils.data import default_collate
+
+from mousecmr_data.dataset.samples import FrameTable
 
 Tensors = torch.Tensor | list[torch.Tensor]
 FRAME_KEYS = ("frame", "phase", "labelled", "time")
@@ -32,13 +33,13 @@ class FrameInfo:
     """In ms."""
 
     @classmethod
-    def from_dataset(cls, ds: xr.Dataset, frames: NDArray[np.intp]) -> FrameInfo:
+    def from_table(cls, table: FrameTable, frames: NDArray[np.intp]) -> FrameInfo:
         """Return the facts about the frames at these positions."""
         return cls(
-            ds["frame"].values[frames],
-            ds["phase"].values[frames].astype("<U10"),
-            ds["labelled"].values[frames],
-            ds["time"].values[frames].astype(np.float32),
+            table.number[frames],
+            table.phase[frames].astype("<U10"),
+            table.labelled[frames],
+            table.time_ms[frames].astype(np.float32),
         )
 
 

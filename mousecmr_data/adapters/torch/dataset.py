@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 from mousecmr_data.adapters.torch.batch import Batch, FrameInfo, MouseInfo, SampleIndex
 from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
 from mousecmr_data.dataset.cohort import Cohort, check_is_cohort
-from mousecmr_data.dataset.model import check_not_empty, get_spacing
-from mousecmr_data.dataset.samples import Frames, check_frames, select_frames
+from mousecmr_data.dataset.layout_cache import FileOpener
+from mousecmr_data.dataset.model import check_not_empty
+from mousecmr_data.dataset.samples import Frames, FrameTable, check_frames, read_frame_tables, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
 Kind = Literal["slices", "stacks", "cines"]
@@ -81,15 +82,20 @@ def dataset(
     affines: list[NDArray[np.float64]] = []
     synthetic: list[bool] = []
     infos: list[FrameInfo] = []
-    for number, ds in enumerate(cohort.values()):
-        z, y, x = get_spacing(ds)
+    opener = cohort.opener
+    if isinstance(opener, FileOpener):
+        tables = read_frame_tables(cohort, opener)
+    else:
+        tables = [FrameTable.from_dataset(ds) for ds in cohort.values()]
+    for number, table in enumerate(tables):
+        z, y, x = table.spacing_mm
         spacing.append((y, x) if kind == "slices" else (z, y, x))
         affine = np.array([[0, 0, x, 0], [0, y, 0, 0], [z, 0, 0, 0], [0, 0, 0, 1.0]])
         affines.append(affine[:, [1, 2, 0, 3]] if kind == "slices" else affine)
-        synthetic.append(bool(ds.attrs["synthetic"]))
-        selected.append(select_frames(ds, frames))
-        infos.append(FrameInfo.from_dataset(ds, selected[-1]))
-        parts.append(SampleIndex.from_sizes(number, selected[-1].size, ds.sizes["slice"], kind))
+        synthetic.append(table.synthetic)
+        selected.append(select_frames(table, frames))
+        infos.append(FrameInfo.from_table(table, selected[-1]))
+        parts.append(SampleIndex.from_sizes(number, selected[-1].size, table.n_slices, kind))
     index = SampleIndex.concatenate(parts)
     if len(index) == 0:
         raise UnlabelledError(f"frames={frames!r} selects no frame of {cohort!r}.", "at least one", "frames='all'")

@@ -17,6 +17,7 @@ from mousecmr_data.models.network import SegmentationNetwork
 __all__ = ["ENGINE_NAMES", "Engine", "make_engine"]
 
 ENGINE_NAMES = ("auto", "eager", "exact", "compiled", "onnx", "openvino", "openvino-int8", "cuda")
+"""Names that :func:`make_engine` takes."""
 _PYTORCH_ENGINES: dict[str, Callable[[SegmentationNetwork, str], Engine]] = {
     "eager": EagerEngine,
     "exact": ExactEngine,

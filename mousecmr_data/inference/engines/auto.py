@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mousecmr_data._utils.environment import list_versions, select_device
 from mousecmr_data.errors import MouseCMRError
-from mousecmr_data.inference.engines.base import Engine, get_cache_path, read_cache_file, write_cache_file
+from mousecmr_data.inference.engines.base import EagerEngine, Engine, get_cache_path, read_cache_file, write_cache_file
 from mousecmr_data.inference.grid import list_neighbours, normalize
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
@@ -51,6 +51,15 @@ class GateLimits:
     """Largest difference in EF, percentage points."""
     logit: float = float("inf")
     """Largest difference in a logit (:func:`compare_values`)."""
+
+    def __str__(self) -> str:
+        limits = {
+            f"{100 * self.same_pixels:g} % of pixels the same": self.same_pixels > 0,
+            f"Dice {self.dice:g} or more": self.dice > 0,
+            f"EF within {self.ef_points:g} points": np.isfinite(self.ef_points),
+            f"logits within {self.logit:g}": np.isfinite(self.logit),
+        }
+        return ", ".join(text for text, applies in limits.items() if applies)
 
 
 LOGIT_RANGE = 30.0
@@ -185,17 +194,7 @@ class AutoEngine:
 
     @cached_property
     def _path(self) -> Path:
-        versions = list_versions("openvino", "onnxruntime", missing="none")
-        key_parts = {
-            "content": hash_network(self.network),
-            "device": str(self.device),
-            "limits": {k: vars(GATE_LIMITS[k]) for k in self._candidates},
-            "samples": SAMPLES_VERSION,
-            "torch": torch.__version__,
-            "openvino": versions["openvino"],
-            "onnx": versions["onnxruntime"],
-        }
-        return get_cache_path(key_parts, "json", self.cache)
+        return _get_path(self.network, self.device, self._candidates, self.cache)
 
     def read_choice(self) -> dict[str, Any] | None:
         """Return the choice in the cache (``chosen``, and ``verdicts`` by candidate); None if there is none yet."""
@@ -222,6 +221,44 @@ class AutoEngine:
             if passed:
                 return engine
         return reference
+
+
+def _get_path(
+    network: SegmentationNetwork,
+    device: torch.device,
+    names: tuple[str, ...],
+    cache: str | Path | None,
+    kind: str = "json",
+) -> Path:
+    """Return the path of what gates said of the engines ``names``: for these weights, versions and processor."""
+    versions = list_versions("openvino", "onnxruntime", missing="none")
+    key_parts = {
+        "content": hash_network(network),
+        "device": str(device),
+        "limits": {k: vars(GATE_LIMITS[k]) for k in names},
+        "samples": SAMPLES_VERSION,
+        "torch": torch.__version__,
+        "openvino": versions["openvino"],
+        "onnx": versions["onnxruntime"],
+    }
+    return get_cache_path(key_parts, kind, cache)
+
+
+def find_gate_failure(
+    engine: Engine, network: SegmentationNetwork, device: str, cache: str | Path | None = None
+) -> str:
+    """Return by how much an engine fails its gate with the weights of ``network`` on this machine; "" if it passes.
+
+    Measured on first use, against the reference on ``device``, and kept in the cache.
+    """
+    path = _get_path(network, select_device(device), (engine.name,), cache, "gate")
+    try:
+        return str(json.loads(read_cache_file(path) or "")["failure"])
+    except (ValueError, KeyError, TypeError):  # none yet, or damaged: measure again
+        result = compare_engines(engine, EagerEngine(network, device), make_gate_stacks(network))
+    failure = "" if result.passes(GATE_LIMITS[engine.name]) else str(result)
+    write_cache_file(path, json.dumps({"failure": failure}).encode())
+    return failure
 
 
 def _read_choice(path: Path) -> dict[str, Any] | None:

@@ -95,9 +95,6 @@ for (const kind of ["files", "folder"]) {
     input.value = "";
   });
 }
-zone.addEventListener("keydown", (e) => {
-  if (e.key === "Enter" && e.target === zone) zone.querySelector("[data-input=files]").click();
-});
 for (const name of ["dragenter", "dragover"]) {
   zone.addEventListener(name, (e) => {
     e.preventDefault();

@@ -1198,6 +1198,7 @@ async function openMouse() {
     showMarks();
     fit(heart);
     goTo(state.ed, getOrder().find((slice) => !data.isEmpty(state.ed, slice)) ?? 0);
+    goToPlace();
     refresh("thumbs");
     const order = [...new Set([state.ed, state.es, ...Array.from({ length: data.frames }, (_, f) => f)])];
     const owner = data;
@@ -1209,6 +1210,27 @@ async function openMouse() {
   } catch (e) {
     showSaved("failed", "Not loaded");
     showError(`${e instanceof Error ? e.message : e}`);
+  }
+}
+
+/** Go to the place that the address names, such as #mouse=M1&slice=7&frame=3: a link to a flag. */
+async function goToPlace() {
+  const place = new URLSearchParams(location.hash.slice(1));
+  const name = place.get("mouse");
+  const option = [...mouseSelect.options].find((o) => o.dataset.mouse === name);
+  if (!option) return;
+  if (!option.selected) {
+    await queue.wait();
+    option.selected = true;
+    await openMouse();
+  } else if (data) {
+    // without it, so that the same link leads there again
+    history.replaceState(null, "", location.pathname + location.search);
+    const read = (/** @type {string} */ key, /** @type {number} */ other) => {
+      const text = place.get(key) ?? "";
+      return /^\d+$/.test(text) ? Number(text) : other;
+    };
+    goTo(read("frame", state.frame), read("slice", state.slice));
   }
 }
 
@@ -1265,6 +1287,10 @@ async function start() {
       option.textContent = about ? `${mouse} (${about})` : mouse;
       mouseSelect.append(option);
     }
+    const asked = new URLSearchParams(location.hash.slice(1)).get("mouse");
+    for (const option of mouseSelect.options) option.selected = option.dataset.mouse === asked;
+    if (mouseSelect.selectedIndex < 0) mouseSelect.selectedIndex = 0;
+    window.addEventListener("hashchange", goToPlace);
     await openMouse();
   } catch (e) {
     showSaved("failed", "Not loaded");

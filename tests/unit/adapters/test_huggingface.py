@@ -182,7 +182,7 @@ def test_a_store_gives_the_same_rows(cohort: Cohort, source: ragged.Source, tmp_
 
 
 def test_errors_name_the_next_step(cohort: Cohort) -> None:
-    with pytest.raises(md.errors.ArgumentError, match="one of labelled, slices, cines"):
+    with pytest.raises(md.errors.ArgumentError, match="one of 'labelled', 'slices', 'cines'"):
         huggingface.dataset(cohort, "voxels")  # type: ignore[call-overload]
     with pytest.raises(md.errors.UnlabelledError, match="config='slices'"):
         huggingface.dataset(cohort.select(["None"]))

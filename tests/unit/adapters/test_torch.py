@@ -313,3 +313,16 @@ def test_changes_to_a_batch_stay(cohort: Cohort) -> None:
     assert (changed["image"][0] == 7).all()
     assert changed["mouse"][1] == "another"
     np.testing.assert_array_equal(changed["image"][1], plain["image"][1])
+
+
+def test_a_memory_mapped_dataset_made_again_opens_no_hdf5_file(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = mt.dataset(cohort, "slices")
+    monkeypatch.setattr("h5py.File", None)
+    again = mt.dataset(cohort, "slices")
+    assert len(again) == len(first)
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
+        assert {k: a[k] for k in ("mouse", "frame", "slice", "phase")} == {
+            k: b[k] for k in ("mouse", "frame", "slice", "phase")
+        }
+        assert np.array_equal(a["affine"], b["affine"])

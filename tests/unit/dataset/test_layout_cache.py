@@ -15,7 +15,7 @@ from layout_files import lab
 import mousecmr_data as md
 from mousecmr_data.dataset import zarr_store
 from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache
-from mousecmr_data.dataset.source import FileOpener
+from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.zarr_store import SHARD_PATH
 from mousecmr_data.errors import CacheError, FileLayoutError
 
@@ -45,8 +45,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "shard overwritten": lambda f: overwrite(f / "A/image" / SHARD_PATH),
     "metadata missing": lambda f: (f / "A/image/zarr.json").unlink(),
     "bit of a shard": lambda f: flip_bit(f / "A/image" / SHARD_PATH, random.Random(0)),
-    "bit of the index": lambda f: flip_bit(f / "zarr.json", random.Random(0)),
-    "index is a list": lambda f: (f / "zarr.json").write_text("[]"),
+    "bit of the index": lambda f: flip_bit(f / "index.journal", random.Random(0)),
+    "index is a list": lambda f: (f / "index.journal").write_text("[]\n"),
 }
 
 
@@ -63,7 +63,7 @@ def test_the_layout_cache_repairs_itself(source: Path, damage: str, caplog: pyte
         assert md.measure(md.load(source=source)["A"]).edv_ul == md.measure(plain).edv_ul
     fill_layout_cache(md.load(source=source))
     assert (folder / "A/image" / SHARD_PATH).exists()
-    damaged = folder / ("zarr.json" if "index" in damage else "A")
+    damaged = folder / ("index.journal" if "index" in damage else "A")
     assert [r.getMessage() for r in caplog.records] == [
         f"{damaged} is damaged, or of an earlier version: it is made again from its source."
     ]

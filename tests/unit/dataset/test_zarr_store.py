@@ -1,7 +1,7 @@
-import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import mousecmr_data as md
 from mousecmr_data.dataset import layout_cache
 from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache, write_store
 from mousecmr_data.dataset.layout_cache import LayoutCache
-from mousecmr_data.dataset.zarr_store import MouseEntry, write_mouse
+from mousecmr_data.dataset.zarr_store import MouseEntry, write_index, write_mouse
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError
 
 
@@ -105,7 +105,7 @@ def test_images_are_converted_when_read(source: Path, tmp_path: Path) -> None:
     assert not layouts(tmp_path).exists(), "masks alone are read from the file"
     ds = cohort["A"]
     np.testing.assert_array_equal(ds.image[3], plain["A"].image[3])
-    assert {p.name for p in layouts(tmp_path).iterdir()} == {"A", "zarr.json", ".locks"}
+    assert {p.name for p in layouts(tmp_path).iterdir()} == {"A", "index.journal", ".locks"}
     plain["B"].image.load()
     assert not (layouts(tmp_path) / "B").exists()
     assert_same(cohort, plain)
@@ -151,12 +151,29 @@ def test_phenotypes_and_splits_are_not_kept_in_the_cache(source: Path) -> None:
 def test_an_index_without_a_mouse_is_repaired(source: Path, tmp_path: Path) -> None:
     cohort = md.load(source=source)
     fill_layout_cache(cohort)
-    index = layouts(tmp_path) / "zarr.json"
-    for text in ("", "{", json.dumps({"attributes": {}})):
+    index = layouts(tmp_path) / "index.journal"
+    for text in ("", "{", "{}\n"):
         index.write_text(text)
         assert_same(md.load(source=source), md.load(source=source, layout_cache=False))
     fill_layout_cache(cohort)
     assert set(LayoutCache(layouts(tmp_path)).read_entries()) == {"A", "B", "C"}
+
+
+def test_an_index_of_an_earlier_release_is_taken_over(source: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    cohort = md.load(source=source)
+    fill_layout_cache(cohort)
+    cache = LayoutCache(layouts(tmp_path))
+    entries = cache.read_entries()
+    del entries["C"]
+    write_index(cache.folder, entries)
+    (cache.folder / "index.journal").unlink()
+    with monkeypatch.context() as m:
+        m.setattr("h5py.File", None)
+        assert md.load(source=source)["B"].image.values.any()
+    assert cache.read_entries() == entries
+    fill_layout_cache(cohort)
+    assert set(cache.read_entries()) == {"A", "B", "C"}
+    assert not (cache.folder / "zarr.json").exists()
 
 
 def test_a_read_only_cache_still_reads(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +223,17 @@ def test_paths_that_are_not_stores_are_reported(source: Path, tmp_path: Path) ->
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(FileLayoutError, match="cannot be read"):
         md.load(source=path)["A"].image.load()
+
+
+def test_the_table_of_all_mice_again_opens_no_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = md.load(source=source).to_dataframe()
+    assert first.equals(md.load(source=source, layout_cache=False).to_dataframe())
+    changed = md.load(source=source).source.get_path("B")
+    with monkeypatch.context() as m:
+        m.setattr("h5py.File", None)
+        assert md.load(source=source).to_dataframe().equals(first)
+    images = np.full((24, 20, 4, 6), 7, np.uint16)
+    write(changed, (0, 3), images, np.ones(images.shape, np.uint8))
+    again = md.load(source=source, download=False).to_dataframe()
+    assert again.loc["B", ["slices", "frames", "labelled_frames"]].tolist() == [4, 6, (0, 3)]
+    assert again.drop("B").equals(first.drop("B"))

@@ -1,12 +1,21 @@
-import json
 import threading
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import pytest
 from servers.cohort import entry
 
-from mousecmr_data._utils.checksums import compute_checksums
-from mousecmr_data.download.cache import LockEntry, make_lock_entry, read_lockfile, update_lockfile
+from mousecmr_data._utils.atomic import write_json
+from mousecmr_data._utils.checksums import add_checksum, compute_checksums
+from mousecmr_data._utils.journal import update_journal
+from mousecmr_data.download.cache import (
+    EARLIER_LOCKFILE,
+    LOCKFILE,
+    LockEntry,
+    make_lock_entry,
+    read_lockfile,
+    update_lockfile,
+)
 
 
 def record(n: int) -> LockEntry:
@@ -35,13 +44,27 @@ def test_concurrent_writers_lose_no_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", '{"format": 1}', '{"format": 99, "files": {"a": {}}}', '{"format": 1, "files": {"a": {}}}',
-     '{"format": 1, "files": {"a": 7}}', '{"format": 1, "files": [1]}', "\udcff"],
+     '{"format": 1, "files": {"a": 7}}', '{"format": 1, "files": [1]}', "\udcff", "[]\n", "00000000 []\n"],
 )  # fmt: skip
-def test_a_damaged_lockfile_counts_as_empty(text: str, tmp_path: Path) -> None:
-    (tmp_path / "mousecmr-lock.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+@pytest.mark.parametrize("name", [LOCKFILE, EARLIER_LOCKFILE])
+def test_a_damaged_lockfile_counts_as_empty(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     assert read_lockfile(tmp_path) == {}
     assert update_lockfile(tmp_path, {"a": record(1)})
-    assert json.loads((tmp_path / "mousecmr-lock.json").read_text())["format"] == 1
+    assert read_lockfile(tmp_path) == {"a": record(1)}
+
+
+def test_the_lockfile_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
+    write_json(tmp_path / EARLIER_LOCKFILE, add_checksum({"format": 1, "files": {"a": asdict(record(1))}}))
+    assert read_lockfile(tmp_path) == {"a": record(1)}
+    assert update_lockfile(tmp_path, {"b": record(2)})
+    assert read_lockfile(tmp_path) == {"a": record(1), "b": record(2)}
+    assert not (tmp_path / EARLIER_LOCKFILE).exists()
+
+
+def test_records_of_a_later_release_are_left_out(tmp_path: Path) -> None:
+    update_journal(tmp_path / LOCKFILE, {"a": [1, 2, "3", "4", "5"], "b": astuple(record(2)), "c": 7})
+    assert read_lockfile(tmp_path) == {"b": record(2)}
 
 
 def test_a_record_is_valid_while_size_time_and_manifest_are_the_same(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_130_verified_files_are_recognised_without_hashing_or_opening_them(
         times.append(time.perf_counter() - start)
     assert len(paths) == 130
     assert set(states.values()) == {FileStatus.VERIFIED}
-    assert {Path(p).name for p in opened} == {"mousecmr-lock.json"}
+    assert {Path(p).name for p in opened} == {"mousecmr-lock.journal"}
     print(f"get_file_statuses() and fetch_paths() of 130 verified files: {min(times) * 1000:.1f} ms")
     assert min(times) < 0.5
 

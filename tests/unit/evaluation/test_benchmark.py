@@ -12,7 +12,7 @@ import pytest
 for module in ("torch", "monai", "pingouin", "matplotlib"):
     pytest.importorskip(module, reason="the extra training is not installed")
 
-from mousecmr_data.errors import ArgumentError, MissingDataError, UnknownNameError  # noqa: E402
+from mousecmr_data.errors import ArgumentError, MissingDataError, OutputError, UnknownNameError  # noqa: E402
 from mousecmr_data.evaluation.benchmark import find_config, rank_methods, run_benchmark  # noqa: E402
 from mousecmr_data.evaluation.protocols import read_protocol  # noqa: E402
 
@@ -90,3 +90,16 @@ def test_a_run_needs_networks_with_names_for_folders(tmp_path: Path) -> None:
         with pytest.raises(ArgumentError):
             run_benchmark(read_protocol("internal"), methods, tmp_path / "out", source="phantom-64")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_others_and_inputs_are_no_place_for_a_step(tmp_path: Path) -> None:
+    config, protocol = find_config("phantom-small")[1], read_protocol("internal")
+    notes = tmp_path / "out/mine/seed-0/all/notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.touch()
+    with pytest.raises(OutputError, match="seed-0 holds all"):
+        run_benchmark(protocol, {"mine": config}, tmp_path / "out", source="phantom-64", seeds=[0])
+    cache = tmp_path / "cache"
+    with pytest.raises(OutputError, match="input"):
+        run_benchmark(protocol, {"mine": config}, cache / "phantom-64/2/out", source="phantom-64", cache=cache)
+    assert notes.exists() and not cache.exists()

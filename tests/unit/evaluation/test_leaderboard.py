@@ -304,6 +304,11 @@ def test_masks_that_do_not_fit_are_not_submitted(protocol: Protocol, tmp_path: P
     send()
     with pytest.raises(OutputError):
         send()
+    (tmp_path / "board/mine/notes.txt").touch()
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        send(overwrite=True)
+    (tmp_path / "board/mine/notes.txt").unlink()
+    send(overwrite=True)
     with pytest.raises(ArgumentError, match="its case"):
         send("Mine")
 

@@ -1,13 +1,24 @@
+import json
 import re
 from pathlib import Path
 
 import yaml
 
-from mousecmr_data.export.citation import make_bibtex, make_cff
+from mousecmr_data.export.citation import make_bibtex, make_cff, make_zenodo
 from mousecmr_data.phantom.source import make_manifest as phantom
 from mousecmr_data.schema.manifest import load_manifest
 
 ROOT = Path(__file__).parents[3]
+
+
+def test_the_archives_metadata_agrees_with_citation_cff() -> None:
+    text = (ROOT / ".zenodo.json").read_text(encoding="utf-8")
+    assert text == make_zenodo(load_manifest()), "python scripts/make_citation.py"
+    record, cff = json.loads(text), yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    same = {"title": "title", "description": "abstract", "version": "version", "license": "license"}
+    assert {key: record[key] for key in same} == {key: cff[name] for key, name in same.items()}
+    assert [c["name"] for c in record["creators"]] == [a["name"] for a in cff["authors"]]
+    assert record["related_identifiers"][0]["identifier"] == cff["preferred-citation"]["doi"]
 
 
 def test_citation_cff_is_up_to_date() -> None:

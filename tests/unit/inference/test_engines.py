@@ -1,6 +1,6 @@
 """Each engine compared with the reference, by the gates of :mod:`mousecmr_data.inference.engines.auto`."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,33 @@ def test_auto_rejects_an_engine_that_fails_its_gate(tmp_path: Path, monkeypatch:
     auto = AutoEngine(small(), "cpu", tmp_path, make)
     assert auto.name == "exact"
     assert auto.verdicts["openvino"].startswith("failed its gate")
+
+
+class Shifted:
+    """An engine whose labels are those of other images."""
+
+    name = "openvino-int8"
+
+    def __call__(self, images: "torch.Tensor") -> "torch.Tensor":
+        return make_engine("eager", small(), "cpu")(images.flip(-1))
+
+
+def test_an_engine_asked_for_by_name_has_to_pass_its_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stacks = make_gate_stacks(small())[:, 4:6]
+    monkeypatch.setattr(auto, "make_gate_stacks", lambda _: stacks)
+    monkeypatch.setattr("mousecmr_data.inference.predictor.make_engine", lambda *_: Shifted())
+    load = partial(load_model, "phantom-small", device="cpu", engine="openvino-int8", cache=tmp_path)
+    with pytest.raises(MouseCMRError, match=r"openvino-int8' failed its accuracy check .* phantom-small") as e:
+        load()
+    assert "Dice 0.99 or more, EF within 1 points" in str(e.value)
+    assert "--engine auto" in str(e.value) and "--force" in str(e.value)
+    monkeypatch.setattr(auto, "make_gate_stacks", lambda _: pytest.fail("the gate was computed again"))
+    with pytest.raises(MouseCMRError, match="failed its accuracy check"):
+        load()
+    predictor = load(force=True)
+    assert predictor.origin.name == "phantom-small (openvino-int8 FAILED its accuracy check)"
+    ds = open_mouse("Mouse6", source="phantom").isel(frame=[0], slice=[4])
+    assert "FAILED" in predictor.segment(ds)["predicted"].attrs["weights"]
 
 
 def test_unknown_engines_and_missing_compilers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

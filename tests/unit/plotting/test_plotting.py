@@ -4,10 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 from layout_files import write
+from scipy import ndimage
 
 import mousecmr_data as md
 from mousecmr_data.errors import MissingExtraError, UnlabelledError
 from mousecmr_data.metrics.volumes import smooth_curve
+from mousecmr_data.schema.labels import COLOURS
 
 plotting = pytest.importorskip("mousecmr_data.plotting", reason="the extra 'evaluation' is not installed")
 pytest.importorskip("matplotlib", reason="the extra 'evaluation' is not installed")
@@ -83,3 +85,18 @@ def test_without_matplotlib_the_error_names_the_install_command(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mousecmr-data\[evaluation\]'"):
         plotting.plot_montage(md.open_mouse(write(tmp_path / "m.h5")))
+
+
+def test_a_page_of_the_movie_is_enlarged_and_outlined_as_by_scipy() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, plotting.N_GREYS, (2, 6, 23, 31)).astype(np.uint8)
+    labels = rng.integers(0, 3, images.shape).astype(np.uint8)
+    pages = plotting._tile_slices(images, labels)
+    assert pages.shape == (2, plotting.HEADER_PIXELS + 2 * 46, 5 * 62)
+    for frame in range(2):
+        tile = ndimage.zoom(images[frame, 5], 2, order=1, grid_mode=True, mode="nearest")
+        enlarged = labels[frame, 5].repeat(2, axis=0).repeat(2, axis=1)
+        for number, label in enumerate(COLOURS):
+            inside = enlarged >= label
+            tile[inside & ~ndimage.binary_erosion(inside)] = plotting.N_GREYS + number
+        assert np.array_equal(pages[frame, -46:, :62], tile)

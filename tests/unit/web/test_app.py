@@ -14,9 +14,8 @@ from mousecmr_data.cli.main import main
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.web.app import create_app, launch
 from mousecmr_data.web.config import MB, ServerConfig
-from mousecmr_data.web.job import RESULTS_FOLDER
 from mousecmr_data.web.middleware import COOKIE_NAME, HEARTBEAT
-from mousecmr_data.web.sessions import Session, SessionStore
+from mousecmr_data.web.sessions import RESULTS_FOLDER, Session, SessionStore
 
 pytest.importorskip("gradio", reason="the web extra is not installed: pip install 'mousecmr-data[web]'")
 testclient = pytest.importorskip("starlette.testclient")
@@ -65,6 +64,7 @@ def test_the_page_loads_nothing_from_other_servers(client: Client) -> None:
     assert "HttpOnly" in page.headers["set-cookie"]
     assert "SameSite=Lax" in page.headers["set-cookie"]
     assert "fonts.googleapis" not in page.text
+    assert page.text.index("beforeunload") < page.text.index("</head>"), "it must come before Gradio's own listener"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_other_host_names_are_refused(client: Client) -> None:
 
 def test_upload_and_download_are_for_one_browser(client: Client, session: Session) -> None:
     assert send(client, session, "scan/mouse.nii", b"images") == 204
-    (folder,) = session.list_inputs()
+    (folder,) = session.uploads.list_inputs()
     assert (folder / "mouse.nii").read_bytes() == b"images"
     picture, archive = session.folder / "m0-0.png", session.folder / "results.zip"
     for path in (picture, archive):

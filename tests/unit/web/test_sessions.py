@@ -16,7 +16,7 @@ def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SessionStore:
 
 
 def put(session: Session, drop: int, path: str) -> Path:
-    target = session.get_upload_path(drop, path)
+    target = session.uploads.get_path(drop, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(b"x")
     return target
@@ -49,7 +49,7 @@ def test_closing_a_page_removes_its_files_and_no_others(sessions: SessionStore) 
     sessions.close_session("a", "x")
     assert not first.folder.exists()
     assert sessions.find_by_token(first.token, "x") is None
-    assert len(second.list_inputs()) == 1
+    assert len(second.uploads.list_inputs()) == 1
     sessions.close()
     assert not sessions.folder.exists()
 
@@ -124,7 +124,7 @@ def test_files_of_a_killed_server_are_removed_by_the_next(sessions: SessionStore
 )
 def test_paths_outside_the_session_are_refused(sessions: SessionStore, path: str) -> None:
     with pytest.raises(FileLayoutError, match="cannot be used"):
-        sessions.open("a", "x").get_upload_path(0, path)
+        sessions.open("a", "x").uploads.get_path(0, path)
 
 
 def test_a_drop_of_one_entry_is_that_entry_and_of_several_their_folder(sessions: SessionStore) -> None:
@@ -134,16 +134,16 @@ def test_a_drop_of_one_entry_is_that_entry_and_of_several_their_folder(sessions:
     several = put(session, 10, "IM1").parent
     put(session, 10, "IM2")
     zips = [put(session, 10, "a.zip"), put(session, 10, "b.ZIP")]
-    assert session.list_inputs() == [alone, folder, *zips, several]
+    assert session.uploads.list_inputs() == [alone, folder, *zips, several]
 
 
 def test_limits(sessions: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
     session = sessions.open("a", "x")
-    session.reserve_bytes(80, 100, new=True)
+    session.uploads.reserve_bytes(80, 100, new=True)
     with pytest.raises(ArgumentError, match="more than 100 B"):
-        session.reserve_bytes(40, 100)
+        session.uploads.reserve_bytes(40, 100)
     session.remove_files()
     monkeypatch.setattr("mousecmr_data.web.sessions.MAX_FILES", 1)
-    session.reserve_bytes(0, 100, new=True)
+    session.uploads.reserve_bytes(0, 100, new=True)
     with pytest.raises(ArgumentError, match="more than 1 files"):
-        session.reserve_bytes(0, 100, new=True)
+        session.uploads.reserve_bytes(0, 100, new=True)
