@@ -7,8 +7,10 @@ from mousecmr_data.download.cache import get_own_weights_folder
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.inference.predictor import SHIPPED_FOLDER
 from mousecmr_data.pipeline.config import SegmentConfig
+from mousecmr_data.web.config import ServerConfig
 from mousecmr_data.web.job import TimeEstimator, format_duration
-from mousecmr_data.web.service import parse_form
+from mousecmr_data.web.service import PageService, parse_form
+from mousecmr_data.web.sessions import SessionStore
 
 
 def test_empty_fields_mean_the_values_in_the_file() -> None:
@@ -77,5 +79,5 @@ def test_weights_of_the_user_s_own_are_offered_by_name(tmp_path: Path) -> None:
     )
     write_text(get_own_weights_folder(tmp_path) / "lab-7T.toml", card)
     assert parse_form("lab-7T", "", "", "", cache=tmp_path).weights == "lab-7T"
-    text, name = ui.make_weight_choices(tmp_path)[-1]
+    text, name = ui.make_weight_choices(PageService(ServerConfig(cache=tmp_path), SessionStore()))[-1]
     assert name == "lab-7T" and "tuned on 5 reviewed mice" in text and "SYNTHETIC" in text
