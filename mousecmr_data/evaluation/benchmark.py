@@ -446,13 +446,10 @@ def _build_page(job: Job, steps: Sequence[Step], tables: Sequence[Mapping[str, A
     ]
     if p.unlabelled != "none":
         lead.append(f"The protocol allows {p.unlabelled} without labels; this trainer does not use them.")
+    is_stable_known = bool(ranking.table["rank_1"].notna().all())
+    ranks = {"ranks": (_plot_ranks(ranking, synthetic), _RANK_CAPTION)} if is_stable_known else {}
     sections = [
-        ReportSection(
-            "Ranking",
-            (),
-            _format_ranking(ranking, primary),
-            {"ranks": (_plot_ranks(ranking, synthetic), _RANK_CAPTION)},
-        ),
+        ReportSection("Ranking", (), _format_ranking(ranking, primary), ranks),
         ReportSection("Overlap and distances", (), [_format_overlap(scores, order)]),
         ReportSection("Volumes, ejection fraction, mass", (), [_format_measures(scores, order)]),
     ]
@@ -506,7 +503,7 @@ def _format_ranking(ranking: Ranking, primary: str) -> list[ReportTable]:
             "rank": int(r["rank"]),
             "network": method,
             f"{SCORES[primary]} (95 % CI)": _format_mean_interval(r, 3),
-            **{f"rank {k}": f"{100 * r[f'rank_{k}']:.0f} %" for k in range(1, len(ranking.table) + 1)},
+            **{f"rank {k}": _format_share(r[f"rank_{k}"]) for k in range(1, len(ranking.table) + 1)},
         }
         for method, r in ranking.table.iterrows()
     ]
@@ -518,6 +515,10 @@ def _format_ranking(ranking: Ranking, primary: str) -> list[ReportTable]:
         caption = f"{SCORES[primary]} of each mouse, mean over seeds: paired t, adjusted by Holm's method."
         tables.append(ReportTable("tests", caption, shown, ranking.tests))
     return tables
+
+
+def _format_share(share: float) -> str:
+    return f"{100 * share:.0f} %" if np.isfinite(share) else "–"
 
 
 def _format_overlap(scores: pd.DataFrame, order: Sequence[str]) -> ReportTable:
