@@ -207,7 +207,7 @@ def measure(ds: xr.Dataset, *, mask: str = MASK) -> Measures:
     Raises :class:`UnlabelledError` (no labelled frame, or no mask), :class:`~mousecmr_data.errors.LabelError`,
     :class:`~mousecmr_data.errors.UnitsError` (no usable voxel size).
     """
-    import xarray as xr
+    import xarray as xr  # whoever has a dataset has imported it
 
     if not isinstance(ds, xr.Dataset):
         step = "measure(cohort['NAME']), or [measure(ds) for ds in cohort.values()]"

@@ -56,10 +56,6 @@ def measure(
     check_pair(ed, es, find_phases)
     reading: Any = {"spacing": spacing, "frame_time_ms": frame_time_ms, "labels": labels, "axes": axes}
     if not isinstance(mouse, str | PathLike):
-        import xarray as xr
-
-        if not isinstance(mouse, xr.Dataset):
-            mouse = api.open_mouse(mouse, source=source, cache=cache)  # says what it takes
         return measure_dataset(_choose_phases(mouse, mask, ed, es, find_phases), mask=mask)
     if folder := find_result(mouse):
         from mousecmr_data.pipeline.review import open_result
