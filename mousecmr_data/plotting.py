@@ -105,7 +105,8 @@ def _take_middle(ds: xr.Dataset) -> Picture:
     plane = ds.isel(frame=labelled[0] if labelled.size else 0, slice=ds.sizes["slice"] // 2)
     image = plane[IMAGE].values
     has_mask = MASK in ds and labelled.size
-    return image, plane[MASK].values if has_mask else np.zeros(image.shape, np.uint8), make_title(ds)
+    title = make_title(ds).replace(f", {ds.attrs['source']}", "")
+    return image, plane[MASK].values if has_mask else np.zeros(image.shape, np.uint8), title
 
 
 def _list_batch(batch: Mapping[str, Any], limit: int) -> list[Picture]:
@@ -125,14 +126,14 @@ def _list_batch(batch: Mapping[str, Any], limit: int) -> list[Picture]:
             label = label.argmax(0) if len(label) > 1 else label[0]
         mark = f" ({SYNTHETIC})" if facts.get("synthetic") else ""
         name = f"{facts.get('mouse', '')}{mark}"
-        if image.ndim == 4:  # a cine: frames of its middle slice
+        kind, phase = ("slice" if image.ndim < 4 else "frame"), facts.get("phase", "")
+        if image.ndim == 4:  # a cine: the frames of its middle slice
             image, label = image[:, image.shape[1] // 2], label[:, label.shape[1] // 2]
-        if image.ndim == 2:
-            number = int(facts.get("slice", -1))
-            parts = [name, f"slice {number}" if number >= 0 else "", str(facts.get("phase", ""))]
-            pictures.append((image, label, ", ".join(filter(None, parts))))
-        else:
-            pictures += [(a, b, f"{name} {k}") for k, (a, b) in enumerate(zip(image, label, strict=True))]
+        first = max(0, int(facts.get("slice", 0)))
+        planes = [(image, label)] if image.ndim == 2 else list(zip(image, label, strict=True))
+        for k, (plane, labels) in enumerate(planes):
+            parts = [name, f"{kind} {first + k}", str(phase[k] if kind == "frame" and phase else phase)]
+            pictures.append((plane, labels, ", ".join(filter(None, parts))))
     return pictures[:limit]
 
 
@@ -145,16 +146,16 @@ def _draw_pictures(pictures: Sequence[Picture]) -> Figure:
     """Draw pictures in a grid, with the outlines of their labels; numbers that are no structure have none."""
     columns = min(PICTURE_COLUMNS, len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    figure = create_figure(figsize=(max(2.2 * columns, MIN_MONTAGE_INCHES), 2.5 * rows), facecolor="black")
+    figure = create_figure(figsize=(max(2.4 * columns, MIN_MONTAGE_INCHES), 2.8 * rows), facecolor="black")
     axes = figure.subplots(rows, columns, squeeze=False)
-    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=1 - 0.35 / (2.5 * rows), wspace=0.05, hspace=0.2)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - 0.45 / (2.8 * rows), wspace=0.05, hspace=0.2)
     for ax in axes.flat:
         ax.axis("off")
     for ax, (image, label, title) in zip(axes.flat, pictures, strict=False):
         low, high = np.percentile(image, (0.5, 99.7))
         ax.imshow(image, cmap="gray", vmin=low, vmax=high)
         _draw_outlines(ax, np.where(np.isin(label, list(COLOURS)), label, 0))
-        ax.set_title("\n".join(textwrap.wrap(escape_math(title), 30)), color="white", fontsize=7, pad=3)
+        ax.set_title("\n".join(textwrap.wrap(escape_math(title), 40)[:2]), color="white", fontsize=7, pad=3)
     return figure
 
 
@@ -359,6 +360,8 @@ def write_movie(
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * dz * dy * dx
     heading = make_title(ds) + ("" if mask == MASK else f"; masks: {ds[mask].attrs.get('weights', mask)}")
     tiled = _tile_slices(grey, np.where(has_mask[:, None, None, None], labels, 0))
+    missing = round(_load_font().getlength(heading)) + 12 - tiled.shape[2]  # a small grid is narrower than its text
+    tiled = np.pad(tiled, ((0, 0), (0, 0), (0, max(0, missing))))
     pages = []
     for frame, time in enumerate(ds["time"].values):
         volume = f"blood pool {volumes[frame]:.1f} µL" if has_mask[frame] else "not segmented"

@@ -355,7 +355,8 @@ class Cohort(Mapping[str, xr.Dataset]):
             "split scheme": self.split_scheme or "none",
             "files": ", ".join(f"{n} {state}" for state, n in Counter(statuses.values()).items()) or "none",
         }
-        counts = pd.crosstab(pd.Series(self.phenotypes, name="phenotype"), pd.Series(self.splits, name="split"))
+        counts = pd.crosstab(pd.Series(self.phenotypes), pd.Series(self.splits))
+        counts = counts.rename_axis(index=None, columns="mice by phenotype and split")
         more = f"<p>{len(here) - len(pictures)} more on this disk</p>" if len(here) > len(pictures) else ""
         names = html.escape(", ".join(self._members))
         parts = [

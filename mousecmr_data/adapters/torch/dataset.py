@@ -156,7 +156,7 @@ class MouseDataset(Dataset[Any]):
         splits, groups = (", ".join(f"{n} {k}" for k, n in Counter(x).items()) for x in (mice.splits, mice.phenotypes))
         transform = "none" if self.transform is None else getattr(self.transform, "__name__", repr(self.transform))
         facts = {
-            "image": f"{self.dtype or 'uint16'}, read from {type(self.pixels).__name__}, {format_bytes(self.nbytes)} held",
+            "image": f"{self.dtype or 'uint16'}; {format_bytes(self.nbytes)} in memory",
             "mice by split": splits,
             "mice by phenotype": groups,
             "transform": f"{transform} (pictures are before it)",
