@@ -73,7 +73,10 @@ def plot(what: Any, kind: Kind = "montage", *, mask: str = MASK, limit: int = 12
         raise ArgumentError.from_name("kind of plot", kind, get_args(Kind))
     if isinstance(what, xr.Dataset) and "sample" in what.dims:
         part = what.isel(sample=slice(limit))
-        batch = {"image": part[IMAGE].values[:, None], **{n: part[n].values for n in ("slice", "phase")}}
+        batch: dict[str, Any] = {
+            "image": part[IMAGE].values[:, None],
+            **{n: part[n].values for n in ("slice", "phase")},
+        }
         batch |= {"mouse": part["mouse"].values.tolist(), "synthetic": [part.attrs["synthetic"]] * part.sizes["sample"]}
         if MASK in part:
             batch["label"] = np.where(part["labelled"].values[:, None, None], part[MASK].values, 0)[:, None]
@@ -89,8 +92,8 @@ def plot(what: Any, kind: Kind = "montage", *, mask: str = MASK, limit: int = 12
         return _draw_pictures([_take_middle(what[name]) for name in what.mice[:limit]])
     if isinstance(what, tuple) and len(what) == 2:
         what = {"image": what[0], "label": what[1], "mouse": [""] * len(what[0])}
-    samples = [what] if isinstance(what, Mapping) else what
-    if not isinstance(samples, Sequence) or not samples or not all(isinstance(s, Mapping) and IMAGE in s for s in samples):
+    samples = [what] if isinstance(what, Mapping) else what if isinstance(what, Sequence) else []
+    if not samples or not all(isinstance(sample, Mapping) and IMAGE in sample for sample in samples):
         raise ArgumentError(
             f"plot() got a {type(what).__name__}.",
             "a dataset of one mouse, a cohort, or a sample or batch with the key 'image'",
@@ -389,7 +392,12 @@ class Movie:
 
 
 def make_movie(
-    ds: xr.Dataset, path: str | PathLike[str] | None = None, *, mask: str = MASK, note: str = "", overwrite: bool = False
+    ds: xr.Dataset,
+    path: str | PathLike[str] | None = None,
+    *,
+    mask: str = MASK,
+    note: str = "",
+    overwrite: bool = False,
 ) -> Movie:
     """Make the movie of :func:`write_movie` for a notebook, as WebP, or as the file that is written to ``path``.
 

@@ -1,8 +1,9 @@
 """Write the site: python scripts/make_docs.py [--output site] [--links]
 
-The pages are docs/*.md, docs/notebooks/*.ipynb and, made here, the reference of every public name and of every command, the page of the
-dataset (from its manifest), and the files of the repository that a page links to. They are put together in a temporary
-folder, where Sphinx builds them; each of its warnings is an error. --links writes nothing and asks each external link.
+The pages are docs/*.md, docs/notebooks/*.ipynb and, made here, the reference of every public name and of every command,
+the page of the dataset (from its manifest), and the files of the repository that a page links to. They are put together
+in a temporary folder, where Sphinx builds them; each of its warnings is an error. --links writes nothing and asks each
+external link.
 """
 
 from __future__ import annotations

@@ -204,7 +204,8 @@ class Cohort(Mapping[str, xr.Dataset]):
                 known = sorted(set(groups.values()))
                 for name in names:
                     if name not in known:
-                        raise UnknownNameError.from_name(f"{kind} in this cohort:", name, known, f"cohort.{kind}s lists them")
+                        step = f"cohort.{kind}s lists them"
+                        raise UnknownNameError.from_name(f"{kind} in this cohort:", name, known, step)
                 kept = [mouse for mouse in kept if groups[mouse] in names]
         if field_strength is not None:
             fact = self.source.manifest.acquisition.get("field_strength")

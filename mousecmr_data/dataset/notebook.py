@@ -36,7 +36,7 @@ TINT = 0.35
 """Share of a label's colour in its pixels."""
 
 
-@xr.register_dataset_accessor("mousecmr")
+@xr.register_dataset_accessor("mousecmr")  # type: ignore[no-untyped-call]
 class MouseAccessor:
     """``ds.mousecmr`` of a dataset of the cine model."""
 
@@ -97,7 +97,11 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     """Return an image (y, x, 3) as PNG. Pillow comes with an extra; cohorts show themselves without it."""
     height, width = rgb.shape[:2]
     rows = np.pad(rgb.reshape(height, -1), ((0, 0), (1, 0))).tobytes()  # each row begins with its filter: none
-    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks.items()

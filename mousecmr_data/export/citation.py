@@ -37,8 +37,8 @@ def get_software() -> dict[str, str]:
 def cite(*what: str, source: api.PathLike = DEFAULT_DATASET) -> str:
     """Return BibTeX of "paper", "data" and "software" (without ``what``: of all that there are) as one text.
 
-    ``source`` is that of :func:`mousecmr_data.load`. Raises ArgumentError for another word, or if ``source`` has no such
-    entry, as a phantom has no paper.
+    ``source`` is that of :func:`mousecmr_data.load`. Raises ArgumentError for another word, or if ``source`` has no
+    such entry, as a phantom has no paper.
     """
     manifest = api.resolve_manifest(source)
     entries = make_bibtex(manifest)
