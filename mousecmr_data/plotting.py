@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.environment import import_matplotlib
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data._utils.text import SYNTHETIC
-from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.model import check_not_empty, get_spacing
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 from mousecmr_data.metrics.volumes import measure, smooth_curve
@@ -69,6 +68,8 @@ def plot(what: Any, kind: Kind = "montage", *, mask: str = MASK, limit: int = 12
 
     Raises ArgumentError for anything else, MissingExtraError without matplotlib.
     """
+    from mousecmr_data.dataset.cohort import Cohort  # imports zarr, which the figures of one mouse do not need
+
     if kind not in get_args(Kind):
         raise ArgumentError.from_name("kind of plot", kind, get_args(Kind))
     if isinstance(what, xr.Dataset) and "sample" in what.dims:
