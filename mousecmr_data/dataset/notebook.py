@@ -65,7 +65,10 @@ def draw_mouse(ds: xr.Dataset) -> str:
     plane = ds.isel(frame=int(labelled[0]) if labelled.size else 0, slice=ds.sizes["slice"] // 2)
     mask = plane[MASK].values if MASK in ds and labelled.size else None
     n = ds.sizes
-    lines = [ds.attrs["phenotype"], f"{n['frame']} frames, {n['slice']} slices of {n['y']} × {n['x']}"]
+    lines = [
+        ds.attrs["phenotype"],
+        ", ".join(f"{n[axis]} {axis}{'s'[: n[axis] != 1]}" for axis in ("frame", "slice")) + f" of {n['y']} × {n['x']}",
+    ]
     return draw_picture(plane[IMAGE].values, mask, [ds.attrs["mouse"], *lines])
 
 
