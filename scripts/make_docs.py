@@ -84,7 +84,7 @@ def describe(module: str, name: str, defined: str) -> tuple[str, str]:
     if inspect.isclass(value):
         options = "\n   :members:\n   :undoc-members:\n   :show-inheritance:"
         return f".. autoclass:: {module}.{name}{options}", inspect.getdoc(value) or ""
-    if callable(value) and inspect.isfunction(value):
+    if inspect.isfunction(inspect.unwrap(value)):  # also with a cache
         return f".. autofunction:: {module}.{name}", inspect.getdoc(value) or ""
     text = "\n".join(ModuleAnalyzer.for_module(defined).find_attr_docs().get(("", name), []))
     shown = repr(value) if len(repr(value)) < 200 else "..."
