@@ -18,6 +18,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, phantom_cache: Path, monkey
         pytest.importorskip(module, reason="an extra is not installed")
     monkeypatch.setenv("MOUSECMR_CACHE", str(phantom_cache))
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside other tests, threads that wait for one another are slow
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
