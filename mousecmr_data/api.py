@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mousecmr_data._utils.checksums import is_intact
 from mousecmr_data._utils.parallel import ProgressCallback
-from mousecmr_data._utils.text import join_names
+from mousecmr_data._utils.text import SYNTHETIC_DATA, join_names
 from mousecmr_data.errors import ArgumentError, MissingDataError, MouseCMRError, UnknownNameError, find_similar
 from mousecmr_data.schema import DEFAULT_DATASET, PHANTOM, PHANTOMS, SMALL_PHANTOM, SPLIT_SCHEME
 from mousecmr_data.schema.labels import LabelMap, parse_label_map
@@ -299,6 +299,78 @@ def open_mouse(
             f"leave them out for {str(path)!r}",
         )
     return load(mice=[str(path)], source=source, cache=cache)[str(path)]
+
+
+@dataclass(frozen=True, repr=False)
+class SourceInfo:
+    """What :func:`info` returns; its text is what ``mousecmr info`` prints, without the tables."""
+
+    manifest: Manifest
+    folder: str
+    """Where the files are, or will be."""
+    on_disk: Mapping[str, int]
+    """Number of mice by the state of their file: "verified", "missing", "made here", ..."""
+    splits: Sequence[Mapping[str, Any]]
+    """Of each scheme: ``scheme``, ``caveat``, and by split the number of ``mice`` and ``labelled_images_2d``."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values, ready for JSON."""
+        manifest = self.manifest
+        return {
+            **{k: getattr(manifest, k) for k in ("name", "title", "version", "licence", "synthetic")},
+            "mice": len(manifest.files),
+            "folder": self.folder,
+            "on_disk": dict(self.on_disk),
+            "splits": list(self.splits),
+            "groups": [asdict(g) for g in manifest.groups],
+            "acquisition": {k: asdict(c) for k, c in manifest.acquisition.items()},
+            "weights": [asdict(w) for w in manifest.weights.values()],
+            "paper": dict(manifest.paper),
+        }
+
+    def list_facts(self) -> dict[str, object]:
+        """Return the facts of one line each, by name."""
+        manifest = self.manifest
+        return {
+            "mice": len(manifest.files),
+            "version": manifest.version[:12],
+            "licence": manifest.licence,
+            "paper": f"https://doi.org/{manifest.paper['doi']}" if manifest.paper else "none",
+            "on this disk": ", ".join(f"{n} {state}" for state, n in self.on_disk.items()),
+            "folder": self.folder,
+        }
+
+    def __repr__(self) -> str:
+        lines = [SYNTHETIC_DATA] * self.manifest.synthetic + [self.manifest.title]
+        lines += [f"  {name:13} {text}" for name, text in self.list_facts().items()]
+        for scheme in self.splits:
+            counts = ", ".join(f"{split} {v['mice']}" for split, v in scheme["splits"].items() if v["mice"] is not None)
+            lines.append(f"  {'split scheme':13} {scheme['scheme']}: {counts or 'not published'}")
+        lines += [f"  {'group':13} {group.name}: {group.n_mice} mice" for group in self.manifest.groups]
+        return "\n".join(lines)
+
+
+def info(source: PathLike = DEFAULT_DATASET, *, cache: PathLike | None = None) -> SourceInfo:
+    """Return what ``source`` is, its splits and groups, and what of it is on this disk; downloads and opens nothing.
+
+    ``source`` is that of :func:`load`. ``info().manifest.known_issues`` lists contradictions and gaps of what was
+    published.
+    """
+    files = resolve_source(source, cache)
+    manifest = files.manifest
+    states = list(files.get_statuses(manifest.files).values())
+    splits = []
+    for name, scheme in manifest.splits.items():
+        counts = {
+            k: {
+                "mice": len(scheme.mice[k]) if scheme.mice else None,
+                "labelled_images_2d": scheme.labelled_images_2d.get(k),
+            }
+            for k in scheme.mice or scheme.labelled_images_2d
+        }
+        splits.append({"scheme": name, "caveat": scheme.caveat, "splits": counts})
+    on_disk = {state: states.count(state) for state in sorted(set(states))}
+    return SourceInfo(manifest, str(files.get_path(next(iter(manifest.files))).parent), on_disk, splits)
 
 
 def resolve_manifest(source: PathLike) -> Manifest:

@@ -1,4 +1,4 @@
-"""Figures of one mouse: ED/ES montage with mask outlines, volumes over time, and the moving slices as a GIF or WebP.
+"""Figures of mice: ED/ES montage with mask outlines, volumes over time, the moving slices as a GIF or WebP, samples.
 
 ``plot_…`` functions take a dataset of the cine model and return a matplotlib ``Figure``; ``save_figure`` writes it.
 Every figure of synthetic data says so.
@@ -6,12 +6,18 @@ Every figure of synthetic data says so.
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import math
+import tempfile
 import textwrap
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -20,8 +26,8 @@ from numpy.typing import NDArray
 from mousecmr_data._utils.environment import import_matplotlib
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data._utils.text import SYNTHETIC
-from mousecmr_data.dataset.model import get_spacing
-from mousecmr_data.errors import UnlabelledError
+from mousecmr_data.dataset.model import check_not_empty, get_spacing
+from mousecmr_data.errors import ArgumentError, UnlabelledError
 from mousecmr_data.metrics.volumes import measure, smooth_curve
 from mousecmr_data.schema.labels import COLOURS, MEANINGS, Label
 from mousecmr_data.schema.variables import DIMS, ED, ES, IMAGE, INFLOW, MASK, NOT_PUBLISHED, UNKNOWN, UNLABELLED
@@ -37,6 +43,130 @@ MIN_MONTAGE_INCHES = 4.0
 """Narrower pictures would cut their title."""
 CHARACTERS_PER_INCH = 18
 """Of the smallest text, on average."""
+
+
+Kind = Literal["montage", "volume"]
+Picture = tuple[NDArray[Any], NDArray[Any], str]
+"""Image (y, x), labels (y, x) and title."""
+
+
+def plot(what: Any, kind: Kind = "montage", *, mask: str = MASK, limit: int = 12) -> Figure:
+    """Plot a mouse, a cohort, or what a loader gives; the figure shows itself in a notebook.
+
+    Parameters
+    ----------
+    what
+        A dataset of the cine model: its labelled frames, or with ``kind="volume"`` its volumes over time. A cohort: the
+        middle slice at ED of its first mice, which are opened. A sample or a batch of ``adapters.torch``, also after a
+        transform: a mapping with ``image`` and, if it has one, ``label``, arrays or tensors; a list of samples; or a
+        batch (image (n, channel, y, x), label (n, y, x)). Of several channels, the middle one is drawn; labels may be
+        one-hot. What is not labelled has no outline. ``cohort.slices()``: a batch, too.
+    mask
+        Of a dataset: the variable with the masks to outline.
+    limit
+        The largest number of pictures of a cohort or batch.
+
+    Raises ArgumentError for anything else, MissingExtraError without matplotlib.
+    """
+    from mousecmr_data.dataset.cohort import Cohort  # imports zarr, which the figures of one mouse do not need
+
+    if kind not in get_args(Kind):
+        raise ArgumentError.from_name("kind of plot", kind, get_args(Kind))
+    if isinstance(what, xr.Dataset) and "sample" in what.dims:
+        part = what.isel(sample=slice(limit))
+        batch: dict[str, Any] = {
+            "image": part[IMAGE].values[:, None],
+            **{n: part[n].values for n in ("slice", "phase")},
+        }
+        batch |= {"mouse": part["mouse"].values.tolist(), "synthetic": [part.attrs["synthetic"]] * part.sizes["sample"]}
+        if MASK in part:
+            batch["label"] = np.where(part["labelled"].values[:, None, None], part[MASK].values, 0)[:, None]
+        return _draw_pictures(_list_batch(batch, limit))
+    if isinstance(what, xr.Dataset):
+        if kind == "volume":
+            return plot_volume_curve(what, mask)
+        if mask not in (MASK, *what):
+            raise UnlabelledError(f"{what.attrs.get('mouse', 'This mouse')} has no variable {mask!r}.", "masks to draw")
+        return plot_montage(what if mask == MASK else what.assign({MASK: what[mask]}))
+    if isinstance(what, Cohort):
+        check_not_empty(what)
+        return _draw_pictures([_take_middle(what[name]) for name in what.mice[:limit]])
+    if isinstance(what, tuple) and len(what) == 2:
+        what = {"image": what[0], "label": what[1], "mouse": [""] * len(what[0])}
+    samples = [what] if isinstance(what, Mapping) else what if isinstance(what, Sequence) else []
+    if not samples or not all(isinstance(sample, Mapping) and IMAGE in sample for sample in samples):
+        raise ArgumentError(
+            f"plot() got a {type(what).__name__}.",
+            "a dataset of one mouse, a cohort, or a sample or batch with the key 'image'",
+            "mousecmr_data.plot(cohort), or plot(next(iter(loader)))",
+        )
+    return _draw_pictures([p for sample in samples for p in _list_batch(sample, limit)][:limit])
+
+
+def _take_middle(ds: xr.Dataset) -> Picture:
+    """Return the middle slice of the first labelled frame, or of the first frame."""
+    labelled = np.flatnonzero(ds["labelled"].values)
+    plane = ds.isel(frame=labelled[0] if labelled.size else 0, slice=ds.sizes["slice"] // 2)
+    image = plane[IMAGE].values
+    has_mask = MASK in ds and labelled.size
+    title = make_title(ds).replace(f", {ds.attrs['source']}", "")
+    return image, plane[MASK].values if has_mask else np.zeros(image.shape, np.uint8), title
+
+
+def _list_batch(batch: Mapping[str, Any], limit: int) -> list[Picture]:
+    """Return the pictures of a sample or batch: of a slice one, of a stack its slices, of a cine its frames."""
+    mouse = batch.get("mouse")
+    if mouse is None:
+        is_batch = isinstance(batch[IMAGE], list) or (np.ndim(batch[IMAGE]) > 3 and np.shape(batch[IMAGE])[1] == 1)
+    else:
+        is_batch = not isinstance(mouse, str)
+    pictures: list[Picture] = []
+    for i in range(min(limit, len(batch[IMAGE]))) if is_batch else [None]:
+        facts = {k: v if i is None else v[i] for k, v in batch.items() if k in SHOWN}
+        image, label = np.asarray(facts[IMAGE]), facts.get("label")
+        image = image[len(image) // 2]  # the channel
+        label = np.zeros(image.shape, np.uint8) if label is None else np.asarray(label)
+        if label.ndim > image.ndim:
+            label = label.argmax(0) if len(label) > 1 else label[0]
+        mark = f" ({SYNTHETIC})" if facts.get("synthetic") else ""
+        name = f"{facts.get('mouse', '')}{mark}"
+        kind, phase = ("slice" if image.ndim < 4 else "frame"), facts.get("phase", "")
+        if image.ndim == 4:  # a cine: the frames of its middle slice
+            image, label = image[:, image.shape[1] // 2], label[:, label.shape[1] // 2]
+        first = max(0, int(facts.get("slice", 0)))
+        planes = [(image, label)] if image.ndim == 2 else list(zip(image, label, strict=True))
+        for k, (plane, labels) in enumerate(planes):
+            parts = [name, f"{kind} {first + k}", str(phase[k] if kind == "frame" and phase else phase)]
+            pictures.append((plane, labels, ", ".join(filter(None, parts))))
+    return pictures[:limit]
+
+
+SHOWN = (IMAGE, "label", "mouse", "slice", "phase", "synthetic")
+"""Keys of samples that a picture shows."""
+PICTURE_COLUMNS = 4
+
+
+def _draw_pictures(pictures: Sequence[Picture]) -> Figure:
+    """Draw pictures in a grid, with the outlines of their labels; numbers that are no structure have none."""
+    columns = min(PICTURE_COLUMNS, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    figure = create_figure(figsize=(max(2.4 * columns, MIN_MONTAGE_INCHES), 2.8 * rows), facecolor="black")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - 0.45 / (2.8 * rows), wspace=0.05, hspace=0.2)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (image, label, title) in zip(axes.flat, pictures, strict=False):
+        low, high = np.percentile(image, (0.5, 99.7))
+        ax.imshow(image, cmap="gray", vmin=low, vmax=high)
+        _draw_outlines(ax, np.where(np.isin(label, list(COLOURS)), label, 0))
+        ax.set_title("\n".join(textwrap.wrap(escape_math(title), 40)[:2]), color="white", fontsize=7, pad=3)
+    return figure
+
+
+def _draw_outlines(ax: Any, mask: NDArray[Any]) -> None:
+    for level, label in ((0.5, Label.MYOCARDIUM), (1.5, Label.BLOOD_POOL)):
+        if (mask > level).any():
+            ax.contour(mask.astype(np.float32), [level], colors=[COLOURS[label]], linewidths=0.8)
 
 
 def plot_montage(ds: xr.Dataset, note: str = "") -> Figure:
@@ -68,10 +198,7 @@ def plot_montage(ds: xr.Dataset, note: str = "") -> Figure:
         for column in range(n_slices):
             ax = axes[row, column]
             ax.imshow(images[row, column], cmap="gray", vmin=window[0], vmax=window[1], aspect=dy / dx)
-            mask = masks[row, column]
-            for level, label in ((0.5, Label.MYOCARDIUM), (1.5, Label.BLOOD_POOL)):
-                if (mask > level).any():
-                    ax.contour(mask.astype(np.float32), [level], colors=[COLOURS[label]], linewidths=0.8)
+            _draw_outlines(ax, masks[row, column])
             ax.set(xticks=[], yticks=[])
             if row == 0:
                 ax.set_title(f"slice {int(selected['slice'].values[column])}", color="0.7", fontsize=7, pad=2)
@@ -164,14 +291,21 @@ def escape_math(text: str) -> str:
 
 
 def create_figure(**options: Any) -> Figure:
-    """Create an empty matplotlib figure without pyplot and its backends.
+    """Create an empty matplotlib figure without pyplot and its backends; notebooks show it all the same.
 
     The error for a missing matplotlib names the extra.
     """
     import_matplotlib()
     from matplotlib.figure import Figure
 
-    return Figure(**options)
+    figure: Any = Figure(**options)
+    figure._repr_png_ = partial(_encode_figure, figure)  # IPython knows figures of pyplot only
+    return figure  # type: ignore[no-any-return]
+
+
+def _encode_figure(figure: Figure) -> bytes:
+    figure.savefig(buffer := io.BytesIO(), format="png", dpi=100, facecolor=figure.get_facecolor())
+    return buffer.getvalue()
 
 
 def make_title(ds: xr.Dataset) -> str:
@@ -230,6 +364,8 @@ def write_movie(
     volumes = np.count_nonzero(labels == Label.BLOOD_POOL, axis=(1, 2, 3)) * dz * dy * dx
     heading = make_title(ds) + ("" if mask == MASK else f"; masks: {ds[mask].attrs.get('weights', mask)}")
     tiled = _tile_slices(grey, np.where(has_mask[:, None, None, None], labels, 0))
+    missing = round(_load_font().getlength(heading)) + 12 - tiled.shape[2]  # a small grid is narrower than its text
+    tiled = np.pad(tiled, ((0, 0), (0, 0), (0, max(0, missing))))
     pages = []
     for frame, time in enumerate(ds["time"].values):
         volume = f"blood pool {volumes[frame]:.1f} µL" if has_mask[frame] else "not segmented"
@@ -240,6 +376,37 @@ def write_movie(
     with write_file(path, overwrite=overwrite) as partial:
         pages[0].save(partial, save_all=True, append_images=pages[1:], duration=duration, loop=0)
     return Path(path)
+
+
+@dataclass(frozen=True)
+class Movie:
+    """An animated picture, which notebooks play."""
+
+    data: bytes
+    format: str
+    """webp or gif."""
+    title: str
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.data).decode("ascii")
+        return f'<img alt="{html.escape(self.title)}" src="data:image/{self.format};base64,{data}">'
+
+
+def make_movie(
+    ds: xr.Dataset,
+    path: str | PathLike[str] | None = None,
+    *,
+    mask: str = MASK,
+    note: str = "",
+    overwrite: bool = False,
+) -> Movie:
+    """Make the movie of :func:`write_movie` for a notebook, as WebP, or as the file that is written to ``path``.
+
+    Raises what :func:`write_movie` raises.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_movie(ds, path or Path(folder) / "movie.webp", mask, note, overwrite=overwrite)
+        return Movie(file.read_bytes(), file.suffix[1:].lower(), f"Moving slices of {make_title(ds)}")
 
 
 def _tile_slices(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

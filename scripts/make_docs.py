@@ -1,8 +1,9 @@
 """Write the site: python scripts/make_docs.py [--output site] [--links]
 
-The pages are docs/*.md and, made here, the reference of every public name and of every command, the page of the
-dataset (from its manifest), and the files of the repository that a page links to. They are put together in a temporary
-folder, where Sphinx builds them; each of its warnings is an error. --links writes nothing and asks each external link.
+The pages are docs/*.md, docs/notebooks/*.ipynb and, made here, the reference of every public name and of every command,
+the page of the dataset (from its manifest), and the files of the repository that a page links to. They are put together
+in a temporary folder, where Sphinx builds them; each of its warnings is an error. --links writes nothing and asks each
+external link.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ast
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 import posixpath
 import re
@@ -82,7 +84,7 @@ def describe(module: str, name: str, defined: str) -> tuple[str, str]:
     if inspect.isclass(value):
         options = "\n   :members:\n   :undoc-members:\n   :show-inheritance:"
         return f".. autoclass:: {module}.{name}{options}", inspect.getdoc(value) or ""
-    if callable(value) and inspect.isfunction(value):
+    if inspect.isfunction(inspect.unwrap(value)):  # also with a cache
         return f".. autofunction:: {module}.{name}", inspect.getdoc(value) or ""
     text = "\n".join(ModuleAnalyzer.for_module(defined).find_attr_docs().get(("", name), []))
     shown = repr(value) if len(repr(value)) < 200 else "..."
@@ -123,8 +125,10 @@ class Site:
         shutil.copytree(docs, self.folder, dirs_exist_ok=True)
         sources = {path.relative_to(docs).with_suffix("").as_posix(): path for path in docs.rglob("*.md")}
         sources |= {page: ROOT / path for path, page in PAGES.items()}
+        sources |= {path.relative_to(docs).with_suffix("").as_posix(): path for path in docs.rglob("*.ipynb")}
         for page, source in sources.items():
-            text = self.lead_links(source.read_text(encoding="utf-8"), source.parent, page)
+            text = show_notebook(source) if source.suffix == ".ipynb" else source.read_text(encoding="utf-8")
+            text = self.lead_links(text, source.parent, page)
             self.write_page(page, text, source.relative_to(ROOT).as_posix())
         for path in sorted(self.linked):
             self.write_page(f"files/{path}", show_files(path), path)
@@ -136,7 +140,7 @@ class Site:
         def lead(match: re.Match[str]) -> str:
             path = posixpath.normpath(posixpath.join(folder.relative_to(ROOT).as_posix(), match[2]))
             if path.startswith("docs/"):
-                target = path.removeprefix("docs/")
+                target = path.removeprefix("docs/").replace(".ipynb", ".md")
             elif path in PAGES:
                 target = f"{PAGES[path]}.md"
             else:
@@ -229,6 +233,19 @@ def format_constant(constant: Constant) -> str:
     value = constant.value
     text = " × ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return f"{text} {constant.unit}".strip()
+
+
+def show_notebook(path: Path) -> str:
+    """Return a notebook as a page, with a link to its file after the title, and in Colab if the repository is known."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    blocks = ["".join(c["source"]) for c in cells]
+    blocks = [f"```python\n{b}\n```" if c["cell_type"] == "code" else b for b, c in zip(blocks, cells, strict=True)]
+    title, _, rest = blocks[0].partition("\n")
+    links = [f"{{download}}`Download this notebook <{path.name}>`"]
+    if (repository := os.environ.get("DOCS_REPOSITORY", "")).startswith("https://github.com/"):
+        place = repository.replace("https://github.com", "https://colab.research.google.com/github")
+        links.append(f"[open it in Colab]({place}/blob/main/{path.relative_to(ROOT).as_posix()})")
+    return "\n\n".join([title, "; ".join(links), rest.strip(), *blocks[1:]]) + "\n"
 
 
 def show_files(path: str) -> str:

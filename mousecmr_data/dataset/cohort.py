@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+import mousecmr_data
 from mousecmr_data._utils.outputs import check_apart
 from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
 from mousecmr_data._utils.tables import read_table
 from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.model import check_not_empty
+from mousecmr_data.dataset.notebook import N_PICTURES, draw_mouse, format_block
 from mousecmr_data.dataset.samples import Frames, build_slices, check_frames, read_frame_tables
 from mousecmr_data.dataset.source import FileSource, Opener, Source
 from mousecmr_data.dataset.zarr_store import MouseEntry, create_store, write_mouse
@@ -30,10 +34,18 @@ from mousecmr_data.errors import (
     CacheError,
     ManifestError,
     MissingExtraError,
+    MouseCMRError,
     UnknownNameError,
+    UnlabelledError,
     find_similar,
 )
 from mousecmr_data.schema.manifest import Manifest, resolve_name, resolve_names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ON_DISK = ("verified", "made here", "local store")
+"""States of files that notebooks may show: they are here, and are what they should be."""
 
 
 def write_store(
@@ -169,6 +181,64 @@ class Cohort(Mapping[str, xr.Dataset]):
         members = [self._members[name] for name in resolve_names(mice, self._members, allow_none=True)]
         return Cohort(self.source, members, self.opener, self.split_scheme, self.chunks)
 
+    def filter(
+        self,
+        *,
+        phenotype: str | Iterable[str] | None = None,
+        split: str | Iterable[str] | None = None,
+        field_strength: float | None = None,
+        where: Callable[[pd.Series[Any]], object] | None = None,
+    ) -> Cohort:
+        """Return a cohort of the mice that fulfil all conditions; it may be empty.
+
+        ``phenotype`` and ``split``: one name, or several. ``field_strength`` in tesla, of the source. ``where``: a
+        function of a row of :meth:`to_dataframe`, such as ``lambda row: row.slices > 8``, that returns whether to keep
+        the mouse; the row's ``name`` is that of the mouse. Without ``where``, no file is read.
+
+        Raises UnknownNameError for a phenotype or split that no mouse of this cohort has.
+        """
+        kept = list(self._members)
+        for kind, wanted, groups in (("phenotype", phenotype, self.phenotypes), ("split", split, self.splits)):
+            if wanted is not None:
+                names = [wanted] if isinstance(wanted, str) else list(wanted)
+                known = sorted(set(groups.values()))
+                for name in names:
+                    if name not in known:
+                        step = f"cohort.{kind}s lists them"
+                        raise UnknownNameError.from_name(f"{kind} in this cohort:", name, known, step)
+                kept = [mouse for mouse in kept if groups[mouse] in names]
+        if field_strength is not None:
+            fact = self.source.manifest.acquisition.get("field_strength")
+            kept = kept if fact and np.isclose(fact.value, field_strength) else []
+        if where is not None and kept:
+            kept = [str(mouse) for mouse, row in self.select(kept).to_dataframe().iterrows() if where(row)]
+        return self.select(kept)
+
+    def measure(self) -> pd.DataFrame:
+        """Return one row per mouse, indexed by its name: what :func:`mousecmr_data.measure` returns.
+
+        Columns: edv_ul, esv_ul, sv_ul (µL), ef_percent, mass_ed_mg, mass_es_mg, split, phenotype, synthetic. Mice
+        without an ED/ES pair of labelled frames have missing values (NaN). Opens every mouse.
+        """
+        check_not_empty(self)
+        columns = ("edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "mass_es_mg")
+        rows = []
+        for name, member in self._members.items():
+            ds, values = self[name], {}
+            with suppress(UnlabelledError):
+                values = mousecmr_data.measure(ds).to_dict()
+            groups = {"split": member.split or "none", "phenotype": member.phenotype}
+            about = {**groups, "synthetic": bool(ds.attrs["synthetic"])}
+            rows.append({"mouse": name, **{c: values.get(c) for c in columns}, **about})
+        return pd.DataFrame(rows).set_index("mouse").astype(dict.fromkeys(columns, float))
+
+    def plot(self, limit: int = 12) -> Figure:
+        """Plot the middle slice at ED of the first ``limit`` mice, with outlines; see :func:`mousecmr_data.plot`.
+
+        These mice are opened.
+        """
+        return mousecmr_data.plot(self, limit=limit)
+
     def with_opener(self, opener: Opener) -> Cohort:
         """Return a cohort of the same mice that are opened by ``opener``."""
         return Cohort(self.source, list(self._members.values()), opener, self.split_scheme, self.chunks)
@@ -265,14 +335,40 @@ class Cohort(Mapping[str, xr.Dataset]):
         )
 
     def _repr_html_(self) -> str:
-        """Return counts by split and phenotype, and the names, as HTML for notebooks; reads no file."""
-        counts = pd.crosstab(pd.Series(self.phenotypes, name="phenotype"), pd.Series(self.splits, name="split"))
+        """Return pictures of mice that are on this disk, source and counts by group as HTML for notebooks.
+
+        Nothing is downloaded or made: other mice are counted.
+        """
+        statuses = self.source.get_statuses(self._members)
+        here = [name for name in self if statuses[name] in ON_DISK]
+        opener = self.opener
+        if isinstance(opener, FileOpener) and opener.layouts:  # for one slice, no mouse is converted
+            opener = replace(opener, layouts=None)
+        pictures = []
+        for name in here[:N_PICTURES]:
+            with suppress(MouseCMRError):  # a file that is damaged is named when it is used
+                attrs = {"split": self.splits[name], "phenotype": self.phenotypes[name]}
+                pictures.append(draw_mouse(opener.open_mouse(name, attrs)))
+        manifest = self.source.manifest
+        facts = {
+            "source": f"{self.source.name}, version {self.source.version[:12]}: {manifest.title}",
+            "licence": manifest.licence,
+            "split scheme": self.split_scheme or "none",
+            "files": ", ".join(f"{n} {state}" for state, n in Counter(statuses.values()).items()) or "none",
+        }
+        counts = pd.crosstab(pd.Series(self.phenotypes), pd.Series(self.splits))
+        counts = counts.rename_axis(index=None, columns="mice by phenotype and split")
+        more = f"<p>{len(here) - len(pictures)} more on this disk</p>" if len(here) > len(pictures) else ""
         names = html.escape(", ".join(self._members))
-        return (
-            f"<p>{html.escape(repr(self).strip('<>'))}</p>{counts.to_html() if len(self) else ''}"
-            f"<details><summary>{len(self)} names</summary>{names}</details>"
-            "<p><code>cohort['NAME']</code> opens one mouse, <code>cohort.to_dataframe()</code> lists all.</p>"
-        )
+        parts = [
+            counts.to_html() if len(self) else "",
+            *pictures,
+            more,
+            f"<details><summary>{len(self)} names</summary>{names}</details>",
+            "<p><code>cohort['NAME']</code> opens one mouse, <code>cohort.to_dataframe()</code> lists all, "
+            "<code>cohort.plot()</code> draws them.</p>",
+        ]
+        return format_block(repr(self).strip("<>"), facts, parts, self.synthetic)
 
 
 def check_is_cohort(value: object, call: str) -> None:

@@ -450,6 +450,8 @@ def build_dataset(
     """
     import xarray as xr
 
+    import mousecmr_data.dataset.notebook  # noqa: F401 (registers ds.mousecmr)
+
     n_frames, n_slices, n_y, n_x = image.shape
     (dz, dy, dx), dt = physical.voxel_size_mm, physical.frame_time_ms
     labelled = np.zeros(n_frames, bool)

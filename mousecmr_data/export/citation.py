@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+from mousecmr_data import api
 from mousecmr_data._version import __version__
-from mousecmr_data.schema import PHANTOMS
+from mousecmr_data.errors import ArgumentError
+from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 from mousecmr_data.schema.manifest import Manifest
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -30,6 +32,20 @@ def get_software() -> dict[str, str]:
         "url": pages.get("Repository", ""),
         "keywords": about["Keywords"] or "",
     }
+
+
+def cite(*what: str, source: api.PathLike = DEFAULT_DATASET) -> str:
+    """Return BibTeX of "paper", "data" and "software" (without ``what``: of all that there are) as one text.
+
+    ``source`` is that of :func:`mousecmr_data.load`. Raises ArgumentError for another word, or if ``source`` has no
+    such entry, as a phantom has no paper.
+    """
+    manifest = api.resolve_manifest(source)
+    entries = make_bibtex(manifest)
+    for name in what:
+        if name not in entries:
+            raise ArgumentError.from_name(f"entry to cite of {manifest.name}", name, entries, "cite()")
+    return "\n".join(entries[name] for name in what or entries)
 
 
 def make_bibtex(manifest: Manifest) -> dict[str, str]:

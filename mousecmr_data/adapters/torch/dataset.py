@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.adapters.torch.batch import Batch, FrameInfo, MouseInfo, SampleIndex
 from mousecmr_data.adapters.torch.storage import LazyStorage, MemmapStorage, MemoryStorage, PixelStorage
 from mousecmr_data.dataset.cohort import Cohort, check_is_cohort
 from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.model import check_not_empty
+from mousecmr_data.dataset.notebook import N_PICTURES, draw_picture, format_block
 from mousecmr_data.dataset.samples import Frames, FrameTable, check_frames, read_frame_tables, select_frames
 from mousecmr_data.errors import ArgumentError, UnlabelledError
 
@@ -138,6 +141,28 @@ class MouseDataset(Dataset[Any]):
             return []
         batch = self._read_batch(indices)
         return [self.transform(sample) for sample in batch] if self.transform else batch
+
+    def _repr_html_(self) -> str:
+        """Return sizes, mice and some samples, before the transform, as HTML for notebooks."""
+        mice, shown = self.mice, min(N_PICTURES, len(self))
+        pictures = []
+        for i in np.linspace(0, len(self) - 1, shown, dtype=int).tolist():
+            (sample,) = self._read_batch([i])
+            image, label = (np.asarray(sample[key])[0] for key in ("image", "label"))
+            while image.ndim > 2:
+                image, label = image[len(image) // 2], label[len(label) // 2]
+            shape = " × ".join(map(str, sample["image"].shape))
+            pictures.append(draw_picture(image, label, [f"{i}: {sample['mouse']}", sample["phenotype"], shape]))
+        splits, groups = (", ".join(f"{n} {k}" for k, n in Counter(x).items()) for x in (mice.splits, mice.phenotypes))
+        transform = "none" if self.transform is None else getattr(self.transform, "__name__", repr(self.transform))
+        facts = {
+            "image": f"{self.dtype or 'uint16'}; {format_bytes(self.nbytes)} in memory",
+            "mice by split": splits,
+            "mice by phenotype": groups,
+            "transform": f"{transform} (pictures are before it)",
+        }
+        title = f"{len(self)} {self.kind} of {len(mice.names)} mice"
+        return format_block(title, facts, pictures, bool(mice.synthetic.any()))
 
     @property
     def nbytes(self) -> int:

@@ -1,4 +1,9 @@
+import base64
+import io
 import pickle
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +14,13 @@ import zarr
 from layout_files import lab
 
 import mousecmr_data as md
+from mousecmr_data.dataset.cohort import Cohort, CohortMember
+from mousecmr_data.dataset.layout_cache import FileOpener
+from mousecmr_data.dataset.notebook import encode_png
+from mousecmr_data.dataset.source import FileSource
 from mousecmr_data.download.cache import get_file_path
 from mousecmr_data.errors import ArgumentError, CacheError, ManifestError, MissingDataError, UnknownNameError
-from mousecmr_data.schema.manifest import read_manifest
+from mousecmr_data.schema.manifest import load_manifest, read_manifest
 
 
 @pytest.fixture
@@ -47,6 +56,106 @@ def test_a_cohort_is_a_mapping_from_names_to_datasets(source: Path) -> None:
     assert by_name["A"] not in cohort
     assert cohort == cohort
     assert cohort != md.load(source=source)
+
+
+def read_pictures(page: str) -> list[bytes]:
+    """Return the pictures in the HTML of a cohort."""
+    return [base64.b64decode(data) for data in re.findall(r"data:image/png;base64,([^\"]+)", page)]
+
+
+def test_a_cohort_shows_pictures_sizes_groups_and_provenance(source: Path) -> None:
+    cohort = md.load(source=source)
+    page = cohort._repr_html_()
+    for text in (
+        "3 verified",
+        "mice by phenotype and split",
+        "not published",
+        "5 frames, 4 slices of",
+        cohort.source.name,
+    ):
+        assert text in page
+    pictures = read_pictures(page)
+    assert len(pictures) == 3
+    assert all(picture.startswith(b"\x89PNG") and len(picture) < 40_000 for picture in pictures)
+    assert "SYNTHETIC" not in page
+    assert not (cohort.opener.layouts.folder / "A").exists(), "a mouse was converted for a picture"
+
+
+def test_a_picture_is_a_png_that_others_read() -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is of an extra")
+    rgb = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(image.open(io.BytesIO(encode_png(rgb)))), rgb)
+
+
+def test_showing_a_cohort_makes_and_downloads_nothing(tmp_path: Path) -> None:
+    phantom = md.load("test", source="phantom", size="small", cache=tmp_path)
+    page = phantom._repr_html_()
+    assert "25 not made yet" in page
+    assert "SYNTHETIC DATA" in page
+    assert read_pictures(page) == []
+    assert not list(tmp_path.rglob("*.h5"))
+    real = FileSource(load_manifest(), tmp_path)
+    page = Cohort(real, [CohortMember("Mouse4", "train", "not published")], FileOpener(real, None))._repr_html_()
+    assert "1 missing" in page
+    assert read_pictures(page) == []
+
+
+def test_a_damaged_file_does_not_hide_the_cohort(source: Path) -> None:
+    cohort = md.load(source=source)
+    states = cohort.source.get_statuses(cohort.mice)
+    cohort.source.get_path("A").write_bytes(b"damaged")
+    object.__setattr__(cohort.source, "get_statuses", lambda _: states)
+    assert len(read_pictures(cohort._repr_html_())) == 2
+
+
+def test_filter(source: Path) -> None:
+    cohort = md.load(source=source, phenotypes={"A": "control", "B": "infarct"})
+    assert cohort.filter(phenotype="control").mice == ("A",)
+    assert cohort.filter(phenotype=["infarct", "not published"]).mice == ("B", "C")
+    assert cohort.filter(split="train", phenotype="infarct").mice == ("B",)
+    assert cohort.filter(where=lambda row: len(row.labelled_frames) > 1 and row.name != "A").mice == ("B",)
+    assert cohort.filter(split="test", phenotype="control").mice == ()
+    assert cohort.filter().mice == cohort.mice
+    with pytest.raises(UnknownNameError, match="did you mean 'control'"):
+        cohort.filter(phenotype="controls")
+    with pytest.raises(UnknownNameError, match="no split in this cohort: 'val'"):
+        cohort.filter(split="val")
+
+
+def test_filter_by_field_strength(tmp_path: Path) -> None:
+    cohort = md.load(source="phantom-7T", cache=tmp_path)
+    assert cohort.filter(field_strength=7).mice == cohort.mice
+    assert cohort.filter(field_strength=9.4).mice == ()
+
+
+def test_measure_lists_every_mouse(source: Path) -> None:
+    cohort = md.load(source=source)
+    table = cohort.measure()
+    assert table.index.tolist() == ["A", "B", "C"]
+    assert table.loc["A", "edv_ul"] == md.measure(cohort["A"]).edv_ul
+    assert np.isnan(table.loc["C", "ef_percent"])  # one labelled frame: no pair
+    assert table.loc["A", ["split", "synthetic"]].tolist() == ["train", False]
+
+
+def test_every_dataset_has_the_accessor(source: Path, tmp_path: Path) -> None:
+    cohort = md.load(source=source)
+    store = cohort.to_zarr(tmp_path / "store.zarr")
+    expected = md.measure(cohort["A"]).ef_percent
+    for ds in (cohort["A"], md.load(source=store)["A"], md.open_mouse(cohort.source.get_path("A"))):
+        assert ds.mousecmr.measure().ef_percent == expected
+
+
+def test_the_accessor_is_registered_when_a_dataset_is_made(source: Path) -> None:
+    """By xarray's engine in a new process, too; importing the package imports no xarray."""
+    path = md.load(source=source).source.get_path("A")
+    code = f"""
+import sys, mousecmr_data
+assert "xarray" not in sys.modules
+import xarray
+print(xarray.open_dataset({str(path)!r}, engine="mousecmr").mousecmr.measure().mouse)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "A"
 
 
 def test_a_cohort_shows_itself_in_a_notebook_without_reading_files(source: Path) -> None:

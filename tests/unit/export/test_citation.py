@@ -2,8 +2,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import yaml
+from click.testing import CliRunner
 
+import mousecmr_data as md
+from mousecmr_data.cli.main import main
+from mousecmr_data.errors import ArgumentError
 from mousecmr_data.export.citation import make_bibtex, make_cff, make_zenodo
 from mousecmr_data.phantom.source import make_manifest as phantom
 from mousecmr_data.schema.manifest import load_manifest
@@ -49,3 +54,16 @@ def test_synthetic_data_are_cited_as_such() -> None:
     assert "paper" not in entries
     assert "SYNTHETIC" in entries["data"]
     assert "Anderson" not in "".join(entries.values())
+
+
+def test_cite_and_info_in_python_are_those_of_the_commands(tmp_path: Path) -> None:
+    for words in ([], ["paper"], ["data", "software"]):
+        assert CliRunner().invoke(main, ["cite", *words]).stdout == md.cite(*words)
+    with pytest.raises(ArgumentError, match="no entry to cite of phantom 'paper'"):
+        md.cite("paper", source="phantom")
+    found = md.info("phantom", cache=tmp_path)
+    printed = CliRunner().invoke(main, ["info", "--source", "phantom", "--cache", str(tmp_path), "--json"]).stdout
+    assert json.loads(printed) == json.loads(json.dumps(found.to_dict()))
+    assert "SYNTHETIC" in repr(found)
+    assert "130 not made yet" in repr(found)
+    assert "130 missing" in repr(md.info(cache=tmp_path))

@@ -7,7 +7,7 @@ from layout_files import write
 from scipy import ndimage
 
 import mousecmr_data as md
-from mousecmr_data.errors import MissingExtraError, UnlabelledError
+from mousecmr_data.errors import ArgumentError, MissingExtraError, UnlabelledError
 from mousecmr_data.metrics.volumes import smooth_curve
 from mousecmr_data.schema.labels import COLOURS
 
@@ -100,3 +100,84 @@ def test_a_page_of_the_movie_is_enlarged_and_outlined_as_by_scipy() -> None:
             inside = enlarged >= label
             tile[inside & ~ndimage.binary_erosion(inside)] = plotting.N_GREYS + number
         assert np.array_equal(pages[frame, -46:, :62], tile)
+
+
+@pytest.fixture
+def small(phantom_cache: Path) -> Any:
+    return md.load(mice=["Mouse5", "Mouse6"], source="phantom", size="small", cache=phantom_cache)
+
+
+def list_titles(figure: Any) -> list[str]:
+    return [ax.get_title() for ax in figure.axes if ax.get_title()]
+
+
+def test_plot_draws_mice_and_cohorts_and_says_synthetic(small: Any) -> None:
+    assert [title.split(",")[0] for title in list_titles(small.plot())] == ["Mouse5 (SYNTHETIC)", "Mouse6 (SYNTHETIC)"]
+    assert len(list_titles(small.plot(limit=1))) == 1
+    ds = small["Mouse5"]
+    assert "SYNTHETIC" in collect_texts(ds.mousecmr.plot())
+    assert "EF" in collect_texts(ds.mousecmr.plot("volume"))
+    assert len(list_titles(md.plot(small.slices("all")))) == 12
+
+
+def count_outlines(figure: Any) -> int:
+    return sum(len(ax.collections) for ax in figure.axes)
+
+
+def test_plot_draws_what_a_loader_gives_after_a_transform(small: Any) -> None:
+    torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+    from mousecmr_data.adapters import torch as mouse_torch
+
+    def turn(sample: dict[str, Any]) -> dict[str, Any]:
+        return {**sample, "image": sample["image"].flip(-1), "label": sample["label"].flip(-1)}
+
+    data = mouse_torch.dataset(small, transform=turn, mode="memory")
+    figure = md.plot(data[4])
+    assert list_titles(figure) == ["Mouse5 (SYNTHETIC), slice 4, ED"]
+    assert count_outlines(figure) == 2
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    assert np.array_equal(shown, small["Mouse5"]["image"].values[0, 4][:, ::-1])
+    batch = next(iter(torch.utils.data.DataLoader(data, batch_size=5, collate_fn=mouse_torch.collate)))
+    assert len(list_titles(md.plot(batch))) == 5
+    assert len(list_titles(md.plot([data[0], data[1]]))) == 2
+    assert len(list_titles(md.plot((batch["image"], batch["label"][:, 0])))) == 5
+    bare = {
+        "image": batch["image"],
+        "label": torch.nn.functional.one_hot(batch["label"][:, 0].long(), 3).movedim(-1, 1),
+    }
+    assert count_outlines(md.plot(bare)) == count_outlines(md.plot(batch))
+    stack = mouse_torch.dataset(small, "stacks", mode="memory")
+    assert len(list_titles(md.plot(stack[0]))) == small["Mouse5"].sizes["slice"]
+    cine = mouse_torch.dataset(small, "cines", frames="all", mode="memory")
+    figure = md.plot(cine[0])
+    assert "unlabelled" in list_titles(figure)[1]
+    assert not figure.axes[1].collections, "zeros that nobody drew were outlined"
+    page = stack._repr_html_()
+    assert "SYNTHETIC DATA" in page
+    assert page.count("data:image/png;base64,") == 4
+    assert len(page) < 200_000
+
+
+def test_plot_refuses_what_it_cannot_draw(small: Any) -> None:
+    with pytest.raises(ArgumentError, match="plot\\(\\) got a int"):
+        md.plot(3)
+    with pytest.raises(ArgumentError, match="did you mean 'volume'"):
+        md.plot(small["Mouse5"], "volumes")
+    with pytest.raises(UnlabelledError, match="no variable 'predicted'"):
+        small["Mouse5"].mousecmr.plot(mask="predicted")
+
+
+def test_figures_and_movies_show_themselves_without_pyplot(small: Any, tmp_path: Path) -> None:
+    ds = small["Mouse5"]
+    assert ds.mousecmr.plot()._repr_png_().startswith(b"\x89PNG")
+    movie = ds.mousecmr.movie()
+    assert movie.data[8:12] == b"WEBP"
+    assert "data:image/webp;base64," in movie._repr_html_()
+    assert ds.mousecmr.movie(tmp_path / "m.gif").data == (tmp_path / "m.gif").read_bytes()
+
+
+def test_the_heading_of_a_small_movie_is_not_cut(small: Any, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    with image.open(plotting.write_movie(small["Mouse5"], tmp_path / "m.webp")) as movie:
+        width = movie.width
+    assert width > plotting._load_font().getlength(plotting.make_title(small["Mouse5"]))
