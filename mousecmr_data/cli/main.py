@@ -77,13 +77,12 @@ def _end_soon_after_ctrl_c(ctx: click.Context) -> Iterator[None]:
     os.set_blocking(write, False)
 
     def watch() -> None:
-        while (number := os.read(read, 1)) not in (b"", bytes([signal.SIGINT])):
-            pass
-        if number and ctx.invoked_subcommand not in SERVERS:
-            time.sleep(STOP_SECONDS)
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h")  # show the cursor, which progress bars hide
-            os._exit(SIGINT_CODE)
+        while number := os.read(read, 1):
+            if number[0] == signal.SIGINT and ctx.invoked_subcommand not in SERVERS:
+                time.sleep(STOP_SECONDS)
+                if sys.stderr.isatty():
+                    os.write(2, b"\x1b[?25h")  # show the cursor, which progress bars hide
+                os._exit(SIGINT_CODE)
         os.close(read)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -146,7 +146,8 @@ def test_engines(engine: str, trained: Path, tmp_path: Path) -> None:
     reference = mousecmr_data.load_model(trained, engine="eager", **load)
     images = torch.rand(3, 1, 64, 96, generator=torch.Generator().manual_seed(0))
     expected = reference.engine(images)
-    tested = mousecmr_data.load_model(trained, engine=engine, **load).engine
+    # A network of a few steps may be worse at bfloat16 than its gate allows.
+    tested = mousecmr_data.load_model(trained, engine=engine, force=engine == "openvino", **load).engine
     limit = 1e-3 if engine in ("onnx", "exact") else 0.1 * float(expected.abs().max())
     assert float((tested(images) - expected).abs().max()) <= limit
     assert tested.name in ({"openvino", "exact"} if engine == "auto" else {engine})  # "auto" is what passes its gate
