@@ -1,4 +1,4 @@
-"""Two folds by mouse, stratified by group; each trains a network and scores its own mice."""
+"""Two folds by mouse; each trains a network and scores its own mice."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import mousecmr_data
 from mousecmr_data.evaluation import merge_results, tabulate_mice
 from mousecmr_data.training import get_recipe, train
 
-cohort = mousecmr_data.load("validation", source="phantom", size="small")[:4]
+cohort = mousecmr_data.load("validation", source="phantom", size="small")[:2]
 config, results = replace(get_recipe("published"), initial="phantom-small", epochs=1), []
-for k, (others, fold) in enumerate(cohort.folds(2, stratify=True)):
+for k, (others, fold) in enumerate(cohort.folds(2, seed=0)):
     predictor = train(others, fold, f"fold-{k}", config)
     masks = {name: predictor.segment(ds.isel(frame=ds.labelled.values)) for name, ds in fold.items()}
     results.append(mousecmr_data.evaluate(masks, fold, strict=False))
