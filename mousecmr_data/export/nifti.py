@@ -70,8 +70,8 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
         imagesTs/...                         labelsTs/...                     mice of test
         dataset.json  splits_final.json
 
-    nnU-Net makes its own folds, which would put frames of one mouse on both sides: to train on the cohort's split by
-    mouse (fold 0), copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed``.
+    nnU-Net's own folds would put frames of one mouse on both sides. Its planner copies ``splits_final.json``, whose
+    fold 0 is the cohort's split by mouse.
 
     Raises ArgumentError (nnU-Net requires names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
     to train on), OutputError (``path`` exists, or lies in or holds a file of the cohort).

@@ -23,6 +23,7 @@ from servers.cohort import git_blob_sha1
 from servers.host import Host
 
 from mousecmr_data.cli.main import main
+from mousecmr_data.evaluation.protocols import read_protocol
 from mousecmr_data.schema import DEFAULT_DATASET
 from mousecmr_data.schema import manifest as manifests
 
@@ -39,7 +40,8 @@ ONLY_PARSED = {
     "mousecmr evaluate predicted/ --source phantom": "25 synthetic mice",
     "mousecmr evaluate predicted/ --source my-manifest": "masks of one's own mice",
     "mousecmr evaluate results_AB": "results of two readers: test_review.py",
-    "mousecmr evaluate predicted --split test": "masks of nnU-Net: test_interoperability.py",
+    "mousecmr evaluate masks/my-": "masks of nnU-Net and MONAI: test_a_guide_leads_to_a_row_of_the_leaderboard",
+    "mousecmr convert --source phantom-64": "130 small mice: test_a_guide_leads_to_a_row_of_the_leaderboard",
     "mousecmr reproduce": "test_reproduce.py",
     "mousecmr measure results": "a reviewed result: test_review.py",
     "mousecmr measure my_ED": "a reviewed result: test_review.py",
@@ -68,9 +70,11 @@ PREPARED = {
     ],
 }
 """Commands before those of a page, for files that it takes for granted."""
+GUIDES = [p for p in PAGES if p.stem in ("nnunet", "monai")]
+"""Pages whose commands and examples go together: test_a_guide_leads_to_a_row_of_the_leaderboard runs them."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[p.stem for p in PAGES])
+@pytest.mark.parametrize("page", [p for p in PAGES if p not in GUIDES], ids=lambda p: p.stem)
 def test_examples_run(page: Path, tmp_path: Path, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = [m["code"] for m in BLOCK.finditer(page.read_text(encoding="utf-8")) if not m["skip"]]
     if not code:
@@ -145,12 +149,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield home
 
 
-def read_commands(page: Path) -> list[list[str]]:
-    """Return the words of each command in the console blocks of a page; comments are left out."""
+def read_commands(text: str) -> list[list[str]]:
+    """Return the words of each command in the console blocks of a page's text; comments are left out."""
     commands: list[list[str]] = []
     language: str | None = None  # of the block that the line is in
     begun = ""  # a command whose quotation goes on in the next line
-    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("```"):
             language = line[3:] if language is None else None
         elif language in ("", "console") and (begun or re.match(r"(\$ )?(mousecmr|export) ", line)):
@@ -162,10 +166,13 @@ def read_commands(page: Path) -> list[list[str]]:
     return commands
 
 
-@pytest.mark.parametrize("page", [p for p in [ROOT / "README.md", *PAGES] if read_commands(p)], ids=lambda p: p.stem)
+WITH_COMMANDS = [p for p in [ROOT / "README.md", *PAGES] if read_commands(p.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda p: p.stem)
 def test_commands_run(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the extra torch is not installed")
-    for words in [*map(shlex.split, PREPARED.get(page.stem, [])), *read_commands(page)]:
+    for words in [*map(shlex.split, PREPARED.get(page.stem, [])), *read_commands(page.read_text(encoding="utf-8"))]:
         if words[0] == "export":
             name, _, value = words[1].partition("=")
             monkeypatch.setenv(name, value)
@@ -183,6 +190,48 @@ def test_commands_run(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -
             if (good := home / "predictions" / path.name).exists() and path != good:
                 with h5py.File(path, "r+") as f, h5py.File(good) as g:  # the network was not trained
                     f["Masks"][...] = g["Masks"][...]
+
+
+def predict_like_nnunet() -> None:
+    """Write what `nnUNetv2_predict` leaves: masks, here the truth moved by a pixel, and its JSON files."""
+    raw, masks = Path("nnunet/raw/Dataset064_Mice"), Path("masks/my-nnunet")
+    masks.mkdir(parents=True)
+    for path in raw.glob("labelsTs/*.nii.gz"):
+        assert (raw / "imagesTs" / path.name.replace(".nii.gz", "_0000.nii.gz")).is_file()
+        mask = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.roll(np.asarray(mask.dataobj), 1, 0), mask.affine), masks / path.name)
+    for name in ("dataset.json", "plans.json", "predict_from_raw_data_args.json"):
+        (masks / name).write_text("{}")
+    Path("nnunet/preprocessed/Dataset064_Mice").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda p: p.stem)
+def test_a_guide_leads_to_a_row_of_the_leaderboard(
+    page: Path, tmp_path: Path, phantom_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks from "Mice in" on, in their order; a few training mice, and no program of nnU-Net."""
+    for module in ("monai", "pingouin"):
+        pytest.importorskip(module, reason="the extra training is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOUSECMR_CACHE", str(phantom_cache))
+    names: dict[str, object] = {}
+    text = page.read_text(encoding="utf-8").partition("## Mice in")[2]
+    for block, code in re.findall(r"(```(?:console|python)\n(.*?)```)", text, re.DOTALL):
+        if block.startswith("```python"):
+            exec(compile(code, page.name, "exec"), names)
+            continue
+        for words in read_commands(block):
+            if words[0] != "mousecmr":
+                continue
+            if words[1] == "convert":
+                words += ["Mouse4", "Mouse8", "Mouse5", *read_protocol("internal").parts[0].conditions[0].mice]
+            if words[1] == "evaluate" and page.stem == "nnunet":
+                predict_like_nnunet()
+            result = CliRunner().invoke(main, words[1:])
+            assert result.exit_code == 0, f"{shlex.join(words)}\n{result.output}"
+    (entry,) = (tmp_path / "leaderboard").iterdir()
+    assert entry.name in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert "scored again" in result.output
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.stem)

@@ -198,6 +198,22 @@ def test_monai_writes(mouse: Mouse, tmp_path: Path) -> None:
     check_perfect(out, mouse)
 
 
+@pytest.mark.parametrize("cropped", [False, True])
+def test_monai_writes_masks_of_samples(cropped: bool, tmp_path: Path, phantom_cache: Path) -> None:
+    """SaveImage writes the masks of stacks on the grid of the mouse, also after a transform that changes the grid."""
+    transforms = pytest.importorskip("monai.transforms", reason="the extra training is not installed")
+    from mousecmr_data.adapters import torch as mouse_torch
+
+    mice = mousecmr_data.load(mice=["Mouse6"], source="phantom", size="small", cache=phantom_cache)
+    save = transforms.SaveImage(tmp_path, output_postfix="", output_dtype=np.uint8, resample=True, print_log=False)
+    for sample in mouse_torch.dataset(mice, "stacks"):
+        mask = transforms.SpatialCrop(roi_start=(0, 8, 4), roi_end=(99, 60, 62))(sample["label"]) if cropped else None
+        name = tmp_path / f"{sample['mouse']}_frame{sample['frame']:02d}"
+        save(sample["label"] if mask is None else mask, filename=name)
+    result = mousecmr_data.evaluate(tmp_path, mice)
+    assert [f.dice for f in result.mice[0].frames] == [1.0] * 4
+
+
 def test_torchio_reads(mouse: Mouse, tmp_path: Path) -> None:
     torchio = pytest.importorskip("torchio", reason="TorchIO is not installed")
     for ending in (".nii.gz", ".mha", ".nrrd"):

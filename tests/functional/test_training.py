@@ -71,6 +71,19 @@ def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path)
     assert all(torch.isfinite(v).all() for v in network.state_dict().values())
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_runs_with_one_seed_give_the_same_numbers(threads: int, tmp_path: Path) -> None:
+    """Bit by bit: docs/benchmark.md states what varies between machines and numbers of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        (network, a), (other, b) = (small_run.run(tmp_path / name, 1) for name in ("a", "b"))
+    finally:
+        torch.set_num_threads(before)
+    assert losses(a) == losses(b)
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in network.state_dict().items())
+
+
 def test_two_processes_train_like_one_process_with_two_replicas(tmp_path: Path) -> None:
     """DistributedDataParallel on gloo: separate batch statistics, averaged gradients."""
     torch.set_num_threads(1)

@@ -134,7 +134,9 @@ class Batch(MutableSequence[dict[str, Any]]):
         if "monai.data.meta_tensor" in sys.modules and image.ndim <= MAX_META_AXES:
             from monai.data.meta_tensor import MetaTensor
 
-            image, label = (MetaTensor(tensor, affine=affine.clone()) for tensor in (image, label))
+            # as of MONAI's LoadImage: SaveImage writes masks on the grid that these say
+            grid = {"original_affine": affine.clone(), "spatial_shape": torch.tensor(image.shape[1:])}
+            image, label = (MetaTensor(tensor, affine=affine.clone(), meta=dict(grid)) for tensor in (image, label))
         facts, row = self.mice.frames[mouse], int(rows.row[i])
         labelled = torch.from_numpy(facts.labelled)[row if row >= 0 else slice(None)]
         frame: dict[str, Any]
