@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from servers.host import Host
 from servers.recorder import Recorder, Run, find_strace
 from small_mouse import write_small_mouse
+from small_protocol import write_networks, write_protocol
 
 from mousecmr_data.cli.main import main
 
@@ -41,19 +42,25 @@ COMMANDS = {
     "predict": "{lab}/files/M1.h5 -o out --weights phantom-small --workers 2 --spacing 1 0.1 0.1",
     "train": "--recipe phantom-small -o run --epochs 1 --device cpu --set pool_mice=1 --set steps_per_epoch=1 "
     "--set channels=[2,2,2,2,2] --set validation_mice=1 --cache {phantoms}",
+    "tune": "{lab}/results -o tuned --name lab-mice",
     "export": "--weights phantom-small -o network.onnx --size 64 64",
     "evaluate": "{lab}/files --truth {lab}/files --spacing 1 0.1 0.1 -o result.json --report report",
     "compare": "{lab}/result.json {lab}/result.json",
     "merge": "{lab}/result.json -o joined.json",
     "reproduce": "-o out",
+    "benchmark list": "",
+    "benchmark run": "{lab}/three.json --source phantom-64 --network {lab}/ours.json --seeds 1 -o runs "
+    "--cache {phantoms}",
+    "benchmark submit": "{lab}/files --protocol internal --source phantom --method moved --cache {phantoms}",
+    "benchmark check": "--leaderboard {lab}/leaderboard",
     "publish": f"Mouse6 {PHANTOM} --repo-id lab/synthetic-mice --dry-run -o out",
     "bundle create": "mice.zip --source {lab}/manifest --cache {lab}/cache",
     "bundle import": "{lab}/mice.zip --source {lab}/manifest",
     "cite": "",
 }
 """What follows each command that may not connect."""
-EXIT_CODES = {"verify": 1, "reproduce": 3}
-"""Of commands that find no files: they say what to type, and download nothing."""
+EXIT_CODES = {"verify": 1, "reproduce": 3, "tune": 1, "benchmark submit": 1, "benchmark check": 1}
+"""Of commands that find no files, no entries or no reviewed mice: they say what to type, and download nothing."""
 SERVER = """
 import re, subprocess, sys, urllib.request
 code = "from mousecmr_data.cli.main import main; main()"
@@ -135,6 +142,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, phantom_cache: Path) -> dic
         ):
             done = CliRunner().invoke(main, list(map(str, words)))
             assert done.exit_code == 0, done.output
+    (lab / "leaderboard").mkdir()
+    write_protocol(lab)
+    write_networks(lab)
     return {"lab": str(lab), "phantoms": str(phantom_cache), "scan": str(scan)}
 
 

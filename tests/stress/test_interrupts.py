@@ -19,6 +19,8 @@ import pytest
 from servers.cohort import bodies, write_manifest
 from servers.host import Host
 
+import mousecmr_data
+
 STRESS = bool(os.environ.get("MOUSECMR_STRESS"))
 SECONDS = 2.0 if STRESS else 10.0
 """In which all processes end; here and now the computer may be busy with other work."""
@@ -79,6 +81,9 @@ def make_train(folder: Path, _host: Host) -> list[str]:
     pytest.importorskip("monai", reason="the extra training is not installed")
     source = layout_files.lab(folder, {"A": (0, 1), "B": (0, 1)})
     (source / "splits.toml").write_text('[upstream-notebook]\ntrain = ["A"]\nvalidation = ["B"]\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOUSECMR_MIRROR", str(folder / "files"))
+        mousecmr_data.fetch(source=source, cache=folder / "cache")
     words = ["--set", "channels=[2,4,4,8,8]", "--set", 'augmentation="none"', "--set", "patience=100000"]
     return ["train", "--source", str(source), "--epochs", "100000", *words, "-o", "run"]
 
