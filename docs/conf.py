@@ -56,6 +56,7 @@ html_theme_options = {
     "use_edit_page_button": True,
     "navigation_with_keys": False,
     "show_nav_level": 1,
+    "collapse_navigation": True,  # its buttons that open a level have no name that a screen reader could read
     "header_links_before_dropdown": 7,
     "secondary_sidebar_items": {"**": ["page-toc", "edit-this-page"], "index": []},
 }

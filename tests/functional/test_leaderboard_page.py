@@ -64,7 +64,7 @@ def test_the_page_sorts_filters_and_opens_mice(page_file: Path) -> None:
         assert list_names() == ["moved-2"]
         assert not page.get_by_text("Mouse12").first.is_visible()
         page.locator("tbody:visible summary").click()
-        assert page.locator("tbody:visible").get_by_text("Mouse12").is_visible()
+        page.locator("tbody:visible").get_by_text("Mouse12").wait_for()  # the event that opens them comes later
         page.get_by_role("checkbox").check()
         assert list_names() == []
         assert page.title() == "Leaderboard of pre-clinical cardiac MRI" and not errors
