@@ -87,9 +87,17 @@ def _end_soon_after_ctrl_c(ctx: click.Context) -> Iterator[None]:
 
     threading.Thread(target=watch, daemon=True).start()
     before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # the numbers of signals, as they arrive
+    report = sys.unraisablehook
+
+    def report_others(error: sys.UnraisableHookArgs) -> None:
+        if not issubclass(error.exc_type, KeyboardInterrupt):  # Ctrl-C in code whose errors Python only prints
+            report(error)
+
+    sys.unraisablehook = report_others
     try:
         yield
     finally:
+        sys.unraisablehook = report
         signal.set_wakeup_fd(before)
         os.close(write)
 
