@@ -26,6 +26,14 @@ def format_bytes(size: float) -> str:
     return f"{size:.2f} GB"
 
 
+def format_count(number: int | None, noun: str) -> str:
+    """Return a number of things: "1 mouse", "2 mice", "1,000 files"."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = "mice" if noun == "mouse" else f"{noun}s"
+    return f"{number} {plural}" if number is None else f"{number:,} {plural}"
+
+
 def join_names(names: Sequence[object], limit: int = 8) -> str:
     """Return names separated by commas, shortened if there are more than ``limit``."""
     text = ", ".join(map(str, names[:limit]))

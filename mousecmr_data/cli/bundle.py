@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.text import format_count
 from mousecmr_data.cli import options, output
 
 
@@ -60,4 +61,5 @@ def import_(file: Path, source: str | None, cache: Path | None, as_json: bool) -
     if as_json:
         output.print_json({"dataset": result.dataset, "paths": result.paths, "new": result.new})
     else:
-        click.echo(f"{len(result.paths)} files of {result.dataset} on this disk, verified; {len(result.new)} are new.")
+        files = format_count(len(result.paths), "file")
+        click.echo(f"{files} of {result.dataset} on this disk, verified; {len(result.new)} new.")

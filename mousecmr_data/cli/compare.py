@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.text import format_count
 from mousecmr_data.cli import options, output
 
 
@@ -64,7 +65,7 @@ def command(a: Path, b: Path, csv: Path | None, overwrite: bool, as_json: bool) 
             ]
             for r in records
         ],
-        title=f"A: {result.a}\nB: {result.b}\n{len(result.mice)} mice",
+        title=f"A: {result.a}\nB: {result.b}\n{format_count(len(result.mice), 'mouse')}",
         note=COMPARISON_NOTE,
     )
     for file in written:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.text import format_count
 from mousecmr_data.cli import options, output
 
 
@@ -73,7 +74,7 @@ def command(
     folders = [folder / m for m in cohort.mice] if kind == "zarr" else [folder]
     size = sum(f.stat().st_size for part in folders for f in part.rglob("*") if f.is_file())
     report = {"mice": cohort.mice, "synthetic": bool(cohort.list_synthetic()), "bytes": size}
-    text = f"{len(cohort)} mice in {folder}: {size / 1e6:.0f} MB"
+    text = f"{format_count(len(cohort), 'mouse')} in {folder}: {size / 1e6:.0f} MB"
     if kind == "zarr":
         raw = sum(ds["image"].nbytes + (ds["mask"].nbytes if "mask" in ds else 0) for ds in cohort.values())
         report = {"store": folder, **report, "raw_bytes": raw}

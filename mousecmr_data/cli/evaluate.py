@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mousecmr_data._utils.environment import require_extra
-from mousecmr_data._utils.text import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA, format_count
 from mousecmr_data.cli import options, output
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _print_result(evaluation: Evaluation) -> None:
         text = "No mouse has these heart rates (1/min); the peak rates are wrong, too: " + ", ".join(doubtful)
         click.secho(text, fg="yellow", err=True)
     mark = SYNTHETIC_DATA if evaluation.synthetic else ""
-    tables = {f"{len(evaluation.mice)} mice. {mark}".strip(): format_overlap(evaluation)}
+    tables = {f"{format_count(len(evaluation.mice), 'mouse')}. {mark}".strip(): format_overlap(evaluation)}
     measures = tabulate_agreement(evaluation)
     if measures["n"].max() > 0:
         tables[mark] = format_agreement(measures)

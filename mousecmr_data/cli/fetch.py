@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.text import format_count
 from mousecmr_data.cli import options, output
 
 
@@ -71,6 +72,8 @@ def command(
     for note in result.notes:
         click.secho(note, fg="yellow", err=True)
     state = "made by the phantom" if source in PHANTOMS else "verified"
-    click.echo(f"{len(result.paths)} files on this disk, {state}; {len(result.downloaded)} downloaded now.")
+    click.echo(
+        f"{format_count(len(result.paths), 'file')} on this disk, {state}; {len(result.downloaded)} downloaded now."
+    )
     for folder in dict.fromkeys(path.parent for path in result.paths.values()):
         click.echo(str(folder))

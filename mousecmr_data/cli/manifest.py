@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.text import format_count
 from mousecmr_data.cli import options, output
 
 
@@ -60,7 +61,7 @@ def create(
         output.print_json({"manifest": target, "name": manifest.name, "mice": list(manifest.files), "splits": sizes})
         return
     output.warn_synthetic(manifest.synthetic)
-    click.echo(f"{len(manifest.files)} mice in {target}")
+    click.echo(f"{format_count(len(manifest.files), 'mouse')} in {target}")
     click.echo(f"Load it with mousecmr_data.load(source={str(target)!r}).")
 
 

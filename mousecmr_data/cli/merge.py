@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mousecmr_data._utils.text import format_count
 from mousecmr_data.cli import options, output
 
 
@@ -26,4 +27,6 @@ def command(results: tuple[Path, ...], path: Path, overwrite: bool, as_json: boo
         output.print_json({"written": path, "mice": [m.mouse for m in merged.mice], "synthetic": merged.synthetic})
         return
     output.warn_synthetic(merged.synthetic)
-    click.echo(f"written: {path}  ({len(merged.mice)} mice of {len(results)} results)")
+    click.echo(
+        f"written: {path}  ({format_count(len(merged.mice), 'mouse')} of {format_count(len(results), 'result')})"
+    )

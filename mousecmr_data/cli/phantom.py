@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mousecmr_data._utils.text import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA, format_count
 from mousecmr_data.cli import options, output
 from mousecmr_data.schema import PHANTOMS
 
@@ -63,4 +63,4 @@ def command(
             title=SYNTHETIC_DATA,
         )
     else:
-        click.echo(f"{len(names)} mice in {source.get_path(names[0]).parent}")
+        click.echo(f"{format_count(len(names), 'mouse')} in {source.get_path(names[0]).parent}")

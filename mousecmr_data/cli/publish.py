@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.text import format_count
 from mousecmr_data.cli import options, output
 
 
@@ -52,7 +53,8 @@ def command(
         release, built = build_folder(cohort, name, target, lambda _: advance(1), overwrite=overwrite)
     size = sum(p.stat().st_size for p in built.rglob("*") if p.is_file())
     report = {"name": name, "folder": built, "synthetic": release.synthetic, "mice": len(release.mice), "bytes": size}
-    lines = [f"{len(release.mice)} mice in {built}: {size / 1e6:.0f} MB, licence {release.manifest.licence}."]
+    count = format_count(len(release.mice), "mouse")
+    lines = [f"{count} in {built}: {size / 1e6:.0f} MB, licence {release.manifest.licence}."]
     if dry_run:
         lines.append(f"Nothing was sent. To look at it: datasets.load_dataset({str(built)!r}, 'labelled').")
     else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--unreviewed", is_flag=True, help="Where a slice of a frame was reviewed, take its other slices as right, too."
 )
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@options.device
 @options.threads
 @options.settings
 @options.overwrite_edited

@@ -17,7 +17,7 @@ from mousecmr_data._utils.locks import LOCKS
 from mousecmr_data._utils.network import check_online
 from mousecmr_data._utils.parallel import run_in_threads
 from mousecmr_data._utils.progress import ProgressEvent, ProgressOption, open_progress
-from mousecmr_data._utils.text import format_bytes
+from mousecmr_data._utils.text import format_bytes, format_count
 from mousecmr_data.download.cache import (
     EARLIER_LOCKFILE,
     LOCKFILE,
@@ -197,7 +197,7 @@ def _hash_files(
             report(ProgressEvent("done", name, size, size))
 
         total = sum(sizes.values())
-        text = f"Hashing {len(sizes)} files, {format_bytes(total)}, in {folder}."
+        text = f"Hashing {format_count(len(sizes), 'file')}, {format_bytes(total)}, in {folder}."
         report(ProgressEvent("plan", total=total, text=text))
         run_in_threads(verify, entries, workers, stop)
         report(ProgressEvent("end"))

@@ -16,7 +16,7 @@ import pandas as pd
 from mousecmr_data._utils.atomic import write_bytes, write_text
 from mousecmr_data._utils.outputs import check_folder, write_folder
 from mousecmr_data._utils.tables import write_table
-from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA
+from mousecmr_data._utils.text import RESEARCH_ONLY, SYNTHETIC_DATA, format_count
 from mousecmr_data.errors import MissingExtraError
 from mousecmr_data.evaluation.plots import plot_all, plot_observers, plot_overlays
 from mousecmr_data.evaluation.result import MEASURES, Evaluation
@@ -221,7 +221,8 @@ def write_report(
 
 def _make_lead(e: Evaluation) -> list[str]:
     t = e.truth
-    mice = f"{len(e.mice)} mice of {t.get('source')} (version {t.get('version')}), split {t.get('split')}"
+    mice = format_count(len(e.mice), "mouse")
+    mice += f" of {t.get('source')} (version {t.get('version')}), split {t.get('split')}"
     scheme = f" of the scheme {t['split_scheme']}" if t.get("split_scheme") else ""
     time = e.created.replace("T", " ").replace("+00:00", " UTC")
     lines = [f"{mice}{scheme}. Scored {time} with mousecmr-data {e.versions.get('mousecmr-data')}."]

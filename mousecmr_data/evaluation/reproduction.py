@@ -16,7 +16,7 @@ import xarray as xr
 from mousecmr_data._utils.atomic import to_json_value, write_json
 from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.outputs import write_folder
-from mousecmr_data._utils.text import make_file_name, make_unique
+from mousecmr_data._utils.text import format_count, make_file_name, make_unique
 from mousecmr_data.dataset.source import FileSource
 from mousecmr_data.download.verify import Verdict, verify_files
 from mousecmr_data.errors import PredictionError
@@ -209,7 +209,7 @@ class Reproduction:
         if self.outcome is None:
             return "Synthetic mice: nothing is judged" if self.synthetic and not self.doubts else "Could not be judged"
         if self.trial:
-            return f"Trial with {count_mice(self.limit)} of each cohort: nothing is concluded"
+            return f"Trial with {format_count(self.limit, 'mouse')} of each cohort: nothing is concluded"
         if self.reproduced:
             return "The published table is reproduced"
         words = {AGREES: "Agrees with", BETTER: "Better than", DIFFERS: "Differs from"}
@@ -221,7 +221,7 @@ class Reproduction:
         outcome, reasons = self.judgement
         parts = []
         if self.trial:
-            parts.append(f"TRIAL with {count_mice(self.limit)} of each cohort: nothing is concluded.")
+            parts.append(f"TRIAL with {format_count(self.limit, 'mouse')} of each cohort: nothing is concluded.")
         if self.synthetic:
             parts.append("SYNTHETIC mice: nothing published was reproduced.")
         if outcome is None:
@@ -528,18 +528,13 @@ def format_times(r: Reproduction) -> pd.DataFrame:
     return table.assign(n=full["n"])
 
 
-def count_mice(number: int | None) -> str:
-    """Return a number of mice in words."""
-    return "1 mouse" if number == 1 else f"{number} mice"
-
-
 def describe_run(r: Reproduction) -> list[str]:
     """Describe what was compared: mice, source, version, weights, options, date."""
     lines = []
     for cohort, by_policies in r.evaluations.items():
         e = by_policies[r.headline]
         scheme = f" of the scheme {e.truth['split_scheme']}" if e.truth["split_scheme"] else ""
-        text = f"{cohort}: {count_mice(len(e.mice))} of {e.truth['source']}, version {e.truth['version']}"
+        text = f"{cohort}: {format_count(len(e.mice), 'mouse')} of {e.truth['source']}, version {e.truth['version']}"
         lines.append(f"{text}, split {e.truth['split']}{scheme}.")
     sha256 = f", SHA-256 {r.weights_sha256}" if r.weights_sha256 else ""
     lines.append(f"Network: {r.name}{sha256}. Trained on: {r.trained_on}. {r.limits}")

@@ -9,7 +9,7 @@ import datasets
 from huggingface_hub import constants
 
 from mousecmr_data._utils.atomic import dump_json
-from mousecmr_data._utils.text import SYNTHETIC_DATA
+from mousecmr_data._utils.text import SYNTHETIC_DATA, format_count
 from mousecmr_data.adapters import huggingface
 from mousecmr_data.adapters.huggingface import Column, Config
 from mousecmr_data.export.card import TAGS, make_release_bibtex
@@ -57,7 +57,8 @@ def describe_release(release: Release, written: Sequence[Shard]) -> dict[str, An
     manifest = release.manifest
     home = f"{constants.ENDPOINT}/datasets/{release.name}"
     images = sum(m.images for m in release.mice)
-    about = f"Short-axis cine MRI of {len(release.mice)} mice ({images} 2D images) with masks of the left ventricle."
+    mice = format_count(len(release.mice), "mouse")
+    about = f"Short-axis cine MRI of {mice} ({images} 2D images) with masks of the left ventricle."
     configs = [c for c in huggingface.CONFIGS if any(s.config == c for s in written)]
     description: dict[str, Any] = {
         "@context": _CONTEXT,

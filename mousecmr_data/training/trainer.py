@@ -34,7 +34,7 @@ from mousecmr_data._utils.outputs import (
 )
 from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data._utils.tables import format_csv
-from mousecmr_data._utils.text import RESEARCH_ONLY
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_count
 from mousecmr_data.dataset.cohort import Cohort, check_no_leakage, list_inputs
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo, load_model
@@ -436,7 +436,7 @@ def train(
             on_epoch(row)
 
     initial = start.network.state_dict() if start else None
-    kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{len(training)} mice of"
+    kind = f"{config.pool_mice} invented mice of" if config.pool_mice else f"{format_count(len(training), 'mouse')} of"
     trained_on = f"{kind} {training.source.name} {training.source.version[:12]}"
     n_synthetic = len(training.list_synthetic())
     if 0 < n_synthetic < len(training):

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pandas as pd
 
-from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes, join_names
+from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes, format_count, join_names
 from mousecmr_data.errors import MouseCMRError
 from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.schema import SMALL_WEIGHTS
@@ -171,11 +171,11 @@ def render_inspected(
         voxel = "voxel z × y × x mm"
         heads = ["mouse", "format", "size", "frames × slices", "pixels", voxel, "frame time"]
         parts.append(render_table(heads, rows, {voxel: WORDS["Voxel size"]}))
-        count = "1 mouse" if len(good) == 1 else f"{len(good)} mice"
+        count = format_count(len(good), "mouse")
         size = format_bytes(sum(m.bytes for m in good))
         guess = "" if is_measured else " (a guess, until the first job is done)"
         parts.append(
-            f'<p class="m-expected"><b>{count}, {sum(m.images for m in good):,} slices, {size}: '
+            f'<p class="m-expected"><b>{count}, {format_count(sum(m.images for m in good), "slice")}, {size}: '
             f"about {format_duration(seconds)}</b> with {escape(weights)}{guess}.</p>"
         )
     parts += [render_error(m.error, m.name, make_hint(m.error, weights)) for m in mice if m.error]

@@ -215,7 +215,7 @@ def test_the_page_offers_the_weights_of_its_owner(trained: Path) -> None:
     service = PageService(ServerConfig(own_weights=trained, network=STRANGER), SessionStore())
     (label, name) = make_weight_choices(service)[-1]
     assert name == "best.safetensors"
-    assert "stranger, trained on 1 mice" in label
+    assert "stranger, trained on 1 mouse" in label
     config = service.parse(name, "1 0.1 0.1", "", "")
     assert config.weights == str(trained)
     assert config.spacing == (1.0, 0.1, 0.1)

@@ -50,7 +50,7 @@ def test_synthetic_mice_are_marked(phantom_cache: Path, tmp_path: Path) -> None:
     plans = json.loads(run("phantom", "--list", "--json", "--cache", phantom_cache).stdout)
     assert len(plans) == 130
     output = run("phantom", "Mouse1", "--cache", phantom_cache).stdout
-    assert "1 mice" in output
+    assert "1 mouse in" in output
 
 
 def test_info(tmp_path: Path) -> None:

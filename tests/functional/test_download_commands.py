@@ -44,7 +44,7 @@ def run(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_fetch(run: Run, tmp_path: Path) -> None:
     first = run("fetch", "Mouse2")
     assert first.exit_code == 0, first.output
-    assert "1 files on this disk, verified; 1 downloaded now." in first.stdout
+    assert "1 file on this disk, verified; 1 downloaded now." in first.stdout
     answer = json.loads(run("fetch", "--json").stdout)
     assert answer["downloaded"] == ["Mouse1", "Mouse3"]
     assert {f"Data/{Path(p).name}": Path(p).read_bytes() for p in answer["paths"].values()} == FILES
@@ -123,7 +123,7 @@ def test_bundle(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MOUSECMR_CACHE", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("MOUSECMR_OFFLINE", "1")
     result = run("bundle", "import", str(tmp_path / "mice.zip"))
-    assert "2 files of tiny on this disk, verified; 2 are new." in result.stdout
+    assert "2 files of tiny on this disk, verified; 2 new." in result.stdout
     assert run("fetch", "Mouse1", "Mouse3").exit_code == 0
     assert "1 file is not in" in run("fetch").stderr
     refused = run("bundle", "import", str(tmp_path / "mice.zip"), source=False)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mousecmr_data._utils.text import MAX_BYTES, make_file_name, make_unique
+from mousecmr_data._utils.text import MAX_BYTES, format_count, make_file_name, make_unique
 from mousecmr_data.schema.manifest import is_file_name
 
 
@@ -54,3 +54,17 @@ def test_any_text_gives_one_plain_name(text: str) -> None:
 def test_unique_names_stay_unique() -> None:
     assert make_unique(["a", "A", "b"]) == ["a", "A_2", "b"]
     assert make_unique(["a", "a", "a_2", "a_2"]) == ["a", "a_2", "a_2_2", "a_2_3"]
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (1, "mouse", "1 mouse"),
+        (2, "mouse", "2 mice"),
+        (0, "file", "0 files"),
+        (1, "slice", "1 slice"),
+        (1000, "file", "1,000 files"),
+    ],
+)
+def test_things_are_counted_in_words(number: int, noun: str, text: str) -> None:
+    assert format_count(number, noun) == text
