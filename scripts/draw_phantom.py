@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy import ndimage
 
 import mousecmr_data
 from mousecmr_data import phantom
+from mousecmr_data.schema.labels import COLOURS, FOREGROUND
 
 COHORT = ("Mouse3", "Mouse17", "Mouse21", "Mouse40", "Mouse64")
 ENDS = ("Mouse54", "Mouse49", "Mouse43", "Mouse47", "Mouse45")
@@ -27,8 +28,8 @@ SIDE = 104
 """Side in pixels of the square around the heart."""
 HEART_SIDE = 260
 """The same square in the moving picture."""
-COLOURS = ((255, 176, 60), (90, 220, 255))
-"""Outline of the ventricle, and of its blood pool."""
+OUTLINES = tuple(ImageColor.getrgb(COLOURS[label]) for label in FOREGROUND)
+"""Colours of the outline of the ventricle, and of its blood pool."""
 
 
 def draw_slice(image: NDArray[np.floating], labels: NDArray[np.uint8] | None, white: float) -> NDArray[np.uint8]:
@@ -36,7 +37,7 @@ def draw_slice(image: NDArray[np.floating], labels: NDArray[np.uint8] | None, wh
     grey = (np.clip(image / white, 0.0, 1.0) * 255).astype(np.uint8)
     out = np.repeat(grey[..., None], 3, axis=2)
     if labels is not None:
-        for threshold, colour in enumerate(COLOURS):
+        for threshold, colour in enumerate(OUTLINES):
             inside = labels > threshold
             out[inside & ~ndimage.binary_erosion(inside)] = colour
     return out
@@ -126,7 +127,7 @@ def draw_heart(folder: Path) -> None:
             zoom = HEART_SIDE / SIDE
             grey = ndimage.zoom(np.clip(plane / white, 0, 1), zoom, order=3, mode="nearest", grid_mode=True).clip(0, 1)
             tile = np.repeat(grey[..., None] * 255, 3, axis=2)
-            for threshold, colour in enumerate(COLOURS):
+            for threshold, colour in enumerate(OUTLINES):
                 inside = (
                     ndimage.zoom((mask > threshold).astype(float), zoom, order=1, mode="nearest", grid_mode=True) > 0.5
                 )
@@ -135,7 +136,7 @@ def draw_heart(folder: Path) -> None:
                 tile[edge] = colour
             page = np.concatenate([page, tile.astype(np.uint8)], axis=1)
         frame = Image.fromarray(page)
-        text = "SYNTHETIC mouse (phantom): muscle orange, blood blue; base, middle, apex"
+        text = "SYNTHETIC mouse (phantom): muscle yellow, blood red; base, middle, apex"
         ImageDraw.Draw(frame).text((8, 6), text, fill=(255, 255, 255), font=font)
         frames.append(frame)
     frames[0].save(folder / "heart.webp", save_all=True, append_images=frames[1:], duration=70, loop=0, quality=62)
