@@ -179,6 +179,7 @@ def _check_network(ask: bool) -> Iterator[Finding]:
 def _measure_speed(cache: Path | None) -> Iterator[Finding]:
     from mousecmr_data.inference.speed import CINE_SLICES, measure_cines, measure_core
 
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
     gflops, features = measure_core(), list_cpu_features()
     found = {"8-bit": INT8_FEATURES, "bfloat16": BF16_FEATURES}
     has = {name: any(f in features for f in wanted) for name, wanted in found.items()}
@@ -191,7 +192,7 @@ def _measure_speed(cache: Path | None) -> Iterator[Finding]:
         yield Finding("time of a cine", "not measured without torch", "pip install 'mousecmr-data[segment]'")
         return
     text = f"{CINE_SLICES} slices, whole field, with all cores; --region auto takes about a third"
-    yield Finding("time of a cine", text, values={"slices": CINE_SLICES})
-    for cine in measure_cines(cache):
-        time = f"{cine.seconds:.1f} s, {cine.how}" if cine.seconds else cine.how
-        yield Finding(f"  {cine.weights}, {cine.engine}", time, values=vars(cine))
+    step = "measure again when this computer does nothing else" if load > (os.cpu_count() or 1) / 2 else ""
+    yield Finding("time of a cine", f"{text}; load {load:.1f} before", step, {"slices": CINE_SLICES, "load": load})
+    for cine in measure_cines(gflops, cache):
+        yield Finding(f"  {cine.weights}, {cine.engine}", f"{cine.seconds:.1f} s, {cine.how}", values=vars(cine))

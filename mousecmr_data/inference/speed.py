@@ -6,6 +6,7 @@ out instead of waited for.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ CINE_SLICES = 22 * 9
 """Slices of a cine of the dataset's usual size: 22 frames of 9 slices."""
 SECONDS = 45.0
 """For all engines together: the whole command takes less than a minute."""
-EXTRAS = {"openvino": "openvino", "exact": "torch", "onnx": "onnx", "openvino-int8": "openvino", "eager": "torch"}
+EXTRAS = {"exact": "torch", "openvino": "openvino", "onnx": "onnx", "eager": "torch", "openvino-int8": "openvino"}
 """Engines in the order in which they are measured, with their extras; "compiled" takes minutes to compile."""
 N_SLICES, MATRIX_SIZE, ROUNDS = 3, 1024, 3
 
@@ -34,10 +35,9 @@ class CineTime:
 
     weights: str
     engine: str
-    seconds: float | None
-    """None: not known."""
+    seconds: float
     how: str
-    """How the time was found, or why it was not."""
+    """How it was found."""
 
 
 def measure_core() -> float:
@@ -59,45 +59,40 @@ def _measure_product() -> float:
     return float(2 * MATRIX_SIZE**3 / min(times) / 1e9)
 
 
-def measure_cines(cache: str | Path | None = None, seconds: float = SECONDS) -> Iterator[CineTime]:
+def measure_cines(gflops: float, cache: str | Path | None = None, seconds: float = SECONDS) -> Iterator[CineTime]:
     """Yield the time of a cine for ``phantom-small`` and the published weights with each engine that is installed.
 
     A few slices are computed. For published weights that are not in ``cache``, or for which no time of the ``seconds``
-    is left, the time is that of ``phantom-small`` multiplied by the ratio of their operations.
+    is left, the time is that of ``phantom-small`` multiplied by the ratio of their operations; where that was not
+    measured either, it is the time of the operations at ``gflops``, the GFLOP/s of a core.
     """
     from mousecmr_data.inference.predictor import has_weights
 
-    end, known = time.monotonic() + seconds, dict[str, float]()
+    end, known, child = time.monotonic() + seconds, dict[str, float](), ChildProcess()
     for weights in (SMALL_WEIGHTS, PUBLISHED_WEIGHTS):
+        is_here = has_weights(weights, cache)
         for engine in [name for name, extra in EXTRAS.items() if not find_missing_modules(extra)]:
-            try:
-                if not has_weights(weights, cache):
-                    raise MouseCMRError("the weights are not in the cache")
-                value = CINE_SLICES * _measure_in_child(weights, engine, cache, end - time.monotonic())
-                how = f"measured with {N_SLICES} slices"
-                known.setdefault(engine, value)
-            except (MouseCMRError, RuntimeError) as e:
-                reason = str(e).splitlines()[0]
-                if engine in known:
-                    how = f"{compare_operations():.0f} times that of {SMALL_WEIGHTS}, by arithmetic: {reason}"
-                    yield CineTime(weights, engine, known[engine] * compare_operations(), how)
-                else:
-                    yield CineTime(weights, engine, None, reason)
+            left = (end - time.monotonic()) / 2  # the rest is for the engines after this one
+            reason = "not ready in time; its first run takes longer" if is_here else "the weights are not in the cache"
+            if is_here and left >= 1:
+                try:
+                    work = partial(measure_slice, weights, engine, cache)
+                    value = CINE_SLICES * child.call(work, engine, seconds=left)
+                    known.setdefault(engine, value)
+                    yield CineTime(weights, engine, value, f"measured with {N_SLICES} slices")
+                    continue
+                except ProcessError:  # its time was over
+                    child = ChildProcess()
+                except (MouseCMRError, RuntimeError) as e:
+                    reason = str(e).splitlines()[0]
+            if engine in known:
+                ratio = count_gflop(weights) / count_gflop(SMALL_WEIGHTS)
+                how = f"by arithmetic, {ratio:.0f} times that of {SMALL_WEIGHTS}: {reason}"
+                yield CineTime(weights, engine, ratio * known[engine], how)
             else:
-                yield CineTime(weights, engine, value, how)
-
-
-def _measure_in_child(weights: str, engine: str, cache: str | Path | None, seconds: float) -> float:
-    too_long = MouseCMRError("not ready in time; the first segmentation with it takes longer")
-    if seconds < 1:
-        raise too_long
-    child = ChildProcess()
-    try:
-        return child.call(partial(measure_slice, weights, engine, cache), engine, seconds=seconds)
-    except ProcessError as e:
-        raise too_long from e
-    finally:
-        child.end()
+                value = CINE_SLICES * count_gflop(weights) / gflops / (os.cpu_count() or 1)
+                yield CineTime(weights, engine, value, f"by arithmetic, from the matrix product: {reason}")
+    child.end()
 
 
 def measure_slice(weights: str, engine: str, cache: str | Path | None = None) -> float:
@@ -120,20 +115,20 @@ def measure_slice(weights: str, engine: str, cache: str | Path | None = None) ->
 
 
 @cache
-def compare_operations() -> float:
-    """Return how many times the operations of ``phantom-small`` the published network takes for a slice."""
+def count_gflop(weights: str) -> float:
+    """Return the GFLOP of a slice with ``phantom-small`` or the published weights, as the fast engines compute it."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from mousecmr_data.inference.engines.fused import FusedNetwork
     from mousecmr_data.inference.grid import make_training_grid
     from mousecmr_data.inference.predictor import load_model
     from mousecmr_data.models.unet3plus import UNet3Plus
 
-    counts = []
-    for network in (UNet3Plus(), load_model(SMALL_WEIGHTS, engine="eager", device="cpu").network):
-        network.to("meta").eval()  # counts without computing
-        images = torch.empty(1, network.n_inputs, *make_training_grid().shape_yx, device="meta")
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(images)
-        counts.append(counter.get_total_flops())
-    return float(counts[0] / counts[1])
+    is_small = weights == SMALL_WEIGHTS
+    network = load_model(weights, engine="eager", device="cpu").network if is_small else UNet3Plus().eval()
+    size = make_training_grid().shape_yx
+    images = torch.empty(1, network.n_inputs, *size, device="meta")  # counts without computing
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        FusedNetwork(network, size).to("meta")(images)
+    return float(counter.get_total_flops() / 1e9)
