@@ -55,7 +55,7 @@ def measure(folder: Path, n: int, engine: str) -> dict[str, float]:
 
     from mousecmr_data.pipeline import SegmentConfig, segment_batch
 
-    inputs = sorted((folder / "in").iterdir())
+    inputs = sorted((folder / "in").glob("*.nii.gz"))
     config = SegmentConfig(weights=WEIGHTS, engine=engine, pictures=False, images=False)
     with (
         LocalCluster(n_workers=n, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -125,8 +126,9 @@ def count_gflop(weights: str) -> float:
     from mousecmr_data.inference.predictor import load_model
     from mousecmr_data.models.unet3plus import UNet3Plus
 
-    is_small = weights == SMALL_WEIGHTS
-    network = load_model(weights, engine="eager", device="cpu").network if is_small else UNet3Plus().eval()
+    network = UNet3Plus().eval()
+    if weights == SMALL_WEIGHTS:
+        network = cast(UNet3Plus, load_model(weights, engine="eager", device="cpu").network)
     size = make_training_grid().shape_yx
     images = torch.empty(1, network.n_inputs, *size, device="meta")  # counts without computing
     with FlopCounterMode(display=False) as counter, torch.no_grad():
