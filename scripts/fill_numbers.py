@@ -377,6 +377,13 @@ def tabulate_scale(record: Record) -> list[str]:
     return tabulate_run(record, ("", *columns), rows)
 
 
+def tabulate_cluster(record: Record) -> list[str]:
+    rows = [
+        (n, *(f"{r[k]:.3g}" for k in ("mice per hour", "processor s a mouse"))) for n, r in record["workers"].items()
+    ]
+    return tabulate_run(record, ("workers", "mice per hour", "processor seconds a mouse"), rows)
+
+
 def tabulate_reading(record: Record) -> list[str]:
     rows = [
         (
@@ -518,6 +525,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "arrays.opening": describe_opening,
     "checksums": tabulate_checksums,
     "dicom": tabulate_dicom,
+    "cluster": tabulate_cluster,
     "job": tabulate_job,
     "scale": tabulate_scale,
     "download": tabulate_download,

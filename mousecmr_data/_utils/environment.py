@@ -42,8 +42,21 @@ EXTRAS = {
 }
 """The extras of this package, each with the modules that it installs."""
 
-CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+CPU_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "i8mm",
+)
 """Processor features that decide what is fast, in Linux' names."""
+INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm")
+BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def list_versions(*packages: str, missing: str | None = None) -> dict[str, str]:
@@ -118,14 +131,20 @@ def _read_cpu_info() -> dict[str, str]:
     return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in text.splitlines())}
 
 
+def list_cpu_features() -> list[str]:
+    """Return the :data:`CPU_FEATURES` of this machine's processor; none where the system does not state them."""
+    info = _read_cpu_info()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return [f for f in CPU_FEATURES if f in flags]
+
+
 def describe_processor() -> str:
     """Return the name of this machine's processor and its :data:`CPU_FEATURES`, as far as the system states them."""
     info = _read_cpu_info()
     if not info:
         return f"{platform.machine()} {platform.processor()}"
-    flags = set((info.get("flags") or info.get("Features") or "").split())
     name = info.get("model name", platform.machine())
-    return f"{name} ({', '.join(f for f in CPU_FEATURES if f in flags) or 'none of the features known here'})"
+    return f"{name} ({', '.join(list_cpu_features()) or 'none of the features known here'})"
 
 
 def describe_machine() -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--split", help="Only the mice of this split: train, validation or test.")
 @options.network
 @options.processes(1)
-@click.option("--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead.")
+@options.scheduler
 @options.overwrite
 @options.source
 @options.cache
@@ -53,8 +53,6 @@ def command(
     `mousecmr show` read the files that this command writes.
     """
     require_extra("torch")
-    if scheduler:
-        require_extra("dask", "distributed")
     from mousecmr_data.pipeline.batch import load_predictor, predict_cohort
     from mousecmr_data.pipeline.config import PredictConfig
 
@@ -138,7 +136,16 @@ def open_client(address: str | None) -> Iterator[Any]:
     if address is None:
         yield None
         return
+    require_extra("dask", "distributed")
     from distributed import Client
 
-    with Client(address) as client:  # type: ignore[no-untyped-call]
+    try:
+        client = Client(address)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as e:
+        raise ArgumentError(
+            f"No dask scheduler answers at {address}: {e}",
+            "the address that `dask scheduler` prints",
+            "--dask tcp://HOST:8786",
+        ) from e
+    with client:
         yield client

@@ -11,6 +11,7 @@ import click
 
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.cli import options, output
+from mousecmr_data.cli.predict import open_client
 
 if TYPE_CHECKING:
     from mousecmr_data.pipeline.batch import BatchEvent
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 )
 @options.overwrite
 @options.processes(1)
+@options.scheduler
 @options.cache
 @options.as_json
 def command(
@@ -61,6 +63,7 @@ def command(
     keep_names: bool,
     overwrite: bool,
     workers: int,
+    scheduler: str | None,
     cache: Path | None,
     as_json: bool,
     **network: Any,
@@ -93,8 +96,10 @@ def command(
         cache=cache,
         **network,
     )
-    with _show_progress() as progress:
-        result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)
+    with open_client(scheduler) as client, _show_progress() as progress:
+        result = segment_batch(
+            inputs, folder, config, overwrite=overwrite, workers=workers, client=client, progress=progress
+        )
     table = result.mice.astype(object).where(result.mice.notna(), None)
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     left_out = describe_left_out(result.left_out)
