@@ -2,6 +2,3 @@
 
 from __future__ import annotations
 
-from mousecmr_data._utils.environment import require_extra as _require_extra
-
-_require_extra("torch")
