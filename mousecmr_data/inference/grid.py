@@ -56,10 +56,7 @@ def normalize(x: AnyArray, scaling: str = "min-max") -> AnyArray:
         return normalize_min_max(x)
     values = x.reshape(*x.shape[:-2], -1)
     k = max(1, round(SCALINGS[scaling] * values.shape[-1]))
-    if isinstance(values, np.ndarray):
-        top = np.partition(values, k - 1)[..., k - 1]
-    else:
-        top = values.kthvalue(k).values
+    top: Any = np.partition(values, k - 1)[..., k - 1] if isinstance(values, np.ndarray) else values.kthvalue(k).values
     return normalize_min_max(_get_library(x).minimum(x, top[..., None, None]))
 
 

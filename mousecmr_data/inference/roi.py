@@ -328,9 +328,7 @@ class RoiPredictor:
         return self._compute("window", images, *maps)[0]
 
 
-def _resample_stack(
-    grid: PixelGrid, stack: NDArray[np.generic], spacing_yx: tuple[float, float], scaling: str
-) -> Maps:
+def _resample_stack(grid: PixelGrid, stack: NDArray[np.generic], spacing_yx: tuple[float, float], scaling: str) -> Maps:
     """Resample a stack (slice, y, x) to the training grid and normalise it: (slice, Y, X)."""
     images = stack.astype(np.float32)[:, None]
     return normalize(grid.from_native(images, spacing_yx), scaling)[:, 0]

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.errors import ArgumentError, UnknownNameError
-from mousecmr_data.models.structure import UNET3PLUS
+from mousecmr_data.models.structure import UNET3PLUS as UNET3PLUS
 from mousecmr_data.schema.labels import Label
 
 require_extra("torch")

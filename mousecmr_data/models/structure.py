@@ -57,7 +57,7 @@ class UNet3PlusArrays:
     @property
     def step(self) -> int:
         """Y and X of images are multiples of this."""
-        return 2 ** (LEVELS - 1) * self.reduce
+        return int(2 ** (LEVELS - 1)) * self.reduce
 
     @property
     def source(self) -> str:

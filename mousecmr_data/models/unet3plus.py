@@ -21,14 +21,9 @@ from torch.nn import functional as F
 
 from mousecmr_data.errors import ArgumentError
 from mousecmr_data.models.network import SegmentationNetwork
-from mousecmr_data.models.structure import (
-    CHANNELS,
-    EPSILON,
-    LEVELS,
-    UNET3PLUS,
-    UNet3PlusArrays,
-    make_upsampling_matrix,
-)
+from mousecmr_data.models.structure import CHANNELS as CHANNELS
+from mousecmr_data.models.structure import EPSILON, UNET3PLUS, UNet3PlusArrays, make_upsampling_matrix
+from mousecmr_data.models.structure import LEVELS as LEVELS
 from mousecmr_data.schema.labels import Label
 
 LOW_RESOLUTION_FROM = 4

@@ -198,9 +198,7 @@ class AutoEngine:
     The choice is kept in the cache, for these weights, versions and processor.
     """
 
-    def __init__(
-        self, network: Network, device: str, cache: str | Path | None, make: Callable[[str], Engine]
-    ) -> None:
+    def __init__(self, network: Network, device: str, cache: str | Path | None, make: Callable[[str], Engine]) -> None:
         self.network, self.device, self.cache, self.make = network, find_device(device), cache, make
         self.verdicts: dict[str, str] = {}
         """Result of each candidate, in words; filled by the choice."""

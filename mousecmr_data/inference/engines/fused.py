@@ -94,7 +94,9 @@ def make_tiles(size: int, factor: int) -> tuple[NDArray[np.int64], NDArray[np.fl
     inside = (near >= 0) & (near < size)
     near = near.clip(0, size - 1)
     parts = [
-        (whole[k * tile * factor : (k + 1) * tile * factor, :, pixels] * valid).swapaxes(1, 2).reshape(tile * factor, -1)
+        (whole[k * tile * factor : (k + 1) * tile * factor, :, pixels] * valid)
+        .swapaxes(1, 2)
+        .reshape(tile * factor, -1)
         for k, (pixels, valid) in enumerate(zip(near, inside, strict=True))
     ]
     return near, np.stack(parts).astype(np.float32)

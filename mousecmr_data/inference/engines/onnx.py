@@ -63,7 +63,10 @@ class OnnxEngine:
         """Compute a part of UNet3+, one slice at a time."""
         session = self._get_session(part, inputs[0].shape[2:])
         names = [value.name for value in session.get_inputs()]
-        slices = [session.run(None, dict(zip(names, (x[k : k + 1] for x in inputs), strict=True))) for k in range(len(inputs[0]))]
+        slices = [
+            session.run(None, dict(zip(names, (x[k : k + 1] for x in inputs), strict=True)))
+            for k in range(len(inputs[0]))
+        ]
         return tuple(np.concatenate(outputs) for outputs in zip(*slices, strict=True))
 
     def _load_session(self, part: Part, shape_yx: tuple[int, int]) -> Any:
@@ -126,9 +129,7 @@ def export_onnx(
     return _trace_module(network, shape_yx, cache)  # type: ignore[arg-type]
 
 
-def _trace_module(
-    network: SegmentationNetwork, shape_yx: tuple[int, int], cache: str | Path | None
-) -> onnx.ModelProto:
+def _trace_module(network: SegmentationNetwork, shape_yx: tuple[int, int], cache: str | Path | None) -> onnx.ModelProto:
     """Export a module by PyTorch; kept in the cache, as it takes time."""
     try:
         import onnxscript  # noqa: F401 (PyTorch's exporter needs it)

@@ -170,9 +170,16 @@ class OpenVinoEngine:
         return self._read_graph(self.arrays, kernels, shape_yx, part, is_split=is_split)
 
     def _read_graph(
-        self, network: UNet3PlusArrays, kernels: dict[str, Kernel], shape_yx: tuple[int, int], part: Part, **options: Any
+        self,
+        network: UNet3PlusArrays,
+        kernels: dict[str, Kernel],
+        shape_yx: tuple[int, int],
+        part: Part,
+        **options: Any,
     ) -> Any:
-        from mousecmr_data.inference.engines.graph import build_graph  # imports onnx, which a compiled one does not need
+        from mousecmr_data.inference.engines.graph import (
+            build_graph,
+        )  # imports onnx, which a compiled one does not need
 
         graph = build_graph(network, kernels, shape_yx, part, batch=1, for_openvino=True, **options)
         return self.core.read_model(io.BytesIO(graph.SerializeToString()))

@@ -50,10 +50,10 @@ def round_to_int8(name: str, kernel: Kernel) -> Kernel:
     """
     taps = np.abs(kernel.weight).transpose(2, 3, 0, 1).reshape(9, *kernel.weight.shape[:2])
     largest = taps.max(2) if name in UPSAMPLED else np.broadcast_to(taps.max((0, 2)), taps.shape[:2])
-    scale = largest.clip(1e-12) / np.float32(127)
+    scale = np.asarray(largest.clip(1e-12) / 127, np.float32)
 
     def nearest(tap: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-        return np.rint(tap / scale[k][:, None]).clip(-127, 127) * scale[k][:, None]
+        return np.asarray(np.rint(tap / scale[k][:, None]).clip(-127, 127) * scale[k][:, None], np.float32)
 
     return Kernel(_round(kernel.weight, nearest), kernel.bias, scale)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mousecmr_data.inference.engines.base import Engine, Network, get_arrays
+from mousecmr_data.inference.engines.base import Engine, Network
 from mousecmr_data.inference.engines.fused import UPSAMPLED, compute_part, fold_batchnorm, stack_taps
 from mousecmr_data.inference.grid import Array, to_numpy
 from mousecmr_data.models.structure import UNet3PlusArrays, make_upsampling_matrix
@@ -56,9 +56,7 @@ class NumpyEngine:
         return np.asarray(_cut_blocks(x, 2).max((3, 5)))
 
     def upsample(self, x: Maps, factor: int) -> Maps:
-        rows, columns = (
-            make_upsampling_matrix(n, factor)[n : 2 * n].astype(np.float32) for n in x.shape[2:]
-        )
+        rows, columns = (make_upsampling_matrix(n, factor)[n : 2 * n].astype(np.float32) for n in x.shape[2:])
         return np.asarray(rows.T @ x @ columns)
 
     def concatenate(self, maps: Sequence[Maps]) -> Maps:
