@@ -152,8 +152,8 @@ def get_threads() -> int:
     """
     if _threads:
         return _threads
-    if "torch" in sys.modules:
-        return sys.modules["torch"].get_num_threads()  # type: ignore[no-any-return]
+    if torch := sys.modules.get("torch"):
+        return torch.get_num_threads()  # type: ignore[no-any-return]
     if (text := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(text):
         return int(text)
     try:
@@ -167,8 +167,8 @@ def set_threads(threads: int) -> None:
     """Let networks be computed with ``threads`` threads in this process, by any library."""
     global _threads
     _threads = threads
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
 
 
 def find_device(name: str = "auto") -> str:
