@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("nibabel", reason="the extra formats is not installed")
 
-from mousecmr_data import open_mouse  # noqa: E402
-from mousecmr_data.formats.nifti import write_nifti_images  # noqa: E402
-from mousecmr_data.inference.predictor import SHIPPED_FOLDER  # noqa: E402
+from mousecmr_data import open_mouse
+from mousecmr_data.formats.nifti import write_nifti_images
+from mousecmr_data.inference.predictor import SHIPPED_FOLDER
 
 BLOCKER = """
 import sys
