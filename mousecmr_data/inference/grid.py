@@ -57,7 +57,8 @@ def normalize(x: AnyArray, scaling: str = "min-max") -> AnyArray:
     values = x.reshape(*x.shape[:-2], -1)
     k = max(1, round(SCALINGS[scaling] * values.shape[-1]))
     top: Any = np.partition(values, k - 1)[..., k - 1] if isinstance(values, np.ndarray) else values.kthvalue(k).values
-    return normalize_min_max(_get_library(x).minimum(x, top[..., None, None]))
+    clipped: AnyArray = _get_library(x).minimum(x, top[..., None, None])
+    return normalize_min_max(clipped)
 
 
 def list_neighbours(n_slices: int, context: int) -> NDArray[np.intp]:
@@ -83,7 +84,7 @@ def compute_softmax(logits: AnyArray) -> AnyArray:
     """Return the probabilities of logits (n, classes, y, x)."""
     library = _get_library(logits)
     powers = library.exp(logits - library.amax(logits, axis=1, keepdims=True))
-    return powers / library.sum(powers, axis=1, keepdims=True)
+    return powers / library.sum(powers, axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
 def argmax_labels(maps: Array) -> Any:
@@ -109,7 +110,7 @@ def estimate_dice(maps: AnyArray, labels: AnyArray) -> AnyArray:
     """
     total: Any = 0.0
     for label in FOREGROUND:
-        chosen, p = labels == label, maps[:, label]
+        chosen, p = labels == int(label), maps[:, int(label)]
         common, sizes = (p * chosen).sum((1, 2)), p.sum((1, 2)) + chosen.sum((1, 2))
         total = total + (2.0 * common + EMPTY_PIXELS) / (sizes + EMPTY_PIXELS)
     return total / len(FOREGROUND)  # type: ignore[no-any-return]
@@ -133,7 +134,7 @@ class PixelGrid:
         rows, columns = (
             make_resampling_matrix(x.shape[k - 2], spacing_yx[k], self.shape_yx[k], self.spacing_mm) for k in (0, 1)
         )
-        return _multiply(rows, x - low, columns) + low
+        return _multiply(rows, x - low, columns) + low  # type: ignore[no-any-return]
 
     def to_native(self, p: AnyArray, shape_yx: tuple[int, int], spacing_yx: tuple[float, float]) -> AnyArray:
         """Resample maps (N, C, Y, X) on this grid at the native pixels' centres: (N, C, y, x)."""

@@ -161,8 +161,9 @@ class PlainNetwork(nn.Module):
 
 def make_prediction(network: Network, shape_yx: tuple[int, int]) -> nn.Module:
     """Return the module by which engines compute images of ``shape_yx``: restructured if the network is UNet3+."""
-    is_known = isinstance(network, UNet3Plus | UNet3PlusArrays)
-    return FusedNetwork(network, shape_yx) if is_known else PlainNetwork(network)
+    if isinstance(network, UNet3Plus | UNet3PlusArrays):
+        return FusedNetwork(network, shape_yx)
+    return PlainNetwork(network)
 
 
 def make_part(
