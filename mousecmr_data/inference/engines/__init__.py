@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -44,5 +45,9 @@ def make_engine(name: str, network: Network, device: str = "auto", cache: str | 
 
     if name == "cuda":
         return pytorch.CudaEngine(network)
-    kinds = {"eager": pytorch.EagerEngine, "exact": pytorch.ExactEngine, "compiled": pytorch.CompiledEngine}
+    kinds: dict[str, Callable[[Network, str], Engine]] = {
+        "eager": pytorch.EagerEngine,
+        "exact": pytorch.ExactEngine,
+        "compiled": pytorch.CompiledEngine,
+    }
     return kinds[name](network, device)

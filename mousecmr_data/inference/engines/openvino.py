@@ -104,11 +104,11 @@ class OpenVinoEngine:
         has_bf16 = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.is_bf16 = has_bf16 and precision != "float32"
         self._split = self.is_bf16 and precision == "bfloat16" and self.arrays is not None
-        threads = threads or get_threads()
+        self.threads = threads or get_threads()
         self.config = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.is_bf16 else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": min(threads, MAX_STREAMS),
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": min(self.threads, MAX_STREAMS),
         }
         self._content = hash_network(network)
         self._get_queue = lru_cache(4 * CACHED_SIZES)(self._load_queue)
@@ -120,13 +120,13 @@ class OpenVinoEngine:
 
     def make_exact(self) -> OpenVinoEngine:
         """Make an engine for the same network that computes in float32."""
-        return OpenVinoEngine(self.network, "float32", self.cache, self.config["INFERENCE_NUM_THREADS"])
+        return OpenVinoEngine(self.network, "float32", self.cache, self.threads)
 
     def __call__(self, images: Array) -> NDArray[np.float32]:
         """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32, one slice per stream."""
         x, shape_yx = to_numpy(images), (images.shape[2], images.shape[3])
-        if self._split:
-            x = split_bfloat16(x, self.network.reduce)  # type: ignore[union-attr]
+        if self._split and self.arrays:
+            x = split_bfloat16(x, self.arrays.reduce)
         return self._get_queue("whole", shape_yx)(x)[0]
 
     def compute(self, part: Part, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
@@ -185,7 +185,9 @@ class OpenVinoEngine:
         return self.core.read_model(io.BytesIO(graph.SerializeToString()))
 
     def _trace_module(self, shape_yx: tuple[int, int]) -> Any:
-        from mousecmr_data.inference.engines.pytorch import PlainNetwork, torch
+        import torch
+
+        from mousecmr_data.inference.engines.pytorch import PlainNetwork
 
         shape = (1, self.network.n_inputs, *shape_yx)
         with warnings.catch_warnings():

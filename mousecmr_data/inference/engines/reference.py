@@ -32,7 +32,7 @@ class NumpyEngine:
         return np.concatenate([compute_part(self, "whole", self.reduce, x[None])[0] for x in to_numpy(images)])
 
     def prepare(self, x: Maps) -> Maps:
-        return _cut_blocks(x, self.reduce).mean((3, 5))
+        return np.asarray(_cut_blocks(x, self.reduce).mean((3, 5)))
 
     def convolve(self, name: str, x: Maps) -> Maps:
         kernel = self._kernels[name]
