@@ -53,7 +53,7 @@ class OnnxEngine:
 
     def __init__(self, network: Network, cache: str | Path | None = None) -> None:
         self.network, self.cache = network, cache
-        self._get_session = lru_cache(CACHED_SIZES)(self._load_session)
+        self._get_session = lru_cache(4 * CACHED_SIZES)(self._load_session)  # four parts
 
     def __call__(self, images: Array) -> NDArray[np.float32]:
         """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32."""

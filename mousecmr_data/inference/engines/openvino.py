@@ -111,7 +111,7 @@ class OpenVinoEngine:
             "NUM_STREAMS": min(self.threads, MAX_STREAMS),
         }
         self._content = hash_network(network)
-        self._get_queue = lru_cache(4 * CACHED_SIZES)(self._load_queue)
+        self._get_queue = lru_cache(4 * CACHED_SIZES)(self._load_queue)  # four parts
 
     @property
     def is_exact(self) -> bool:
