@@ -104,7 +104,7 @@ EMPTY_PIXELS = 25.0
 """Number of pixels that is added to both sides of the ratio, so that a slice without a trace of a class gets 1."""
 
 
-def estimate_dice(maps: AnyArray, labels: AnyArray) -> AnyArray:
+def estimate_dice(maps: AnyArray, labels: Array) -> AnyArray:
     """Return the Dice (n,) that ``labels`` (n, y, x) are expected to have if ``maps`` (n, classes, y, x) are the true
     probabilities: the mean of myocardium and blood pool.
     """
