@@ -150,7 +150,9 @@ def test_engines(engine: str, trained: Path, tmp_path: Path) -> None:
     tested = mousecmr_data.load_model(trained, engine=engine, force=engine == "openvino", **load).engine
     limit = 1e-3 if engine in ("onnx", "exact") else 0.1 * float(expected.abs().max())
     assert float((torch.as_tensor(tested(images)) - expected).abs().max()) <= limit
-    assert tested.name in ({"openvino", "onnx", "exact"} if engine == "auto" else {engine})  # "auto" is what passes its gate
+    assert tested.name in (
+        {"openvino", "onnx", "exact"} if engine == "auto" else {engine}
+    )  # "auto" is what passes its gate
 
 
 def test_export_to_onnx(trained: Path, tmp_path: Path) -> None:
