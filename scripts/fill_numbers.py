@@ -171,11 +171,9 @@ def tabulate_slices(record: Record) -> list[str]:
 
 def describe_check_slice(record: Record) -> str:
     """Return what the flag of :mod:`mousecmr_data.pipeline.quality` finds."""
-    from mousecmr_data.pipeline.quality import CHECK_BELOW
-
-    rows = record["results"][record["weights"]]["check_slice"]
-    found, alarms = next(row[1:] for row in rows if row[0] == CHECK_BELOW)
-    return f"{100 * found:.0f} % of the slices with a Dice below 0.7, and {100 * alarms:.0f} % of the others"
+    share = record["results"][record["weights"]]["check_slice"]
+    found, alarms = (f"{100 * share[k]:.0f} %" for k in ("found", "alarms"))
+    return f"{found} of the slices with a Dice below 0.7, and {alarms} of the others"
 
 
 def describe_slices_in_card(record: Record) -> list[str]:
