@@ -121,15 +121,10 @@ def _check_cache(cache: Path | None) -> Iterator[Finding]:
     yield Finding("mice", f"{manifest.name}: {counts}", "mousecmr fetch" if "missing" in states else "")
 
 
-def _describe_networks(cache: Path | None) -> Iterator[Finding]:
-    """Describe GPU, weights and engines; no engine is tested here, because that takes minutes."""
+def _describe_gpu() -> Iterator[Finding]:
     if find_missing_modules("torch"):
         return
     import torch
-
-    from mousecmr_data.errors import MouseCMRError
-    from mousecmr_data.inference.engines.auto import AutoEngine
-    from mousecmr_data.inference.predictor import load_model
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -138,6 +133,17 @@ def _describe_networks(cache: Path | None) -> Iterator[Finding]:
         yield Finding("GPU", f"none that PyTorch (built for CUDA {torch.version.cuda}) can use", CPU_HINT)
     else:
         yield Finding("GPU", "Apple's (mps)" if torch.backends.mps.is_available() else "none; PyTorch is the CPU build")
+
+
+def _describe_networks(cache: Path | None) -> Iterator[Finding]:
+    """Describe GPU, weights and engines; no engine is tested here, because that takes minutes."""
+    yield from _describe_gpu()
+    if find_missing_modules("openvino") and find_missing_modules("torch"):
+        return
+    from mousecmr_data.errors import MouseCMRError
+    from mousecmr_data.inference.engines.auto import AutoEngine
+    from mousecmr_data.inference.predictor import load_model
+
     for name in (SMALL_WEIGHTS, PUBLISHED_WEIGHTS):
         try:
             engine = load_model(name, cache=cache, offline=True).engine

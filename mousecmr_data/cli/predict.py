@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.environment import require_engine, require_extra
 from mousecmr_data._utils.text import list_notices
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import ArgumentError
@@ -52,7 +52,7 @@ def command(
     resumed with the same command. For mice with expert masks, the overlap (Dice) is printed. `mousecmr measure` and
     `mousecmr show` read the files that this command writes.
     """
-    require_extra("torch")
+    require_engine("openvino")
     from mousecmr_data.pipeline.batch import load_predictor, predict_cohort
     from mousecmr_data.pipeline.config import PredictConfig
 

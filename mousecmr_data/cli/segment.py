@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.environment import require_engine, require_extra
 from mousecmr_data.cli import options, output
 from mousecmr_data.cli.predict import open_client
 
@@ -74,10 +74,11 @@ def command(
     HDF5 in the dataset's layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be
     read does not stop the others. For research, not for clinical use.
     """
-    require_extra("segment", "torch", "safetensors", "nibabel", *(("matplotlib",) if pictures else ()))
+    require_engine()
+    require_extra("segment", "nibabel", *(("matplotlib",) if pictures else ()))
     from mousecmr_data._utils.parallel import start_reader
 
-    start_reader()  # while this process imports torch, which takes longer
+    start_reader()  # while this process imports what computes networks, which takes longer
     from mousecmr_data.formats.masks import describe_left_out
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig

@@ -115,7 +115,7 @@ def analyze(
     Raises :class:`~mousecmr_data.errors.UnitsError` if the ventricle would be larger than in any mouse, and
     :class:`~mousecmr_data.errors.FileLayoutError` if there is no image.
     """
-    from mousecmr_data.pipeline.config import SegmentConfig  # imports torch, which measuring does not need
+    from mousecmr_data.pipeline.config import SegmentConfig  # which measuring does not need
 
     config = config or SegmentConfig()
     if not ds[IMAGE].size:

@@ -25,7 +25,7 @@ import xarray as xr
 
 from mousecmr_data._utils.atomic import remove_leftovers, to_json_value, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256, hash_files
-from mousecmr_data._utils.environment import describe_machine, list_versions
+from mousecmr_data._utils.environment import describe_machine, list_versions, set_threads
 from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.outputs import (
@@ -76,7 +76,7 @@ WORKBOOK_FILE = "tables.xlsx"
 TABLE_FILES = (*CSV_FILES, WORKBOOK_FILE)
 MANIFEST_FILE = "manifest.json"
 ATTR_INPUT, ATTR_REGION = "prediction_input", "prediction_region"
-PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
+PACKAGES = ("numpy", "scipy", "xarray", "torch", "openvino", "nibabel", "pydicom", "highdicom", "brukerapi")
 LOADING_TEXT = "Loading the weights. The first time, engines are also tested on this computer, for up to a minute."
 OVERWRITE_HINT = "give another folder, or --overwrite (overwrite=True) to segment them again"
 PREDICT_LOCK = "predict"
@@ -214,9 +214,7 @@ def _run_one(
     start = time.perf_counter()
     try:
         if threads:
-            import torch
-
-            torch.set_num_threads(threads)
+            set_threads(threads)
         return work(name, progress)
     except Exception as e:  # no error of one mouse may stop the rest
         error = e if isinstance(e, MouseCMRError) else MouseCMRError(f"{name}: {type(e).__name__}: {e}")
