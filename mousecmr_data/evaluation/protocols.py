@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -335,3 +335,17 @@ CORRUPTIONS: dict[str, Callable[[Images, float, np.random.Generator, tuple[float
 ghosting: amplitude of a periodic modulation of k-space along a random axis. blur: SD of a Gaussian in mm. bias-field:
 logarithm of the largest factor, smooth over the field of view. low-resolution: pixel in mm to which k-space is cut,
 zero-filled. missing-slices: number of slices that are blank in all frames."""
+
+
+def changes_images(condition: Condition, pixel_mm: Sequence[float]) -> bool:
+    """Whether ``condition`` changes images with pixels of ``pixel_mm`` (y, x) in mm so much that masks of them differ.
+
+    A blur much smaller than a pixel, or a resolution finer than the pixels, does not.
+    """
+    if not condition.corruption:
+        return False
+    x = np.random.default_rng(0).integers(0, 4000, (1, 8, 32, 32)).astype(np.float32)
+    worse = CORRUPTIONS[condition.corruption](
+        x, condition.strength, np.random.default_rng(0), (pixel_mm[0], pixel_mm[1])
+    )
+    return bool(np.std(worse - x) > 0.01 * np.std(x))
