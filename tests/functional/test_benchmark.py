@@ -90,13 +90,14 @@ def test_two_runs_with_one_seed_give_the_same_numbers(done: Path, words: list[st
     """All tables but the times in one of them, and every mask."""
     result = call(*words, "--seeds", 2, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert read_tables(tmp_path / "out") == read_tables(done)
+    for table in (done / "tables").glob("*.csv"):
+        if table.name != "cost.csv":
+            assert (tmp_path / "out/tables" / table.name).read_text() == table.read_text(), table.name
     ours, theirs = (
         pd.read_csv(folder / "tables/cost.csv").drop(columns=["seconds_per_cine", "training_seconds"])
         for folder in (done, tmp_path / "out")
     )
     pd.testing.assert_frame_equal(ours, theirs)
-    assert set(TABLES) == {p.name for p in (done / "tables").glob("*.csv")} - {"cost.csv"}
     masks = [p.relative_to(done) for p in done.rglob("*.h5")]
     assert len(masks) == 2 * 2 * 2 * 3  # networks, seeds, conditions, mice
     for path in masks:
