@@ -503,8 +503,9 @@ Masks = dict[tuple[Any, ...], str]
 
 
 def _list_masks(run: Run) -> Masks:
-    """Return the checksums of a run's masks, by mouse; empty masks of two mice may be the same."""
-    return {(m.mouse,): m.prediction_sha256 for m in run.mice if any(f.predicted_ul for f in m.frames)}
+    """Return the checksums of a run's masks, by mouse. Masks without anything right may be the same for two mice: empty
+    ones, or what a network finds in slices without an image."""
+    return {(m.mouse,): m.prediction_sha256 for m in run.mice if any(f.predicted_ul and f.dice for f in m.frames)}
 
 
 def _are_copies(a: Masks, b: Masks) -> bool:
