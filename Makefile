@@ -69,9 +69,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 COVERED ?= $(TESTS)
 coverage: $(VENV)/.dev
-	@rm -f .coverage; for folder in $(COVERED); do $(BIN)/python $(PYTEST) --cov --cov-append --cov-report= $$folder; done
-	$(BIN)/python -m coverage report
-	$(BIN)/python -m coverage html --directory coverage
+	$(BIN)/python benchmarks/line_coverage.py $(COVERED)
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/make_docs.py
 dist: $(VENV)/.dev
@@ -79,6 +77,6 @@ dist: $(VENV)/.dev
 	$(BIN)/python -m build
 	$(BIN)/python -m uv export --quiet --no-emit-project --format cyclonedx1.5 --output-file dist/sbom.cdx.json
 bench: $(VENV)/.dev
-	for script in $(filter-out benchmarks/record.py benchmarks/first_table.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/record.py benchmarks/first_table.py benchmarks/line_coverage.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 clean:
 	rm -rf $(VENV) $(VENV)-core $(VENV)-newest site build dist coverage demo-output

@@ -51,6 +51,8 @@ PAGES = {
 STABLE_MODULES = ("errors", "evaluation.plots", "plotting", "formats.nifti", "export.hub")
 """Modules without ``__all__`` whose functions and classes docs/api.md or the gallery names."""
 MORE_NAMES = {f"{PACKAGE}.download.downloader": ["ResumingDownloader"]}
+LICENCE = """The authors' repository has one licence file, {licence}, for data, masks, code and weights. This library is
+BSD-3-Clause and contains none of them. What `mousecmr publish` writes names the licence of its data."""
 LINK = re.compile(r"(\]\()(?!https?://|mailto:|#|<)([^)#\s]+)")
 FENCE = re.compile(r"^(`{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 EXTERNAL = re.compile(r'<a [^>]*href="(https?://[^"]+)"')
@@ -255,7 +257,9 @@ class Site:
                 lines.append(f"| {structure} | {' | '.join(dice)} |")
         lines += ["", "## Known issues", ""]
         lines += [f"- **{issue.title}** (`{issue.id}`, {issue.source}): {issue.text}" for issue in m.known_issues]
-        lines += ["", "## How to cite", "", "```bibtex", *"\n".join(make_bibtex(m).values()).splitlines(), "```", ""]
+        lines += ["", "## Licence", "", LICENCE.format(licence=m.licence)]
+        lines += ["", "## How to cite", "", "Cite the article, and the version of the data that you used:", ""]
+        lines += ["```bibtex", *"\n".join(make_bibtex(m).values()).splitlines(), "```", ""]
         self.fill_page("dataset", "\n".join(lines))
 
     def fill_page(self, page: str, text: str) -> None:
@@ -303,13 +307,12 @@ def run_notebook(path: Path) -> list[dict[str, Any]]:
 
 
 def show_output(data: dict[str, str]) -> str:
-    """Return what a cell shows, in HTML or as text, as the theme shows outputs of notebooks."""
+    """Return what a cell shows, in HTML or as text, in the classes that the theme has for outputs of notebooks."""
     if "text/html" in data:
         shown = re.sub(r"<style scoped>.*?</style>", "", data["text/html"], flags=re.DOTALL)  # for tables of pandas
-        kind = "text_html"
     else:
-        shown, kind = f"<pre>{html.escape(data['text/plain'])}</pre>", "text_plain"
-    return f'~~~~~~{{raw}} html\n<div class="cell_output"><div class="output {kind}">{shown}</div></div>\n~~~~~~'
+        shown = f'<pre tabindex="0">{html.escape(data["text/plain"])}</pre>'
+    return f'~~~~~~{{raw}} html\n<div class="cell_output"><div class="output">{shown}</div></div>\n~~~~~~'
 
 
 def show_files(path: str) -> str:
@@ -324,7 +327,8 @@ def show_files(path: str) -> str:
 
 def list_external_links(site: Path) -> list[str]:
     """Return the addresses of other hosts to which the pages in ``site`` link."""
-    return sorted({url for page in site.rglob("*.html") for url in EXTERNAL.findall(page.read_text(encoding="utf-8"))})
+    texts = (page.read_text(encoding="utf-8") for page in site.rglob("*.html"))
+    return sorted({html.unescape(url) for text in texts for url in EXTERNAL.findall(text)})
 
 
 def build(output: Path, builder: str = "html", *, draft: bool = False) -> int:
