@@ -77,6 +77,11 @@ class TrainConfig:
     first without, towards base and apex."""
     frozen_statistics: bool = False
     """Normalise with the batch statistics of the initial weights: for tuning on few slices."""
+    alone: float = 0.0
+    """Share of the training slices that are seen without their neighbours: the slice itself takes their places, as in a
+    stack of one slice."""
+    natural: float = 0.0
+    """Share of the training slices whose grey values the augmentation "randomised" leaves as they are."""
     crop: int = 0
     """Side in pixels of the random square that is cut from each training slice; 0 is the whole slice."""
     half_weights: bool = False
@@ -126,10 +131,10 @@ _SMALLEST = {
     **dict.fromkeys(
         ("batch_size", "replicas", "epochs", "steps_per_epoch", "patience", "reduce", "validation_mice"), 1
     ),
-    **dict.fromkeys(("context", "seed", "pool_mice", "crop", "cross_entropy", "any_scanner"), 0),
+    **dict.fromkeys(("context", "seed", "pool_mice", "crop", "cross_entropy", "any_scanner", "alone", "natural"), 0),
     **dict.fromkeys(("learning_rate", "end_weight"), 1e-9),
 }
-_LARGEST = {"any_scanner": 1}
+_LARGEST = dict.fromkeys(("any_scanner", "alone", "natural"), 1)
 _OTHER_WORDS = {
     **dict.fromkeys(("fp16", "float16", "half", "bf16-mixed", "16-mixed"), "bfloat16"),
     **dict.fromkeys(("fp32", "full", "32-true"), "float32"),
@@ -197,26 +202,31 @@ def _suggest(word: str, names: Collection[str], before: str = "") -> str | None:
 
 
 _PHANTOM = TrainConfig(schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, any_scanner=0.4)
+_PHANTOM_SMALL = replace(
+    _PHANTOM,
+    recipe="phantom-small",
+    channels=(12, 24, 48, 96, 192),
+    reduce=2,
+    context=1,
+    scaling="min-p99",
+    batch_size=8,
+    epochs=36,
+    steps_per_epoch=250,
+    learning_rate=2e-3,
+    patience=36,
+    precision="bfloat16",
+    pool_mice=480,
+    validation_mice=10,
+    end_weight=2.0,
+    crop=192,
+    half_weights=True,
+)
 RECIPES: Mapping[str, TrainConfig] = {
     "published": TrainConfig(),
-    "phantom-small": replace(
-        _PHANTOM,
-        recipe="phantom-small",
-        channels=(12, 24, 48, 96, 192),
-        reduce=2,
-        context=1,
-        scaling="min-p99",
-        batch_size=8,
-        epochs=36,
-        steps_per_epoch=250,
-        learning_rate=2e-3,
-        patience=36,
-        precision="bfloat16",
-        pool_mice=480,
-        validation_mice=10,
-        end_weight=2.0,
-        crop=192,
-        half_weights=True,
+    "phantom-small": _PHANTOM_SMALL,
+    # Goes on from the weights of the recipe above: `make weights` runs both.
+    "phantom-small-refined": replace(
+        _PHANTOM_SMALL, recipe="phantom-small-refined", epochs=18, learning_rate=1e-3, alone=0.1, natural=0.5
     ),
     # Of `mousecmr tune`: a few reviewed mice, the network that segmented them.
     "tuning": TrainConfig(

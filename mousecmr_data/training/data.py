@@ -249,11 +249,13 @@ def make_batch(slices: SliceData, config: TrainConfig, epoch: int, step: int, re
     around = slices.list_neighbours(config.context)[chosen]
     if config.context:  # the order of slices is not known: train in both
         around = np.where(rng.random((len(around), 1)) < 0.5, around, around[:, ::-1])
+    if config.alone:
+        around = np.where(rng.random((len(around), 1)) < config.alone, chosen[:, None], around)
     image, label = torch.from_numpy(slices.image[around]), torch.from_numpy(slices.label[chosen])  # copies
     if config.augmentation == "randomised":
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         labels = torch.from_numpy(slices.label[around])
-        x, y = randomize(image, labels, generator, reduce=config.reduce, scaling=config.scaling)
+        x, y = randomize(image, labels, generator, reduce=config.reduce, scaling=config.scaling, natural=config.natural)
     elif config.augmentation == "none":
         x, y = normalize(image.float(), config.scaling), label.long()
     else:

@@ -49,13 +49,15 @@ def randomize(
     ranges: RandomizationRanges | None = None,
     reduce: int = 1,
     scaling: str = "min-max",
+    natural: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return a randomised batch of slices with their neighbours.
 
     ``image`` uint8 or float (N, C, Y, X) and ``label`` (N, C, Y, X), the slice in the middle, become float32 (N, C, Y,
     X), scaled slice by slice to [0, 1], and int64 (N, Y, X). All slices of a sample get the same pose, contrast and
     field, as in a scan, and their own noise. For a network that averages ``reduce`` × ``reduce`` pixels, grey values
-    are computed on that coarse grid and repeated; labels keep the fine grid.
+    are computed on that coarse grid and repeated; labels keep the fine grid. A share ``natural`` of the samples gets a
+    new pose only, and keeps its grey values.
     """
     r = ranges or RandomizationRanges()
     grid = _make_pose(image, g, r)
@@ -64,12 +66,14 @@ def randomize(
     y = _sample(label[:, middle : middle + 1].float(), grid, "nearest")
     x = _sample(F.avg_pool2d(image.float() / 255.0, reduce), coarse, "bilinear")
     labels = _sample(label.float(), coarse, "nearest")
+    sampled = x
     x = _randomize_contrast(x, labels, g, r)
     x = _add_hot_spots(x, labels, g)
     x = x * torch.exp(_make_smooth_field(x, g, 3, r.field))
     x = _blur(x, g, r)
     x = normalize_min_max(_add_noise(x, g, r))
-    x = normalize(x ** torch.exp(_draw_normal(x, g) * r.tone), scaling)
+    x = x ** torch.exp(_draw_normal(x, g) * r.tone)
+    x = normalize(torch.where(_draw_chance(x, g, natural) > 0, sampled, x), scaling)
     if reduce > 1:
         x = F.interpolate(x, scale_factor=float(reduce), mode="nearest")
     return x, y[:, 0].long()
