@@ -46,7 +46,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
         self.anchors |= {found[name] for name in ("id", "name") if name in found}
-        if tag == "img":
+        if tag == "img" and "logo__image" not in found.get("class", ""):  # its link is named
             self.pictures.append(found.get("alt", ""))
         if tag == "a" and "href" in found:
             self.links.append(found["href"])

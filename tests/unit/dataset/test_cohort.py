@@ -321,7 +321,7 @@ def test_a_cohort_has_each_mouse_once_and_a_layout_cache_only_if_it_was_asked_fo
     with pytest.raises(ArgumentError, match="named twice"):
         Cohort(cohort.source, members, cohort.opener)
     with pytest.raises(CacheError, match=r"no layout cache(.|\n)*layout_cache=True"):
-        fill_layout_cache(cohort)
+        fill_layout_cache(md.load(source=source, layout_cache=False))
 
 
 def test_selection(source: Path) -> None:
