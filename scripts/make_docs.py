@@ -277,7 +277,7 @@ def format_constant(constant: Constant) -> str:
 
 def read_notebook(path: Path) -> list[dict[str, Any]]:
     """Return the cells of a notebook."""
-    return list(nbformat.read(path, as_version=4)["cells"])
+    return list(nbformat.read(path, as_version=4)["cells"])  # type: ignore[no-untyped-call]
 
 
 def run_notebook(path: Path) -> list[dict[str, Any]]:
@@ -291,7 +291,7 @@ def run_notebook(path: Path) -> list[dict[str, Any]]:
         # Threads of two notebooks that wait for one another are slow; tqdm asks for widgets, which nothing here needs.
         variables |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
         client = NotebookClient(
-            nbformat.read(path, as_version=4),
+            nbformat.read(path, as_version=4),  # type: ignore[no-untyped-call]
             timeout=600,
             coalesce_streams=True,
             resources={"metadata": {"path": folder}},
