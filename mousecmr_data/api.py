@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
     from mousecmr_data.dataset.source import Source
     from mousecmr_data.dataset.zarr_store import ZarrSource
+    from mousecmr_data.download.fetch import FetchResult
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -91,6 +93,7 @@ def load(
     """
     from mousecmr_data.dataset.cohort import Cohort, CohortMember, assign_splits, read_phenotypes, select_mice
     from mousecmr_data.dataset.layout_cache import CACHE_NAME, FileOpener, LayoutCache
+    from mousecmr_data.dataset.samples import read_frame_tables
     from mousecmr_data.dataset.source import FileSource, Opener
     from mousecmr_data.dataset.zarr_store import ZarrSource
     from mousecmr_data.download.cache import get_cache_root
@@ -112,9 +115,10 @@ def load(
     assigned = assign_splits(resolved.manifest, split, split_scheme)
     names = select_mice(resolved.manifest, mice, split, assigned)
     groups = read_phenotypes(phenotypes, resolved.manifest)
+    new: tuple[str, ...] = ()
     if isinstance(resolved, FileSource):  # phantoms are made when a mouse is opened; a store is complete
         if download:
-            fetch(names, source=source, cache=cache, workers=workers, progress=progress)
+            new = _fetch_files(resolved, names, source, cache, workers, progress).downloaded
         else:
             _check_files_exist(resolved, names, cache)
     opener: Opener
@@ -126,6 +130,9 @@ def load(
             root = get_cache_root(None if cache is None else Path(cache))
             layouts = LayoutCache(root / "layouts" / CACHE_NAME / resolved.name / resolved.version[:12])
         opener = FileOpener(resolved, layouts)
+        if new and layouts:  # their headers, once: tables of thousands of mice then open no file
+            with suppress(MouseCMRError, OSError):  # an error when the mouse is opened
+                read_frame_tables(new, opener, headers_only=True)
     members = [CohortMember(n, assigned.get(n), groups.get(n, resolved.get_phenotype(n))) for n in names]
     return Cohort(resolved, members, opener, split_scheme if assigned else "", chunks)
 
@@ -152,11 +159,22 @@ def fetch(
         phantom = PhantomSource(str(source), None if cache is None else Path(cache))
         make_files(phantom, names, min(workers, os.cpu_count() or 1), progress)
         return {name: resolved.get_path(name) for name in names}
+    return _fetch_files(resolved, names, source, cache, workers, progress).paths
+
+
+def _fetch_files(
+    resolved: Source,
+    names: list[str] | None,
+    source: PathLike,
+    cache: PathLike | None,
+    workers: int,
+    progress: bool | None,
+) -> FetchResult:
     from mousecmr_data.download.fetch import fetch_files
 
     _require_files(resolved, source)
     root = None if cache is None else Path(cache)
-    return fetch_files(resolved.manifest, names, cache=root, workers=workers, progress=progress).paths
+    return fetch_files(resolved.manifest, names, cache=root, workers=workers, progress=progress)
 
 
 @dataclass(frozen=True)

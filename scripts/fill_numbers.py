@@ -177,11 +177,9 @@ def tabulate_slices(record: Record) -> list[str]:
 
 def describe_check_slice(record: Record) -> str:
     """Return what the flag of :mod:`mousecmr_data.pipeline.quality` finds."""
-    from mousecmr_data.pipeline.quality import CHECK_BELOW
-
-    rows = record["results"][record["weights"]]["check_slice"]
-    found, alarms = next(row[1:] for row in rows if row[0] == CHECK_BELOW)
-    return f"{100 * found:.0f} % of the slices with a Dice below 0.7, and {100 * alarms:.0f} % of the others"
+    share = record["results"][record["weights"]]["check_slice"]
+    found, alarms = (f"{100 * share[k]:.0f} %" for k in ("found", "alarms"))
+    return f"{found} of the slices with a Dice below 0.7, and {alarms} of the others"
 
 
 def describe_slices_in_card(record: Record) -> list[str]:
@@ -385,6 +383,13 @@ def tabulate_scale(record: Record) -> list[str]:
     return tabulate_run(record, ("", *columns), rows)
 
 
+def tabulate_cluster(record: Record) -> list[str]:
+    rows = [
+        (n, *(f"{r[k]:.3g}" for k in ("mice per hour", "processor s a mouse"))) for n, r in record["workers"].items()
+    ]
+    return tabulate_run(record, ("workers", "mice per hour", "processor seconds a mouse"), rows)
+
+
 def tabulate_reading(record: Record) -> list[str]:
     rows = [
         (
@@ -537,6 +542,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "arrays.opening": describe_opening,
     "checksums": tabulate_checksums,
     "dicom": tabulate_dicom,
+    "cluster": tabulate_cluster,
     "job": tabulate_job,
     "scale": tabulate_scale,
     "download": tabulate_download,
