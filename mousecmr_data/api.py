@@ -57,7 +57,7 @@ def load(
     source
         "mousecmr-130" (the real dataset), a phantom by name ("phantom", "phantom-7T", "phantom-11.7T": synthetic, and
         marked so), the path of your own manifest folder, or a Zarr store written by ``mousecmr convert``: a folder, a
-        .zip file, or a URL (https://, s3://, hf://).
+        .zip file, or a URL (``https://``, ``s3://``, ``hf://``).
     size
         "small": the mice of ``source="phantom"`` in 64 × 64 pixels of 0.4 mm and few frames, made in seconds, for
         teaching and tests. The same as ``source="phantom-64"``.
@@ -77,8 +77,10 @@ def load(
         Return dask arrays, in chunks such as ``{"frame": 4}``; ``{}`` is one chunk per frame, as they are stored.
     storage_options
         For a URL: options of its fsspec file system, such as credentials.
-    workers, progress
-        Number of parallel transfers; progress bars on or off (None: on in a terminal and in a notebook).
+    workers
+        Number of parallel transfers.
+    progress
+        Progress bars on or off. None: on in a terminal and in a notebook.
 
     Raises
     ------

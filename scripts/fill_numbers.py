@@ -23,7 +23,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks"
 CARD = ROOT / "mousecmr_data" / "inference" / "weights" / "phantom-small.toml"
-PAGES = (ROOT / "README.md", RECORDS / "RESULTS.md", *sorted((ROOT / "docs").glob("*.md")), CARD)
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    RECORDS / "RESULTS.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    CARD,
+)
 BLOCK = re.compile(
     r"(<!-- numbers:([\w.]+) -->|^# numbers:([\w.]+)\n)(.*?)(<!-- end -->|^# end$)", re.DOTALL | re.MULTILINE
 )
@@ -513,6 +519,17 @@ def describe_tuning(record: Record) -> str:
     return f"{change}, by {gain}; {time}"
 
 
+def describe_coverage(record: Record) -> str:
+    """Return which share of the package the tests of the folders run, and of which parts they run least."""
+    lines = {name: 100 * p["covered_lines"] / p["num_statements"] for name, p in record["parts"].items()}
+    every = record["parts"]["all"]
+    branches = 100 * every["covered_branches"] / every["num_branches"]
+    folders = ", ".join(f"`{folder}`" for folder in record["folders"])
+    shares = f"{lines.pop('all'):.0f} % of {every['num_statements']:,} lines and {branches:.0f} % of all branches"
+    parts = ", ".join(f"{name} {share:.0f} %" for name, share in lines.items())
+    return f"{shares} are run by the tests in {folders} alone ({record['run']['date']}). Lines by part: {parts}"
+
+
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "accuracy": tabulate_accuracy,
     "accuracy.card": describe_accuracy_in_card,
@@ -536,6 +553,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "inference": tabulate_engines,
     "inference.arithmetic": describe_arithmetic,
     "inference_small": tabulate_gate,
+    "line_coverage": describe_coverage,
     "loaders": tabulate_loaders,
     "phantom": tabulate_volumes,
     "phantom.counts": describe_counts,
