@@ -24,7 +24,7 @@ def normalize_min_max(x: Tensor) -> Tensor:
     """Scale each slice to [0, 1] by its minimum and maximum; a flat slice becomes zeros."""
     low = x.amin((-2, -1), keepdim=True)
     span = x.amax((-2, -1), keepdim=True) - low
-    return torch.where(span > 0, (x - low) / span.clamp_min(1e-12), torch.zeros_like(x))
+    return torch.where(span > 0, (x - low) / span.clamp_min(1e-12), x.new_zeros(()))
 
 
 Scaling = Literal["min-max", "min-p99"]
