@@ -363,7 +363,9 @@ def validate(model: SegmentationNetwork, slices: SliceData, config: TrainConfig)
     common, both = counts.cpu().double()
     dice = 2.0 * common / both.clamp_min(1.0)
     names = {Label.MYOCARDIUM: "dice_myocardium", Label.BLOOD_POOL: "dice_blood_pool"}
-    return {"validation_loss": sum(torch.stack(losses).tolist()) / len(losses)} | {n: float(dice[k]) for k, n in names.items()}
+    return {"validation_loss": sum(torch.stack(losses).tolist()) / len(losses)} | {
+        n: float(dice[k]) for k, n in names.items()
+    }
 
 
 def make_autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[None]:
