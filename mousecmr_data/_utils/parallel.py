@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -409,7 +409,9 @@ def run_in_threads(
         raise errors[0]
 
 
-def iterate_in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def iterate_in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[Result, None, None]:
     """Yield ``work(item)`` of each item, in their order; ``workers`` threads compute the next ones in the meantime.
 
     Up to twice ``workers`` results are made ahead. 0 computes each when it is asked for. An exception is raised at its

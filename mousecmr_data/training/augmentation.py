@@ -101,7 +101,7 @@ def draw_augmentation(rng: np.random.Generator, s: AugmentationStrengths, shape:
         brightness=np.where(draw_chance(0.4), draw_uniform(-s.brightness, s.brightness), np.float32(0.0)),
         gamma=np.where(draw_chance(0.3), draw_uniform(*s.gamma), np.float32(1.0)),
         noise_sd=noise_sd,
-        noise=torch.randn((np.count_nonzero(noise_sd), *shape[1:]), generator=generator),
+        noise=torch.randn((int(np.count_nonzero(noise_sd)), *shape[1:]), generator=generator),
         equalize=draw_chance(0.5),
         move=draw_chance(0.5),
         rotation=draw_uniform(-np.deg2rad(s.rotation_deg), np.deg2rad(s.rotation_deg)),
@@ -117,7 +117,7 @@ def apply_augmentation(
     both = torch.cat([image, label[:, None]], 1)
     _change(both, draws.flip, lambda part: part.flip(-1))
     for k in (1, 2, 3):
-        _change(both, draws.turns == k, lambda part, k=k: part.rot90(k, (-2, -1)))  # type: ignore[misc]
+        _change(both, draws.turns == k, lambda part, k=k: part.rot90(k, (-2, -1)))
     x, y = both[:, :-1].float(), both[:, -1:].float()
     has_gamma, has_noise = draws.gamma != 1.0, draws.noise_sd > 0.0
     noise = copy_to_device(draws.noise, x.device)

@@ -6,7 +6,7 @@ Each batch is drawn with replacement from its own seed, so that any batch can be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -294,7 +294,7 @@ def iterate_epoch(
     steps: int,
     replicas: list[int],
     device: torch.device = CPU,
-) -> Iterator[list[Batch]]:
+) -> Generator[list[Batch], None, None]:
     """Yield the batches of each step, one per replica; ``config.workers`` threads make the next ones in the meantime.
 
     They are made on ``device`` if that is a CUDA device, else on the processor. Close the iterator if it is not used

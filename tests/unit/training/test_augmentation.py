@@ -88,7 +88,7 @@ def test_each_sample_is_that_of_monai_with_the_same_numbers(kind: str, channels:
         draws,
         flip=np.isin(chance, (0, 5)),
         turns=np.array([3, 1, 0, 0, 0, 2]),
-        brightness=np.array([0.0, 0.1, 0.0, 0.0, 0.0, -0.1], np.float32),
+        brightness=np.array([0.0, 0.11, 0.0, 0.0, 0.0, -0.08], np.float32),
         gamma=np.array([1.0, 1.0, 0.7, 1.0, 1.0, 1.15], np.float32),
         noise_sd=np.array([0.0, 0.0, 0.0, 0.1, 0.0, 0.02], np.float32),
         noise=torch.randn((2, *image.shape[1:]), generator=torch.Generator().manual_seed(0)),
