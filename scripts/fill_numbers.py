@@ -243,6 +243,23 @@ def tabulate_loaders(record: Record) -> list[str]:
     return tabulate_run(record, header, rows)
 
 
+def tabulate_training_input(record: Record) -> list[str]:
+    rows = []
+    for kind, r in ((k, v) for k, v in record.items() if isinstance(v, dict) and k != "run"):
+        for clock, name in (("cpu", "processor time"), ("wall", "wall time")):
+            old, new, ratio = (format_range(r[k][clock], d) for k, d in (("old", 0), ("new", 0), ("ratio", 1)))
+            two = (format_range(r["two workers"]["ratio"], 2), format_range(r["two workers"]["cores"], 2))
+            rows.append((kind, name, old, new, ratio, *(two if clock == "wall" else ("", ""))))
+    header = ("augmentation", "samples/s of", "before", "now", "ratio", "two workers, ratio to one", "cores they had")
+    return [*tabulate_run(record, header, rows), "", f"Before: commit {record['old commit']}."]
+
+
+def describe_training_input(record: Record) -> str:
+    r = record["paper"]
+    new, old = r["new"]["cpu"]["median"], r["old"]["cpu"]["median"]
+    return f"{new:.0f} samples a second of processor time with the article's augmentation, one by one {old:.0f}"
+
+
 def tabulate_download(record: Record) -> list[str]:
     rates = record["MB/s"]
     rows = [(name, f"{rate:.0f}", f"{rates['mousecmr'] / rate:.2f}") for name, rate in rates.items()]
@@ -566,6 +583,8 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "review_screen": tabulate_screen,
     "segment": tabulate_segment,
     "segment.page": describe_page,
+    "training_input": tabulate_training_input,
+    "training_input.rate": describe_training_input,
     "tuning": tabulate_tuning,
     "tuning.gain": describe_tuning,
     "verdict": describe_command,

@@ -206,6 +206,13 @@ def find_device(name: str = "auto") -> str:
     return select_device().type if has_gpu and find_spec("torch") else "cpu"
 
 
+def copy_to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return ``x`` on ``device``; a GPU's copy is made in the background, and nothing waits for it."""
+    if device.type != "cuda" or x.device.type == "cuda":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 def select_device(name: str = "auto", index: int = 0) -> torch.device:
     """Return the device called ``name``; "auto" is CUDA, else MPS, else the CPU. ``index`` counts GPUs."""
     require_extra("torch", "torch")

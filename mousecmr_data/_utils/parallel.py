@@ -19,7 +19,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import chdir, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
@@ -482,3 +484,54 @@ def run_in_threads(
         raise
     if errors:
         raise errors[0]
+
+
+def iterate_in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[Result, None, None]:
+    """Yield ``work(item)`` of each item, in their order; ``workers`` threads compute the next ones in the meantime.
+
+    Up to twice ``workers`` results are made ahead. 0 computes each when it is asked for. An exception is raised at its
+    item's place. Close the iterator (:func:`contextlib.closing`) where a loop may end early: the threads end then.
+    """
+    if not workers:
+        yield from map(work, items)
+        return
+    calls: queue.SimpleQueue[tuple[Future[Result], Item] | None] = queue.SimpleQueue()
+    ahead: deque[Future[Result]] = deque()
+
+    def loop() -> None:
+        while call := calls.get():
+            future, item = call
+            try:
+                future.set_result(work(item))
+            except BaseException as e:  # raised in the caller's thread
+                future.set_exception(e)
+            del call, future, item  # the result is the caller's
+
+    def take() -> Result:
+        future = ahead.popleft()
+        while not future.done():
+            wait([future], 0.2)  # without a limit, Ctrl-C is not seen on Windows
+        return future.result()
+
+    threads = [threading.Thread(target=loop, name=f"mousecmr-{n}", daemon=True) for n in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        for item in items:
+            ahead.append(Future())
+            calls.put((ahead[-1], item))
+            if len(ahead) > 2 * workers:
+                yield take()
+        while ahead:
+            yield take()
+    finally:
+        with suppress(queue.Empty):
+            while True:
+                calls.get_nowait()
+        for _ in threads:
+            calls.put(None)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))

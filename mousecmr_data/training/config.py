@@ -84,6 +84,9 @@ class TrainConfig:
     """Share of the training slices whose grey values the augmentation "randomised" leaves as they are."""
     crop: int = 0
     """Side in pixels of the random square that is cut from each training slice; 0 is the whole slice."""
+    workers: int = field(default=1, compare=False)
+    """Number of threads that make the next batches; 0 makes each when it is needed. Batches are the same, so a run can
+    be continued with another number."""
     half_weights: bool = False
     """Write the convolutions of the best weights as float16, which halves the file size."""
 
@@ -132,6 +135,7 @@ _SMALLEST = {
         ("batch_size", "replicas", "epochs", "steps_per_epoch", "patience", "reduce", "validation_mice"), 1
     ),
     **dict.fromkeys(("context", "seed", "pool_mice", "crop", "cross_entropy", "any_scanner", "alone", "natural"), 0),
+    "workers": 0,
     **dict.fromkeys(("learning_rate", "end_weight"), 1e-9),
 }
 _LARGEST = dict.fromkeys(("any_scanner", "alone", "natural"), 1)
