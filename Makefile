@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-newest test-core test-lowest test-windows stress check coverage docs dist bench clean
+.PHONY: help weights demo test test-newest test-core test-lowest test-windows stress check coverage docs dist bench clean
 help:
 	@echo "make demo      make, load, measure, segment and draw synthetic mice; needs only Python 3.11 or newer"
 	@echo "make test      run the tests; long trials run with a small count"
@@ -14,6 +14,7 @@ help:
 	@echo "make docs      write the site to site/; a warning is an error"
 	@echo "make dist      build wheel and sdist into dist/, with a list of all parts (SBOM)"
 	@echo "make bench     run the benchmarks"
+	@echo "make weights   train phantom-small again, in runs/: two hours of one processor core"
 	@echo "parts of make test: test-core (no extras), test-newest, test-windows; also: test-lowest"
 
 $(BIN)/python:
@@ -35,6 +36,11 @@ test: $(VENV)/.dev
 	@failed=; for folder in $(TESTS); do $(BIN)/python $(PYTEST) $$folder || failed="$$failed $$folder"; done; \
 	for part in test-newest test-windows; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+# The weights that ship with the package (docs/training.md).
+weights: $(VENV)/.dev
+	$(BIN)/mousecmr train --recipe phantom-small -o runs/first --threads 1
+	$(BIN)/mousecmr train --recipe phantom-small-refined -o runs/phantom-small --threads 1 \
+	--set initial=runs/first/best.safetensors
 # The core, without extras and with the newest dependencies: no constraints.
 CORE = $(VENV)-core
 CORE_BIN = $(CORE)/$(notdir $(BIN))

@@ -206,26 +206,31 @@ def _suggest(word: str, names: Collection[str], before: str = "") -> str | None:
 
 
 _PHANTOM = TrainConfig(schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, any_scanner=0.4)
+_PHANTOM_SMALL = replace(
+    _PHANTOM,
+    recipe="phantom-small",
+    channels=(12, 24, 48, 96, 192),
+    reduce=2,
+    context=1,
+    scaling="min-p99",
+    batch_size=8,
+    epochs=36,
+    steps_per_epoch=250,
+    learning_rate=2e-3,
+    patience=36,
+    precision="bfloat16",
+    pool_mice=480,
+    validation_mice=10,
+    end_weight=2.0,
+    crop=192,
+    half_weights=True,
+)
 RECIPES: Mapping[str, TrainConfig] = {
     "published": TrainConfig(),
-    "phantom-small": replace(
-        _PHANTOM,
-        recipe="phantom-small",
-        channels=(12, 24, 48, 96, 192),
-        reduce=2,
-        context=1,
-        scaling="min-p99",
-        batch_size=8,
-        epochs=36,
-        steps_per_epoch=250,
-        learning_rate=2e-3,
-        patience=36,
-        precision="bfloat16",
-        pool_mice=480,
-        validation_mice=10,
-        end_weight=2.0,
-        crop=192,
-        half_weights=True,
+    "phantom-small": _PHANTOM_SMALL,
+    # Goes on from the weights of the recipe above: `make weights` runs both.
+    "phantom-small-refined": replace(
+        _PHANTOM_SMALL, recipe="phantom-small-refined", epochs=18, learning_rate=1e-3, alone=0.1, natural=0.5
     ),
     # Of `mousecmr tune`: a few reviewed mice, the network that segmented them.
     "tuning": TrainConfig(

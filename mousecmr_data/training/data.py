@@ -267,6 +267,7 @@ def make_batch(
     around = slices.list_neighbours(config.context)[chosen]
     if config.context:  # the order of slices is not known: train in both
         around = np.where(rng.random((len(around), 1)) < 0.5, around, around[:, ::-1])
+    if config.alone:
         around = np.where(rng.random((len(around), 1)) < config.alone, chosen[:, None], around)
     image, label = (
         copy_to_device(torch.from_numpy(part), device) for part in (slices.image[around], slices.label[chosen])

@@ -77,6 +77,13 @@ def test_neighbours_are_of_the_same_stack_and_come_in_both_orders() -> None:
     assert seen == {*rows, *(row[::-1] for row in rows)}
 
 
+def test_some_slices_are_seen_without_their_neighbours() -> None:
+    config = TrainConfig(augmentation="none", context=1, batch_size=64, alone=0.5)
+    x, _ = make_batch(make_numbered_slices(), config, 1, 0)
+    alone = (x == x[:, 1:2]).all((1, 2, 3))
+    assert 16 < int(alone.sum()) < 48
+
+
 def test_slices_at_the_ends_of_the_ventricle_are_drawn_more_often() -> None:
     slices = make_numbered_slices()
     assert slices.is_end.tolist() == [True, True, True, True, True, False]
