@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+# By another name: "make -n" runs lines that name the variable MAKE itself.
+MAKE_AGAIN = $(MAKE) --no-print-directory
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help weights demo test test-newest test-core test-lowest test-windows stress check coverage docs dist bench clean
@@ -34,7 +36,7 @@ PYTEST = -m pytest --numprocesses auto --dist loadfile
 TESTS = tests/functional tests/house tests/stress $(filter-out %__pycache__/,$(wildcard tests/unit/*/))
 test: $(VENV)/.dev
 	@failed=; for folder in $(TESTS); do $(BIN)/python $(PYTEST) $$folder || failed="$$failed $$folder"; done; \
-	for part in test-newest test-windows; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	for part in test-newest test-windows; do $(MAKE_AGAIN) $$part || failed="$$failed $$part"; done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 # The weights that ship with the package (docs/training.md).
 weights: $(VENV)/.dev
@@ -57,7 +59,7 @@ NEWEST = $(shell for p in python3.14 python3.13 python3.12 $$(ls -dr $$HOME/.pye
 	2>/dev/null); do $$p -c "import venv" 2>/dev/null && echo $$p && break; done)
 test-newest:
 	@if test -z "$(NEWEST)"; then echo "no Python newer than 3.11 found: these tests were left out"; exit 0; fi; \
-	$(MAKE) --no-print-directory test-core PYTHON=$(NEWEST) CORE=$(VENV)-newest
+	$(MAKE_AGAIN) test-core PYTHON=$(NEWEST) CORE=$(VENV)-newest
 # The same with the lowest versions that pyproject.toml allows.
 test-lowest: $(VENV)/.dev
 	$(BIN)/python scripts/try_environments.py --versions lowest --extras core $(PYTHON)
@@ -73,9 +75,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 COVERED ?= $(TESTS)
 coverage: $(VENV)/.dev
-	@rm -f .coverage; for folder in $(COVERED); do $(BIN)/python $(PYTEST) --cov --cov-append --cov-report= $$folder; done
-	$(BIN)/python -m coverage report
-	$(BIN)/python -m coverage html --directory coverage
+	$(BIN)/python benchmarks/line_coverage.py $(COVERED)
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/make_docs.py
 dist: $(VENV)/.dev
@@ -83,6 +83,6 @@ dist: $(VENV)/.dev
 	$(BIN)/python -m build
 	$(BIN)/python -m uv export --quiet --no-emit-project --format cyclonedx1.5 --output-file dist/sbom.cdx.json
 bench: $(VENV)/.dev
-	for script in $(filter-out benchmarks/record.py benchmarks/first_table.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/record.py benchmarks/first_table.py benchmarks/line_coverage.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 clean:
 	rm -rf $(VENV) $(VENV)-core $(VENV)-newest site build dist coverage demo-output

@@ -1,6 +1,6 @@
 """The first table of the benchmark: four networks on the phantom. Which is most robust, which needs the fewest mice?
 
-    python benchmarks/first_table.py -o FOLDER [--workers 2] [--leaderboard DIR] [--trial] [--cache DIR] [--json FILE]
+    python benchmarks/first_table.py -o FOLDER [--protocols robust few] [--leaderboard DIR] [--trial] [--json FILE]
 
 All networks learn the same number of steps with the same augmentation, by the protocols `robust` and `few` (of `few`,
 the first draw of each number of mice), with one seed, on the small phantom. Sized for less than three hours on two
@@ -73,13 +73,15 @@ def shorten(protocol: Protocol) -> Protocol:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("-o", "--folder", type=Path, required=True)
+    parser.add_argument("--protocols", nargs="+", choices=list(PROTOCOLS), default=list(PROTOCOLS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--leaderboard", type=Path)
     parser.add_argument("--trial", action="store_true")
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     numbers: dict[str, Any] = {"source": SOURCE, "note": SYNTHETIC_DATA, "trial": args.trial}
-    for name, length in PROTOCOLS.items():
+    for name in args.protocols:
+        length = PROTOCOLS[name]
         protocol = select_parts(read_protocol(name))
         if args.trial:
             protocol = shorten(protocol)

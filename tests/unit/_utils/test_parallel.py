@@ -1,5 +1,6 @@
 import ctypes
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -244,3 +245,17 @@ def test_a_child_that_is_interrupted_removes_unfinished_files(tmp_path: Path) ->
     child.end()
     assert errors
     assert not list(tmp_path.iterdir())
+
+
+def test_work_is_sent_once_to_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold what belongs to thousands of items, whose number would then count twice."""
+    sent, send = [], ChildProcess._send
+
+    def spy(child: ChildProcess, value: object) -> None:
+        sent.append(len(pickle.dumps(value)))
+        send(child, value)
+
+    monkeypatch.setattr(ChildProcess, "_send", spy)
+    items = [f"{k}" for k in range(20)]
+    assert map_in_processes(("0" * 1_000_000).count, items, 2) == {i: 1_000_000 if i == "0" else 0 for i in items}
+    assert sum(sent) < 3_000_000
