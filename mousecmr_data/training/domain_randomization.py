@@ -2,7 +2,7 @@
 
 Every range is wider than the variation of scanners, so that the network learns the shape of a ventricle and not the
 phantom's grey values. The steps are: pose and shape, contrast, hot spots, bias field, blur, noise and gamma. All
-random numbers come from one generator, so the same seed gives the same batch.
+random numbers come from one generator, of the processor, so the same seed gives the same batch on every device.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from mousecmr_data._utils.environment import copy_to_device
 from mousecmr_data.inference.grid import normalize, normalize_min_max
 from mousecmr_data.schema.labels import Label
 
@@ -80,21 +81,26 @@ def randomize(
 
 
 def _draw_uniform(x: Tensor, g: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
-    return torch.rand((len(x), 1, 1, 1), generator=g) * (high - low) + low
+    return copy_to_device(torch.rand((len(x), 1, 1, 1), generator=g) * (high - low) + low, x.device)
 
 
 def _draw_normal(x: Tensor, g: Generator) -> Tensor:
-    return torch.randn((len(x), 1, 1, 1), generator=g)
+    return _draw_field(x, g, 1, 1, 1)
+
+
+def _draw_field(x: Tensor, g: Generator, *shape: int) -> Tensor:
+    return copy_to_device(torch.randn((len(x), *shape), generator=g), x.device)
 
 
 def _draw_chance(x: Tensor, g: Generator, p: float) -> Tensor:
-    return (torch.rand((len(x), 1, 1, 1), generator=g) < p).float()
+    return (_draw_uniform(x, g) < p).float()
 
 
 def _make_smooth_field(x: Tensor, g: Generator, cells: int, sd: float, channels: int = 1) -> Tensor:
     """Return a smooth random field (N, channels, Y, X); the SD of each sample is drawn from 0 to ``sd``."""
-    coarse = torch.randn((len(x), channels, cells, cells), generator=g) * _draw_uniform(x, g, 0.0, sd)
-    return _make_spread_matrix(cells, x.shape[-2]) @ coarse @ _make_spread_matrix(cells, x.shape[-1]).T
+    coarse = _draw_field(x, g, channels, cells, cells) * _draw_uniform(x, g, 0.0, sd)
+    rows, columns = (copy_to_device(_make_spread_matrix(cells, size), x.device) for size in x.shape[-2:])
+    return rows @ coarse @ columns.T
 
 
 @lru_cache(maxsize=16)
@@ -111,12 +117,12 @@ def _make_pose(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
     rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     zoom, stretch = torch.exp(_draw_uniform(x, g, -r.zoom, r.zoom)), _draw_uniform(x, g, -r.stretch, r.stretch)
     flip = 1.0 - 2.0 * _draw_chance(x, g, 0.5)
-    shape = torch.zeros(n, 2, 2)
+    shape = torch.zeros(n, 2, 2, device=x.device)
     shape[:, 0, 0] = (flip * zoom * torch.exp(stretch))[:, 0, 0, 0]
     shape[:, 1, 1] = (zoom * torch.exp(-stretch))[:, 0, 0, 0]
     shape[:, 0, 1] = _draw_uniform(x, g, -r.shear, r.shear)[:, 0, 0, 0]
     # grid_sample uses coordinates from -1 to 1: the field of view is 2 wide.
-    shift = (torch.rand((n, 2, 1), generator=g) * 2 - 1) * 2 * r.shift
+    shift = copy_to_device((torch.rand((n, 2, 1), generator=g) * 2 - 1) * 2 * r.shift, x.device)
     grid = F.affine_grid(torch.cat([rotation @ shape, shift], 2), list(x.shape), align_corners=False)
     warp = _make_smooth_field(x, g, 5, 2 * r.warp, 2) + _make_smooth_field(x, g, 10, r.warp, 2)
     return grid + warp.permute(0, 2, 3, 1)
@@ -129,7 +135,7 @@ def _sample(x: Tensor, grid: Tensor, mode: str) -> Tensor:
 
 def _randomize_contrast(x: Tensor, labels: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
     """Multiply the signal of each label by a factor; edges are softened as by a point spread function."""
-    factors = torch.randn((len(x), len(Label), 1, 1, 1), generator=g) * r.tissue
+    factors = _draw_field(x, g, len(Label), 1, 1, 1) * r.tissue
     change = sum((labels == float(label)) * factors[:, label] for label in Label)
     softened = F.avg_pool2d(F.pad(torch.as_tensor(change), (1, 1, 1, 1), mode="replicate"), 3, 1)
     return x * torch.exp(softened)
@@ -138,8 +144,8 @@ def _randomize_contrast(x: Tensor, labels: Tensor, g: Generator, r: Randomizatio
 def _add_hot_spots(x: Tensor, labels: Tensor, g: Generator, spots: int = 3) -> Tensor:
     """Add bright or dark smooth spots outside the ventricle: fat, vessels and skin, which the phantom lacks."""
     rows, columns = x.shape[-2:]
-    v = torch.linspace(-1, 1, rows)[None, None, :, None]
-    u = torch.linspace(-1, 1, columns)[None, None, None, :]
+    v = torch.linspace(-1, 1, rows, device=x.device)[None, None, :, None]
+    u = torch.linspace(-1, 1, columns, device=x.device)[None, None, None, :]
     outside = (labels == float(Label.BACKGROUND)).float()
     for _ in range(spots):
         at_v, at_u = _draw_uniform(x, g, -1, 1), _draw_uniform(x, g, -1, 1)
@@ -153,7 +159,7 @@ def _add_hot_spots(x: Tensor, labels: Tensor, g: Generator, spots: int = 3) -> T
 def _blur(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
     """Blur along each axis with a Gaussian whose width is drawn per sample: coarser voxels, motion."""
     reach = max(1, int(2.5 * r.blur))
-    offset = torch.arange(-reach, reach + 1).float()
+    offset = torch.arange(-reach, reach + 1, device=x.device).float()
     n = len(x)
     out = x.transpose(0, 1)
     for axis in (2, 3):
@@ -171,8 +177,8 @@ def _add_noise(x: Tensor, g: Generator, r: RandomizationRanges) -> Tensor:
     sd = _draw_uniform(x, g, 0.0, r.noise) * _draw_chance(x, g, 0.8) * x.amax((1, 2, 3), keepdim=True)
     share = _draw_uniform(x, g)
     n = x.shape[1]
-    coarse = torch.randn((len(x), 2 * n, rows // 2, columns // 2), generator=g)
-    fine = torch.randn((len(x), 2 * n, rows, columns), generator=g)
+    coarse = _draw_field(x, g, 2 * n, rows // 2, columns // 2)
+    fine = _draw_field(x, g, 2 * n, rows, columns)
     noise = share * F.interpolate(coarse, (rows, columns), mode="bilinear", align_corners=False) * 1.6
     noise = (noise + (1.0 - share) * fine) * sd
     return torch.sqrt((x + noise[:, :n]) ** 2 + noise[:, n:] ** 2)
