@@ -104,8 +104,8 @@ def command(
         report = {"folder": folder, **report, "format": kind}
     if protocol:
         report |= {"protocol": {**followed.reference, "part": part.name}}
-        tested_is_synthetic = any(api.resolve_manifest(c.source or source).synthetic for c in part.conditions)
-        report["synthetic"] = report["synthetic"] or tested_is_synthetic
+        tested = {c.source or source for c in part.conditions}
+        report["synthetic"] = bool(report["synthetic"]) or any(api.resolve_manifest(s).synthetic for s in tested)
         text += f"; {len(part.train)} train, {len(part.validation)} validate, and imagesTs has {further} to segment"
     if as_json:
         output.print_json(report)
