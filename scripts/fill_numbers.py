@@ -175,6 +175,30 @@ def tabulate_slices(record: Record) -> list[str]:
     return tabulate_run(record, header, rows)
 
 
+CORRUPTIONS = ("noise", "ghosting", "blur", "bias-field", "low-resolution", "missing-slices")
+
+
+def tabulate_first_table(record: Record) -> list[str]:
+    """Return Dice of each network on the images as they are and at the highest severity, in the order of the ranks."""
+    robust = record["robust"]
+    dice = {(row["method"], row["condition"]): row["mean"] for row in robust["by_condition"]}
+    cost = {row["method"]: row for row in robust["cost"]}
+    rows = []
+    for row in robust["ranking"]:
+        name = row["method"]
+        interval = f"{row['mean']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+        worst = [f"{dice[name, f'{c}-5']:.3f}" for c in CORRUPTIONS]
+        rows.append([name, f"{cost[name]['parameters'] / 1e6:.2f}", interval, f"{dice[name, 'clean']:.3f}", *worst])
+    header = [
+        "network",
+        "million parameters",
+        "mean of 31 conditions (95 % CI)",
+        "clean",
+        *(f"{c} 5" for c in CORRUPTIONS),
+    ]
+    return tabulate_run(record, header, rows)
+
+
 def describe_check_slice(record: Record) -> str:
     """Return what the flag of :mod:`mousecmr_data.pipeline.quality` finds."""
     share = record["results"][record["weights"]]["check_slice"]
@@ -554,6 +578,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "slices": tabulate_slices,
     "slices.card": describe_slices_in_card,
     "slices.flag": describe_check_slice,
+    "first_table": tabulate_first_table,
     "arrays": tabulate_arrays,
     "arrays.conversion": describe_conversion,
     "arrays.opening": describe_opening,

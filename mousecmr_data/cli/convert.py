@@ -104,7 +104,8 @@ def command(
         report = {"folder": folder, **report, "format": kind}
     if protocol:
         report |= {"protocol": {**followed.reference, "part": part.name}}
-        report["synthetic"] |= any(api.resolve_manifest(c.source or source).synthetic for c in part.conditions)
+        tested = {c.source or source for c in part.conditions}
+        report["synthetic"] = bool(report["synthetic"]) or any(api.resolve_manifest(s).synthetic for s in tested)
         text += f"; {len(part.train)} train, {len(part.validation)} validate, and imagesTs has {further} to segment"
     if as_json:
         output.print_json(report)

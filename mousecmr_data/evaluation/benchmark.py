@@ -204,6 +204,8 @@ def _check_step(job: Job, step: Step) -> None:
             raise make_foreign_error(path.parent.parent, [path.parent.name])
         return
     stored, expected = read_step(path), _describe_step(job, step)
+    # A setting that a release before did not have had the value that is its default now.
+    stored["config"] = to_json_value(asdict(TrainConfig())) | stored["config"]
     if differ := [k for k in expected if stored.get(k) != expected[k]]:
         found = {k: v for k, v in stored[differ[0]].items() if v != expected[differ[0]].get(k)} if differ[0] in (
             "config", "protocol"

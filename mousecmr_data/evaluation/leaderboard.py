@@ -28,7 +28,14 @@ from mousecmr_data._utils.text import SYNTHETIC_DATA, join_names
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.evaluation.checks import TRUTH_DICE
 from mousecmr_data.evaluation.predictions import open_predictions
-from mousecmr_data.evaluation.protocols import Condition, Protocol, changes_images, list_protocols, read_protocol
+from mousecmr_data.evaluation.protocols import (
+    KEEPS_SLICES,
+    Condition,
+    Protocol,
+    changes_images,
+    list_protocols,
+    read_protocol,
+)
 from mousecmr_data.evaluation.result import MEASURES, MouseScore, get_timestamp, parse_mouse
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate, make_refusal
 from mousecmr_data.evaluation.tables import SCORES, format_number, list_records
@@ -518,7 +525,9 @@ def _find_copied_runs(entry: Entry, conditions: Mapping[tuple[str, str], Conditi
 
     def get_images(run: Run) -> tuple[str, str, float]:
         c, (_, *pixel) = conditions[run.key[1:]], run.mice[0].voxel_size_mm
-        return (c.source, c.corruption, c.strength) if changes_images(c, pixel) else (c.source, "", 0.0)
+        if c.corruption == KEEPS_SLICES or not changes_images(c, pixel):
+            return c.source, "", 0.0
+        return c.source, c.corruption, c.strength
 
     known = [run for run in entry.runs if run.key[1:] in conditions and run.mice]
     return [

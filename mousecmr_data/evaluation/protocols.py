@@ -337,6 +337,10 @@ logarithm of the largest factor, smooth over the field of view. low-resolution: 
 zero-filled. missing-slices: number of slices that are blank in all frames."""
 
 
+KEEPS_SLICES = "missing-slices"
+"""The corruption that leaves the other slices as they are: a network that marks these only gives the same masks."""
+
+
 def changes_images(condition: Condition, pixel_mm: Sequence[float]) -> bool:
     """Whether ``condition`` changes images with pixels of ``pixel_mm`` (y, x) in mm so much that masks of them differ.
 

@@ -98,15 +98,12 @@ def measure_cines(gflops: float, cache: str | Path | None = None, seconds: float
 
 def measure_slice(weights: str, engine: str, cache: str | Path | None = None) -> float:
     """Return the seconds that ``engine`` takes for a slice of the training grid, after a first run that may compile."""
-    import torch
-
-    from mousecmr_data.inference.engines import make_engine
     from mousecmr_data.inference.grid import make_training_grid
     from mousecmr_data.inference.predictor import load_model
 
-    network = load_model(weights, engine="eager", device="cpu", cache=cache, offline=True).network
-    run = make_engine(engine, network, "cpu", cache)
-    images = torch.rand(N_SLICES, network.n_inputs, *make_training_grid().shape_yx)
+    predictor = load_model(weights, engine=engine, force=True, device="cpu", cache=cache, offline=True)  # no gate
+    run, shape = predictor.engine, (N_SLICES, predictor.source.n_inputs, *make_training_grid().shape_yx)
+    images = np.random.default_rng(0).random(shape, np.float32)
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -121,7 +118,7 @@ def count_gflop(weights: str) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mousecmr_data.inference.engines.fused import FusedNetwork
+    from mousecmr_data.inference.engines.pytorch import FusedNetwork
     from mousecmr_data.inference.grid import make_training_grid
     from mousecmr_data.inference.predictor import load_model
     from mousecmr_data.models.unet3plus import UNet3Plus

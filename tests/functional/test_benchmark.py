@@ -119,6 +119,16 @@ def test_other_settings_in_the_same_folder_are_refused(done: Path, words: list[s
     assert "another config" in result.output and "learning_rate" in result.output
 
 
+def test_results_of_a_release_with_fewer_settings_go_on(done: Path, words: list[str | Path], tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "old")
+    for path in (tmp_path / "old").rglob("step.json"):
+        step = json.loads(path.read_text())
+        assert step["config"].pop("natural") == 0.0
+        path.write_text(json.dumps(step))
+    result = call(*words, "--seeds", 2, "-o", tmp_path / "old")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
