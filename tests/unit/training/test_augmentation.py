@@ -16,6 +16,7 @@ from mousecmr_data.training.augmentation import (  # noqa: E402
     draw_augmentation,
     equalize,
 )
+from mousecmr_data.training.domain_randomization import randomize  # noqa: E402
 
 
 def batch() -> tuple["torch.Tensor", "torch.Tensor"]:
@@ -168,3 +169,13 @@ def test_equalizing_raises_local_contrast() -> None:
     dim = torch.from_numpy(np.random.default_rng(0).integers(40, 60, (1, 1, 64, 96))).float()
     assert equalize(dim, 8.0).std() > 2 * dim.std()
     assert equalize(dim, 1.0).std() < equalize(dim, 8.0).std()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_everything_is_done_on_the_device_of_the_batch(channels: int) -> None:
+    """On "meta", PyTorch's device without data, operations refuse tensors of the processor, as on a GPU."""
+    image = torch.empty(8, channels, 256, 256, dtype=torch.uint8, device="meta")
+    x, y = augment(image, image[:, 0], seed=0)
+    assert (x.device.type, y.device.type, x.shape) == ("meta", "meta", image.shape)
+    x, y = randomize(image, image, torch.Generator().manual_seed(0), reduce=2, scaling="min-p99", natural=0.5)
+    assert (x.device.type, y.device.type, x.shape) == ("meta", "meta", image.shape)
