@@ -56,14 +56,16 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Return an augmented batch: images float32 (N, C, Y, X) in [0, 1] and labels int64 (N, Y, X).
 
-    ``image`` (N, C, Y, X) and ``label`` (N, Y, X) are uint8; ``kind`` is a key of :data:`STRENGTHS`.
+    ``image`` (N, C, Y, X) and ``label`` (N, Y, X) are uint8; ``kind`` is a key of :data:`STRENGTHS`. Probabilities as
+    ``label``, (N, K, Y, X), are moved with the image and returned as float32.
     """
-    chain = _build_transforms(kind)
+    soft = label.ndim == 4
+    chain = _build_transforms(kind, soft)
     chain.set_random_state(seed)
-    pairs = zip(image.float() / 255.0, label[:, None].float(), strict=True)
+    pairs = zip(image.float() / 255.0, (label if soft else label[:, None]).float(), strict=True)
     samples = [chain({IMAGE: x, LABEL: y}) for x, y in pairs]
     x, y = (torch.stack([convert_to_tensor(s[key], track_meta=False) for s in samples]) for key in (IMAGE, LABEL))
-    return normalize(round_to_256_greys(x), scaling), y[:, 0].round().long()
+    return normalize(round_to_256_greys(x), scaling), y if soft else y[:, 0].round().long()
 
 
 def round_to_256_greys(x: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ class RandGaussianNoiseRange(t.RandomizableTransform, t.MapTransform):  # type: 
 
 
 @cache
-def _build_transforms(kind: str) -> Any:
+def _build_transforms(kind: str, soft: bool = False) -> Any:
     s, both = STRENGTHS[kind], [IMAGE, LABEL]
 
     def equalize(x: Tensor) -> Tensor:
@@ -114,7 +116,7 @@ def _build_transforms(kind: str) -> Any:
                 rotate_range=float(np.deg2rad(s.rotation_deg)),
                 scale_range=(s.scale, s.scale),
                 translate_range=tuple(s.shift * n for n in make_training_grid().shape_yx),
-                mode=("bilinear", "nearest"),
+                mode=("bilinear", "bilinear" if soft else "nearest"),
                 padding_mode="zeros",
             ),
         ]

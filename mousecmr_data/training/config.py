@@ -70,6 +70,8 @@ class TrainConfig:
     """Share of the synthetic mice imaged by other scanners than the cohort's: field strength, timing, resolution."""
     initial: str = ""
     """Name or path of the weights to start from; empty means random weights."""
+    teacher: str = ""
+    """Name or path of weights whose probabilities are learned instead of masks, on all frames; empty means masks."""
     validation_mice: int = 10
     """Number of synthetic mice to validate on, if training is on synthetic mice."""
     end_weight: float = 1.0
@@ -202,27 +204,27 @@ def _suggest(word: str, names: Collection[str], before: str = "") -> str | None:
 
 
 _PHANTOM = TrainConfig(schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, any_scanner=0.4)
+_SMALL = replace(
+    _PHANTOM,
+    channels=(12, 24, 48, 96, 192),
+    reduce=2,
+    context=1,
+    scaling="min-p99",
+    batch_size=8,
+    epochs=36,
+    steps_per_epoch=250,
+    learning_rate=2e-3,
+    patience=36,
+    end_weight=2.0,
+    crop=192,
+    half_weights=True,
+)
+STUDENT = "student"
 RECIPES: Mapping[str, TrainConfig] = {
     "published": TrainConfig(),
-    "phantom-small": replace(
-        _PHANTOM,
-        recipe="phantom-small",
-        channels=(12, 24, 48, 96, 192),
-        reduce=2,
-        context=1,
-        scaling="min-p99",
-        batch_size=8,
-        epochs=36,
-        steps_per_epoch=250,
-        learning_rate=2e-3,
-        patience=36,
-        precision="bfloat16",
-        pool_mice=480,
-        validation_mice=10,
-        end_weight=2.0,
-        crop=192,
-        half_weights=True,
-    ),
+    "phantom-small": replace(_SMALL, recipe="phantom-small", precision="bfloat16", pool_mice=480, validation_mice=10),
+    # The small network, of a teacher's probabilities: half of the slices have the grey values that the teacher saw.
+    STUDENT: replace(_SMALL, recipe=STUDENT, natural=0.5),
     # Of `mousecmr tune`: a few reviewed mice, the network that segmented them.
     "tuning": TrainConfig(
         recipe="tuning",
