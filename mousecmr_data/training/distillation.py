@@ -116,7 +116,7 @@ def compare_with_teacher(
 
     Returns the Dice with the teacher's labels (mean and smallest over mice, all frames of a mouse together, before
     post-processing), the absolute difference in EF (percentage points) and EDV (percent) after post-processing (mean
-    and largest over mice), the GFLOP of a slice, and, if ``cohort`` has manual masks, the mean Dice of both with these.
+    and largest over mice with a blood pool in both), the GFLOP of a slice, and, if ``cohort`` has manual masks, the mean Dice of both with these.
     """
     spacing = make_training_grid().spacing_mm
     rows = []
@@ -128,7 +128,7 @@ def compare_with_teacher(
         rows.append((*dice.values(), abs(ef - teacher_ef), 100.0 * abs(edv / teacher_edv - 1.0)))
     table = np.array(rows, dtype=np.float64)
     defined = ~np.isnan(table).any(1)
-    volumes = table[defined, 2:] if defined.any() else np.full((1, 2), np.nan)
+    volumes = table[defined, 2:]
     report = {
         "mice": len(mice),
         "frames": sum(len(mouse.stacks) for mouse in mice),
@@ -137,13 +137,12 @@ def compare_with_teacher(
         "dice": float(table[:, :2].mean()),
         "dice_smallest": float(table[:, :2].min()),
         "mice_with_ef": int(defined.sum()),
-        "ef_points": float(volumes[:, 0].mean()),
-        "ef_points_largest": float(volumes[:, 0].max()),
-        "edv_percent": float(volumes[:, 1].mean()),
-        "edv_percent_largest": float(volumes[:, 1].max()),
         "gflop": count_gflop(student.network),
         "gflop_teacher": count_gflop(teacher.network),
     }
+    if defined.any():
+        for name, values in zip(("ef_points", "edv_percent"), volumes.T, strict=True):
+            report |= {name: float(values.mean()), f"{name}_largest": float(values.max())}
     report["times_fewer_operations"] = report["gflop_teacher"] / report["gflop"]
     scores = [score_model(predictor, cohort) for predictor in (student, teacher)]
     if len(scores[0]):
@@ -158,11 +157,15 @@ def describe_report(report: dict[str, float]) -> dict[str, str]:
     lines = {
         "Dice to the teacher": f"{r['dice']:.4f} (myocardium {r['dice_myocardium']:.4f}, blood pool "
         f"{r['dice_blood_pool']:.4f}; smallest of {r['mice']} mice {r['dice_smallest']:.4f})",
-        "EF, difference from the teacher": f"{r['ef_points']:.2f} points, at most {r['ef_points_largest']:.2f}",
-        "EDV, difference from the teacher": f"{r['edv_percent']:.2f} %, at most {r['edv_percent_largest']:.2f} %",
         "GFLOP a slice": f"{r['gflop']:.3g}, of the teacher {r['gflop_teacher']:.3g}: "
         f"{r['times_fewer_operations']:.1f} times fewer",
     }
+    if r["mice_with_ef"]:
+        of = f" ({r['mice_with_ef']} of {r['mice']} mice)"
+        lines |= {
+            "EF, difference from the teacher": f"{r['ef_points']:.2f} points, at most {r['ef_points_largest']:.2f}{of}",
+            "EDV, difference from the teacher": f"{r['edv_percent']:.2f} %, at most {r['edv_percent_largest']:.2f} %",
+        }
     if "truth_dice" in r:
         lines["Dice to manual masks"] = f"{r['truth_dice']:.4f}, of the teacher {r['truth_dice_teacher']:.4f}"
     return lines
@@ -182,7 +185,7 @@ def count_gflop(network: SegmentationNetwork) -> float:
 def _measure(labels: NDArray[np.uint8]) -> tuple[float, float]:
     """Return EDV in pixels and EF in percent of labels (frame, slice, Y, X); NaN where they are not defined."""
     pools = np.array([np.count_nonzero(postprocess(stack) == Label.BLOOD_POOL) for stack in labels], np.float64)
-    if (found := find_ed_es(pools)) is None:
+    if (found := find_ed_es(pools)) is None or not pools[found[0]]:
         return float("nan"), float("nan")
     edv, esv = pools[list(found)]
     return float(edv), float(100.0 * (edv - esv) / edv)

@@ -87,7 +87,7 @@ def test_the_teacher_sees_each_mouse_once_and_damaged_files_are_made_again(tmp_p
 
 
 @pytest.mark.parametrize(("images", "teacher", "only", "ancestry"), [
-    (True, True, True, False), (False, True, False, True), (True, False, False, True), (False, False, False, False),
+    (True, True, True, True), (False, True, False, True), (True, False, False, True), (False, False, False, False),
 ])  # fmt: skip
 def test_a_student_is_marked_as_its_images_and_its_teacher_are(
     images: bool, teacher: bool, only: bool, ancestry: bool
