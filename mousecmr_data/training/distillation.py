@@ -116,7 +116,8 @@ def compare_with_teacher(
 
     Returns the Dice with the teacher's labels (mean and smallest over mice, all frames of a mouse together, before
     post-processing), the absolute difference in EF (percentage points) and EDV (percent) after post-processing (mean
-    and largest over mice with a blood pool in both), the GFLOP of a slice, and, if ``cohort`` has manual masks, the mean Dice of both with these.
+    and largest over the ``mice_with_ef``, which have a blood pool in both), the GFLOP of a slice, and, if ``cohort``
+    has manual masks, the mean Dice of both with these.
     """
     spacing = make_training_grid().spacing_mm
     rows = []
@@ -172,9 +173,12 @@ def describe_report(report: dict[str, float]) -> dict[str, str]:
 
 
 def count_gflop(network: SegmentationNetwork) -> float:
-    """Return the multiplications and additions, in 10⁹, of a prediction for one slice on the training grid."""
+    """Return the multiplications and additions, in 10⁹, of a prediction for one slice on the training grid.
+
+    They are those of the network as published, whatever an engine that used it has switched on or off.
+    """
     network = deepcopy(network).eval()
-    network.deep_supervision = False
+    network.deep_supervision = network.low_resolution = False
     device = next(network.parameters()).device
     x = torch.zeros(1, network.n_inputs, *make_training_grid().shape_yx, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
