@@ -141,7 +141,7 @@ def network(cache: Path, rounds: int) -> Times:
     from mousecmr_data.inference.predictor import load_model
 
     engine = OpenVinoEngine(load_model("phantom-small", device="cpu", engine="eager").network, cache=cache)
-    engine._load_queue((256, 256))
+    engine._load_queue("whole", (256, 256))
     (path,) = (cache / "engines").glob("*.openvino")
     plain = path.with_suffix(".plain")
     plain.write_bytes(read_intact(path) or b"")

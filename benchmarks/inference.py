@@ -108,7 +108,7 @@ class Worker:
         frames = self._frames()
         start = time.perf_counter()
         self.engine = self._make_engine()
-        self.engine(frames[0]).argmax(1).cpu()
+        self._label(frames[0])
         return {"seconds": time.perf_counter() - start}
 
     def frame(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Worker:
         frames = self._frames()
         self.index = (getattr(self, "index", -1) + 1) % len(frames)
         start, used = time.perf_counter(), time.process_time()
-        self.engine(frames[self.index]).argmax(1).cpu()
+        self._label(frames[self.index])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return {"wall": time.perf_counter() - start, "cpu": time.process_time() - used, "gib": peak}
 
@@ -130,7 +130,7 @@ class Worker:
             torch.load(self.scratch / "stacks.pt"),
             *([real_stack(self.stack, self.network)] if self.stack else []),
         ]
-        torch.save([run_engine(self.engine, s) for s in stacks], self.scratch / f"{self.name}.pt")
+        torch.save([torch.from_numpy(run_engine(self.engine, s)) for s in stacks], self.scratch / f"{self.name}.pt")
         return {}
 
     def peak(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Worker:
         """Count the GFLOP of a slice: as published, and restructured."""
         from torch.utils.flop_counter import FlopCounterMode
 
-        from mousecmr_data.inference.engines.fused import FusedNetwork
+        from mousecmr_data.inference.engines.pytorch import FusedNetwork
 
         x = self.torch.zeros(1, self.network.n_inputs, 256, 256)
         counts = {}
@@ -162,6 +162,11 @@ class Worker:
                 module(x)
             counts[name] = counter.get_total_flops() / 1e9
         return counts
+
+    def _label(self, images: Any) -> None:
+        from mousecmr_data.inference.grid import argmax_labels, to_numpy
+
+        to_numpy(argmax_labels(self.engine(images)))
 
     def _frames(self) -> Any:
         return self.torch.load(self.scratch / "frames.pt")
@@ -219,7 +224,7 @@ def prepare(scratch: Path, frames: int, network: Any) -> None:
     image = torch.from_numpy(render(make_plans("phantom")[GATE_MOUSE]).image.astype("float32"))
     cine = normalize(image[[k % len(image) for k in range(frames)], :SLICES], network.scaling)
     torch.save(cine[:, list_neighbours(cine.shape[1], network.context)], scratch / "frames.pt")
-    torch.save(make_gate_stacks(network), scratch / "stacks.pt")
+    torch.save(torch.from_numpy(make_gate_stacks(network)), scratch / "stacks.pt")
 
 
 def benchmark(args: argparse.Namespace, scratch: Path) -> None:

@@ -1,6 +1,7 @@
 """Accuracy of weights by slice position, presence of the ventricle, and the calibration of the flag check_slice.
 
     python benchmarks/slices.py [--weights NAME|FILE ...] [--real MouseMedian.h5] [--cines] [--json FILE]
+    python benchmarks/slices.py --fit    # the constants of the flag, from mice of the training and validation splits
 
 Segments end-diastole and end-systole of the phantom's test mice and of the other cohorts, or with --cines whole cines
 of some mice, once with each of the weights. All Dice are of myocardium and blood pool.
@@ -22,16 +23,21 @@ from record import make_parser, write_record
 import mousecmr_data
 from mousecmr_data import phantom
 from mousecmr_data.dataset.model import build_dataset, resolve_sizes
+from mousecmr_data.inference.predictor import Predictor
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess_cine
+from mousecmr_data.pipeline.quality import WRONG_DICE, check_slices, collect_signs
 from mousecmr_data.schema.manifest import load_manifest
-from mousecmr_data.schema.variables import EXPECTED_DICE, UNPROCESSED
+from mousecmr_data.schema.variables import DIMS, EXPECTED_DICE, PREDICTED, UNPROCESSED
 
+SPLIT = "upstream-notebook"
 POSITIONS = ("base", "middle", "apex")
 END_SLICES = 2
 """Labelled slices that count as base, and as apex; with them count all slices beyond."""
-BAD_DICE = 0.7
-"""Mean Dice of a slice that the flag has to find."""
+FIT_MICE = 60
+"""Training mice, beside all of the validation split, that the constants of the flag are fitted to."""
+FOUND = 0.8
+"""Share of the wrong slices that the flag has to find."""
 
 
 @dataclass
@@ -78,38 +84,68 @@ def split_positions(truth: NDArray[np.uint8]) -> dict[str, slice]:
     return {"base": base, "middle": slice(low, high), "apex": apex}
 
 
-def list_mice(cohorts: list[str], limit: int, cines: bool, real: list[Path]) -> Iterator[tuple[str, str, xr.Dataset]]:
-    """Yield group, name and dataset of every mouse; of phantoms every frame has its truth."""
-    test = load_manifest().split_scheme("upstream-notebook").mice["test"]
+def list_test_plans(cohorts: list[str], limit: int) -> Iterator[tuple[str, phantom.Plan]]:
+    """Yield group and plan of every test mouse; the small cohorts are all tested."""
+    test = load_manifest().split_scheme(SPLIT).mice["test"]
     for cohort in cohorts:
         plans = phantom.make_plans(cohort)
         for name in [m for m in plans if m in test or cohort != "phantom"][: limit or None]:
-            plan = plans[name]
-            rendering = phantom.render(plan)
-            frames = list(range(plan.n_frames)) if cines else sorted({plan.ed_frame, plan.es_frame})
-            physical = resolve_sizes({}, plan.voxel_size_mm, plan.frame_time_ms)
-            image, truth = rendering.image[frames], rendering.truth[frames]
-            ds = build_dataset(image, truth, range(len(frames)), physical, {"mouse": name, "synthetic": True})
-            yield cohort, name, ds
+            yield cohort, plans[name]
+
+
+def render_mouse(plan: phantom.Plan, cines: bool = False) -> xr.Dataset:
+    """Return end-diastole and end-systole of a phantom, or its whole cine; every frame has its truth."""
+    rendering = phantom.render(plan)
+    frames = list(range(plan.n_frames)) if cines else sorted({plan.ed_frame, plan.es_frame})
+    physical = resolve_sizes({}, plan.voxel_size_mm, plan.frame_time_ms)
+    image, truth = rendering.image[frames], rendering.truth[frames]
+    return build_dataset(image, truth, range(len(frames)), physical, {"mouse": plan.mouse, "synthetic": True})
+
+
+def list_mice(cohorts: list[str], limit: int, cines: bool, real: list[Path]) -> Iterator[tuple[str, str, xr.Dataset]]:
+    """Yield group, name and dataset of every mouse."""
+    for group, plan in list_test_plans(cohorts, limit):
+        yield group, plan.mouse, render_mouse(plan, cines)
     for path in real:
         ds = mousecmr_data.open_mouse(str(path))
         yield "real", path.stem, ds.isel(frame=np.flatnonzero(ds["labelled"].values))
 
 
-def calibrate(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> list[tuple[float, float, float]]:
-    """Return thresholds of the expected Dice, with the share of bad slices found and of good slices flagged."""
-    bad = actual < BAD_DICE
-    rows = []
-    for limit in np.arange(0.5, 0.96, 0.025).tolist():
-        flagged = expected < limit
-        rows.append((round(limit, 3), float(flagged[bad].mean()), float(flagged[~bad].mean())))
-    return rows
+def find_wrong(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which slices are wrong, (frame, slice)."""
+    dice = [
+        [np.mean(list(dice_by_class(a, b).values())) for a, b in zip(x, y, strict=True)]
+        for x, y in zip(labels, truth, strict=True)
+    ]
+    return np.array(dice) < WRONG_DICE
+
+
+def fit_flag(predictor: Predictor) -> None:
+    """Print the constants of the flag check_slice."""
+    import statsmodels.api as sm  # type: ignore[import-untyped]
+
+    split = load_manifest().split_scheme(SPLIT).mice
+    plans = phantom.make_plans("phantom")
+    signs, wrong = [], []
+    for name in (*split["train"][:FIT_MICE], *split["validation"]):
+        ds = render_mouse(plans[name])
+        out = predictor.segment(ds, postprocessing="paper", unprocessed=True)
+        signs.append(collect_signs(out[EXPECTED_DICE].values, out[PREDICTED].values).reshape(-1, 4))
+        wrong.append(find_wrong(out[PREDICTED].values, ds["mask"].transpose(*DIMS).values).ravel())
+    x, y = np.concatenate(signs), np.concatenate(wrong)
+    model = sm.Logit(y, sm.add_constant(x)).fit(disp=False)
+    limit = np.quantile(model.predict()[y], 1.0 - FOUND)
+    weights = ", ".join(f"{w:.2f}" for w in model.params)
+    print(f"CHECK_WEIGHTS = ({weights})\nCHECK_ABOVE = {limit:.3f}")
+    alarms = np.mean(model.predict()[~y] > limit)
+    print(f"{len(y)} slices of {len(signs)} mice, {y.mean():.1%} wrong; false alarms {alarms:.1%}")
 
 
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--weights", nargs="+", default=["phantom-small"])
-    parser.add_argument("--cohorts", nargs="*", default=list(phantom.COHORTS))
+    parser.add_argument("--fit", action="store_true", help="fit the constants of the flag check_slice, and stop")
+    parser.add_argument("--cohorts", nargs="*", default=["phantom", "phantom-7T", "phantom-11.7T"])
     parser.add_argument("--limit", type=int, default=0, help="mice of each cohort; 0 is all")
     parser.add_argument("--cines", action="store_true", help="whole cines, in which slice-range compares frames")
     parser.add_argument("--real", type=Path, nargs="*", default=[])
@@ -117,8 +153,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     predictors = {w: mousecmr_data.load_model(w, device="cpu", engine="exact") for w in args.weights}
+    if args.fit:
+        fit_flag(predictors[args.weights[0]])
+        return
     scores: dict[tuple[str, str, str], Scores] = {}
-    slices: dict[str, list[tuple[float, float]]] = {w: [] for w in args.weights}
+    flagged: dict[str, list[NDArray[np.bool_]]] = {w: [] for w in args.weights}
     for group, name, ds in list_mice(args.cohorts, args.limit, args.cines, args.real):
         truth = ds["mask"].transpose("frame", "slice", "y", "x").values
         spacing = mousecmr_data.measure(ds).voxel_size_mm
@@ -129,9 +168,10 @@ def main() -> None:
                 labels = postprocess_cine(raw, rule, spacing)
                 scores.setdefault((weights, group, rule), Scores()).add(name, labels, truth)
                 if rule == "paper" and group != "real":
-                    pairs = zip(labels.reshape(-1, *raw.shape[2:]), truth.reshape(-1, *raw.shape[2:]), strict=True)
-                    actual = [float(np.mean(list(dice_by_class(a, b).values()))) for a, b in pairs]
-                    slices[weights] += zip(out[EXPECTED_DICE].values.ravel().tolist(), actual, strict=True)
+                    flags = np.zeros(labels.shape[:2], bool)
+                    for flag in check_slices(out[EXPECTED_DICE].values, labels):
+                        flags[flag.frame, flag.slice] = True
+                    flagged[weights].append(np.stack([flags.ravel(), find_wrong(labels, truth).ravel()]))
     results: dict[str, Any] = {}
     for (weights, group, rule), score in scores.items():
         row = score.summarize()
@@ -140,13 +180,17 @@ def main() -> None:
         text = "  ".join(f"{a:.3f} {b:.3f}" for a, b in values)
         print(f"{weights:30.30} {group:13} {rule:11} {row['mice']:3}  {text}  present {100 * row['present']:.1f} %")
     print("columns: mean, SD, lowest mouse, base, middle, apex: each myocardium, blood pool")
-    for weights, pairs_of in slices.items():
-        if pairs_of:
-            expected, actual_dice = np.array(pairs_of).T
-            table = calibrate(expected, actual_dice)
-            results[weights]["check_slice"] = table
-            print(f"{weights}: {np.mean(actual_dice < BAD_DICE):.1%} of {len(actual_dice)} slices below {BAD_DICE}")
-            print("  limit: found, false alarms: " + ", ".join(f"{a}: {b:.2f} {c:.2f}" for a, b, c in table))
+    for weights, parts in flagged.items():
+        if parts:
+            flag, wrong = np.concatenate(parts, 1)
+            share = {
+                "slices": wrong.size,
+                "wrong": wrong.mean(),
+                "found": flag[wrong].mean(),
+                "alarms": flag[~wrong].mean(),
+            }
+            results[weights]["check_slice"] = {k: float(v) for k, v in share.items()}
+            print(f"{weights}: check_slice {results[weights]['check_slice']}")
     checksums = {w: p.origin.sha256 for w, p in predictors.items()}
     write_record(args, {"weights": args.weights[0], "sha256": checksums[args.weights[0]], "results": results}, "torch")
 

@@ -73,7 +73,7 @@ def mend_body(_app: object, _page: str, _template: str, context: dict[str, Any],
     """Replace what screen readers stumble over: lists of parameters without terms, headers of columns without text."""
     body = context.get("body", "")
     body = re.sub(r'<dl>\n((?:<dd><em class="sig-param.*\n)+)</dl>', format_parameters, body)
-    context["body"] = re.sub(r'<th class="head">(<p>\s*</p>)?</th>', "<td></td>", body)
+    context["body"] = re.sub(r'<th(?: class="head")?>(<p>\s*</p>)?</th>', "<td></td>", body)
 
 
 def format_parameters(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mousecmr_data.dataset.cohort import Cohort
     from mousecmr_data.dataset.source import Source
     from mousecmr_data.dataset.zarr_store import ZarrSource
+    from mousecmr_data.download.fetch import FetchResult
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -55,7 +57,7 @@ def load(
     source
         "mousecmr-130" (the real dataset), a phantom by name ("phantom", "phantom-7T", "phantom-11.7T": synthetic, and
         marked so), the path of your own manifest folder, or a Zarr store written by ``mousecmr convert``: a folder, a
-        .zip file, or a URL (https://, s3://, hf://).
+        .zip file, or a URL (``https://``, ``s3://``, ``hf://``).
     size
         "small": the mice of ``source="phantom"`` in 64 × 64 pixels of 0.4 mm and few frames, made in seconds, for
         teaching and tests. The same as ``source="phantom-64"``.
@@ -75,8 +77,10 @@ def load(
         Return dask arrays, in chunks such as ``{"frame": 4}``; ``{}`` is one chunk per frame, as they are stored.
     storage_options
         For a URL: options of its fsspec file system, such as credentials.
-    workers, progress
-        Number of parallel transfers; progress bars on or off (None: on in a terminal and in a notebook).
+    workers
+        Number of parallel transfers.
+    progress
+        Progress bars on or off. None: on in a terminal and in a notebook.
 
     Raises
     ------
@@ -89,6 +93,7 @@ def load(
     """
     from mousecmr_data.dataset.cohort import Cohort, CohortMember, assign_splits, read_phenotypes, select_mice
     from mousecmr_data.dataset.layout_cache import CACHE_NAME, FileOpener, LayoutCache
+    from mousecmr_data.dataset.samples import read_frame_tables
     from mousecmr_data.dataset.source import FileSource, Opener
     from mousecmr_data.dataset.zarr_store import ZarrSource
     from mousecmr_data.download.cache import get_cache_root
@@ -110,9 +115,10 @@ def load(
     assigned = assign_splits(resolved.manifest, split, split_scheme)
     names = select_mice(resolved.manifest, mice, split, assigned)
     groups = read_phenotypes(phenotypes, resolved.manifest)
+    new: tuple[str, ...] = ()
     if isinstance(resolved, FileSource):  # phantoms are made when a mouse is opened; a store is complete
         if download:
-            fetch(names, source=source, cache=cache, workers=workers, progress=progress)
+            new = _fetch_files(resolved, names, source, cache, workers, progress).downloaded
         else:
             _check_files_exist(resolved, names, cache)
     opener: Opener
@@ -124,6 +130,9 @@ def load(
             root = get_cache_root(None if cache is None else Path(cache))
             layouts = LayoutCache(root / "layouts" / CACHE_NAME / resolved.name / resolved.version[:12])
         opener = FileOpener(resolved, layouts)
+        if new and layouts:  # their headers, once: tables of thousands of mice then open no file
+            with suppress(MouseCMRError, OSError):  # an error when the mouse is opened
+                read_frame_tables(new, opener, headers_only=True)
     members = [CohortMember(n, assigned.get(n), groups.get(n, resolved.get_phenotype(n))) for n in names]
     return Cohort(resolved, members, opener, split_scheme if assigned else "", chunks)
 
@@ -150,11 +159,22 @@ def fetch(
         phantom = PhantomSource(str(source), None if cache is None else Path(cache))
         make_files(phantom, names, min(workers, os.cpu_count() or 1), progress)
         return {name: resolved.get_path(name) for name in names}
+    return _fetch_files(resolved, names, source, cache, workers, progress).paths
+
+
+def _fetch_files(
+    resolved: Source,
+    names: list[str] | None,
+    source: PathLike,
+    cache: PathLike | None,
+    workers: int,
+    progress: bool | None,
+) -> FetchResult:
     from mousecmr_data.download.fetch import fetch_files
 
     _require_files(resolved, source)
     root = None if cache is None else Path(cache)
-    return fetch_files(resolved.manifest, names, cache=root, workers=workers, progress=progress).paths
+    return fetch_files(resolved.manifest, names, cache=root, workers=workers, progress=progress)
 
 
 @dataclass(frozen=True)

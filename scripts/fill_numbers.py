@@ -23,7 +23,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks"
 CARD = ROOT / "mousecmr_data" / "inference" / "weights" / "phantom-small.toml"
-PAGES = (ROOT / "README.md", RECORDS / "RESULTS.md", *sorted((ROOT / "docs").glob("*.md")), CARD)
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    RECORDS / "RESULTS.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    CARD,
+)
 BLOCK = re.compile(
     r"(<!-- numbers:([\w.]+) -->|^# numbers:([\w.]+)\n)(.*?)(<!-- end -->|^# end$)", re.DOTALL | re.MULTILINE
 )
@@ -171,11 +177,9 @@ def tabulate_slices(record: Record) -> list[str]:
 
 def describe_check_slice(record: Record) -> str:
     """Return what the flag of :mod:`mousecmr_data.pipeline.quality` finds."""
-    from mousecmr_data.pipeline.quality import CHECK_BELOW
-
-    rows = record["results"][record["weights"]]["check_slice"]
-    found, alarms = next(row[1:] for row in rows if row[0] == CHECK_BELOW)
-    return f"{100 * found:.0f} % of the slices with a Dice below 0.7, and {100 * alarms:.0f} % of the others"
+    share = record["results"][record["weights"]]["check_slice"]
+    found, alarms = (f"{100 * share[k]:.0f} %" for k in ("found", "alarms"))
+    return f"{found} of the slices with a Dice below 0.7, and {alarms} of the others"
 
 
 def describe_slices_in_card(record: Record) -> list[str]:
@@ -237,6 +241,23 @@ def tabulate_loaders(record: Record) -> list[str]:
     ]
     header = ("", "samples/s", "relative to memcpy", "× CacheDataset of the same type, turn by turn", "peak MB")
     return tabulate_run(record, header, rows)
+
+
+def tabulate_training_input(record: Record) -> list[str]:
+    rows = []
+    for kind, r in ((k, v) for k, v in record.items() if isinstance(v, dict) and k != "run"):
+        for clock, name in (("cpu", "processor time"), ("wall", "wall time")):
+            old, new, ratio = (format_range(r[k][clock], d) for k, d in (("old", 0), ("new", 0), ("ratio", 1)))
+            two = (format_range(r["two workers"]["ratio"], 2), format_range(r["two workers"]["cores"], 2))
+            rows.append((kind, name, old, new, ratio, *(two if clock == "wall" else ("", ""))))
+    header = ("augmentation", "samples/s of", "before", "now", "ratio", "two workers, ratio to one", "cores they had")
+    return [*tabulate_run(record, header, rows), "", f"Before: commit {record['old commit']}."]
+
+
+def describe_training_input(record: Record) -> str:
+    r = record["paper"]
+    new, old = r["new"]["cpu"]["median"], r["old"]["cpu"]["median"]
+    return f"{new:.0f} samples a second of processor time with the article's augmentation, one by one {old:.0f}"
 
 
 def tabulate_download(record: Record) -> list[str]:
@@ -379,6 +400,13 @@ def tabulate_scale(record: Record) -> list[str]:
     return tabulate_run(record, ("", *columns), rows)
 
 
+def tabulate_cluster(record: Record) -> list[str]:
+    rows = [
+        (n, *(f"{r[k]:.3g}" for k in ("mice per hour", "processor s a mouse"))) for n, r in record["workers"].items()
+    ]
+    return tabulate_run(record, ("workers", "mice per hour", "processor seconds a mouse"), rows)
+
+
 def tabulate_reading(record: Record) -> list[str]:
     rows = [
         (
@@ -508,6 +536,17 @@ def describe_tuning(record: Record) -> str:
     return f"{change}, by {gain}; {time}"
 
 
+def describe_coverage(record: Record) -> str:
+    """Return which share of the package the tests of the folders run, and of which parts they run least."""
+    lines = {name: 100 * p["covered_lines"] / p["num_statements"] for name, p in record["parts"].items()}
+    every = record["parts"]["all"]
+    branches = 100 * every["covered_branches"] / every["num_branches"]
+    folders = ", ".join(f"`{folder}`" for folder in record["folders"])
+    shares = f"{lines.pop('all'):.0f} % of {every['num_statements']:,} lines and {branches:.0f} % of all branches"
+    parts = ", ".join(f"{name} {share:.0f} %" for name, share in lines.items())
+    return f"{shares} are run by the tests in {folders} alone ({record['run']['date']}). Lines by part: {parts}"
+
+
 BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "accuracy": tabulate_accuracy,
     "accuracy.card": describe_accuracy_in_card,
@@ -520,6 +559,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "arrays.opening": describe_opening,
     "checksums": tabulate_checksums,
     "dicom": tabulate_dicom,
+    "cluster": tabulate_cluster,
     "job": tabulate_job,
     "scale": tabulate_scale,
     "download": tabulate_download,
@@ -530,6 +570,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "inference": tabulate_engines,
     "inference.arithmetic": describe_arithmetic,
     "inference_small": tabulate_gate,
+    "line_coverage": describe_coverage,
     "loaders": tabulate_loaders,
     "phantom": tabulate_volumes,
     "phantom.counts": describe_counts,
@@ -542,6 +583,8 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "review_screen": tabulate_screen,
     "segment": tabulate_segment,
     "segment.page": describe_page,
+    "training_input": tabulate_training_input,
+    "training_input.rate": describe_training_input,
     "tuning": tabulate_tuning,
     "tuning.gain": describe_tuning,
     "verdict": describe_command,

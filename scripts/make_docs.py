@@ -1,15 +1,17 @@
-"""Write the site: python scripts/make_docs.py [--output site] [--links]
+"""Write the site: python scripts/make_docs.py [--output site] [--draft] [--links]
 
 The pages are docs/*.md, docs/notebooks/*.ipynb and, made here, the reference of every public name and of every command,
 the page of the dataset (from its manifest), and the files of the repository that a page links to. They are put together
-in a temporary folder, where Sphinx builds them; each of its warnings is an error. --links writes nothing and asks each
-external link.
+in a temporary folder, where Sphinx builds them; each of its warnings is an error. The notebooks are run for their
+outputs, which takes minutes; --draft leaves this out. --links writes nothing and asks each external link.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import base64
+import html
 import importlib
 import inspect
 import json
@@ -21,9 +23,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import nbformat
+from nbclient import NotebookClient
 from sphinx.cmd.build import build_main
 from sphinx.pycode import ModuleAnalyzer
 
@@ -45,6 +51,8 @@ PAGES = {
 STABLE_MODULES = ("errors", "evaluation.plots", "plotting", "formats.nifti", "export.hub")
 """Modules without ``__all__`` whose functions and classes docs/api.md or the gallery names."""
 MORE_NAMES = {f"{PACKAGE}.download.downloader": ["ResumingDownloader"]}
+LICENCE = """The authors' repository has one licence file, {licence}, for data, masks, code and weights. This library is
+BSD-3-Clause and contains none of them. What `mousecmr publish` writes names the licence of its data."""
 LINK = re.compile(r"(\]\()(?!https?://|mailto:|#|<)([^)#\s]+)")
 FENCE = re.compile(r"^(`{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 EXTERNAL = re.compile(r'<a [^>]*href="(https?://[^"]+)"')
@@ -106,8 +114,10 @@ def make_toctree(caption: str, pages: Iterable[str]) -> list[str]:
 class Site:
     """The sources of the site in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, draft: bool = False) -> None:
         self.folder = folder
+        self.draft = draft
+        """Whether notebooks have no outputs."""
         self.edited: dict[str, str] = {}
         """The file of the repository behind each page."""
         self.linked: set[str] = set()
@@ -125,13 +135,41 @@ class Site:
         shutil.copytree(docs, self.folder, dirs_exist_ok=True)
         sources = {path.relative_to(docs).with_suffix("").as_posix(): path for path in docs.rglob("*.md")}
         sources |= {page: ROOT / path for path, page in PAGES.items()}
-        sources |= {path.relative_to(docs).with_suffix("").as_posix(): path for path in docs.rglob("*.ipynb")}
-        for page, source in sources.items():
-            text = show_notebook(source) if source.suffix == ".ipynb" else source.read_text(encoding="utf-8")
-            text = self.lead_links(text, source.parent, page)
+        notebooks = {path.relative_to(docs).with_suffix("").as_posix(): path for path in docs.rglob("*.ipynb")}
+        texts = {page: source.read_text(encoding="utf-8") for page, source in sources.items()}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each notebook has a process of its own
+            executed = pool.map(read_notebook if self.draft else run_notebook, notebooks.values())
+        for (page, source), cells in zip(notebooks.items(), executed, strict=True):
+            texts[page] = self.show_notebook(page, source, cells)
+        for page, source in (sources | notebooks).items():
+            text = self.lead_links(texts[page], source.parent, page)
             self.write_page(page, text, source.relative_to(ROOT).as_posix())
         for path in sorted(self.linked):
             self.write_page(f"files/{path}", show_files(path), path)
+
+    def show_notebook(self, page: str, path: Path, cells: list[dict[str, Any]]) -> str:
+        """Return a notebook as a page; below its title, links to the file and, if the repository is known, to Colab.
+
+        Pictures of outputs become files beside the page; the cell's metadata "alt" says what is seen in them.
+        """
+        blocks = []
+        for cell in cells:
+            is_code = cell["cell_type"] == "code"
+            blocks.append(f"```python\n{cell['source']}\n```" if is_code else cell["source"])
+            for output in cell.get("outputs", ()):
+                data = output.get("data", {"text/plain": output.get("text", "")})
+                if "image/png" in data:
+                    picture = Path(f"{page}-{len(blocks)}.png")
+                    (self.folder / picture).write_bytes(base64.b64decode(data["image/png"]))
+                    blocks.append(f"![{cell['metadata']['alt']}]({picture.name})")
+                else:
+                    blocks.append(show_output(data))
+        title, _, rest = blocks[0].partition("\n")
+        links = [f"{{download}}`Download this notebook <{path.name}>`"]
+        if (repository := os.environ.get("DOCS_REPOSITORY", "")).startswith("https://github.com/"):
+            place = repository.replace("https://github.com", "https://colab.research.google.com/github")
+            links.append(f"[open it in Colab]({place}/blob/main/{path.relative_to(ROOT).as_posix()})")
+        return "\n\n".join([title, "; ".join(links), rest.strip(), *blocks[1:]]) + "\n"
 
     def lead_links(self, text: str, folder: Path, page: str) -> str:
         """Return the text of a page in ``folder`` with links to files of the repository led to pages of the site."""
@@ -219,7 +257,9 @@ class Site:
                 lines.append(f"| {structure} | {' | '.join(dice)} |")
         lines += ["", "## Known issues", ""]
         lines += [f"- **{issue.title}** (`{issue.id}`, {issue.source}): {issue.text}" for issue in m.known_issues]
-        lines += ["", "## How to cite", "", "```bibtex", *"\n".join(make_bibtex(m).values()).splitlines(), "```", ""]
+        lines += ["", "## Licence", "", LICENCE.format(licence=m.licence)]
+        lines += ["", "## How to cite", "", "Cite the article, and the version of the data that you used:", ""]
+        lines += ["```bibtex", *"\n".join(make_bibtex(m).values()).splitlines(), "```", ""]
         self.fill_page("dataset", "\n".join(lines))
 
     def fill_page(self, page: str, text: str) -> None:
@@ -235,17 +275,44 @@ def format_constant(constant: Constant) -> str:
     return f"{text} {constant.unit}".strip()
 
 
-def show_notebook(path: Path) -> str:
-    """Return a notebook as a page, with a link to its file after the title, and in Colab if the repository is known."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    blocks = ["".join(c["source"]) for c in cells]
-    blocks = [f"```python\n{b}\n```" if c["cell_type"] == "code" else b for b, c in zip(blocks, cells, strict=True)]
-    title, _, rest = blocks[0].partition("\n")
-    links = [f"{{download}}`Download this notebook <{path.name}>`"]
-    if (repository := os.environ.get("DOCS_REPOSITORY", "")).startswith("https://github.com/"):
-        place = repository.replace("https://github.com", "https://colab.research.google.com/github")
-        links.append(f"[open it in Colab]({place}/blob/main/{path.relative_to(ROOT).as_posix()})")
-    return "\n\n".join([title, "; ".join(links), rest.strip(), *blocks[1:]]) + "\n"
+def read_notebook(path: Path) -> list[dict[str, Any]]:
+    """Return the cells of a notebook."""
+    return list(nbformat.read(path, as_version=4)["cells"])  # type: ignore[no-untyped-call]
+
+
+def run_notebook(path: Path) -> list[dict[str, Any]]:
+    """Return the cells of a notebook with outputs: run in a new folder, without network, and with an empty cache.
+
+    Raises CellExecutionError if a cell fails, and RuntimeError if one warns.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "cache"
+        variables = {"MOUSECMR_CACHE": str(cache), "MOUSECMR_OFFLINE": "1", "MOUSECMR_PROGRESS": "0"}
+        # Threads of two notebooks that wait for one another are slow; tqdm asks for widgets, which nothing here needs.
+        variables |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
+        client = NotebookClient(
+            nbformat.read(path, as_version=4),  # type: ignore[no-untyped-call]
+            timeout=600,
+            coalesce_streams=True,
+            resources={"metadata": {"path": folder}},
+        )
+        cells = client.execute(env=os.environ | variables)["cells"]
+    for output in (o for cell in cells for o in cell.get("outputs", ())):
+        if output.get("name") == "stderr":
+            raise RuntimeError(f"{path} writes to standard error: {output['text']}")
+        data = output.get("data", output)
+        for key in {"text", "text/plain", "text/html"} & data.keys():
+            data[key] = data[key].replace(str(cache), "~/.cache/mousecmr")
+    return list(cells)
+
+
+def show_output(data: dict[str, str]) -> str:
+    """Return what a cell shows, in HTML or as text, in the classes that the theme has for outputs of notebooks."""
+    if "text/html" in data:
+        shown = re.sub(r"<style scoped>.*?</style>", "", data["text/html"], flags=re.DOTALL)  # for tables of pandas
+    else:
+        shown = f'<pre tabindex="0">{html.escape(data["text/plain"])}</pre>'
+    return f'~~~~~~{{raw}} html\n<div class="cell_output"><div class="output">{shown}</div></div>\n~~~~~~'
 
 
 def show_files(path: str) -> str:
@@ -260,13 +327,14 @@ def show_files(path: str) -> str:
 
 def list_external_links(site: Path) -> list[str]:
     """Return the addresses of other hosts to which the pages in ``site`` link."""
-    return sorted({url for page in site.rglob("*.html") for url in EXTERNAL.findall(page.read_text(encoding="utf-8"))})
+    texts = (page.read_text(encoding="utf-8") for page in site.rglob("*.html"))
+    return sorted({html.unescape(url) for text in texts for url in EXTERNAL.findall(text)})
 
 
-def build(output: Path, builder: str = "html") -> int:
-    """Build the site in ``output``; return the exit status of Sphinx."""
+def build(output: Path, builder: str = "html", *, draft: bool = False) -> int:
+    """Build the site in ``output``, a draft without outputs of notebooks; return the exit status of Sphinx."""
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder))
+        site = Site(Path(folder), draft=draft)
         site.add_written_pages()
         site.add_reference()
         site.add_commands()
@@ -281,12 +349,13 @@ def build(output: Path, builder: str = "html") -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "site")
+    parser.add_argument("--draft", action="store_true", help="do not run the notebooks")
     parser.add_argument("--links", action="store_true", help="ask each external link, over the network")
     args = parser.parse_args()
     if args.links:
-        return build(args.output / "links", "linkcheck")
+        return build(args.output / "links", "linkcheck", draft=True)
     shutil.rmtree(args.output, ignore_errors=True)
-    if status := build(args.output):
+    if status := build(args.output, draft=args.draft):
         return status
     links = list_external_links(args.output)
     (args.output / "external-links.txt").write_text("\n".join(links) + "\n", encoding="utf-8")

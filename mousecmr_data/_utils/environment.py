@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     import torch
 
 _NETWORK = ("torch", "safetensors")
+_ENGINES = ("openvino", "onnxruntime", "torch")
+_OPENVINO = ("onnx", "openvino", "safetensors")
 _PICTURES = ("matplotlib", "PIL")
 _FORMATS = ("nibabel", "pydicom", "nrrd", "SimpleITK")
 _EVALUATION = (*_PICTURES, "jinja2", "pingouin", "xlsxwriter")
-_SEGMENT = (*_NETWORK, "openvino", *_FORMATS, "highdicom", "brukerapi", *_EVALUATION)
+_SEGMENT = (*_OPENVINO, *_FORMATS, "highdicom", "brukerapi", *_EVALUATION)
 EXTRAS = {
     "segment": _SEGMENT,
     "torch": _NETWORK,
-    "openvino": (*_NETWORK, "openvino"),
-    "onnx": (*_NETWORK, "onnx", "onnxruntime", "onnxscript"),
+    "openvino": _OPENVINO,
+    "onnx": ("onnx", "onnxruntime", "onnxscript", "safetensors"),
     "training": (*_NETWORK, "monai", *_EVALUATION),
     "evaluation": _EVALUATION,
     "formats": _FORMATS,
@@ -42,8 +44,21 @@ EXTRAS = {
 }
 """The extras of this package, each with the modules that it installs."""
 
-CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+CPU_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "i8mm",
+)
 """Processor features that decide what is fast, in Linux' names."""
+INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm")
+BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def list_versions(*packages: str, missing: str | None = None) -> dict[str, str]:
@@ -68,6 +83,13 @@ def require_extra(extra: str, *modules: str) -> None:
     for module in find_missing_modules(extra):
         if not modules or module in modules:
             raise MissingExtraError.from_module(module, extra)
+
+
+def require_engine(extra: str = "segment") -> None:
+    """Raise :class:`MissingExtraError`, with ``extra``, if nothing is installed that computes networks."""
+    require_extra(extra, "safetensors")
+    if all(find_spec(module) is None for module in _ENGINES):
+        raise MissingExtraError.from_module(_ENGINES[0], extra)
 
 
 def read_flag(variable: str, default: bool) -> bool:
@@ -118,14 +140,20 @@ def _read_cpu_info() -> dict[str, str]:
     return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in text.splitlines())}
 
 
+def list_cpu_features() -> list[str]:
+    """Return the :data:`CPU_FEATURES` of this machine's processor; none where the system does not state them."""
+    info = _read_cpu_info()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return [f for f in CPU_FEATURES if f in flags]
+
+
 def describe_processor() -> str:
     """Return the name of this machine's processor and its :data:`CPU_FEATURES`, as far as the system states them."""
     info = _read_cpu_info()
     if not info:
         return f"{platform.machine()} {platform.processor()}"
-    flags = set((info.get("flags") or info.get("Features") or "").split())
     name = info.get("model name", platform.machine())
-    return f"{name} ({', '.join(f for f in CPU_FEATURES if f in flags) or 'none of the features known here'})"
+    return f"{name} ({', '.join(list_cpu_features()) or 'none of the features known here'})"
 
 
 def describe_machine() -> str:
@@ -134,8 +162,60 @@ def describe_machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
+_threads: int | None = None
+
+
+def get_threads() -> int:
+    """Return how many threads a network is computed with: of :func:`set_threads`, else PyTorch's number if a program
+    has imported it, else ``OMP_NUM_THREADS``, else the cores that this process may use, without their second threads.
+    """
+    if _threads:
+        return _threads
+    if torch := sys.modules.get("torch"):
+        return torch.get_num_threads()  # type: ignore[no-any-return]
+    if (text := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(text):
+        return int(text)
+    try:
+        topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        return len({Path(topology.format(n)).read_text() for n in os.sched_getaffinity(0)})
+    except (OSError, AttributeError):  # not Linux
+        return os.cpu_count() or 1
+
+
+def set_threads(threads: int) -> None:
+    """Let networks be computed with ``threads`` threads in this process, by any library."""
+    global _threads
+    _threads = threads
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+
+
+def find_device(name: str = "auto") -> str:
+    """Return the kind of the device called ``name``: "cpu", "cuda" or "mps".
+
+    PyTorch is imported only if it is installed and this computer has something that looks like a GPU.
+    """
+    if name == "cpu":
+        return name
+    if name != "auto":
+        return select_device(name).type
+    windows = Path(os.environ.get("SYSTEMROOT", "")) / "System32" / "nvcuda.dll"
+    drivers = [Path(path) for path in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")]
+    is_apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    has_gpu = is_apple or any(path.exists() for path in (*drivers, windows))
+    return select_device().type if has_gpu and find_spec("torch") else "cpu"
+
+
+def copy_to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return ``x`` on ``device``; a GPU's copy is made in the background, and nothing waits for it."""
+    if device.type != "cuda" or x.device.type == "cuda":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
 def select_device(name: str = "auto", index: int = 0) -> torch.device:
     """Return the device called ``name``; "auto" is CUDA, else MPS, else the CPU. ``index`` counts GPUs."""
+    require_extra("torch", "torch")
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

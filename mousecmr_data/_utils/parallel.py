@@ -19,12 +19,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from uuid import uuid4
 
 from mousecmr_data._utils.network import enforce_offline
 from mousecmr_data._utils.reading import (
@@ -38,6 +41,9 @@ from mousecmr_data._utils.reading import (
 )
 from mousecmr_data._utils.text import format_bytes
 from mousecmr_data.errors import MouseCMRError, ProcessError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -321,12 +327,15 @@ def map_in_processes(
 
     def run(item: str) -> None:
         with lock:
-            if not idle:
+            is_new = not idle
+            if is_new:
                 idle.append(ChildProcess())
                 children.append(idle[-1])
             child = idle.pop()
         try:
-            result = child.call(partial(work, item), item)
+            if is_new:  # sent once: it may hold what belongs to thousands of items
+                child.call(partial(_keep_work, work), item)
+            result = child.call(partial(_do_kept_work, item), item)
         except ProcessError as e:
             if on_crash is None or stop.is_set():
                 raise
@@ -350,6 +359,76 @@ def map_in_processes(
         for child in children:
             child.end(max(0.0, deadline - time.monotonic()))
     return results
+
+
+_kept: list[Callable[[str], Any]] = []
+"""In a child process of :func:`map_in_processes`: its work."""
+
+
+def _keep_work(work: Callable[[str], Any]) -> None:
+    _kept[:] = [work]
+
+
+def _do_kept_work(item: str) -> Any:
+    return _kept[0](item)
+
+
+def map_on_cluster(
+    work: Callable[[str], Result],
+    items: Sequence[str],
+    client: Client,
+    on_result: Callable[[str, Result], None] | None = None,
+    on_crash: Callable[[str, MouseCMRError], Result] | None = None,
+) -> dict[str, Result]:
+    """Call ``work`` with each item on the workers of a dask cluster; the rest is as for :func:`map_in_processes`.
+
+    Relative paths mean the same there as here, if the working folder exists there. dask repeats the items of a worker
+    that ended. Those that it gives up, because workers ended several times while
+    they had them, are tried again one after the other, so that one that ends its worker takes no others with it.
+    """
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    results: dict[str, Result] = {}
+    groups = [list(items)]
+    while groups:
+        group, token = groups.pop(), uuid4().hex[:8]
+        shared = client.submit(partial, partial(_work_alone, work, Path.cwd()), pure=False)  # sent once to each worker
+        futures = {client.submit(_call, shared, n, pure=False, key=f"mousecmr-{n}-{token}"): n for n in group}
+        for future in as_completed(futures):  # type: ignore[no-untyped-call]
+            item = futures.pop(future)  # finished: the scheduler need not keep it, or compute it again
+            try:
+                result = future.result()
+            except Exception as e:
+                has_crashed = isinstance(e, KilledWorker)
+                if has_crashed and len(group) > 1:  # perhaps because of another item
+                    groups.append([item])
+                    continue
+                if on_crash is None and not has_crashed:
+                    raise
+                text = f"{item}: the worker that worked on it ended: {e}"
+                error = ProcessError(text, "enough memory", "use fewer workers")
+                if on_crash is None:
+                    raise error from e
+                result = on_crash(item, error)
+            results[item] = result
+            if on_result:
+                on_result(item, result)
+    return results
+
+
+_cluster_lock = threading.Lock()
+
+
+def _work_alone(work: Callable[[str], Result], folder: Path, item: str) -> Result:
+    """Do one item at a time: a worker of a cluster may have several threads, but predictors and the generator of
+    random numbers support only one."""
+    with _cluster_lock, chdir(folder) if folder.is_dir() else nullcontext():
+        return work(item)
+
+
+def _call(work: Callable[[str], Result], item: str) -> Result:
+    return work(item)
 
 
 def count_results(progress: Callable[[int], None] | None) -> Callable[[str, object], None] | None:
@@ -405,3 +484,54 @@ def run_in_threads(
         raise
     if errors:
         raise errors[0]
+
+
+def iterate_in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[Result, None, None]:
+    """Yield ``work(item)`` of each item, in their order; ``workers`` threads compute the next ones in the meantime.
+
+    Up to twice ``workers`` results are made ahead. 0 computes each when it is asked for. An exception is raised at its
+    item's place. Close the iterator (:func:`contextlib.closing`) where a loop may end early: the threads end then.
+    """
+    if not workers:
+        yield from map(work, items)
+        return
+    calls: queue.SimpleQueue[tuple[Future[Result], Item] | None] = queue.SimpleQueue()
+    ahead: deque[Future[Result]] = deque()
+
+    def loop() -> None:
+        while call := calls.get():
+            future, item = call
+            try:
+                future.set_result(work(item))
+            except BaseException as e:  # raised in the caller's thread
+                future.set_exception(e)
+            del call, future, item  # the result is the caller's
+
+    def take() -> Result:
+        future = ahead.popleft()
+        while not future.done():
+            wait([future], 0.2)  # without a limit, Ctrl-C is not seen on Windows
+        return future.result()
+
+    threads = [threading.Thread(target=loop, name=f"mousecmr-{n}", daemon=True) for n in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        for item in items:
+            ahead.append(Future())
+            calls.put((ahead[-1], item))
+            if len(ahead) > 2 * workers:
+                yield take()
+        while ahead:
+            yield take()
+    finally:
+        with suppress(queue.Empty):
+            while True:
+                calls.get_nowait()
+        for _ in threads:
+            calls.put(None)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))

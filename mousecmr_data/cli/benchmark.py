@@ -73,7 +73,7 @@ def list_command(as_json: bool) -> None:
 @source
 @options.cache
 @options.processes(1)
-@click.option("--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead.")
+@options.scheduler
 @options.overwrite_edited
 @options.as_json
 def run_command(

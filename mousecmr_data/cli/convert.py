@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -26,6 +27,12 @@ from mousecmr_data.cli import options, output
     "All but zarr need -o.",
 )
 @click.option(
+    "--protocol",
+    metavar="NAME[/PART]",
+    help="nnunet: the mice of a protocol of the benchmark, such as internal or few/mice-05-draw-1; those that are "
+    "tested have images only.",
+)
+@click.option(
     "-o",
     "--output",
     "path",
@@ -40,6 +47,7 @@ def command(
     cache: Path | None,
     split: str | None,
     kind: str,
+    protocol: str | None,
     path: Path | None,
     workers: int | None,
     as_json: bool,
@@ -47,7 +55,8 @@ def command(
     """Convert MICE (default: all) to Zarr v3: one group per mouse, arrays (frame, slice, y, x).
 
     Mice that were converted before, from the same file, are left as they are. With --to nifti, nrrd or mha, the mice
-    are written as image files instead, with --to nnunet as an nnU-Net dataset (-o Dataset130_MouseCMR).
+    are written as image files instead, with --to nnunet as an nnU-Net dataset (-o Dataset130_MouseCMR), also of a
+    protocol of the benchmark (--protocol).
     """
     from mousecmr_data import api
     from mousecmr_data.dataset.cohort import fill_layout_cache, write_store
@@ -56,10 +65,22 @@ def command(
         raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --workers.")
     if kind != "zarr":
         require_extra("formats", "nibabel", *({"nrrd": ["nrrd"], "mha": ["SimpleITK"]}.get(kind, [])))
-    cohort = api.load(split, mice=mice or None, source=source, cache=cache)
+    chosen: Sequence[str] = mice
+    further = 0  # mice that are only tested
+    if protocol:
+        from mousecmr_data.evaluation.protocols import find_part, write_nnunet_part
+
+        if kind != "nnunet" or mice or split:
+            raise click.UsageError("--protocol says which mice: give --to nnunet, and neither MICE nor --split.")
+        followed, part = find_part(protocol)
+        followed.check_source(source)
+        chosen, further = part.train + part.validation, sum(len(c.mice) for c in part.conditions)
+    cohort = api.load(split, mice=chosen or None, source=source, cache=cache)
     workers = workers or os.cpu_count() or 1
-    with output.progress(f"converting {cohort.source.name}", len(cohort)) as advance:
-        if path is None:
+    with output.progress(f"converting {cohort.source.name}", len(cohort) + further) as advance:
+        if path and protocol:
+            folder = write_nnunet_part(followed, part, source, path, cache=cache, progress=lambda _: advance(1))
+        elif path is None:
             folder = fill_layout_cache(cohort, workers, lambda _: advance(1))
         elif kind == "zarr":
             folder = write_store(cohort, path, workers, lambda _: advance(1))
@@ -81,6 +102,11 @@ def command(
         text += f" on disk; {raw / 1e6:.0f} MB in memory"
     else:
         report = {"folder": folder, **report, "format": kind}
+    if protocol:
+        report |= {"protocol": {**followed.reference, "part": part.name}}
+        tested_is_synthetic = any(api.resolve_manifest(c.source or source).synthetic for c in part.conditions)
+        report["synthetic"] = report["synthetic"] or tested_is_synthetic
+        text += f"; {len(part.train)} train, {len(part.validation)} validate, and imagesTs has {further} to segment"
     if as_json:
         output.print_json(report)
         return

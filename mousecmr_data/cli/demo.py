@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.environment import require_engine, require_extra
 from mousecmr_data.cli import options, output
 from mousecmr_data.schema import PHANTOMS, SMALL_WEIGHTS
 
@@ -27,7 +27,9 @@ MOVIE_FILE = "{}_segmented.gif"
 @options.cache
 def command(folder: Path, overwrite: bool, per_group: int, segment: int, cache: Path | None) -> None:
     """Try everything without a download: make synthetic mice, then load, measure, segment and draw them."""
-    require_extra(*(("segment", "matplotlib", "torch", "safetensors") if segment else ("evaluation", "matplotlib")))
+    require_extra("segment" if segment else "evaluation", "matplotlib")
+    if segment:
+        require_engine()
     from mousecmr_data import api
     from mousecmr_data._utils.outputs import check_folder, write_folder
     from mousecmr_data.phantom.source import PhantomSource, make_files

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mousecmr_data._utils.environment import (
+    BF16_FEATURES,
     EXTRAS,
+    INT8_FEATURES,
     describe_machine,
     describe_processor,
     find_missing_modules,
+    list_cpu_features,
     list_versions,
 )
 from mousecmr_data._utils.text import format_bytes
@@ -34,13 +38,20 @@ class Finding:
     found: str
     next_step: str = ""
     """What to do about it; empty where nothing is to be done."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """What was measured, for programs."""
 
 
 @click.command()
 @options.cache
 @click.option("--network/--no-network", default=True, help="Ask the dataset's host for one file's size.")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Also measure this computer, in less than a minute: what a cine takes with each engine.",
+)
 @options.as_json
-def command(cache: Path | None, network: bool, as_json: bool) -> None:
+def command(cache: Path | None, network: bool, measure: bool, as_json: bool) -> None:
     """Report versions, extras, cache, locks, engines, GPU, weights and network, and what to do about each.
 
     Paste the output into a bug report: it holds no tokens and no passwords, but the path of the cache.
@@ -51,6 +62,7 @@ def command(cache: Path | None, network: bool, as_json: bool) -> None:
         *_check_cache(cache),
         *_describe_networks(cache),
         *_check_network(network),
+        *(_measure_speed(cache) if measure else ()),
     ]
     if as_json:
         output.print_json([asdict(f) for f in findings])
@@ -109,15 +121,10 @@ def _check_cache(cache: Path | None) -> Iterator[Finding]:
     yield Finding("mice", f"{manifest.name}: {counts}", "mousecmr fetch" if "missing" in states else "")
 
 
-def _describe_networks(cache: Path | None) -> Iterator[Finding]:
-    """Describe GPU, weights and engines; no engine is tested here, because that takes minutes."""
+def _describe_gpu() -> Iterator[Finding]:
     if find_missing_modules("torch"):
         return
     import torch
-
-    from mousecmr_data.errors import MouseCMRError
-    from mousecmr_data.inference.engines.auto import AutoEngine
-    from mousecmr_data.inference.predictor import load_model
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -126,6 +133,17 @@ def _describe_networks(cache: Path | None) -> Iterator[Finding]:
         yield Finding("GPU", f"none that PyTorch (built for CUDA {torch.version.cuda}) can use", CPU_HINT)
     else:
         yield Finding("GPU", "Apple's (mps)" if torch.backends.mps.is_available() else "none; PyTorch is the CPU build")
+
+
+def _describe_networks(cache: Path | None) -> Iterator[Finding]:
+    """Describe GPU, weights and engines; no engine is tested here, because that takes minutes."""
+    yield from _describe_gpu()
+    if find_missing_modules("openvino") and find_missing_modules("torch"):
+        return
+    from mousecmr_data.errors import MouseCMRError
+    from mousecmr_data.inference.engines.auto import AutoEngine
+    from mousecmr_data.inference.predictor import load_model
+
     for name in (SMALL_WEIGHTS, PUBLISHED_WEIGHTS):
         try:
             engine = load_model(name, cache=cache, offline=True).engine
@@ -162,3 +180,25 @@ def _check_network(ask: bool) -> Iterator[Finding]:
         else:
             step = "mousecmr bundle carries files here; MOUSECMR_MIRROR names other hosts; see docs/download.md"
             yield Finding("network", answer.trouble, step)
+
+
+def _measure_speed(cache: Path | None) -> Iterator[Finding]:
+    from mousecmr_data.inference.speed import CINE_SLICES, measure_cines, measure_core
+
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
+    gflops, features = measure_core(), list_cpu_features()
+    found = {"8-bit": INT8_FEATURES, "bfloat16": BF16_FEATURES}
+    has = {name: any(f in features for f in wanted) for name, wanted in found.items()}
+    units = ", ".join(f"{'with' if known else 'without'} {name} instructions" for name, known in has.items())
+    text = f"{gflops:.0f} GFLOP/s in a float32 matrix product, {units}"
+    yield Finding(
+        "one core", text, values={"float32_gflops": gflops, "int8": has["8-bit"], "bfloat16": has["bfloat16"]}
+    )
+    if find_missing_modules("torch"):
+        yield Finding("time of a cine", "not measured without torch", "pip install 'mousecmr-data[segment]'")
+        return
+    text = f"{CINE_SLICES} slices, whole field, with all cores; --region auto takes about a third"
+    step = "measure again when this computer does nothing else" if load > (os.cpu_count() or 1) / 2 else ""
+    yield Finding("time of a cine", f"{text}; load {load:.1f} before", step, {"slices": CINE_SLICES, "load": load})
+    for cine in measure_cines(gflops, cache):
+        yield Finding(f"  {cine.weights}, {cine.engine}", f"{cine.seconds:.1f} s, {cine.how}", values=vars(cine))

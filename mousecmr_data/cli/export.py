@@ -45,11 +45,11 @@ def command(
     from mousecmr_data.inference.engines.onnx import write_onnx
     from mousecmr_data.inference.predictor import load_model
 
-    predictor = load_model(weights, device="cpu", engine="eager", cache=cache, network=network)
+    predictor = load_model(weights, device="cpu", cache=cache, network=network)
     origin = predictor.origin
     path = path or Path(f"{make_file_name(origin.name)}.onnx")
     check_file(path, overwrite=overwrite, inputs=find_paths(weights))
-    written = write_onnx(predictor.network, path, size, vars(origin), cache, overwrite=overwrite)
+    written = write_onnx(predictor.source, path, size, vars(origin), cache, overwrite=overwrite)
     if as_json:
         output.print_json({"written": written, "weights": origin.name, "synthetic_training": origin.synthetic_training})
         return

@@ -145,7 +145,7 @@ def _review(
     opened.choose_phases(*pair, find=find_phases)
     if not update:
         return opened.analyze().to_measures()
-    from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables  # imports torch
+    from mousecmr_data.pipeline.batch import MANIFEST_FILE, update_tables  # imports what segmenting needs
 
     measures = review.update_result(opened).to_measures()
     if (found.parent / MANIFEST_FILE).is_file():

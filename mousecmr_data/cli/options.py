@@ -172,6 +172,11 @@ def processes(default: int | None) -> Decorator:
     return click.option("--workers", type=click.IntRange(1, 256), default=default, help=text)
 
 
+scheduler = click.option(
+    "--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead of --workers."
+)
+
+
 def output_folder(text: str, default: Path | None = None, *, required: bool = False) -> Decorator:
     """Make the option --output of commands that write a folder; the parameter is ``folder``."""
 

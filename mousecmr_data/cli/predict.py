@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.environment import require_engine, require_extra
 from mousecmr_data._utils.text import list_notices
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import ArgumentError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--split", help="Only the mice of this split: train, validation or test.")
 @options.network
 @options.processes(1)
-@click.option("--dask", "scheduler", metavar="ADDRESS", help="Use the workers of this dask scheduler instead.")
+@options.scheduler
 @options.overwrite
 @options.source
 @options.cache
@@ -52,9 +52,7 @@ def command(
     resumed with the same command. For mice with expert masks, the overlap (Dice) is printed. `mousecmr measure` and
     `mousecmr show` read the files that this command writes.
     """
-    require_extra("torch")
-    if scheduler:
-        require_extra("dask", "distributed")
+    require_engine("openvino")
     from mousecmr_data.pipeline.batch import load_predictor, predict_cohort
     from mousecmr_data.pipeline.config import PredictConfig
 
@@ -138,7 +136,16 @@ def open_client(address: str | None) -> Iterator[Any]:
     if address is None:
         yield None
         return
+    require_extra("dask", "distributed")
     from distributed import Client
 
-    with Client(address) as client:  # type: ignore[no-untyped-call]
+    try:
+        client = Client(address)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as e:
+        raise ArgumentError(
+            f"No dask scheduler answers at {address}: {e}",
+            "the address that `dask scheduler` prints",
+            "--dask tcp://HOST:8786",
+        ) from e
+    with client:
         yield client

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.environment import require_engine, require_extra
 from mousecmr_data._utils.text import SYNTHETIC_DATA
 from mousecmr_data.cli import options, output
 from mousecmr_data.errors import MissingDataError, MissingExtraError, MouseCMRError
@@ -83,8 +83,9 @@ def command(
     judged, because files, weights or predictions are missing or do not fit; 6: a trial (--limit). The verdict is for
     the article's own rules.
     """
-    network_modules = () if predictions else ("torch", "safetensors")
-    require_extra("evaluation" if predictions else "segment", "jinja2", "matplotlib", "pingouin", *network_modules)
+    require_extra("evaluation" if predictions else "segment", "jinja2", "matplotlib", "pingouin")
+    if not predictions:
+        require_engine()
     from mousecmr_data._utils.outputs import check_folder
     from mousecmr_data.evaluation.reproduction import (
         DOCUMENT_FILE,

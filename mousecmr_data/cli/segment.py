@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.environment import require_engine, require_extra
 from mousecmr_data.cli import options, output
+from mousecmr_data.cli.predict import open_client
 
 if TYPE_CHECKING:
     from mousecmr_data.pipeline.batch import BatchEvent
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 )
 @options.overwrite
 @options.processes(1)
+@options.scheduler
 @options.cache
 @options.as_json
 def command(
@@ -61,6 +63,7 @@ def command(
     keep_names: bool,
     overwrite: bool,
     workers: int,
+    scheduler: str | None,
     cache: Path | None,
     as_json: bool,
     **network: Any,
@@ -71,10 +74,11 @@ def command(
     HDF5 in the dataset's layout. The output has one folder per mouse, and tables over all mice. A mouse that cannot be
     read does not stop the others. For research, not for clinical use.
     """
-    require_extra("segment", "torch", "safetensors", "nibabel", *(("matplotlib",) if pictures else ()))
+    require_engine()
+    require_extra("segment", "nibabel", *(("matplotlib",) if pictures else ()))
     from mousecmr_data._utils.parallel import start_reader
 
-    start_reader()  # while this process imports torch, which takes longer
+    start_reader()  # while this process imports what computes networks, which takes longer
     from mousecmr_data.formats.masks import describe_left_out
     from mousecmr_data.pipeline.batch import segment_batch
     from mousecmr_data.pipeline.config import SegmentConfig
@@ -93,8 +97,10 @@ def command(
         cache=cache,
         **network,
     )
-    with _show_progress() as progress:
-        result = segment_batch(inputs, folder, config, overwrite=overwrite, workers=workers, progress=progress)
+    with open_client(scheduler) as client, _show_progress() as progress:
+        result = segment_batch(
+            inputs, folder, config, overwrite=overwrite, workers=workers, client=client, progress=progress
+        )
     table = result.mice.astype(object).where(result.mice.notna(), None)
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     left_out = describe_left_out(result.left_out)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mousecmr_data._utils.environment import require_extra
+from mousecmr_data._utils.environment import require_engine, require_extra
 from mousecmr_data.cli import options
 from mousecmr_data.schema import HOST, PORT, PUBLISHED_WEIGHTS, SMALL_WEIGHTS
 
@@ -65,7 +65,8 @@ def command(
     Nothing leaves the computer. Files are deleted when the page is closed; --keep keeps the results. For
     research, not for clinical use.
     """
-    require_extra("web", "gradio", "torch", "safetensors", "nibabel", "matplotlib")
+    require_engine("web")
+    require_extra("web", "gradio", "nibabel", "matplotlib")
     from mousecmr_data.web.app import launch
     from mousecmr_data.web.config import ServerConfig
 

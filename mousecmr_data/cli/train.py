@@ -121,7 +121,8 @@ def command(
     def print_epoch(row: dict[str, float]) -> None:
         dice = f"Dice myocardium {row['dice_myocardium']:.3f} blood pool {row['dice_blood_pool']:.3f}"
         losses = f"loss {row['loss']:.4f}  validation {row['validation_loss']:.4f}"
-        click.echo(f"epoch {row['epoch']:.0f}/{config.epochs}  {losses}  {dice}  {row['seconds']:.0f} s")
+        waiting = f"{row['seconds']:.0f} s ({row['seconds_waiting']:.0f} s waiting for data)"
+        click.echo(f"epoch {row['epoch']:.0f}/{config.epochs}  {losses}  {dice}  {waiting}")
 
     on_epoch = None if as_json else print_epoch
     train(training, validation, folder, config, on_epoch=on_epoch, overwrite=overwrite, cache=cache)

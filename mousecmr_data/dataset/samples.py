@@ -85,11 +85,12 @@ class FrameTable:
         return [*arrays, self.n_slices, list(self.spacing_mm), self.synthetic]
 
 
-def read_frame_tables(mice: Iterable[str], opener: FileOpener) -> list[FrameTable]:
+def read_frame_tables(mice: Iterable[str], opener: FileOpener, *, headers_only: bool = False) -> list[FrameTable]:
     """Return the frame table of each mouse; those that were read before come from an index in the layout cache.
 
     A table is used again while the mouse's file, the release and the sizes in the manifest are the same. An index that
-    cannot be written only costs time.
+    cannot be written only costs time. ``headers_only`` leaves out mice with more than two labelled frames, whose phases
+    are found in their masks.
     """
     path = opener.layouts.folder / FRAMES_FILE if opener.layouts else None
     known: Mapping[str, Any] = {}
@@ -109,7 +110,10 @@ def read_frame_tables(mice: Iterable[str], opener: FileOpener) -> list[FrameTabl
         if row and row[0] == key:
             tables.append(FrameTable.from_list(row[1]))
         else:
-            tables.append(FrameTable.from_parts(opener.read_parts(mouse)))
+            parts = opener.read_parts(mouse)
+            if headers_only and len(parts.labelled_frames) > 2:
+                continue
+            tables.append(FrameTable.from_parts(parts))
             new[mouse] = [key, tables[-1].to_list()]
     if new and path:
         with suppress(OSError):

@@ -93,7 +93,7 @@ def check_derived_files(cache: Path, dataset: Path, mice: Collection[str] | None
     for folder in _list(layouts, "huggingface-*/*/"):
         yield folder, "" if has_checksums(folder) else NO_CHECKSUM
     for file in _list(cache / "weights", "*/*/*.safetensors"):
-        with suppress(ImportError):  # without PyTorch, no weights are read
+        with suppress(ImportError):  # without safetensors, no weights are read
             from mousecmr_data.models.safetensors import is_hashed
 
             yield file, "" if is_hashed(file) else NO_CHECKSUM

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -30,7 +29,7 @@ from mousecmr_data._utils.environment import describe_machine, list_versions
 from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.outputs import check_apart, make_foreign_error, write_folder
-from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes
+from mousecmr_data._utils.parallel import ProgressCallback, count_results, map_in_processes, map_on_cluster
 from mousecmr_data._utils.text import make_file_name
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.download.cache import list_input_folders
@@ -187,12 +186,7 @@ def run_benchmark(
     if client is None:
         map_in_processes(work, left, workers, count_results(progress))
     else:
-        from distributed import as_completed
-
-        for future in as_completed([client.submit(work, name, pure=False) for name in left]):  # type: ignore[no-untyped-call]
-            future.result()
-            if progress:
-                progress(1)
+        map_on_cluster(work, left, client, count_results(progress))
     return write_benchmark(job, list(steps.values()), overwrite=overwrite)
 
 
@@ -235,17 +229,12 @@ def read_step(path: Path) -> dict[str, Any]:
     return dict(table)
 
 
-_RUN_LOCK = threading.Lock()
-"""A worker of a cluster may have several threads, but random numbers are drawn from one generator of the process."""
-
-
 def _run_step(job: Job, steps: Mapping[str, Step], name: str) -> None:
     """Do a step; wait where another process, perhaps of a run whose parent was killed, is doing it."""
-    with _RUN_LOCK:
-        try:
-            _do_step(job, steps[name])
-        except MouseCMRError as e:
-            raise type(e)(f"{name}: {e.found}", e.expected, e.next_step) from e
+    try:
+        _do_step(job, steps[name])
+    except MouseCMRError as e:
+        raise type(e)(f"{name}: {e.found}", e.expected, e.next_step) from e
 
 
 def _do_step(job: Job, step: Step) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from importlib import resources
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,18 @@ from mousecmr_data._utils.text import SYNTHETIC_DATA, join_names
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataError, MissingExtraError, MouseCMRError
 from mousecmr_data.evaluation.checks import TRUTH_DICE
 from mousecmr_data.evaluation.predictions import open_predictions
-from mousecmr_data.evaluation.protocols import Protocol, list_protocols, read_protocol
+from mousecmr_data.evaluation.protocols import Condition, Protocol, changes_images, list_protocols, read_protocol
 from mousecmr_data.evaluation.result import MEASURES, MouseScore, get_timestamp, parse_mouse
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate, make_refusal
 from mousecmr_data.evaluation.tables import SCORES, format_number, list_records
-from mousecmr_data.schema.manifest import is_file_name
+from mousecmr_data.phantom import make_plans
+from mousecmr_data.schema import PHANTOMS
+from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label
+from mousecmr_data.schema.manifest import get_constant, is_file_name
+from mousecmr_data.schema.variables import ED, ES
 
 CARD_FILE, RESULTS_FILE, STEP_FILE = "card.json", "results.json", "step.json"
+_FILES = (CARD_FILE, RESULTS_FILE)
 CARD_SCHEMA, RESULTS_SCHEMA = "mousecmr-card", "mousecmr-benchmark-results"
 SCHEMA_VERSION = 1
 LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "BSD-3-Clause", "Apache-2.0", "GPL-3.0-or-later")
@@ -193,7 +200,7 @@ def submit(
     Raises ArgumentError, MissingDataError, PredictionError, and OutputError if there is an entry of this name.
     """
     folder = Path(leaderboard)
-    if not is_file_name(name) or not re.fullmatch(r"[\w.+-]+", name):
+    if not _is_entry_name(name):
         raise ArgumentError(f"The entry cannot be called {name!r}.", "letters, digits, . _ + -", "--name my-network")
     if same := [e.name for e in list_entries(folder) if e.name.casefold() == name.casefold() and e.name != name]:
         raise ArgumentError(f"There is an entry {same[0]!r}.", "a name that differs in more than its case")
@@ -203,7 +210,7 @@ def submit(
     existing = {p.name for p in (folder / name).iterdir()} if (folder / name).is_dir() else set()
     if existing and not overwrite:
         raise make_exists_error(folder / name)
-    if foreign := sorted(existing - {CARD_FILE, RESULTS_FILE}):
+    if foreign := sorted(existing - {*_FILES}):
         raise make_foreign_error(folder / name, foreign)
     about = dict(about or {})
     runs = []
@@ -256,6 +263,10 @@ def submit(
     return folder / name
 
 
+def _is_entry_name(name: str) -> bool:
+    return is_file_name(name) and re.fullmatch(r"[\w.+-]+", name, re.ASCII) is not None  # no letters that look alike
+
+
 def read_step_facts(masks: Path) -> dict[str, Any]:
     """Return what ``step.json`` of `mousecmr benchmark run` say about the networks, for a card; empty without them."""
     steps = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(masks.glob(f"seed-*/*/{STEP_FILE}"))]
@@ -266,7 +277,7 @@ def read_step_facts(masks: Path) -> dict[str, Any]:
         "training": {step["part"]: step["training"] for step in steps},
         "hardware": "; ".join(dict.fromkeys(step["machine"] for step in steps)),
         "config": steps[0]["config"],
-        **{k: float(costs[k]) for k in ("gflop", "memory_mb", "seconds_per_cine", "training_seconds")},
+        **{k: float(costs[k]) for k in _COSTS},
         "parameters": int(costs["parameters"]),
     }
 
@@ -274,6 +285,10 @@ def read_step_facts(masks: Path) -> dict[str, Any]:
 def hash_table(table: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a JSON object: keys sorted, without spaces."""
     return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What is raised for values of another kind, such as a list for a name or 1e999 for a seed."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +310,7 @@ class Entry:
                 if (table["schema"], table["schema_version"]) != (schema, SCHEMA_VERSION):
                     raise ValueError(f"schema {table['schema']} {table['schema_version']}")
                 tables.append(table)
-            except (OSError, ValueError, KeyError, TypeError) as e:
+            except (OSError, *_UNREADABLE) as e:
                 found = f"{folder / file} cannot be read: {type(e).__name__}: {e}"
                 raise FileLayoutError(found, f"{schema} {SCHEMA_VERSION}", "mousecmr benchmark submit") from e
         card, results = tables
@@ -306,11 +321,13 @@ class Entry:
             )
             if missing := [k for k in _CARD_KEYS if k not in card] + [k for k in _RESULTS_KEYS if k not in results]:
                 raise KeyError(missing[0])
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+        except _UNREADABLE as e:
             raise FileLayoutError(f"{folder}: {type(e).__name__}: {e}", "the keys that submit writes") from e
         return cls(name or folder.name, card, results, runs)
 
 
+_TEXTS = ("method", "authors", "url", "hardware", "created", "withdrawn")
+_COSTS = ("gflop", "memory_mb", "seconds_per_cine", "training_seconds")
 _SHARED_KEYS = ("name", "protocol", "source", "synthetic")
 _CARD_KEYS = (
     *_SHARED_KEYS, "method", "licence", "data_used", "training", "seeds", "hardware", "created", "withdrawn",
@@ -349,7 +366,8 @@ def check_leaderboard(
         raise MissingDataError(f"There is no entry in {leaderboard}.", "NAME/card.json and NAME/results.json")
     checks: list[EntryCheck] = []
     names: dict[str, str] = {}
-    truths: dict[tuple[str, str], tuple[str, str]] = {}
+    truths: dict[tuple[str, str], tuple[MouseScore, str]] = {}
+    submitted: dict[tuple[str, str], dict[str, Masks]] = {}
     for folder in folders:
         try:
             entry = Entry.read(folder)
@@ -358,13 +376,15 @@ def check_leaderboard(
             continue
         try:
             problems = check_entry(entry)
-        except (KeyError, TypeError, ValueError, AttributeError) as e:  # an entry may hold anything
+        except _UNREADABLE as e:  # an entry may hold anything
             checks.append(EntryCheck(folder.name, None, (f"a value is of another kind than submit writes: {e!r}",)))
             continue
         for taken in {str(entry.card["name"]), entry.name}:
             if (first := names.setdefault(taken.casefold(), entry.name)) != entry.name:
                 problems.append(f"the name {taken!r} is taken by the entry {first}")
-        problems += _compare_truths(entry, truths)
+        if more := sorted(p.name for p in folder.iterdir() if p.name[0] != "." and p.name not in _FILES):
+            problems.append(f"there is also {more[0]}: an entry is {' and '.join(_FILES)}")
+        problems += _compare_truths(entry, truths) + _compare_entries(entry, submitted)
         own = masks / entry.name if masks else None
         rescored = own is not None and own.is_dir() and not problems
         if own is not None and rescored:
@@ -379,6 +399,9 @@ def check_entry(entry: Entry) -> list[str]:
     problems = [f"{CARD_FILE} and {RESULTS_FILE} differ in {k!r}" for k in _SHARED_KEYS if card[k] != results[k]]
     if card["name"] != entry.name:
         problems.append(f"the card is of {card['name']!r}, in the folder {entry.name!r}")
+    if not _is_entry_name(entry.name):
+        problems.append(f"the name {entry.name!r} has other characters than letters, digits, . _ + -")
+    problems += _check_card(card)
     if card["licence"] not in LICENCES:
         problems.append(f"the licence {card['licence']!r} is none of {', '.join(LICENCES)}")
     if not str(card["method"]).strip():
@@ -398,6 +421,20 @@ def check_entry(entry: Entry) -> list[str]:
             f"{protocol.sha256[:12]}…",
         ]
     return problems + _check_source(entry, protocol) + _check_mice(entry, protocol) + _check_numbers(entry, protocol)
+
+
+def _check_card(card: Mapping[str, Any]) -> list[str]:
+    """Check the kinds of the values by which entries are ranked and shown."""
+    problems = [f"the card's {k!r} is no text" for k in _TEXTS if not isinstance(card.get(k, ""), str)]
+    if not isinstance(card["data_used"], list) or not all(isinstance(text, str) for text in card["data_used"]):
+        problems.append("the card's 'data_used' is no list of texts")
+    for key in (*_COSTS, "parameters"):
+        number = card.get(key, 1)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < np.inf:
+            problems.append(f"the card's {key!r} is {number!r}, no number above 0")
+    if isinstance(card["created"], str):
+        datetime.fromisoformat(card["created"])
+    return problems
 
 
 def _check_source(entry: Entry, protocol: Protocol) -> list[str]:
@@ -437,9 +474,16 @@ def _check_mice(entry: Entry, protocol: Protocol) -> list[str]:
         wrong = [m.mouse for m in run.mice if not all(_is_sha256(s) for s in (m.truth_sha256, m.prediction_sha256))]
         if wrong:
             problems.append(f"{run.key}: a checksum of {wrong[0]} is not a SHA-256")
-        masks = [m.prediction_sha256 for m in run.mice if any(f.predicted_ul for f in m.frames)]
+        if (tested := condition.source or card["source"]["name"]) in PHANTOMS:
+            plans = make_plans(tested)
+            labelled = {m: (set(plans[m].labelled_frames), plans[m].phenotype) for m in condition.mice if m in plans}
+            wrong = [m.mouse for m in run.mice if labelled.get(m.mouse) != ({f.frame for f in m.frames}, m.phenotype)]
+            if wrong:
+                problems.append(f"{run.key}: {join_names(wrong)} with other frames or another group than in {tested}")
+        masks = list(_list_masks(run).values())
         if twice := [m.mouse for m in run.mice if masks.count(m.prediction_sha256) > 1]:
             problems.append(f"{run.key}: {join_names(twice)} have the same masks")
+    problems += _find_copied_runs(entry, conditions)
     for part in protocol.parts:
         lists = card["training"].get(part.name)
         if not isinstance(lists, dict) or not lists.get("train"):
@@ -454,31 +498,95 @@ def _check_mice(entry: Entry, protocol: Protocol) -> list[str]:
     return problems
 
 
+Masks = dict[tuple[Any, ...], str]
+"""Checksums of masks by the mouse and what else tells them apart."""
+
+
+def _list_masks(run: Run) -> Masks:
+    """Return the checksums of a run's masks, by mouse. Masks without anything right may be the same for two mice: empty
+    ones, or what a network finds in slices without an image."""
+    return {(m.mouse,): m.prediction_sha256 for m in run.mice if any(f.predicted_ul and f.dice for f in m.frames)}
+
+
+def _are_copies(a: Masks, b: Masks) -> bool:
+    """Whether more than half of the masks are the same: those of two networks, or two images, differ in some voxel."""
+    return sum(b.get(k) == sha256 for k, sha256 in a.items()) > len(a) / 2
+
+
+def _find_copied_runs(entry: Entry, conditions: Mapping[tuple[str, str], Condition]) -> list[str]:
+    """Find runs with the masks of another: of another training, or of other images of the mice."""
+
+    def get_images(run: Run) -> tuple[str, str, float]:
+        c, (_, *pixel) = conditions[run.key[1:]], run.mice[0].voxel_size_mm
+        return (c.source, c.corruption, c.strength) if changes_images(c, pixel) else (c.source, "", 0.0)
+
+    known = [run for run in entry.runs if run.key[1:] in conditions and run.mice]
+    return [
+        f"{b.key} has the masks of {a.key}"
+        for a, b in combinations(known, 2)
+        if _are_copies(_list_masks(a), _list_masks(b)) and (a.key[:2] != b.key[:2] or get_images(a) != get_images(b))
+    ]
+
+
+def _compare_entries(entry: Entry, submitted: dict[tuple[str, str], dict[str, Masks]]) -> list[str]:
+    """Compare the masks with those of earlier entries on the same data; add them to ``submitted``."""
+    own = {(*run.key, *mouse): sha256 for run in entry.runs for mouse, sha256 in _list_masks(run).items()}
+    others = submitted.setdefault((str(entry.card["protocol"]), str(entry.card["source"])), {})
+    problems = [f"the masks are those of the entry {name}" for name, masks in others.items() if _are_copies(own, masks)]
+    if not entry.card["withdrawn"]:  # its masks may come back in an entry that mends it
+        others[entry.name] = own
+    return problems
+
+
 def _is_sha256(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
 def _check_numbers(entry: Entry, protocol: Protocol) -> list[str]:
-    """Compare what can be computed from other numbers: means, EF and SV, the largest possible Dice."""
-    problems = []
-    for run in entry.runs:
-        for m in run.mice:
-            for f in m.frames:
-                total = f.truth_ul + f.predicted_ul
-                most = 2 * min(f.truth_ul, f.predicted_ul) / total if total else 1.0
-                if not 0 <= f.dice <= most + TOLERANCE or f.hd95_mm < 0 or f.assd_mm < 0:
-                    problems.append(f"{run.key}: {m.mouse} cannot have a Dice of {f.dice:.3f} with its volumes")
-            for side in (m.truth, m.predicted):
-                sv = side["edv_ul"] - side["esv_ul"]
-                ef = 100 * sv / side["edv_ul"] if side["edv_ul"] else np.nan
-                if not (_are_close(side["sv_ul"], sv) and _are_close(side["ef_percent"], ef)):
-                    problems.append(f"{run.key}: SV and EF of {m.mouse} do not follow from its volumes")
+    """Compare what can be computed from other numbers: means, measures, the largest possible Dice, whole voxels."""
+    problems = [f"{run.key}: {text} of {m.mouse}" for run in entry.runs for m in run.mice for text in _check_mouse(m)]
     computed, stated = to_json_value(compute_means(tabulate_runs(protocol, entry.runs))), entry.results["means"]
-    if all(f.dice >= TRUTH_DICE for run in entry.runs for m in run.mice for f in m.frames):
-        problems.append("the masks are those of the truth")
+    for run in entry.runs:
+        if copied := [m.mouse for m in run.mice if all(f.dice >= TRUTH_DICE for f in m.frames)]:
+            problems.append(f"{run.key}: the masks of {join_names(copied)} are those of the truth")
     if not _are_tables_close(computed, stated):
         problems.append("the means are not those of the mice")
     return list(dict.fromkeys(problems))
+
+
+def _check_mouse(m: MouseScore) -> Iterator[str]:
+    voxel = float(np.prod(m.voxel_size_mm))
+    structures = {MEANINGS[label] for label in FOREGROUND}
+    if sorted((f.frame, f.structure) for f in m.frames) != sorted(product({f.frame for f in m.frames}, structures)):
+        yield "a structure is missing or there twice in a frame"
+    for f in m.frames:
+        total = f.truth_ul + f.predicted_ul
+        most = 2 * min(f.truth_ul, f.predicted_ul) / total if total else 1.0
+        shared = f.dice * total / 2
+        if min(f.truth_ul, f.predicted_ul) < 0 or not 0 <= f.dice <= most + TOLERANCE:
+            yield f"a Dice of {f.dice:.3f}, which its volumes do not allow,"
+        elif any(abs(v / voxel - round(v / voxel)) > 0.01 for v in (f.truth_ul, f.predicted_ul, shared)):
+            yield f"a Dice of {f.dice:.3f} or a volume that is no whole number of voxels"
+        equal = f.dice == 1
+        if not (0 <= f.hd95_mm < np.inf and 0 <= f.assd_mm < np.inf) or equal != (f.assd_mm == 0):
+            yield f"distances of {f.hd95_mm:.3f} and {f.assd_mm:.3f} mm, which its Dice does not allow,"
+    for side, volumes in (
+        (m.truth, {(f.structure, f.phase): f.truth_ul for f in m.frames}),
+        (m.predicted, {(f.structure, f.phase): f.predicted_ul for f in m.frames}),
+    ):
+        muscle, pool = MEANINGS[Label.MYOCARDIUM], MEANINGS[Label.BLOOD_POOL]
+        density = float(get_constant("myocardial_density"))
+        edv, esv = (volumes.get((pool, phase), np.nan) for phase in (ED, ES))
+        expected = {
+            "edv_ul": edv,
+            "esv_ul": esv,
+            "sv_ul": edv - esv,
+            "ef_percent": 100 * (edv - esv) / edv if edv else np.nan,
+            "mass_ed_mg": density * volumes.get((muscle, ED), np.nan),
+            "mass_es_mg": density * volumes.get((muscle, ES), np.nan),
+        }
+        if wrong := [k for k, v in expected.items() if not _are_close(side[k], v)]:
+            yield f"{MEASURES[wrong[0]][0]} that does not follow from the volumes"
 
 
 def _are_close(a: Any, b: Any) -> bool:
@@ -493,16 +601,23 @@ def _are_tables_close(a: Any, b: Any) -> bool:
     return not isinstance(a, dict) and not isinstance(b, dict | list | str) and _are_close(a, b)
 
 
-def _compare_truths(entry: Entry, truths: dict[tuple[str, str], tuple[str, str]]) -> list[str]:
-    """Compare the checksums of the truth with those of earlier entries on the same data; add new ones to ``truths``."""
+def _compare_truths(entry: Entry, truths: dict[tuple[str, str], tuple[MouseScore, str]]) -> list[str]:
+    """Compare the truth with that of other runs and earlier entries on the same data; add new ones to ``truths``."""
     problems = []
     source = entry.card["source"]
     for run in entry.runs:
         for m in run.mice:
-            sha256, first = truths.setdefault((str(source), m.mouse), (m.truth_sha256, entry.name))
-            if sha256 != m.truth_sha256:
-                problems.append(f"the truth of {m.mouse} has another checksum than in {first}")
+            first, name = truths.setdefault((str(source), m.mouse), (m, entry.name))
+            if first.truth_sha256 != m.truth_sha256:
+                problems.append(f"the truth of {m.mouse} has another checksum than in {name}")
+            elif not _are_tables_close(_list_truth(first), _list_truth(m)) or first.phenotype != m.phenotype:
+                problems.append(f"the truth of {m.mouse} has other numbers than in {name}")
     return list(dict.fromkeys(problems))
+
+
+def _list_truth(m: MouseScore) -> dict[str, Any]:
+    frames = {f"{f.frame} {f.phase} {f.structure}": f.truth_ul for f in m.frames}
+    return {**m.truth, **frames, **{f"voxel {k}": size for k, size in enumerate(m.voxel_size_mm)}}
 
 
 def _score_again(entry: Entry, masks: Path, cache: Path | None, workers: int) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mousecmr_data import api
+from mousecmr_data._utils.parallel import ProgressCallback
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.errors import ArgumentError, ManifestError, UnknownNameError
+from mousecmr_data.export.nifti import write_nnunet_dataset
 from mousecmr_data.schema.manifest import MANIFESTS_FOLDER, is_file_name
 from mousecmr_data.schema.variables import DIMS, IMAGE
 
@@ -143,6 +145,21 @@ def read_protocol(name: str) -> Protocol:
     return protocol
 
 
+def find_part(name: str) -> tuple[Protocol, Part]:
+    """Return a protocol and one of its parts: "few/mice-05-draw-1", or "internal", which has one part only.
+
+    Raises as :func:`read_protocol`, UnknownNameError for an unknown part, and ArgumentError where none is named.
+    """
+    whole = name in list_protocols() or name.endswith(".json") or "/" not in name
+    head, _, part = (name, "", "") if whole else name.rpartition("/")
+    protocol = read_protocol(head)
+    if not part and len(protocol.parts) > 1:
+        names = [f"{head}/{p.name}" for p in protocol.parts]
+        found, expected = f"The protocol {head!r} has {len(names)} parts.", f"one of {', '.join(names)}"
+        raise ArgumentError(found, expected, f"--protocol {names[0]}")
+    return protocol, protocol.get_part(part or protocol.parts[0].name)
+
+
 def hash_protocol(table: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a protocol's content: its JSON without the checksum, keys sorted, without spaces."""
     content = {k: v for k, v in table.items() if k != CHECKSUM}
@@ -215,6 +232,30 @@ def load_condition(protocol: Protocol, condition: Condition, source: str, cache:
     """Load the mice of a condition, as they are to be segmented."""
     cohort = api.load(mice=condition.mice, source=condition.source or source, cache=cache)
     return ConditionMice(cohort, condition, protocol.seed)
+
+
+def write_nnunet_part(
+    protocol: Protocol,
+    part: Part,
+    source: str,
+    path: str | Path,
+    *,
+    cache: Path | None = None,
+    progress: ProgressCallback = lambda _: None,
+) -> Path:
+    """Write a part of a protocol as a dataset of nnU-Net (:func:`~mousecmr_data.export.nifti.write_nnunet_dataset`).
+
+    ``imagesTr`` and ``labelsTr`` hold the labelled frames of the training and validation mice, fold 0 of
+    ``splits_final.json`` keeps them apart, and ``imagesTs`` holds the images to segment, without labels: of several
+    conditions in a folder for each. ``progress`` is called with 1 after each mouse, those of each condition too.
+    """
+    protocol.check_source(source)
+    cohort = api.load(mice=[*part.train, *part.validation], source=source, cache=cache)
+    alone = len(part.conditions) == 1
+    tests = {"" if alone else c.name: load_condition(protocol, c, source, cache) for c in part.conditions}
+    splits = dict.fromkeys(part.train, "train") | dict.fromkeys(part.validation, "validation")
+    about = {"protocol": {**protocol.reference, "part": part.name}}
+    return write_nnunet_dataset(cohort, path, progress, splits=splits, tests=tests, about=about)
 
 
 # Corruptions
@@ -294,3 +335,17 @@ CORRUPTIONS: dict[str, Callable[[Images, float, np.random.Generator, tuple[float
 ghosting: amplitude of a periodic modulation of k-space along a random axis. blur: SD of a Gaussian in mm. bias-field:
 logarithm of the largest factor, smooth over the field of view. low-resolution: pixel in mm to which k-space is cut,
 zero-filled. missing-slices: number of slices that are blank in all frames."""
+
+
+def changes_images(condition: Condition, pixel_mm: Sequence[float]) -> bool:
+    """Whether ``condition`` changes images with pixels of ``pixel_mm`` (y, x) in mm so much that masks of them differ.
+
+    A blur much smaller than a pixel, or a resolution finer than the pixels, does not.
+    """
+    if not condition.corruption:
+        return False
+    x = np.random.default_rng(0).integers(0, 4000, (1, 8, 32, 32)).astype(np.float32)
+    worse = CORRUPTIONS[condition.corruption](
+        x, condition.strength, np.random.default_rng(0), (pixel_mm[0], pixel_mm[1])
+    )
+    return bool(np.std(worse - x) > 0.01 * np.std(x))

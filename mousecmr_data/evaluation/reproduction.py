@@ -342,7 +342,7 @@ class _NetworkMasks:
     def find_departure(self, cohorts: Mapping[str, Cohort]) -> str:
         if not self.sha256:
             return "the weights have no known SHA-256"
-        from mousecmr_data.inference.predictor import find_weights_departure  # needs torch, as the network does
+        from mousecmr_data.inference.predictor import find_weights_departure  # which needs safetensors
 
         roots = [c.source.cache_root for c in cohorts.values() if isinstance(c.source, FileSource)]
         return find_weights_departure(self.network, roots[0] if roots else None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,15 @@ def write_nifti_dataset(
     return Path(path)
 
 
-def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCallback = lambda _: None) -> Path:
+def write_nnunet_dataset(
+    cohort: Cohort,
+    path: str | Path,
+    progress: ProgressCallback = lambda _: None,
+    *,
+    splits: Mapping[str, str] | None = None,
+    tests: Mapping[str, Mapping[str, xr.Dataset]] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the labelled frames of ``cohort`` to the new folder ``path``, calling ``progress`` with 1 after each mouse.
 
     The layout is nnU-Net's (v2): one case for each labelled frame, in 3D.
@@ -71,7 +80,17 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
         dataset.json  splits_final.json
 
     nnU-Net's own folds would put frames of one mouse on both sides. Its planner copies ``splits_final.json``, whose
-    fold 0 is the cohort's split by mouse.
+    fold 0 is the split by mouse.
+
+    Parameters
+    ----------
+    splits
+        "train" or "validation" for each mouse. Default: the cohort's splits.
+    tests
+        Further mice to be segmented, by name, in a folder below ``imagesTs`` each ("": in itself). All their frames are
+        written, without labels.
+    about
+        More for ``dataset.json``.
 
     Raises ArgumentError (nnU-Net requires names such as Dataset130_MouseCMR), UnlabelledError (no labelled frame
     to train on), OutputError (``path`` exists, or lies in or holds a file of the cohort).
@@ -83,23 +102,20 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
     check_apart([path], list_inputs(cohort))
     cases: dict[str, list[str]] = {}
     mice = []
+    synthetic = cohort.synthetic
     with atomic_folder(path) as folder:
         for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir()
         for mouse in cohort.mice:
             ds = read_without_converting(cohort, mouse)
-            about = describe_mouse(ds)
-            mice.append(about)
-            part = "Ts" if about["split"] == TEST else "Tr"
-            for frame in about["labelled_frames"]:
-                case = f"{mouse}_frame{frame:02d}"
-                cases.setdefault(str(about["split"]), []).append(case)
-                stack = ds.isel(frame=[frame])
-                images, labels = folder / f"images{part}", folder / f"labels{part}"
-                images.mkdir(exist_ok=True)
-                labels.mkdir(exist_ok=True)
-                write_nifti_images(stack, images / f"{case}_0000{FILE_ENDING}")
-                write_nifti_labels(stack[MASK].values, labels / f"{case}{FILE_ENDING}", stack)
+            described = describe_mouse(ds) | ({"split": splits[mouse]} if splits else {})
+            mice.append(described)
+            part = "Ts" if described["split"] == TEST else "Tr"
+            labelled = ds.isel(frame=described["labelled_frames"])
+            images, labels = folder / f"images{part}", folder / f"labels{part}"
+            written = _write_cases(labelled, mouse, images, labels)
+            cases.setdefault(str(described["split"]), []).extend(written)
+            synthetic |= described["synthetic"]
             progress(1)
         training = [c for split, names in cases.items() if split != TEST for c in names]
         if not training:
@@ -108,8 +124,12 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
                 "mice of the splits train or validation",
                 "leave out --split",
             )
+        for name, tested in (tests or {}).items():
+            for mouse, ds in tested.items():
+                _write_cases(ds, mouse, folder / "imagesTs" / name)
+                synthetic |= bool(ds.attrs["synthetic"])
+                progress(1)
         manifest = cohort.source.manifest
-        synthetic = cohort.synthetic or any(m["synthetic"] for m in mice)
         dataset = {
             "channel_names": {"0": "cine MRI"},
             "labels": {meaning: int(label) for label, meaning in MEANINGS.items()},
@@ -122,6 +142,7 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
             "release": manifest.version,
             "synthetic": synthetic,
             "mice": {m["mouse"]: m for m in mice},
+            **(about or {}),
         }
         write_json(folder / "dataset.json", dataset)
         validation = cases.get(VALIDATION, [])
@@ -129,6 +150,19 @@ def write_nnunet_dataset(cohort: Cohort, path: str | Path, progress: ProgressCal
             split = {"train": [c for c in training if c not in set(validation)], "val": validation}
             write_json(folder / "splits_final.json", [split])
     return path
+
+
+def _write_cases(ds: xr.Dataset, mouse: str, images: Path, labels: Path | None = None) -> list[str]:
+    """Write each frame of ``ds`` as a case of nnU-Net, and return the names of the cases."""
+    names = [f"{mouse}_frame{frame:02d}" for frame in ds["frame"].values]
+    for k, name in enumerate(names):
+        stack = ds.isel(frame=[k])
+        images.mkdir(parents=True, exist_ok=True)
+        write_nifti_images(stack, images / f"{name}_0000{FILE_ENDING}")
+        if labels:
+            labels.mkdir(exist_ok=True)
+            write_nifti_labels(stack[MASK].values, labels / f"{name}{FILE_ENDING}", stack)
+    return names
 
 
 def describe_mouse(ds: xr.Dataset) -> dict[str, Any]:

@@ -4,8 +4,4 @@ from __future__ import annotations
 
 import lazy_loader
 
-from mousecmr_data._utils.environment import require_extra as _require_extra
-
-_require_extra("torch")
-
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,18 +12,17 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mousecmr_data._utils.checksums import compute_sha256, report_damage
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.download.cache import get_own_weights_folder, get_weights_folder
 from mousecmr_data.download.fetch import fetch_weights
@@ -36,35 +35,33 @@ from mousecmr_data.errors import (
     MouseCMRError,
     UnknownNameError,
 )
-from mousecmr_data.inference.engines import Engine, make_engine
+from mousecmr_data.inference.engines import PYTORCH_ENGINES, Engine, Network, make_engine
 from mousecmr_data.inference.engines.auto import GATE_LIMITS, find_gate_failure
+from mousecmr_data.inference.engines.base import get_arrays
 from mousecmr_data.inference.grid import (
     SCALINGS,
+    AnyArray,
     argmax_labels,
+    compute_softmax,
     estimate_dice,
     list_neighbours,
     make_training_grid,
     normalize,
+    to_numpy,
 )
 from mousecmr_data.inference.roi import RegionMode, RoiPredictor
 from mousecmr_data.metrics.overlap import SCORE_COLUMNS, score_frames
 from mousecmr_data.metrics.postprocessing import PostprocessingRule, StackRule, postprocess, postprocess_cine
-from mousecmr_data.models.keras import read_keras_weights
-from mousecmr_data.models.network import (
-    LARGEST_SIZE,
-    STEPS,
-    UNET3PLUS,
-    NetworkLike,
-    SegmentationNetwork,
-    build_network,
-    check_trusted,
-)
-from mousecmr_data.models.safetensors import hash_tensors, read_weights, write_weights
-from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.models.keras import read_keras_arrays
+from mousecmr_data.models.safetensors import hash_tensors, read_arrays, read_header, read_weights, write_weights
+from mousecmr_data.models.structure import UNET3PLUS, UNet3PlusArrays
 from mousecmr_data.schema import SMALL_WEIGHTS
 from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.schema.manifest import Manifest, Weights, load_manifest
 from mousecmr_data.schema.variables import DIMS, EXPECTED_DICE, HDF5_SUFFIXES, IMAGE, PREDICTED, UNPROCESSED
+
+if TYPE_CHECKING:
+    from mousecmr_data.models.network import NetworkLike, SegmentationNetwork
 
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
 KERAS_SUFFIXES = (*HDF5_SUFFIXES, ".keras")
@@ -92,12 +89,20 @@ class Predictor:
     """A network, the engine that computes it, and the origin of its weights; made by :func:`load_model`."""
 
     def __init__(
-        self, network: SegmentationNetwork, origin: WeightsInfo, device: str = "auto", *, engine: str | Engine = "eager"
+        self, network: Network, origin: WeightsInfo, device: str = "auto", *, engine: str | Engine = "eager"
     ) -> None:
-        self.network, self.origin = network, origin
+        self.source, self.origin = network, origin
+        """The network as it was loaded: UNet3+ as arrays, or a module of PyTorch."""
         self.engine = make_engine(engine, network, device) if isinstance(engine, str) else engine
         """Images (N, inputs, Y, X) to logits (N, classes, Y, X): :class:`mousecmr_data.inference.engines.Engine`."""
         self._region: RoiPredictor | None = None
+
+    @cached_property
+    def network(self) -> SegmentationNetwork:
+        """The network as PyTorch's module; engines that do not compute in PyTorch do not use it."""
+        from mousecmr_data.inference.engines.pytorch import get_module
+
+        return get_module(self.source)
 
     def segment(
         self,
@@ -134,7 +139,7 @@ class Predictor:
         expected = np.ones(images.shape[:2], np.float32)
         labels = None if images.size else np.zeros(images.shape, np.uint8)
         if region == "auto" and images.size:
-            self._region = self._region or RoiPredictor(self.network, self.engine)
+            self._region = self._region or RoiPredictor(self.source, self.engine)
             stacks = np.asarray(images.values)
             labels, outcome = self._region.predict_labels(stacks, spacing, rule, progress, expected)
             region_attrs = outcome.to_attrs()
@@ -160,32 +165,32 @@ class Predictor:
         """
         flat = images.reshape(-1, *images.shape[-2:])
         out, expected = np.empty(flat.shape, np.uint8), np.empty(len(flat), np.float32)
-        around = list_neighbours(images.shape[-3], self.network.context)
+        around = list_neighbours(images.shape[-3], self.source.context)
         first = np.arange(0, len(flat), images.shape[-3])
         around = (first[:, None, None] + around).reshape(len(flat), -1)
         for start in range(0, len(flat), batch_size):
             part = slice(start, start + batch_size)
             needed, position = np.unique(around[part], return_inverse=True)
-            x = torch.from_numpy(flat[needed].astype(np.float32))
+            x = flat[needed].astype(np.float32)
             maps = self.predict_probabilities(x, spacing_yx, position.reshape(-1, around.shape[1]))
             labels = argmax_labels(maps)
-            out[part], expected[part] = labels.cpu().numpy(), estimate_dice(maps, labels).cpu().numpy()
+            out[part], expected[part] = to_numpy(labels), to_numpy(estimate_dice(maps, labels))
         return out.reshape(images.shape), expected.reshape(images.shape[:-2])
 
-    @torch.inference_mode()
     def predict_probabilities(
-        self, images: Tensor, spacing_yx: tuple[float, float], around: NDArray[np.intp] | None = None
-    ) -> Tensor:
+        self, images: AnyArray, spacing_yx: tuple[float, float], around: NDArray[np.intp] | None = None
+    ) -> AnyArray:
         """Return class probabilities (n, classes, y, x) of the slices of a stack (n, y, x), at their own pixels.
 
-        If ``images`` are not one stack in its order, ``around`` (n, inputs) says which of them the network sees for
-        each slice to compute.
+        If ``images``, float32, are not one stack in its order, ``around`` (n, inputs) says which of them the network
+        sees for each slice to compute.
         """
         native = (int(images.shape[-2]), int(images.shape[-1]))
         grid = make_training_grid(native, spacing_yx)
-        x = normalize(grid.from_native(images[:, None].float(), spacing_yx), self.network.scaling)[:, 0]
-        x = x[torch.from_numpy(list_neighbours(len(x), self.network.context) if around is None else around)]
-        return grid.to_native(self.engine(x).softmax(1), native, spacing_yx)
+        x = normalize(grid.from_native(images[:, None], spacing_yx), self.source.scaling)[:, 0]
+        x = x[list_neighbours(len(x), self.source.context) if around is None else around]
+        maps: Any = compute_softmax(self.engine(x))
+        return grid.to_native(maps, native, spacing_yx)  # type: ignore[no-any-return]
 
     def _make_attrs(self, rule: str) -> dict[str, object]:
         return {
@@ -308,6 +313,10 @@ def load_model(
         loaded, origin = _load_file(path, network)
     else:
         raise UnknownNameError.from_name("network with weights", str(name), cards, "or the path of a weights file")
+    if engine in PYTORCH_ENGINES:
+        from mousecmr_data.inference.engines.pytorch import get_module
+
+        loaded = get_module(loaded)
     made = make_engine(engine, loaded, device, cache)
     if engine not in ("auto", "eager") and (failure := find_gate_failure(made, loaded, device, cache)):
         if not force:
@@ -338,26 +347,27 @@ def find_weights_departure(predictor: Any, cache: str | Path | None = None) -> s
     """
     sha256 = getattr(getattr(predictor, "origin", None), "sha256", "")
     entries = {w.sha256: w for w in load_manifest().weights.values()}
-    network = getattr(predictor, "network", None)
-    if sha256 not in entries or not isinstance(network, UNet3Plus):
+    network = getattr(predictor, "source", None)
+    arrays = get_arrays(network) if network is not None else None
+    if sha256 not in entries or arrays is None:
         return f"the weights are not the published ones (SHA-256 {sha256 or 'not known'})"
     path = get_weights_folder(entries[sha256], cache) / Path(entries[sha256].path).name
     if not path.is_file():
         return f"the published file of the weights is not in the cache to compare with: {path}"
     same = compute_sha256(path) == sha256
-    if not same or hash_tensors(read_keras_weights(path).state_dict()) != hash_tensors(network.state_dict()):
+    if not same or hash_tensors(read_keras_arrays(path).arrays) != hash_tensors(arrays.arrays):
         return f"the weights have other numbers than the published ones in {path}"
     return ""
 
 
-def _load_file(path: Path, network: NetworkLike | None) -> tuple[SegmentationNetwork, WeightsInfo]:
+def _load_file(path: Path, network: NetworkLike | None) -> tuple[Network, WeightsInfo]:
     """Load your own file: of a training run, or Keras HDF5."""
     if path.suffix in KERAS_SUFFIXES:
         limits = "A file of the caller's own: its checksum is not known here."
         sha256 = compute_sha256(path)
         licences = {w.sha256: w.licence for w in load_manifest().weights.values()}
         licence = licences.get(sha256, WeightsInfo.licence)
-        return read_keras_weights(path), WeightsInfo(path.name, "not stated", limits, False, sha256, licence=licence)
+        return read_keras_arrays(path), WeightsInfo(path.name, "not stated", limits, False, sha256, licence=licence)
     loaded, about = _load_network(path, network)
     name = str(about.get("name", path.stem))
     return loaded, WeightsInfo(
@@ -371,30 +381,64 @@ def _load_file(path: Path, network: NetworkLike | None) -> tuple[SegmentationNet
     )
 
 
-def _load_network(path: Path, network: NetworkLike | None = None) -> tuple[SegmentationNetwork, dict[str, Any]]:
-    """Build the network that the header of a weights file names, or ``network``, and load the tensors into it."""
-    state, about = read_weights(path)
+def _load_network(path: Path, network: NetworkLike | None = None) -> tuple[Network, dict[str, Any]]:
+    """Return the network that the header of a weights file names, or ``network``, with the tensors of the file.
+
+    UNet3+ is returned as arrays; other networks need PyTorch.
+    """
+    about = read_header(path)
     if {"channels", "classes", "reduce"} <= about.keys():  # of a version that knew one network
         about |= {"network": UNET3PLUS, "network_args": {k: about[k] for k in ("channels", "classes", "reduce")}}
-    source, arguments, step = about.get("network"), about.get("network_args"), about.get("step")
+    source, arguments = about.get("network"), about.get("network_args")
     about = {"context": 0, "scaling": "min-max", **about}
     valid = isinstance(source, str) and isinstance(arguments, dict | None)
     if not valid or not isinstance(about["context"], int) or about["scaling"] not in SCALINGS:
         raise FileLayoutError(f"{path} does not state which network it is for.", "a file that training wrote")
+    if network is not None or source != UNET3PLUS:
+        return _load_module(path, network, about), about
+    arrays = read_arrays(path)
+    try:
+        loaded = UNet3PlusArrays.from_header(arrays, about)
+    except (KeyError, TypeError, ValueError) as e:
+        text = f"{path} states arguments that UNet3+ does not take: {arguments}."
+        raise FileLayoutError(text, "channels (5 numbers), classes, reduce") from e
+    _check_shapes(path, loaded.list_shapes(), arrays, f"the tensors of UNet3+ with the arguments {arguments}")
+    return loaded, about
+
+
+def _load_module(path: Path, network: NetworkLike | None, about: Mapping[str, Any]) -> SegmentationNetwork:
+    """Build the module of PyTorch that a header names, or ``network``, and load the tensors into it."""
+    require_extra("torch")
+    from mousecmr_data.models.network import LARGEST_SIZE, STEPS, build_network, check_trusted
+
+    source, arguments, step = about["network"], about["network_args"], about.get("step")
     if network is None:
-        check_trusted(str(source), arguments, path)
+        check_trusted(source, arguments, path)
     step = step if step in (*STEPS, LARGEST_SIZE) else None
-    named = str(source) if network is None else network
+    named = source if network is None else network
     built = build_network(named, arguments, context=about["context"], scaling=about["scaling"], step=step)
-    expected, actual = ({k: v.shape for k, v in tensors.items()} for tensors in (built.module.state_dict(), state))
+    made = "the network that was trained, as module" if arguments is None else f"the arguments {arguments}"
+    state, _ = read_weights(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in built.module.state_dict().items()}
+    _check_shapes(path, shapes, state, f"the tensors of {source} with {made}", source, built.source)
+    built.module.load_state_dict(state)
+    return built.eval()
+
+
+def _check_shapes(
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    tensors: Mapping[str, Any],
+    right: str,
+    source: str = "",
+    built: str = "",
+) -> None:
+    actual = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wrong := sorted(k for k in {*expected, *actual} if expected.get(k) != actual.get(k)):
         text = f"{path} does not fit its own header: {wrong[0]}."
-        if network is not None:
-            text = f"{path} is for {source}; {built.source} has other tensors: {wrong[0]}."
-        made = "the network that was trained, as module" if arguments is None else f"the arguments {arguments}"
-        raise FileLayoutError(text, f"the tensors of {source} with {made}")
-    built.module.load_state_dict(state)
-    return built.eval(), about
+        if source != built:
+            text = f"{path} is for {source}; {built} has other tensors: {wrong[0]}."
+        raise FileLayoutError(text, right)
 
 
 @cache
@@ -416,7 +460,7 @@ def _read_cards(folder: Path) -> dict[str, ModelCard]:
     return cards
 
 
-def _load_local(card: ModelCard, folder: Path, cure: str) -> SegmentationNetwork:
+def _load_local(card: ModelCard, folder: Path, cure: str) -> Network:
     path = folder / card.weights.path
     checksum = compute_sha256(path) if path.is_file() else "no file"
     if checksum != card.weights.sha256:
@@ -426,7 +470,7 @@ def _load_local(card: ModelCard, folder: Path, cure: str) -> SegmentationNetwork
 
 def _load_fetched(
     card: ModelCard, manifest: Manifest | None, cache: str | Path | None, offline: bool | None
-) -> SegmentationNetwork:
+) -> Network:
     """Load the manifest's weights: from the converted file in the cache, else fetched, verified and converted."""
     entry = card.weights
     folder = get_weights_folder(entry, cache)
@@ -434,8 +478,8 @@ def _load_fetched(
     if converted.is_file():
         with suppress(FileLayoutError):
             kept, about = _load_network(converted)
-            content = hash_tensors(kept.state_dict())
-            is_keras = isinstance(kept, UNet3Plus) and (kept.reduce, kept.context) == (1, 0)
+            is_keras = isinstance(kept, UNet3PlusArrays) and (kept.reduce, kept.context) == (1, 0)
+            content = hash_tensors(kept.arrays) if isinstance(kept, UNet3PlusArrays) else ""
             if is_keras and (about.get("source_sha256"), about.get("content")) == (entry.sha256, content):
                 return kept  # Keras networks see one slice at full resolution
         report_damage(converted)
@@ -448,9 +492,9 @@ def _load_fetched(
             f"{e.next_step}; or bring the file to {folder / Path(entry.path).name}; or choose other weights by name: "
             f"--weights {SMALL_WEIGHTS} (trained on synthetic mice only)",
         ) from e
-    network = read_keras_weights(source)
+    network = read_keras_arrays(source)
     if network.channels != entry.channels or network.classes != len(entry.classes):
         raise FileLayoutError(f"{source} has the channels {network.channels}.", f"{entry.channels}")
-    about = {"name": entry.name, "source_sha256": entry.sha256, "content": hash_tensors(network.state_dict())}
+    about = {"name": entry.name, "source_sha256": entry.sha256, "content": hash_tensors(network.arrays)}
     write_weights(converted, network, about)
     return network

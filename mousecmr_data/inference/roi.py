@@ -19,15 +19,15 @@ from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mousecmr_data.inference.engines import Engine
-from mousecmr_data.inference.engines.roi_network import ContextNetwork, FieldNetwork, RoiNetwork, WindowNetwork
+from mousecmr_data.inference.engines import Engine, Network
+from mousecmr_data.inference.engines.base import get_arrays
+from mousecmr_data.inference.engines.fused import Part
 from mousecmr_data.inference.grid import (
     PixelGrid,
     argmax_labels,
+    compute_softmax,
     estimate_dice,
     list_neighbours,
     make_training_grid,
@@ -35,14 +35,12 @@ from mousecmr_data.inference.grid import (
 )
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
-from mousecmr_data.models.network import SegmentationNetwork
-from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.schema.labels import Label
 
 RegionMode = Literal["full", "auto"]
 """The whole field of every frame; or, of most frames, a window around the heart, if that is safe."""
 DEFAULT_REGION: RegionMode = "auto"
-RoiModule = Callable[..., Any]
+Maps = NDArray[np.float32]
 StackRule = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 MARGIN_PIXELS = 8
@@ -79,7 +77,7 @@ class Box:
     rows: int
     columns: int
 
-    def cut(self, maps: Tensor, outer: Box) -> Tensor:
+    def cut(self, maps: Maps, outer: Box) -> Maps:
         """Cut this box out of maps (…, Y, X) of the box ``outer``, at any fraction of its resolution."""
         step = outer.rows // maps.shape[-2]
         top, left = (self.top - outer.top) // step, (self.left - outer.left) // step
@@ -175,45 +173,44 @@ class KeyFrame:
     """A frame that was computed whole."""
 
     frame: int
-    logits: Tensor
+    logits: Maps
     """(slice, classes, Y, X)."""
-    points: tuple[Tensor, ...]
+    points: tuple[Maps, ...]
     """Only of the part ``box`` of the field, which holds all windows to try: they are large."""
     box: Box
     labels: NDArray[np.uint8]
     """(slice, Y, X) of the training grid, not post-processed."""
-    maps: tuple[Tensor, ...] = ()
+    maps: tuple[Maps, ...] = ()
     """Its context in the chosen window."""
 
     def cut(self, box: Box) -> KeyFrame:
         """Return the key frame with only the points in ``box``."""
-        return replace(self, points=tuple(box.cut(p, self.box).clone() for p in self.points), box=box)
+        return replace(self, points=tuple(box.cut(p, self.box).copy() for p in self.points), box=box)
 
 
 class RoiPredictor:
     """Segments cines by the region of interest, with a network and the engine whose arithmetic it uses.
 
-    OpenVINO computes windows in its engine's own precision, the other engines in PyTorch, float32.
+    OpenVINO and ONNX Runtime compute windows in their engine's own precision, the other engines in PyTorch, float32.
     """
 
-    def __init__(self, network: SegmentationNetwork, engine: Engine) -> None:
+    def __init__(self, network: Network, engine: Engine) -> None:
         engine = getattr(engine, "chosen", engine)  # AutoEngine holds the engine that it chose
+        arrays = get_arrays(network)
+        self.is_known, self.on_cpu = arrays is not None, str(getattr(engine, "device", "cpu")) == "cpu"
+        self.step, self.context, self.scaling = network.step, network.context, network.scaling
 
         @lru_cache(maxsize=CACHED_NETWORKS)
-        def get_module(kind: type[RoiNetwork], shape_yx: tuple[int, int]) -> RoiModule:
-            if engine.name.startswith("openvino"):
-                from mousecmr_data.inference.engines.openvino import CompiledRoiNetwork
+        def get_module(part: Part, shape_yx: tuple[int, int]) -> Callable[..., tuple[Maps, ...]]:
+            from mousecmr_data.inference.engines.pytorch import make_part
 
-                return CompiledRoiNetwork(engine, kind, shape_yx)  # type: ignore[arg-type]
-            assert isinstance(network, UNet3Plus)  # noqa: S101 (for the type checker: choose_window has refused others)
-            module = kind(network, shape_yx).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return torch.inference_mode()(module)  # type: ignore[no-any-return]
+            assert arrays is not None  # noqa: S101 (for the type checker: choose_window has refused others)
+            return make_part(arrays, part, shape_yx)
 
-        self._get_module = get_module
-        device = getattr(engine, "device", None)
-        self.on_cpu = device is None or torch.device(device).type == "cpu"
-        self.step, self.is_known = network.step, isinstance(network, UNet3Plus)
-        self.context, self.scaling = network.context, network.scaling
+        def compute_in_pytorch(part: Part, *inputs: Maps) -> tuple[Maps, ...]:
+            return get_module(part, _get_shape(inputs[0]))(*inputs)
+
+        self._compute: Callable[..., tuple[Maps, ...]] = getattr(engine, "compute", compute_in_pytorch)
 
     def predict_labels(
         self,
@@ -233,30 +230,28 @@ class RoiPredictor:
         if len(images) < MIN_FRAMES:
             return None, RoiOutcome(reason=f"too few frames: {len(images)}")
         grid = make_training_grid(native, spacing_yx)
-        with torch.inference_mode():
-            x = torch.stack([_resample_stack(grid, stack, spacing_yx, self.scaling) for stack in images])
-            outcome, keys = self.choose_window(x, rule)
-            if outcome.window is None:
-                return None, outcome
-            out, whole_frames = np.zeros(images.shape, np.uint8), 0
-            for frame, logits, window in self.predict_frames(x, outcome.window, keys):
-                maps = logits.softmax(1)
-                whole_frames += window is None
-                if window:
-                    inside = maps
-                    maps = torch.zeros((len(logits), logits.shape[1], *grid.shape_yx))
-                    maps[:, Label.BACKGROUND] = 1.0
-                    maps[..., *window.index] = inside
-                maps = grid.to_native(maps, native, spacing_yx)
-                labels = argmax_labels(maps)
-                out[frame] = labels.numpy()
-                if expected is not None:
-                    expected[frame] = estimate_dice(maps, labels).numpy()
-                if progress:
-                    progress(len(out[frame]))
+        x = np.stack([_resample_stack(grid, stack, spacing_yx, self.scaling) for stack in images])
+        outcome, keys = self.choose_window(x, rule)
+        if outcome.window is None:
+            return None, outcome
+        out, whole_frames = np.zeros(images.shape, np.uint8), 0
+        for frame, logits, window in self.predict_frames(x, outcome.window, keys):
+            maps = compute_softmax(logits)
+            whole_frames += window is None
+            if window:
+                inside = maps
+                maps = np.zeros((len(logits), logits.shape[1], *grid.shape_yx), np.float32)
+                maps[:, Label.BACKGROUND] = 1.0
+                maps[..., *window.index] = inside
+            maps = grid.to_native(maps, native, spacing_yx)
+            out[frame] = labels = argmax_labels(maps)
+            if expected is not None:
+                expected[frame] = estimate_dice(maps, labels)
+            if progress:
+                progress(len(labels))
         return out, replace(outcome, whole_frames=whole_frames)
 
-    def choose_window(self, x: Tensor, rule: StackRule) -> tuple[RoiOutcome, list[KeyFrame]]:
+    def choose_window(self, x: Maps, rule: StackRule) -> tuple[RoiOutcome, list[KeyFrame]]:
         """Choose the window for images ``x`` (frame, slice, Y, X), normalised, on the training grid.
 
         Returns the outcome and the key frames. ``rule`` is the post-processing that stacks go through before they are
@@ -289,7 +284,7 @@ class RoiPredictor:
                 return RoiOutcome(window, agreement=agreement), [replace(first, maps=maps), second]
         return RoiOutcome(reason="no window agrees with the whole field", agreement=agreement), [first, second]
 
-    def predict_frames(self, x: Tensor, window: Box, keys: list[KeyFrame]) -> Iterator[tuple[int, Tensor, Box | None]]:
+    def predict_frames(self, x: Maps, window: Box, keys: list[KeyFrame]) -> Iterator[tuple[int, Maps, Box | None]]:
         """Yield each frame's number, logits (slice, classes, y, x), and their window (None: the whole field)."""
         for key in keys:
             yield key.frame, key.logits, None
@@ -301,9 +296,9 @@ class RoiPredictor:
             frames = [k for k in np.flatnonzero(shares == share) if k not in {key.frame for key in keys}]
             if not frames:
                 continue
-            maps = [torch.lerp(a, b, share / MIX_STEPS) for a, b in zip(first, second, strict=True)]
+            maps = [a + np.float32(share / MIX_STEPS) * (b - a) for a, b in zip(first, second, strict=True)]
             for k in frames:
-                logits = keys[0].logits.new_zeros((x.shape[1], *maps[-1].shape[1:]))
+                logits = np.zeros((x.shape[1], *maps[-1].shape[1:]), np.float32)
                 logits[:, Label.BACKGROUND] = BACKGROUND_LOGIT
                 logits[slices] = self._compute_window(x[k], window, maps, slices)
                 if touches_edge(_postprocess_labels(_to_labels(logits)), window, _get_shape(x)):
@@ -311,55 +306,52 @@ class RoiPredictor:
                 else:
                     yield int(k), logits, window
 
-    def _gather(self, stack: Tensor, slices: NDArray[np.intp]) -> Tensor:
+    def _gather(self, stack: Maps, slices: NDArray[np.intp]) -> Maps:
         """Return what the network sees for ``slices`` of a stack (slice, y, x): (len(slices), inputs, y, x)."""
-        return stack[torch.from_numpy(list_neighbours(len(stack), self.context)[slices])]
+        return stack[list_neighbours(len(stack), self.context)[slices]]
 
-    def _compute_key_frame(self, x: Tensor, frame: int) -> KeyFrame:
+    def _compute_key_frame(self, x: Maps, frame: int) -> KeyFrame:
         points = self._compute_whole(x[frame])
         return KeyFrame(frame, points[-1], points, Box(0, 0, *_get_shape(x)), _to_labels(points[-1]))
 
-    def _compute_whole(self, stack: Tensor) -> tuple[Tensor, ...]:
+    def _compute_whole(self, stack: Maps) -> tuple[Maps, ...]:
         images = self._gather(stack, np.arange(len(stack)))
-        return tuple(self._get_module(FieldNetwork, _get_shape(images))(images))
+        return self._compute("field", images)
 
-    def _compute_context(self, x: Tensor, key: KeyFrame, window: Box, slices: NDArray[np.intp]) -> tuple[Tensor, ...]:
-        points = [window.cut(point, key.box)[slices].contiguous() for point in key.points]
+    def _compute_context(self, x: Maps, key: KeyFrame, window: Box, slices: NDArray[np.intp]) -> tuple[Maps, ...]:
+        points = [window.cut(point, key.box)[slices] for point in key.points]
         images = self._gather(x[key.frame][:, *window.index], slices)
-        return tuple(self._get_module(ContextNetwork, _get_shape(images))(images, *points))
+        return self._compute("context", images, *points)
 
-    def _compute_window(self, stack: Tensor, window: Box, maps: Sequence[Tensor], slices: NDArray[np.intp]) -> Tensor:
+    def _compute_window(self, stack: Maps, window: Box, maps: Sequence[Maps], slices: NDArray[np.intp]) -> Maps:
         images = self._gather(stack[:, *window.index], slices)
-        logits: Tensor = self._get_module(WindowNetwork, _get_shape(images))(images, *maps)
-        return logits
+        return self._compute("window", images, *maps)[0]
 
 
-def _resample_stack(
-    grid: PixelGrid, stack: NDArray[np.generic], spacing_yx: tuple[float, float], scaling: str
-) -> Tensor:
+def _resample_stack(grid: PixelGrid, stack: NDArray[np.generic], spacing_yx: tuple[float, float], scaling: str) -> Maps:
     """Resample a stack (slice, y, x) to the training grid and normalise it: (slice, Y, X)."""
-    images = torch.from_numpy(stack.astype(np.float32))[:, None]
+    images = stack.astype(np.float32)[:, None]
     return normalize(grid.from_native(images, spacing_yx), scaling)[:, 0]
 
 
-def _get_shape(images: Tensor) -> tuple[int, int]:
+def _get_shape(images: Maps) -> tuple[int, int]:
     return int(images.shape[-2]), int(images.shape[-1])
 
 
-def _compute_differences(x: Tensor, window: Box, frame: int) -> NDArray[np.float64]:
+def _compute_differences(x: Maps, window: Box, frame: int) -> NDArray[np.float64]:
     """Return the mean squared difference in the window of every frame from ``frame``."""
     inside = x[..., *window.index]
-    return np.array([float((stack - inside[frame]).square().mean()) for stack in inside])
+    return np.array([float(np.square(stack - inside[frame]).mean()) for stack in inside])
 
 
-def _find_ventricle_slices(logits: Tensor) -> NDArray[np.bool_]:
+def _find_ventricle_slices(logits: Maps) -> NDArray[np.bool_]:
     """Return, for each slice, whether it may hold ventricle."""
-    ventricle = 1.0 - logits.softmax(1)[:, Label.BACKGROUND]
-    return np.asarray((ventricle.amax((-2, -1)) >= EMPTY_PROBABILITY).numpy())
+    ventricle = 1.0 - compute_softmax(logits)[:, Label.BACKGROUND]
+    return np.asarray(ventricle.max((-2, -1)) >= EMPTY_PROBABILITY)
 
 
 _postprocess_labels = partial(postprocess, rule="paper")
 
 
-def _to_labels(logits: Tensor) -> NDArray[np.uint8]:
-    return argmax_labels(logits).numpy()
+def _to_labels(logits: Maps) -> NDArray[np.uint8]:
+    return np.asarray(argmax_labels(logits))

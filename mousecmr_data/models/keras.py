@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import torch
-from torch import Tensor
 
 from mousecmr_data._utils.hdf5 import check_dataset, get_item, open_hdf5
 from mousecmr_data._utils.reading import check_access, check_input
 from mousecmr_data.errors import FileLayoutError
-from mousecmr_data.models.unet3plus import LEVELS, UNet3Plus
+from mousecmr_data.models.structure import LEVELS, UNet3PlusArrays
 from mousecmr_data.schema import PUBLISHED_WEIGHTS
+
+if TYPE_CHECKING:
+    from mousecmr_data.models.unet3plus import UNet3Plus
 
 _ROOT = "model_weights"
 _CONV = {"kernel:0": "weight", "bias:0": "bias"}
@@ -24,7 +25,7 @@ _LFS = b"version https://git-lfs"
 
 
 def list_keras_layers() -> Iterator[tuple[str, str]]:
-    """Yield the name of every Keras layer with weights, and of its module in :class:`UNet3Plus`."""
+    """Yield the name of every Keras layer with weights, and of its module in PyTorch's network."""
     levels = range(1, LEVELS + 1)
     blocks = [(f"Encoder{k}", f"encoder.{k}.{n - 1}", n) for k in levels for n in (1, 2)]
     blocks += [(f"Skip{u}_{d}", f"skip.{u}_{d}", 1) for u in levels for d in levels[:-1]]
@@ -38,7 +39,14 @@ def list_keras_layers() -> Iterator[tuple[str, str]]:
 
 
 def read_keras_weights(path: str | Path) -> UNet3Plus:
-    """Read the network in a Keras HDF5 file, float32, in evaluation mode; its channels are read from the file.
+    """Read the network in a Keras HDF5 file as PyTorch's, in evaluation mode; see :func:`read_keras_arrays`."""
+    from mousecmr_data.models.unet3plus import UNet3Plus
+
+    return UNet3Plus.from_arrays(read_keras_arrays(path))
+
+
+def read_keras_arrays(path: str | Path) -> UNet3PlusArrays:
+    """Read the network in a Keras HDF5 file, float32; its channels are read from the file.
 
     Raises :class:`MissingDataError` (no file) and :class:`FileLayoutError` (not HDF5, truncated, a Git LFS pointer,
     layers missing, too many or of another shape).
@@ -63,7 +71,7 @@ def read_keras_weights(path: str | Path) -> UNet3Plus:
         raise FileLayoutError(
             f"{path} ({path.stat().st_size} bytes) is truncated, damaged or not HDF5: {e}", "a Keras HDF5 file"
         ) from e
-    return _build_network(arrays, path)
+    return _convert_arrays(arrays, path)
 
 
 def _read_arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -83,7 +91,7 @@ def _read_arrays(f: h5py.File, path: Path) -> dict[str, dict[str, np.ndarray]]:
     return arrays
 
 
-def _build_network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet3Plus:
+def _convert_arrays(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet3PlusArrays:
     expected = dict(list_keras_layers())
     if missing := [k for k in expected if k not in arrays]:
         raise FileLayoutError(
@@ -91,7 +99,7 @@ def _build_network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet
         )
     if extra := sorted(set(arrays) - set(expected)):
         raise FileLayoutError(f"{path} has layers that UNet3+ does not have: {', '.join(extra[:5])}.", "only a UNet3+")
-    state: dict[str, Tensor] = {}
+    state: dict[str, np.ndarray] = {}
     for keras, module in expected.items():
         names = _BN if "_BN_" in keras else _CONV
         if set(arrays[keras]) != set(names):
@@ -105,19 +113,18 @@ def _build_network(arrays: dict[str, dict[str, np.ndarray]], path: Path) -> UNet
                 if array.ndim != 4:
                     raise FileLayoutError(f"{where} has the shape {array.shape}.", "(3, 3, in, out)")
                 array = array.transpose(3, 2, 0, 1)
-            state[f"{module}.{torch_name}"] = torch.from_numpy(np.array(array, np.float32, order="C"))
-    channels = [int(state[f"encoder.{k}.0.conv.weight"].shape[0]) for k in range(1, LEVELS + 1)]
-    network = UNet3Plus(channels, int(state["head.1.second.weight"].shape[0]))
-    for name, expected_tensor in network.state_dict().items():
+            state[f"{module}.{torch_name}"] = np.array(array, np.float32, order="C")
+    channels = tuple(len(state[f"encoder.{k}.0.conv.weight"]) for k in range(1, LEVELS + 1))
+    network = UNet3PlusArrays(state, channels, len(state["head.1.second.weight"]))
+    for name, shape in network.list_shapes().items():
         if name.endswith("num_batches_tracked"):
-            state[name] = expected_tensor
-        elif state[name].shape != expected_tensor.shape:
+            state[name] = np.zeros(shape, np.int64)
+        elif state[name].shape != shape:
             keras = next(k for k, module in expected.items() if name.rpartition(".")[0] == module)
             raise FileLayoutError(
-                f"{path}: {keras} does not fit: {name} has the shape {tuple(state[name].shape)}.",
-                f"{tuple(expected_tensor.shape)}, for the channels {tuple(channels)}",
+                f"{path}: {keras} does not fit: {name} has the shape {state[name].shape}.",
+                f"{shape}, for the channels {channels}",
             )
-        elif not torch.isfinite(state[name]).all():
+        elif not np.isfinite(state[name]).all():
             raise FileLayoutError(f"{path}: {name} holds values that are not finite.", "an undamaged file")
-    network.load_state_dict(state)
-    return network.eval()
+    return network

@@ -17,14 +17,16 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
+from mousecmr_data._utils.environment import require_extra
 from mousecmr_data.errors import ArgumentError, UnknownNameError
+from mousecmr_data.models.structure import UNET3PLUS as UNET3PLUS
 from mousecmr_data.schema.labels import Label
 
-UNET3PLUS = "mousecmr_data.models.unet3plus:UNet3Plus"
+require_extra("torch")
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
 ENTRY_POINTS = "mousecmr_data.networks"
 """The group of entry points by which a package offers networks: ``name = "package.module:Class"``."""
 TRUSTED_MODULES = ("mousecmr_data.models", "monai.networks.nets")

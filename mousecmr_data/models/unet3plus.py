@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousecmr_data.errors import ArgumentError
-from mousecmr_data.models.network import UNET3PLUS, SegmentationNetwork
+from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.models.structure import CHANNELS as CHANNELS
+from mousecmr_data.models.structure import EPSILON, UNET3PLUS, UNet3PlusArrays, make_upsampling_matrix
+from mousecmr_data.models.structure import LEVELS as LEVELS
 from mousecmr_data.schema.labels import Label
 
 LOW_RESOLUTION_FROM = 4
@@ -40,26 +43,20 @@ def convolve_upsampled(x: Tensor, weight: Tensor, bias: Tensor | None, factor: i
     d = weight.shape[0]
     taps = weight.permute(2, 3, 0, 1).reshape(9 * d, c, 1, 1)
     low = F.conv2d(x, taps).reshape(n, 3, 3, d, h, w)
-    columns = make_upsampling_matrix(w, factor, x.device, x.dtype)  # (3·w, W), tap by tap
+    columns = _make_upsampling_tensor(w, factor, x.device, x.dtype)  # (3·w, W), tap by tap
     wide = low.permute(0, 1, 3, 4, 2, 5).reshape(n, 3, d * h, 3 * w) @ columns  # (N, 3, D·h, W)
-    rows = make_upsampling_matrix(h, factor, x.device, x.dtype)  # (3·h, H)
+    rows = _make_upsampling_tensor(h, factor, x.device, x.dtype)  # (3·h, H)
     tall = wide.reshape(n, 3, d, h, -1).transpose(1, 2).reshape(n, d, 3 * h, -1)
     out = rows.T @ tall
     return out if bias is None else out + bias[:, None, None]
 
 
 @lru_cache(maxsize=64)
-def make_upsampling_matrix(size: int, factor: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Make the matrix that upsamples by ``factor``, shifted by -1, 0, +1 with a zero border: (3·size, size·factor)."""
+def _make_upsampling_tensor(size: int, factor: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
-        identity = torch.eye(size, dtype=torch.float64)[:, None, :]
-        up = F.interpolate(identity, scale_factor=float(factor), mode="linear", align_corners=False)[:, 0]
-        padded = F.pad(up, (1, 1))
-        return torch.cat([padded[:, k : k + size * factor] for k in range(3)]).to(device, dtype)
+        return torch.from_numpy(make_upsampling_matrix(size, factor)).to(device, dtype)
 
 
-CHANNELS = (32, 64, 128, 256, 512)
-LEVELS = len(CHANNELS)
 DROPOUT = 0.3
 
 
@@ -69,8 +66,8 @@ class ConvBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, 3, padding=1)
-        # Keras' defaults: epsilon 1e-3; its momentum 0.99 is 0.01 in PyTorch's convention.
-        self.bn = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)
+        # Keras' default momentum 0.99 is 0.01 in PyTorch's convention.
+        self.bn = nn.BatchNorm2d(c_out, eps=EPSILON, momentum=0.01)
 
     def forward(self, x: Tensor, factor: int = 1, low_resolution: bool = True) -> Tensor:
         """Apply the block to ``x`` after bilinear upsampling (half-pixel centres) by ``factor``.
@@ -134,6 +131,19 @@ class UNet3Plus(SegmentationNetwork):
         self.skip = nn.ModuleDict({f"{u}_{d}": ConvBlock(c[u], c[d]) for d in levels[:-1] for u in levels})
         self.decoder = nn.ModuleDict({str(d): ConvBlock(LEVELS * c[d], c[d]) for d in levels[:-1]})
         self.head = nn.ModuleDict({str(k): Head(c[k], classes) for k in levels})
+
+    @classmethod
+    def from_arrays(cls, network: UNet3PlusArrays) -> UNet3Plus:
+        """Make the network of arrays, in evaluation mode; the arrays are copied."""
+        settings = {"reduce": network.reduce, "context": network.context, "scaling": network.scaling}
+        made = cls(network.channels, network.classes, **settings)  # type: ignore[arg-type]
+        made.load_state_dict({name: torch.as_tensor(array) for name, array in network.arrays.items()})
+        return made.eval()
+
+    def to_arrays(self) -> UNet3PlusArrays:
+        """Return the network as arrays, which share its memory if it is on the CPU."""
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        return UNet3PlusArrays(arrays, self.channels, self.classes, self.reduce, self.context, self.scaling)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the logits of the heads of levels 5, 4, 3, 2, 1, each (N, classes, Y, X)."""

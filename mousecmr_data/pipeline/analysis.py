@@ -28,11 +28,11 @@ from mousecmr_data.pipeline.quality import (
     IMPOSSIBLE_UL,
     Flag,
     check_curve,
-    check_expected_dice,
     check_function,
     check_heart_rate,
     check_images,
     check_masks,
+    check_slices,
 )
 from mousecmr_data.schema.labels import Label
 from mousecmr_data.schema.variables import (
@@ -115,7 +115,7 @@ def analyze(
     Raises :class:`~mousecmr_data.errors.UnitsError` if the ventricle would be larger than in any mouse, and
     :class:`~mousecmr_data.errors.FileLayoutError` if there is no image.
     """
-    from mousecmr_data.pipeline.config import SegmentConfig  # imports torch, which measuring does not need
+    from mousecmr_data.pipeline.config import SegmentConfig  # which measuring does not need
 
     config = config or SegmentConfig()
     if not ds[IMAGE].size:
@@ -254,7 +254,7 @@ def _collect_flags(ds: xr.Dataset, unprocessed: Any, expected: Any, volumes: Any
     labels = ds[PREDICTED].values
     yield from check_masks(labels, unprocessed)
     if expected is not None:
-        yield from check_expected_dice(expected)
+        yield from check_slices(expected, labels)
     if IMAGE in ds:
         yield from check_images(ds[IMAGE].values, labels)
     yield from check_curve(volumes)

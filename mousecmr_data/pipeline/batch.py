@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,7 +25,7 @@ import xarray as xr
 
 from mousecmr_data._utils.atomic import remove_leftovers, to_json_value, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256, hash_files
-from mousecmr_data._utils.environment import describe_machine, list_versions
+from mousecmr_data._utils.environment import describe_machine, list_versions, set_threads
 from mousecmr_data._utils.hdf5 import open_hdf5
 from mousecmr_data._utils.locks import try_lock
 from mousecmr_data._utils.outputs import (
@@ -36,7 +36,7 @@ from mousecmr_data._utils.outputs import (
     read_listed_files,
     write_folder,
 )
-from mousecmr_data._utils.parallel import map_in_processes, read_in_child, start_reader
+from mousecmr_data._utils.parallel import map_in_processes, map_on_cluster, read_in_child, start_reader
 from mousecmr_data._utils.progress import open_bar
 from mousecmr_data._utils.reading import ABSENT, check_access, make_read_error
 from mousecmr_data._utils.tables import format_csv, write_workbook
@@ -51,7 +51,6 @@ from mousecmr_data.errors import (
     FileLayoutError,
     MissingDataError,
     MouseCMRError,
-    ProcessError,
 )
 from mousecmr_data.formats.discover import FoundScan, collect_inputs, rename_in_error
 from mousecmr_data.formats.masks import LeftOutFile
@@ -77,7 +76,7 @@ WORKBOOK_FILE = "tables.xlsx"
 TABLE_FILES = (*CSV_FILES, WORKBOOK_FILE)
 MANIFEST_FILE = "manifest.json"
 ATTR_INPUT, ATTR_REGION = "prediction_input", "prediction_region"
-PACKAGES = ("numpy", "scipy", "xarray", "torch", "nibabel", "pydicom", "highdicom", "brukerapi")
+PACKAGES = ("numpy", "scipy", "xarray", "torch", "openvino", "nibabel", "pydicom", "highdicom", "brukerapi")
 LOADING_TEXT = "Loading the weights. The first time, engines are also tested on this computer, for up to a minute."
 OVERWRITE_HINT = "give another folder, or --overwrite (overwrite=True) to segment them again"
 PREDICT_LOCK = "predict"
@@ -171,24 +170,7 @@ def run_batch(
     if client is None:
         map_in_processes(run, names, workers, collect, make_failed)
     else:
-        from distributed import as_completed
-
-        groups = [list(names)]
-        while groups:
-            group = groups.pop()
-            end = "-alone" if len(group) == 1 else ""
-            futures = {client.submit(_run_exclusively, run, n, pure=False, key=f"mousecmr-{n}{end}"): n for n in group}
-            for future in as_completed(futures):  # type: ignore[no-untyped-call]
-                name = futures.pop(future)  # finished: the scheduler need not keep it, or compute it again
-                try:
-                    result = future.result()
-                except Exception as e:  # its worker ended, perhaps because of another mouse
-                    if len(group) > 1:
-                        groups.append([name])
-                        continue
-                    text = f"{name}: the worker that segmented it ended: {e}"
-                    result = make_failed(name, ProcessError(text, "enough memory", "use fewer workers"))
-                collect(name, result)
+        map_on_cluster(run, names, client, collect, make_failed)
     return [results[name] for name in names]
 
 
@@ -232,22 +214,11 @@ def _run_one(
     start = time.perf_counter()
     try:
         if threads:
-            import torch
-
-            torch.set_num_threads(threads)
+            set_threads(threads)
         return work(name, progress)
     except Exception as e:  # no error of one mouse may stop the rest
         error = e if isinstance(e, MouseCMRError) else MouseCMRError(f"{name}: {type(e).__name__}: {e}")
         return replace(make_failed(name, error), seconds=time.perf_counter() - start)
-
-
-_RUN_LOCK = threading.Lock()
-
-
-def _run_exclusively(run: Callable[[str], Result], name: str) -> Result:
-    """Run one mouse at a time: a cluster worker may have several threads, but a predictor supports only one."""
-    with _RUN_LOCK:
-        return run(name)
 
 
 @lru_cache(maxsize=1)
@@ -272,6 +243,25 @@ def load_predictor(config: PredictConfig) -> tuple[Predictor, str]:
     return _load_predictor(key, sha256), sha256
 
 
+def _load_predictor_again(config: PredictConfig, settings: dict[str, str]) -> Predictor:
+    """Return the predictor that made ``settings``, in a process or on a machine where "auto" may choose another engine.
+
+    Raises FileLayoutError if it is not the same here.
+    """
+    predictor, sha256 = load_predictor(config)
+    if predictor.engine.name != settings["engine"]:
+        predictor, sha256 = load_predictor(replace(config, engine=settings["engine"]))
+    if (found := describe_settings(config, predictor, sha256)) != settings:
+        differ = [name for name in settings if found.get(name) != settings[name]]
+        text = ", ".join(f"{name} {found.get(name)}" for name in differ)
+        raise FileLayoutError(
+            f"{config.weights} on {platform.node() or 'this machine'}: {text}.",
+            ", ".join(f"{name} {settings[name]}" for name in differ),
+            "install the same release on every machine, and give each the same weights",
+        )
+    return predictor
+
+
 @contextmanager
 def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
     """Make ``folder`` and hold the lock ``name`` in the folder ``locks``, so that only one run writes to ``folder``."""
@@ -283,6 +273,7 @@ def _lock_folder(folder: Path, locks: Path, name: str) -> Iterator[None]:
     with try_lock(locks, name, refuse):
         remove_leftovers(folder)
         yield
+        remove_leftovers(folder)  # of processes and workers that ended
 
 
 # Predict: one HDF5 file per mouse, with the settings in its attributes
@@ -351,7 +342,8 @@ def predict_cohort(
         owners: dict[str, str] = {}
         for name in mice.mice:
             owners.setdefault(f"{make_file_name(_read_mouse_name(mice, name))}.h5", name)
-        work = partial(_predict_one, mice, config, settings, folder, overwrite, inputs, owners)
+        check_apart([folder / name for name in owners], inputs.values())
+        work = partial(_predict_one, mice, config, settings, folder, overwrite, owners)
         with open_batch_bar(progress) as listen:
             listen(BatchEvent("found", total=len(mice.mice)))
             return tuple(
@@ -390,7 +382,6 @@ def _predict_one(
     settings: dict[str, str],
     folder: Path,
     overwrite: bool,
-    inputs: dict[str, Path],
     owners: dict[str, str],
     name: str,
     progress: EventListener,
@@ -399,7 +390,6 @@ def _predict_one(
     ds = mice[name]
     mouse, synthetic = str(ds.attrs["mouse"]), bool(ds.attrs["synthetic"])
     path = folder / f"{make_file_name(mouse)}.h5"
-    check_apart([path], inputs.values())
     if (first := owners.get(path.name, name)) != name:
         raise ArgumentError(f"{first} and {name} are both called {mouse}.", "one mouse of each name in a folder")
     if path.exists() and ATTR_SETTINGS not in read_prediction_attrs(path):
@@ -415,12 +405,7 @@ def _predict_one(
             predicted = ds.assign({PREDICTED: (DIMS, existing[MASK].values)})
         region = json.loads(stored.get(ATTR_REGION, "{}"))
         return PredictResult(mouse, "as before", path, synthetic=synthetic, region=region, dice=_score_mouse(predicted))
-    predictor, sha256 = load_predictor(config)
-    if predictor.engine.name != settings["engine"]:  # "auto" chose another engine on this machine
-        predictor, sha256 = load_predictor(replace(config, engine=settings["engine"]))
-    if describe_settings(config, predictor, sha256) != settings:
-        text = f"{config.weights} has other content on this machine."
-        raise FileLayoutError(text, f"SHA-256 {settings['weights_sha256']}")
+    predictor = _load_predictor_again(config, settings)
     counter = _make_slice_counter(ds, name, progress)
     predicted = predictor.segment(
         ds, postprocessing=config.postprocessing, region=config.region, batch_size=config.batch_size, progress=counter
@@ -512,6 +497,7 @@ def segment(
     cache: str | Path | None = None,
     overwrite: bool = False,
     workers: int = 1,
+    client: Client | None = None,
     progress: ProgressOption = None,
 ) -> BatchResult:
     """Segment scans like ``mousecmr segment``: write masks, volumes, flags and pictures to the folder ``output``.
@@ -531,8 +517,9 @@ def segment(
     paths = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     with open_batch_bar(progress) as listen:
         return segment_batch(
-            [Path(p) for p in paths], Path(output), config, overwrite=overwrite, workers=workers, progress=listen
-        )
+            [Path(p) for p in paths], Path(output), config, overwrite=overwrite, workers=workers, client=client,
+            progress=listen,
+        )  # fmt: skip
 
 
 @dataclass
@@ -554,6 +541,7 @@ def segment_batch(
     *,
     overwrite: bool = False,
     workers: int = 1,
+    client: Client | None = None,
     progress: EventListener | None = None,
     scratch: Path | None = None,
     predictor: Predictor | None = None,
@@ -565,8 +553,10 @@ def segment_batch(
     Only unedited files of earlier results are replaced; with ``overwrite`` edited and reviewed ones, too; files of
     others stay. Archives are unpacked in ``scratch`` (default: the system's
     folder for temporary files; a given one also holds the lock of ``folder``). ``predictor`` must have the weights that
-    ``config`` names; None loads them. ``workers`` is the number of processes, which share the cores. ``progress`` is
-    called with each :class:`BatchEvent`.
+    ``config`` names; None loads them. ``workers`` is the number of processes, which share the cores. With a ``client``
+    (``distributed.Client``), each mouse is a task instead; its workers must reach the inputs, ``folder`` and the
+    weights under the same paths, and archives are unpacked beside ``folder``. ``progress`` is called with each
+    :class:`BatchEvent`.
 
     Raises :class:`~mousecmr_data.errors.OutputError` if the results would be, hold or lie in an input, or replace files
     that may not be replaced, and :class:`~mousecmr_data.errors.MissingDataError` if the weights are neither in the
@@ -585,8 +575,12 @@ def segment_batch(
         predictor, sha256 = load_predictor(config)
     origin = predictor.origin
     weights = {**vars(origin), "sha256": sha256, "engine": predictor.engine.name}
+    settings = describe_settings(config, predictor, sha256)
     left_out: list[LeftOutFile] = []
-    with collect_inputs(inputs, scratch, left_out) as (found, refused):
+    unpacked = scratch
+    if client and not scratch:  # the workers may not reach this machine's temporary folder
+        unpacked = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    with collect_inputs(inputs, unpacked, left_out) as (found, refused):
         if len(refused) == 1 and not found:
             raise refused[0].error
         if not found:
@@ -602,9 +596,10 @@ def segment_batch(
             for result in results:
                 progress(_make_end_event(result))
             scans = {scan.name: scan for scan in found}
-            work = partial(_segment_one, scans, folder, config, weights, overwrite, None if workers > 1 else predictor)
-            make_failed = partial(_make_failed_scan, scans, folder, scratch)
-            results += run_batch(list(scans), work, make_failed, progress=progress, workers=workers)
+            kept = predictor if client is None and workers <= 1 else None
+            work = partial(_segment_one, scans, folder, config, settings, overwrite, kept)
+            make_failed = partial(_make_failed_scan, scans, folder, unpacked)
+            results += run_batch(list(scans), work, make_failed, progress=progress, workers=workers, client=client)
             rows = [_make_row(result) for result in results]
             manifest = {
                 "started": started.isoformat(timespec="seconds"),
@@ -649,7 +644,7 @@ def _segment_one(
     scans: dict[str, FoundScan],
     folder: Path,
     config: SegmentConfig,
-    weights: dict[str, Any],
+    settings: dict[str, str],
     overwrite: bool,
     predictor: Predictor | None,
     name: str,
@@ -657,7 +652,7 @@ def _segment_one(
 ) -> SegmentResult:
     scan, target = scans[name], folder / name
     source = _describe_input(scan.kind, scan.files)
-    made_from = [source["sha256"], config.to_dict(), weights["sha256"], __version__]
+    made_from = [source["sha256"], config.to_dict(), settings["weights_sha256"], __version__]
     key = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     record = writers.read_record(target)
     has_edits = record is not None and not is_measured(target)
@@ -675,7 +670,7 @@ def _segment_one(
     progress(BatchEvent("reading", name))
     ds = read_in_child(read_scan, name, scan, **config.reading)
     in_this_process = predictor is not None
-    predictor = predictor or load_predictor(config)[0]
+    predictor = predictor or _load_predictor_again(config, settings)
     result = analyze(ds, predictor, config, _make_slice_counter(ds, name, progress), name)
     result = writers.write_result(result, target, config, scan, key, overwrite)
     row = {"input": source, **result.mouse}

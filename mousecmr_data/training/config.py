@@ -86,6 +86,9 @@ class TrainConfig:
     """Share of the training slices whose grey values the augmentation "randomised" leaves as they are."""
     crop: int = 0
     """Side in pixels of the random square that is cut from each training slice; 0 is the whole slice."""
+    workers: int = field(default=1, compare=False)
+    """Number of threads that make the next batches; 0 makes each when it is needed. Batches are the same, so a run can
+    be continued with another number."""
     half_weights: bool = False
     """Write the convolutions of the best weights as float16, which halves the file size."""
 
@@ -134,6 +137,7 @@ _SMALLEST = {
         ("batch_size", "replicas", "epochs", "steps_per_epoch", "patience", "reduce", "validation_mice"), 1
     ),
     **dict.fromkeys(("context", "seed", "pool_mice", "crop", "cross_entropy", "any_scanner", "alone", "natural"), 0),
+    "workers": 0,
     **dict.fromkeys(("learning_rate", "end_weight"), 1e-9),
 }
 _LARGEST = dict.fromkeys(("any_scanner", "alone", "natural"), 1)
@@ -204,8 +208,9 @@ def _suggest(word: str, names: Collection[str], before: str = "") -> str | None:
 
 
 _PHANTOM = TrainConfig(schedule="one-cycle", cross_entropy=0.5, augmentation="randomised", seed=1, any_scanner=0.4)
-_SMALL = replace(
+_PHANTOM_SMALL = replace(
     _PHANTOM,
+    recipe="phantom-small",
     channels=(12, 24, 48, 96, 192),
     reduce=2,
     context=1,
@@ -215,6 +220,9 @@ _SMALL = replace(
     steps_per_epoch=250,
     learning_rate=2e-3,
     patience=36,
+    precision="bfloat16",
+    pool_mice=480,
+    validation_mice=10,
     end_weight=2.0,
     crop=192,
     half_weights=True,
@@ -222,9 +230,13 @@ _SMALL = replace(
 STUDENT = "student"
 RECIPES: Mapping[str, TrainConfig] = {
     "published": TrainConfig(),
-    "phantom-small": replace(_SMALL, recipe="phantom-small", precision="bfloat16", pool_mice=480, validation_mice=10),
+    "phantom-small": _PHANTOM_SMALL,
+    # Goes on from the weights of the recipe above: `make weights` runs both.
+    "phantom-small-refined": replace(
+        _PHANTOM_SMALL, recipe="phantom-small-refined", epochs=18, learning_rate=1e-3, alone=0.1, natural=0.5
+    ),
     # The small network, of a teacher's probabilities: half of the slices have the grey values that the teacher saw.
-    STUDENT: replace(_SMALL, recipe=STUDENT, natural=0.5),
+    STUDENT: replace(_PHANTOM_SMALL, recipe=STUDENT, precision="auto", pool_mice=0, natural=0.5),
     # Of `mousecmr tune`: a few reviewed mice, the network that segmented them.
     "tuning": TrainConfig(
         recipe="tuning",

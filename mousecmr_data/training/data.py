@@ -6,8 +6,8 @@ Each batch is drawn with replacement from its own seed, so that any batch can be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from mousecmr_data._utils.atomic import atomic_path
 from mousecmr_data._utils.checksums import append_checksum, hash_arrays, is_intact, report_damage
-from mousecmr_data._utils.parallel import ProgressCallback
+from mousecmr_data._utils.environment import copy_to_device
+from mousecmr_data._utils.parallel import ProgressCallback, iterate_in_threads
 from mousecmr_data.adapters.torch import collate, dataset
 from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.inference.grid import (
@@ -56,10 +57,16 @@ class SliceData:
 
     def list_neighbours(self, context: int) -> NDArray[np.intp]:
         """Return the numbers of the slices that a network sees for each slice, (n, 1 + 2 · context)."""
-        stacks = self.stacks or (1,) * len(self)
-        starts = np.cumsum([0, *stacks[:-1]])
-        parts = [start + list_neighbours(size, context) for start, size in zip(starts, stacks, strict=True)]
-        return np.concatenate(parts)
+        if context not in self._neighbours:
+            stacks = self.stacks or (1,) * len(self)
+            starts = np.cumsum([0, *stacks[:-1]])
+            parts = [start + list_neighbours(size, context) for start, size in zip(starts, stacks, strict=True)]
+            self._neighbours[context] = np.concatenate(parts)
+        return self._neighbours[context]
+
+    @cached_property
+    def _neighbours(self) -> dict[int, NDArray[np.intp]]:
+        return {}
 
     def list_known(self) -> Sequence[int]:
         """Return the numbers of the slices whose label is true."""
@@ -241,10 +248,21 @@ def render_slices(
 
 Batch = tuple[Tensor, Tensor]
 """Images float32 (N, inputs, Y, X) in [0, 1] and labels int64 (N, Y, X), or probabilities (N, classes, Y, X)."""
+CPU = torch.device("cpu")
 
 
-def make_batch(slices: SliceData, config: TrainConfig, epoch: int, step: int, replica: int = 0) -> Batch:
-    """Return the part of replica ``replica`` of the batch of a step; the same for the same arguments."""
+def make_batch(
+    slices: SliceData,
+    config: TrainConfig,
+    epoch: int,
+    step: int,
+    replica: int = 0,
+    device: torch.device = CPU,
+) -> Batch:
+    """Return the part of replica ``replica`` of the batch of a step; the same for the same arguments.
+
+    It is made on ``device``, from random numbers that do not depend on it.
+    """
     rng = np.random.default_rng([config.seed, epoch, step, replica])
     size = config.batch_size // config.replicas
     if config.end_weight == 1.0 and slices.known is None:
@@ -255,11 +273,14 @@ def make_batch(slices: SliceData, config: TrainConfig, epoch: int, step: int, re
     around = slices.list_neighbours(config.context)[chosen]
     if config.context:  # the order of slices is not known: train in both
         around = np.where(rng.random((len(around), 1)) < 0.5, around, around[:, ::-1])
+    if config.alone:
         around = np.where(rng.random((len(around), 1)) < config.alone, chosen[:, None], around)
-    image, target = torch.from_numpy(slices.image[around]), slices.make_targets(chosen)  # copies
+    image, target = (
+        copy_to_device(part, device) for part in (torch.from_numpy(slices.image[around]), slices.make_targets(chosen))
+    )
     if config.augmentation == "randomised":
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        labels = torch.from_numpy(slices.label[around])
+        labels = copy_to_device(torch.from_numpy(slices.label[around]), device)
         x, y = randomize(
             image, labels, generator, reduce=config.reduce, scaling=config.scaling, natural=config.natural,
             soft=None if slices.soft is None else target,
@@ -286,20 +307,30 @@ def complete_targets(y: Tensor) -> Tensor:
 
 
 def iterate_epoch(
-    slices: SliceData, config: TrainConfig, epoch: int, steps: int, replicas: list[int]
-) -> Iterator[list[Batch]]:
-    """Yield the batches of each step, one per replica; a second thread makes the next ones in the meantime."""
-    with ThreadPoolExecutor(1) as pool:
+    slices: SliceData,
+    config: TrainConfig,
+    epoch: int,
+    steps: int,
+    replicas: list[int],
+    device: torch.device = CPU,
+) -> Generator[list[Batch], None, None]:
+    """Yield the batches of each step, one per replica; ``config.workers`` threads make the next ones in the meantime.
 
-        def make_batches(step: int) -> list[Batch]:
-            return [make_batch(slices, config, epoch, step, replica) for replica in replicas]
+    They are made on ``device`` if that is a CUDA device, else on the processor. Close the iterator if it is not used
+    up, so that the threads end.
+    """
+    where = device if device.type == "cuda" else CPU
 
-        future = pool.submit(make_batches, 0)
-        for step in range(steps):
-            batches = future.result()
-            if step + 1 < steps:
-                future = pool.submit(make_batches, step + 1)
-            yield batches
+    def make_batches(step: int) -> list[Batch]:
+        if config.workers:
+            torch.set_num_threads(1)  # of this worker
+        return [make_batch(slices, config, epoch, step, replica, where) for replica in replicas]
+
+    try:
+        with closing(iterate_in_threads(make_batches, range(steps), config.workers)) as batches:
+            yield from batches
+    finally:
+        torch.set_num_threads(torch.get_num_threads())  # PyTorch gives later threads the number that was set last
 
 
 def iterate_validation(slices: SliceData, config: TrainConfig) -> Iterator[Batch]:

@@ -24,7 +24,7 @@ from mousecmr_data.dataset.cohort import Cohort
 from mousecmr_data.dataset.model import get_spacing
 from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.inference.engines.base import read_cache_file, write_cache_file
-from mousecmr_data.inference.grid import make_training_grid, normalize_to_uint8
+from mousecmr_data.inference.grid import make_training_grid, normalize_to_uint8, to_numpy
 from mousecmr_data.inference.predictor import Predictor, score_model
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
@@ -42,8 +42,8 @@ def read_mice(cohort: Cohort) -> Iterator[SliceData]:
     grid = make_training_grid()
     for ds in cohort.values():
         images = ds[IMAGE].transpose(*DIMS).values
-        x = torch.from_numpy(images.reshape(-1, 1, *images.shape[2:]).astype(np.float32))
-        image = normalize_to_uint8(grid.from_native(x, get_spacing(ds)[1:])[:, 0].numpy())
+        x = images.reshape(-1, 1, *images.shape[2:]).astype(np.float32)
+        image = normalize_to_uint8(grid.from_native(x, get_spacing(ds)[1:])[:, 0])
         yield SliceData(image, np.zeros_like(image), (images.shape[1],) * len(images))
 
 
@@ -101,8 +101,8 @@ def _predict(mouse: SliceData, teacher: Predictor) -> NDArray[np.uint8]:
     spacing = make_training_grid().spacing_mm
     parts = []
     for stack in np.split(mouse.image, np.cumsum(mouse.stacks)[:-1]):
-        maps = teacher.predict_probabilities(torch.from_numpy(stack), (spacing, spacing))
-        parts.append((maps[:, list(FOREGROUND)] * 255.0).round().to(torch.uint8).cpu().numpy())
+        maps = to_numpy(teacher.predict_probabilities(stack.astype(np.float32), (spacing, spacing)))
+        parts.append(np.rint(maps[:, list(FOREGROUND)] * 255.0).astype(np.uint8))
     return np.concatenate(parts)
 
 
@@ -183,7 +183,7 @@ def count_gflop(network: SegmentationNetwork) -> float:
     x = torch.zeros(1, network.n_inputs, *make_training_grid().shape_yx, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(x)
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def _measure(labels: NDArray[np.uint8]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error, write_json, write_text
 from mousecmr_data._utils.checksums import compute_sha256
-from mousecmr_data._utils.environment import list_versions, select_device
+from mousecmr_data._utils.environment import copy_to_device, list_versions, select_device
 from mousecmr_data._utils.outputs import (
     BEING_WRITTEN,
     RECORD_FILE,
@@ -75,7 +75,8 @@ class TrainingProgress:
     best_loss: float = float("inf")
     best_epoch: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
-    """One row per epoch: epoch, loss, validation_loss, learning_rate, seconds, and Dice on the validation slices."""
+    """One row per epoch: epoch, loss, validation_loss, learning_rate, Dice on the validation slices, seconds, and how
+    many of these the steps waited for data and computed; the rest is validation."""
 
 
 def save_checkpoint(
@@ -293,15 +294,23 @@ def fit(
         if config.frozen_statistics:
             for layer in filter(lambda part: isinstance(part, nn.BatchNorm2d), model.modules()):
                 layer.eval()
-        total = 0.0
-        for step, parts in enumerate(iterate_epoch(training, config, epoch, steps, processes.replicas)):
-            rate = _compute_learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            total += _train_step(network, model, optimizer, parts, config, device, (epoch, step), processes)
+        losses: list[Tensor] = []
+        waited, total = 0.0, 0.0
+        with closing(iterate_epoch(training, config, epoch, steps, processes.replicas, device)) as batches:
+            for step in range(steps):
+                asked = time.monotonic()
+                parts = next(batches)
+                waited += time.monotonic() - asked
+                rate = _compute_learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                losses.append(_train_step(network, model, optimizer, parts, config, device, (epoch, step), processes))
+        for of_parts in torch.stack(losses).tolist():  # read once: a GPU computes while later steps are prepared
+            total += sum(of_parts)
+        computed = time.monotonic() - started - waited
         row = {"epoch": float(epoch), "loss": processes.average(total / steps, device), "learning_rate": rate}
         row |= processes.broadcast(check() if processes.is_first else None)
-        row["seconds"] = time.monotonic() - started
+        row |= {"seconds": time.monotonic() - started, "seconds_waiting": waited, "seconds_computing": computed}
         keep_best(row, epoch)
         if processes.is_first:
             save_checkpoint(folder, model, optimizer, progress, config)
@@ -336,24 +345,24 @@ def _train_step(
     device: torch.device,
     epoch_step: tuple[int, int],
     processes: ProcessGroup,
-) -> float:
-    """Do one step of the optimiser on the replicas' parts of a batch; return the mean loss."""
+) -> Tensor:
+    """Do one step of the optimiser on the replicas' parts of a batch; return each part's share of the mean loss."""
     optimizer.zero_grad(set_to_none=True)
-    total = 0.0
+    losses = []
     for number, (replica, (x, y)) in enumerate(zip(processes.replicas, parts, strict=True)):
         # Dropout must be the same in every process layout and after every resume.
         torch.manual_seed(hash((config.seed, *epoch_step, replica)) % 2**63)
         # Only the first replica updates the running batch statistics, as in DistributedDataParallel.
         buffers = [b.clone() for b in model.buffers()] if number else []
         with make_autocast(config, device):
-            outputs = network(x.to(device, memory_format=torch.channels_last))
-            loss = supervised_loss(outputs, y.to(device), config.cross_entropy) / len(parts)
+            outputs = network(copy_to_device(x, device).to(memory_format=torch.channels_last))
+            loss = supervised_loss(outputs, copy_to_device(y, device), config.cross_entropy) / len(parts)
         loss.backward()  # type: ignore[no-untyped-call]
         for buffer, old in zip(model.buffers() if buffers else (), buffers, strict=True):
             buffer.copy_(old)
-        total += float(loss.detach())
+        losses.append(loss.detach())
     optimizer.step()
-    return total
+    return torch.stack(losses)
 
 
 @torch.no_grad()
@@ -361,20 +370,23 @@ def validate(model: SegmentationNetwork, slices: SliceData, config: TrainConfig)
     """Return the loss (mean over batches) and the Dice of each class over all validation slices together."""
     model.eval()
     device = next(model.parameters()).device
-    losses, counts = [], torch.zeros(2, len(Label), dtype=torch.float64)
+    losses, counts = [], torch.zeros(2, len(Label), dtype=torch.int64, device=device)
     for x, y in iterate_validation(slices, config):
         with make_autocast(config, device):
-            outputs = model(x.to(device, memory_format=torch.channels_last))
-        truth, predicted = y.to(device), outputs[-1].argmax(1)
-        losses.append(float(supervised_loss(outputs, truth, config.cross_entropy)))
+            outputs = model(copy_to_device(x, device).to(memory_format=torch.channels_last))
+        truth, predicted = copy_to_device(y, device), outputs[-1].argmax(1)
+        losses.append(supervised_loss(outputs, truth, config.cross_entropy))
         truth = truth.argmax(1) if truth.is_floating_point() else truth
         for label in Label:
             a, b = truth == label, predicted == label
-            counts[0, label] += float((a & b).sum())
-            counts[1, label] += float(a.sum() + b.sum())
-    dice = 2.0 * counts[0] / counts[1].clamp_min(1.0)
+            counts[0, label] += (a & b).sum()
+            counts[1, label] += a.sum() + b.sum()
+    common, both = counts.cpu().double()
+    dice = 2.0 * common / both.clamp_min(1.0)
     names = {Label.MYOCARDIUM: "dice_myocardium", Label.BLOOD_POOL: "dice_blood_pool"}
-    return {"validation_loss": sum(losses) / len(losses)} | {n: float(dice[k]) for k, n in names.items()}
+    return {"validation_loss": sum(torch.stack(losses).tolist()) / len(losses)} | {
+        n: float(dice[k]) for k, n in names.items()
+    }
 
 
 def make_autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[None]:
@@ -491,7 +503,7 @@ def train(
     )
     if _is_first_process():
         draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
-        outcome = {
+        outcome: dict[str, Any] = {
             "epochs": state.epoch,
             "best_epoch": state.best_epoch,
             "best_validation_loss": state.best_loss,

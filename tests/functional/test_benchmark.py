@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -83,6 +84,25 @@ def test_finished_steps_are_kept_and_lost_ones_are_done_again(
     assert result.exit_code == 0, result.output
     assert (folder / "ours/seed-0/all/step.json").stat().st_mtime_ns == kept
     assert read_tables(folder) == read_tables(done)
+
+
+def test_two_runs_with_one_seed_give_the_same_numbers(done: Path, words: list[str | Path], tmp_path: Path) -> None:
+    """All tables but the times in one of them, and every mask."""
+    result = call(*words, "--seeds", 2, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for table in (done / "tables").glob("*.csv"):
+        if table.name != "cost.csv":
+            assert (tmp_path / "out/tables" / table.name).read_text() == table.read_text(), table.name
+    ours, theirs = (
+        pd.read_csv(folder / "tables/cost.csv").drop(columns=["seconds_per_cine", "training_seconds"])
+        for folder in (done, tmp_path / "out")
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+    masks = [p.relative_to(done) for p in done.rglob("*.h5")]
+    assert len(masks) == 2 * 2 * 2 * 3  # networks, seeds, conditions, mice
+    for path in masks:
+        with h5py.File(done / path) as a, h5py.File(tmp_path / "out" / path) as b:
+            assert (a["Masks"][()] == b["Masks"][()]).all()
 
 
 def test_processes_share_the_steps(done: Path, words: list[str | Path], tmp_path: Path) -> None:

@@ -156,3 +156,21 @@ def test_doctor_names_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch
     result = CliRunner().invoke(main, ["doctor", "--cache", str(tmp_path / "file" / "cache")])
     assert result.exit_code == 0
     assert "export MOUSECMR_CACHE=" in result.output
+
+
+def test_doctor_measures_this_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    from mousecmr_data.inference.speed import CineTime
+
+    cine = CineTime("phantom-small", "openvino", 3.21, "measured with 3 slices")
+    monkeypatch.setattr("mousecmr_data.inference.speed.measure_cines", lambda *_: iter([cine]))
+    words = ["doctor", "--cache", str(tmp_path), "--no-network"]
+    assert "one core" not in CliRunner().invoke(main, words).output
+    result = CliRunner().invoke(main, [*words, "--measure", "--json"])
+    assert result.exit_code == 0, result.output
+    findings = {f["what"]: f for f in json.loads(result.stdout)}
+    assert findings["one core"]["values"]["float32_gflops"] > 0
+    assert isinstance(findings["one core"]["values"]["int8"], bool)
+    assert findings["time of a cine"]["values"]["slices"] == 198
+    assert findings["  phantom-small, openvino"]["values"] == vars(cine)
+    assert "3.2 s, measured with 3 slices" in CliRunner().invoke(main, [*words, "--measure"]).output

@@ -8,6 +8,7 @@ import posixpath
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from page_app import IN_BROWSER, open_chromium
 pytest.importorskip("sphinx", reason="the extra dev is not installed")
 
 import make_docs
+import nbformat
 
 from mousecmr_data import plotting
 from mousecmr_data.cli.main import SECTIONS
@@ -36,12 +38,16 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.links: list[str] = []
         self.loaded: list[str] = []
+        self.pictures: list[str] = []
+        """What is seen in each picture, and an empty text where it does not say."""
         self.anchors = {"", "top"}
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
         self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        if tag == "img" and "logo__image" not in found.get("class", ""):  # its link is named
+            self.pictures.append(found.get("alt", ""))
         if tag == "a" and "href" in found:
             self.links.append(found["href"])
         if found.get(LOADED.get(tag, ""), "") and found.get("rel") not in ("index", "search", "next", "prev"):
@@ -109,6 +115,37 @@ def test_every_picture_of_the_library_is_in_the_gallery() -> None:
         assert f'"{name}"' in page, f"no code writes {name}"
 
 
+def test_each_notebook_stands_there_with_its_outputs(site: Path, pages: dict[str, Page]) -> None:
+    """The build ran them; a failing cell or a warning would have ended it. They name no place of the machine."""
+    notebooks = sorted((make_docs.ROOT / "docs" / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        name = f"notebooks/{path.stem}.html"
+        text = (site / name).read_text(encoding="utf-8")
+        shown = [site / resolve(name, link)[0] for link in pages[name].loaded if path.stem in link]
+        assert 'class="cell_output"' in text and shown, f"{path.stem}: no output, or no picture"
+        assert len(text) + sum(picture.stat().st_size for picture in shown) < 1e6, path.stem
+        assert f"{tempfile.gettempdir()}/" not in text and str(Path.home()) not in text
+        assert (site / resolve(name, next(k for k in pages[name].links if k.endswith(".ipynb")))[0]).is_file()
+
+
+def test_a_warning_of_a_notebook_ends_the_build(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys; sys.stderr.write('careful')")])
+    nbformat.write(notebook, tmp_path / "warns.ipynb")
+    with pytest.raises(RuntimeError, match=r"warns.ipynb writes to standard error: careful"):
+        make_docs.run_notebook(tmp_path / "warns.ipynb")
+
+
+def test_every_picture_says_what_is_seen(pages: dict[str, Page]) -> None:
+    """Except small ones that have a caption, in the HTML of a cohort in a notebook."""
+    assert [name for name, page in pages.items() if "" in page.pictures and not name.startswith("notebooks/")] == []
+
+
+def test_every_link_to_another_host_is_listed(site: Path, pages: dict[str, Page]) -> None:
+    listed = set((site / "external-links.txt").read_text(encoding="utf-8").split())
+    assert {link for page in pages.values() for link in page.links if link.startswith("http")} <= listed
+
+
 def test_no_link_is_broken(site: Path, pages: dict[str, Page]) -> None:
     broken = []
     for name, page in pages.items():
@@ -168,7 +205,17 @@ class TestInBrowser:
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize(
-        "page", ["index", "tutorials/train", "reference/mousecmr_data.load", "gallery", "cli/fetch"]
+        "page",
+        [
+            "index",
+            "tutorials/train",
+            "notebooks/load-and-look",
+            "reference/mousecmr_data.load",
+            "gallery",
+            "cli/fetch",
+            "dataset",
+            "benchmark",
+        ],
     )
     def test_a_page_is_readable_and_asks_no_other_host(
         self, page: str, scheme: str, address: str, chromium: Any

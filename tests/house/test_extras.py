@@ -15,7 +15,7 @@ CASES = {
     "bruker": ("brukerapi", "import mousecmr_data.formats.bruker"),
     "dicom-seg": ("highdicom", "import mousecmr_data.formats.dicom_seg"),
     "formats": ("nibabel", "import mousecmr_data.formats.nifti"),
-    "torch": ("torch", "import mousecmr_data as m; m.load_model('phantom-small')"),
+    "torch": ("torch", "import mousecmr_data as m; m.load_model('phantom-small', engine='eager')"),
     "training": ("monai", "import mousecmr_data.training"),
     "evaluation": (
         "pingouin",
@@ -96,7 +96,7 @@ def test_the_modules_of_an_extra_are_those_of_pyproject(extra: str) -> None:
 
 OPTIONAL = {module for modules in EXTRAS.values() for module in modules} - {"yaml"}  # zarr needs yaml
 COMMANDS = {
-    "predict Mouse5 --source phantom --weights phantom-small": "torch",
+    "predict Mouse5 --source phantom --weights phantom-small": "openvino",
     "train --recipe phantom-small -o run": "training",
     "tune results -o tuned --name mine": "training",
     "export --weights phantom-small": "onnx",

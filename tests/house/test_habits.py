@@ -1,9 +1,14 @@
 """Workflows, hooks and the Makefile agree: what runs there runs here."""
 
+import importlib
 import re
+import shlex
+import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 yaml = pytest.importorskip("yaml")
@@ -18,14 +23,34 @@ def read(path: Path) -> dict[Any, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("path", [w for w in WORKFLOWS if w.stem in ("tests", "docs", "release")], ids=lambda p: p.stem)
-def test_each_step_of_a_workflow_is_a_target_of_the_makefile(path: Path) -> None:
-    targets = set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
-    for job in read(path)["jobs"].values():
-        for step in job["steps"]:
-            if "run" in step:
-                program, *words = step["run"].split()
-                assert program == "make" and {w for w in words if "=" not in w} <= targets, step["run"]
+def list_steps(path: Path) -> list[dict[str, Any]]:
+    return [step for job in read(path)["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_each_step_of_a_workflow_is_a_target_of_the_makefile_or_a_command(path: Path) -> None:
+    """``make -n`` knows the targets; the command has the options."""
+    for run in [step["run"] for step in list_steps(path) if "run" in step]:
+        program, *words = shlex.split(run)
+        if program == "make":
+            planned = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True)
+            assert planned.returncode == 0, planned.stderr
+        elif program == "mousecmr":
+            command: click.Command = importlib.import_module(f"mousecmr_data.cli.{words.pop(0)}").command
+            while isinstance(command, click.Group):
+                command = command.commands[words.pop(0)]
+            command.make_context(run, words)
+        else:
+            assert re.fullmatch(r"python -m pip install '?\.(\[\w+\])?'?", run)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_actions_are_pinned_to_a_commit_and_dependabot_renews_them(path: Path) -> None:
+    """A tag can be moved by whoever owns the action; behind the commit stands its version, for people."""
+    used = re.findall(r"uses: (\S+@.+)", path.read_text(encoding="utf-8"))
+    assert len(used) == len([step for step in list_steps(path) if "uses" in step])
+    assert [u for u in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", u)] == []
+    assert read(ROOT / ".github" / "dependabot.yml")["updates"][0]["package-ecosystem"] == "github-actions"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
@@ -37,9 +62,20 @@ def test_a_workflow_may_only_read_and_holds_no_secret(path: Path) -> None:
 
 
 def test_all_supported_versions_are_tested_on_all_systems() -> None:
+    """Those that pyproject.toml names, from the lowest allowed on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
     jobs = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]
-    assert jobs["linux"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
-    assert jobs["core"]["strategy"]["matrix"]["system"] == ["macos-latest", "windows-latest"]
+    assert jobs["linux"]["strategy"]["matrix"]["python"] == named
+    assert project["requires-python"] == f">={named[0]}"
+    assert jobs["core"]["strategy"]["matrix"] == {
+        "system": ["macos-latest", "windows-latest"],
+        "python": [named[0], named[-1]],
+    }
+    set_up = [step["with"]["python-version"] for step in list_steps(ROOT / ".github" / "workflows" / "tests.yml")
+              if "setup-python" in step.get("uses", "")]  # fmt: skip
+    assert set(set_up) <= {*named, "${{ matrix.python }}"}
+    assert jobs["lowest"]["steps"][1]["with"]["python-version"] == named[0]
 
 
 def test_the_release_is_signed_and_lists_its_parts() -> None:

@@ -20,10 +20,10 @@ ALLOWED = {
     "measure": ("main(['measure', FILE], standalone_mode=False)", {"numpy", "h5py"}),
     "load": ("mousecmr_data.load(mice=['Mouse4'], source='phantom', download=False)", {*ARRAYS, "zarr"}),
     "evaluate": ("mousecmr_data.evaluate", {*ARRAYS, "zarr", "scipy.ndimage"}),
-    "segment": ("mousecmr_data.segment, mousecmr_data.load_model", {*ARRAYS, "scipy.ndimage", "torch", "pooch"}),
+    "segment": ("mousecmr_data.segment, mousecmr_data.load_model", {*ARRAYS, "scipy.ndimage", "pooch"}),
     "serve": (
         "import mousecmr_data.web.app, mousecmr_data.web.service",
-        {*ARRAYS, "scipy.ndimage", "torch", "pooch"},
+        {*ARRAYS, "scipy.ndimage", "pooch"},
     ),
 }
 """What is run, and the heavy modules that it imports. A name that is added here makes its command slower."""

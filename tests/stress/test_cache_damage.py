@@ -146,17 +146,20 @@ def test_compiled_networks(tmp_path: Path, engine: str, monkeypatch: pytest.Monk
     torch = pytest.importorskip("torch", reason="the extra torch is not installed")
     pytest.importorskip("onnxruntime" if engine == "onnx" else engine, reason=f"the extra {engine} is not installed")
     from networks import make_random_network
+    from strangers_network import make_small
 
     from mousecmr_data.inference.engines import make_engine
+    from mousecmr_data.models.network import build_network
 
-    network = make_random_network((2, 3, 4, 5, 6))
+    network = make_random_network((2, 3, 4, 5, 6)) if engine == "openvino" else build_network(make_small)
     images = torch.rand((2, 1, 64, 64), generator=torch.Generator().manual_seed(0))
 
     def read(cache: Path) -> Any:
-        return make_engine(engine, network, "cpu", cache)(images).argmax(1).numpy()
+        return make_engine(engine, network, "cpu", cache)(images).argmax(1)
 
     expected = read(tmp_path / "cache")
-    monkeypatch.setattr("mousecmr_data.inference.engines.fused.FusedNetwork.__init__", make_again)
+    making = {"openvino": "openvino.OpenVinoEngine._build_model", "onnx": "pytorch.PlainNetwork.__init__"}
+    monkeypatch.setattr(f"mousecmr_data.inference.engines.{making[engine]}", make_again)
     check_flips(tmp_path / "cache", f"engines/*.{engine}", read, remade=False, expected=expected)
 
 
@@ -170,7 +173,7 @@ def test_scales_of_8_bit_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     network = make_random_network((2, 3, 4, 5, 6))
 
     def read(cache: Path) -> dict[str, Any]:
-        return {k: v.numpy() for k, v in OpenVinoEngine(network, "int8", cache)._find_maxima(network).items()}
+        return OpenVinoEngine(network, "int8", cache)._find_maxima(network.to_arrays())
 
     expected = read(tmp_path / "cache")
     monkeypatch.setattr("mousecmr_data.inference.engines.openvino.make_calibration_slices", make_again)
@@ -187,7 +190,7 @@ def test_choices_of_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     from networks import make_random_network
 
     from mousecmr_data.inference.engines.auto import AutoEngine
-    from mousecmr_data.inference.engines.base import EagerEngine
+    from mousecmr_data.inference.engines.pytorch import EagerEngine
 
     network = make_random_network((2, 3, 4, 5, 6))
 

@@ -95,9 +95,9 @@ from torch.utils.data import DataLoader
 print(sum(1 for _ in DataLoader(dataset(cohort), batch_size=None, num_workers=2)))
 """,
     "monai": """
-import torch
-from mousecmr_data.training.augmentation import augment
-print(augment(torch.zeros(1, 1, 64, 64), torch.zeros(1, 64, 64, dtype=torch.uint8), 1)[0].shape)
+from mousecmr_data.models.network import build_network
+arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2]}
+print(build_network("monai.networks.nets:UNet", arguments).n_inputs)
 """,
     "pingouin": """
 from mousecmr_data.metrics.agreement import icc

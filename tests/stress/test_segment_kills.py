@@ -102,3 +102,46 @@ def test_a_run_that_is_ended_leaves_whole_results(command: str, tmp_path: Path) 
     assert all(np.array_equal(written[name], expected[name]) for name in written)
     assert [*out.rglob(".part-*"), *temporary.glob("mousecmr-*")] == []
     assert read_tree(tmp_path / "in") == before
+
+
+@pytest.mark.stress
+@pytest.mark.enable_socket
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    """One worker at random is killed while it works: every mouse is there, and none was segmented a second time."""
+    distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+    n_mice, n_workers, n_kills = (24, 10, 5) if os.environ.get("MOUSECMR_STRESS") else (4, 2, 1)
+    (tmp_path / "tmp").mkdir()
+    inputs = [hostile.write_nifti(tmp_path / "in" / f"M{k}.nii", k, 24) for k in range(n_mice - 1)]
+    inputs.append(hostile.write_zip(tmp_path / "in" / "Z.zip", {"a.nii": inputs[0].read_bytes()}))
+    whole = start("segment", inputs, tmp_path / "whole", "--no-pictures")
+    text = whole.communicate()[0].decode()
+    assert whole.returncode == 0, text
+    expected, rng = read_masks(tmp_path / "whole"), random.Random(7)
+    assert len(expected) == n_mice
+    for k in range(n_kills):
+        out = tmp_path / f"out{k}"
+        with distributed.LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", processes=True
+        ) as cluster:
+            process = start("segment", inputs, out, "--no-pictures", "--dask", cluster.scheduler_address)
+            deadline = time.monotonic() + 300
+            while not list(out.glob("*/result.json")) and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0.0, 0.3))
+            with distributed.Client(cluster) as client:
+                busy = [worker for worker, tasks in client.processing().items() if tasks]
+                processes = client.run(os.getpid)
+            finished = {path: path.stat().st_mtime_ns for path in out.glob("*/result.json")}
+            os.kill(processes[rng.choice(sorted(busy or processes))], signal.SIGKILL)
+            text = process.communicate(timeout=600)[0].decode()
+        assert process.returncode == 0, text
+        assert {path: path.stat().st_mtime_ns for path in finished} == finished, "segmented a second time"
+        written = read_masks(out)
+        assert sorted(written) == sorted(expected)
+        assert all(np.array_equal(written[name], expected[name]) for name in written)
+        rows = (out / "mice.csv").read_text().splitlines()[1:]
+        assert sorted(row.partition(",")[0] for row in rows) == sorted(expected), "each mouse once"
+        assert [*out.rglob(".part-*"), *tmp_path.glob("mousecmr-*")] == []

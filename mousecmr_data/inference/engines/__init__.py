@@ -11,33 +11,22 @@ from functools import partial
 from pathlib import Path
 
 from mousecmr_data.errors import UnknownNameError
-from mousecmr_data.inference.engines.base import CompiledEngine, CudaEngine, EagerEngine, Engine, ExactEngine
-from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.inference.engines.base import Engine, Network
 
-__all__ = ["ENGINE_NAMES", "Engine", "make_engine"]
+__all__ = ["ENGINE_NAMES", "Engine", "Network", "make_engine"]
 
 ENGINE_NAMES = ("auto", "eager", "exact", "compiled", "onnx", "openvino", "openvino-int8", "cuda")
 """Names that :func:`make_engine` takes."""
-_PYTORCH_ENGINES: dict[str, Callable[[SegmentationNetwork, str], Engine]] = {
-    "eager": EagerEngine,
-    "exact": ExactEngine,
-    "compiled": CompiledEngine,
-}
+PYTORCH_ENGINES = ("eager", "exact", "compiled", "cuda")
 
 
-def make_engine(
-    name: str, network: SegmentationNetwork, device: str = "auto", cache: str | Path | None = None
-) -> Engine:
+def make_engine(name: str, network: Network, device: str = "auto", cache: str | Path | None = None) -> Engine:
     """Make the engine ``name`` for ``network``; "auto" is the fastest that is installed and passes its gate here.
 
     ``device`` applies to "auto", "eager", "exact" and "compiled"; the others have their own. ``cache`` is the folder
     for compiled networks. Raises :class:`~mousecmr_data.errors.MissingExtraError` if an engine's package is not
     installed.
     """
-    if name in _PYTORCH_ENGINES:
-        return _PYTORCH_ENGINES[name](network, device)
-    if name == "cuda":
-        return CudaEngine(network)
     if name == "auto":
         from mousecmr_data.inference.engines.auto import AutoEngine
 
@@ -50,4 +39,15 @@ def make_engine(
         from mousecmr_data.inference.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(network, "int8" if name.endswith("int8") else "bfloat16", cache)
-    raise UnknownNameError.from_name("engine", name, ENGINE_NAMES)
+    if name not in ENGINE_NAMES:
+        raise UnknownNameError.from_name("engine", name, ENGINE_NAMES)
+    from mousecmr_data.inference.engines import pytorch
+
+    if name == "cuda":
+        return pytorch.CudaEngine(network)
+    kinds: dict[str, Callable[[Network, str], Engine]] = {
+        "eager": pytorch.EagerEngine,
+        "exact": pytorch.ExactEngine,
+        "compiled": pytorch.CompiledEngine,
+    }
+    return kinds[name](network, device)

@@ -7,62 +7,74 @@ import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from mousecmr_data._utils.atomic import write_bytes
+from mousecmr_data._utils.environment import get_threads, list_versions
 from mousecmr_data._utils.network import disable_telemetry
 from mousecmr_data._utils.outputs import write_file
 from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingExtraError
 from mousecmr_data.inference.engines.auto import EXACT, compare_values
 from mousecmr_data.inference.engines.base import (
     CACHED_SIZES,
-    EagerEngine,
+    Network,
+    get_arrays,
     get_cache_path,
     read_cache_file,
     write_cache_file,
 )
-from mousecmr_data.inference.engines.fused import make_prediction
-from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.inference.engines.fused import Part, fold_batchnorm
+from mousecmr_data.inference.engines.reference import make_reference
+from mousecmr_data.inference.grid import Array, to_numpy
 from mousecmr_data.models.safetensors import hash_network
+
+if TYPE_CHECKING:
+    from mousecmr_data.models.network import SegmentationNetwork
 
 try:
     disable_telemetry()
     import onnx
     import onnxruntime
-    import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
 except ImportError as e:
     raise MissingExtraError.from_module(e.name or "onnxruntime", "onnx") from e
 onnxruntime.disable_telemetry_events()  # for programs that imported it before
 
-INPUT_NAME, OUTPUT_NAME = "image", "logits"
+from mousecmr_data.inference.engines.graph import INPUT_NAME, OUTPUT_NAME, build_graph  # noqa: E402
 
 
 class OnnxEngine:
-    """float32 on the processor, with ONNX Runtime; the exported network is kept in the cache."""
+    """float32 on the processor, with ONNX Runtime; the graph of a network of PyTorch is kept in the cache."""
 
     name = "onnx"
+    is_exact = True
 
-    def __init__(self, network: SegmentationNetwork, cache: str | Path | None = None) -> None:
+    def __init__(self, network: Network, cache: str | Path | None = None) -> None:
         self.network, self.cache = network, cache
-        self._get_session = lru_cache(CACHED_SIZES)(self._load_session)
+        self._get_session = lru_cache(4 * CACHED_SIZES)(self._load_session)  # four parts
 
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Array) -> NDArray[np.float32]:
         """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32."""
-        session = self._get_session((images.shape[2], images.shape[3]))
-        slices = [session.run([OUTPUT_NAME], {INPUT_NAME: image[None]})[0] for image in images.numpy()]
-        return torch.from_numpy(np.concatenate(slices))
+        return self.compute("whole", to_numpy(images))[0]
 
-    def _load_session(self, shape_yx: tuple[int, int]) -> Any:
-        return _create_session(export_onnx(self.network, shape_yx, self.cache).SerializeToString())
+    def compute(self, part: Part, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Compute a part of UNet3+, one slice at a time."""
+        session = self._get_session(part, inputs[0].shape[2:])
+        names = [value.name for value in session.get_inputs()]
+        slices = [
+            session.run(None, dict(zip(names, (x[k : k + 1] for x in inputs), strict=True)))
+            for k in range(len(inputs[0]))
+        ]
+        return tuple(np.concatenate(outputs) for outputs in zip(*slices, strict=True))
+
+    def _load_session(self, part: Part, shape_yx: tuple[int, int]) -> Any:
+        return _create_session(export_onnx(self.network, shape_yx, self.cache, part).SerializeToString())
 
 
 def write_onnx(
-    network: SegmentationNetwork,
+    network: Network,
     path: str | Path,
     shape_yx: tuple[int, int],
     about: Mapping[str, object],
@@ -90,11 +102,11 @@ def write_onnx(
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
     session = _create_session(data)
-    generator = torch.Generator().manual_seed(0)
+    images = np.random.default_rng(0).random((3, network.n_inputs, *shape_yx), np.float32)
+    expected = to_numpy(make_reference(network)(images))
     for batch in (1, 3):
-        image = torch.rand((batch, network.n_inputs, *shape_yx), generator=generator)
-        logits = torch.from_numpy(session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0])
-        difference = compare_values(logits, EagerEngine(network, "cpu")(image))
+        logits = session.run([OUTPUT_NAME], {INPUT_NAME: images[:batch]})[0]
+        difference = compare_values(logits, expected[:batch])
         if not difference <= EXACT.logit:
             raise FileLayoutError(
                 f"The exported network's logits differ by {difference:.1e} from the network's.",
@@ -106,18 +118,27 @@ def write_onnx(
 
 
 def export_onnx(
-    network: SegmentationNetwork, shape_yx: tuple[int, int], cache: str | Path | None = None
+    network: Network, shape_yx: tuple[int, int], cache: str | Path | None = None, part: Part = "whole"
 ) -> onnx.ModelProto:
-    """Export the prediction as an ONNX model with a free batch size; kept in the cache, as it takes time.
+    """Return a part of UNet3+, or the prediction of another network, as an ONNX model with a free batch size.
 
     Raises :class:`~mousecmr_data.errors.ArgumentError` for a network that PyTorch cannot export.
     """
-    key_parts = {
-        "content": hash_network(network),
-        "shape": shape_yx,
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-    }
+    if arrays := get_arrays(network):
+        return build_graph(arrays, fold_batchnorm(arrays), shape_yx, part)
+    return _trace_module(network, shape_yx, cache)  # type: ignore[arg-type]
+
+
+def _trace_module(network: SegmentationNetwork, shape_yx: tuple[int, int], cache: str | Path | None) -> onnx.ModelProto:
+    """Export a module by PyTorch; kept in the cache, as it takes time."""
+    try:
+        import onnxscript  # noqa: F401 (PyTorch's exporter needs it)
+        import torch
+    except ImportError as e:
+        raise MissingExtraError.from_module(e.name or "torch", "onnx,torch") from e
+    from mousecmr_data.inference.engines.pytorch import PlainNetwork
+
+    key_parts = {"content": hash_network(network), "shape": shape_yx, **list_versions("torch", "onnx")}
     path = get_cache_path(key_parts, "onnx", cache)
     if (data := read_cache_file(path)) is not None:
         return onnx.load_from_string(data)
@@ -126,7 +147,7 @@ def export_onnx(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's exporter warns of its own parts
             torch.onnx.export(
-                make_prediction(network, shape_yx),
+                PlainNetwork(network),
                 (torch.zeros(2, network.n_inputs, *shape_yx),),
                 target,
                 input_names=[INPUT_NAME],
@@ -146,5 +167,5 @@ def export_onnx(
 
 def _create_session(data: bytes) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level, options.intra_op_num_threads = 3, get_threads()
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -9,21 +9,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from safetensors.torch import load, save
-from torch import Tensor
-from torch.nn import functional as F
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
+from mousecmr_data._utils.environment import get_threads
 from mousecmr_data._utils.network import import_openvino
 from mousecmr_data.errors import ArgumentError, MissingExtraError
 from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibration_slices
-from mousecmr_data.inference.engines.base import CACHED_SIZES, get_cache_path, read_cache_file, write_cache_file
-from mousecmr_data.inference.engines.fused import FusedNetwork, PlainNetwork, PredictionNetwork
-from mousecmr_data.inference.engines.quantization import find_channel_maxima, quantize_network, round_to_bfloat16
-from mousecmr_data.inference.engines.roi_network import RoiNetwork
-from mousecmr_data.models.network import SegmentationNetwork
+from mousecmr_data.inference.engines.base import (
+    CACHED_SIZES,
+    Network,
+    get_arrays,
+    get_cache_path,
+    read_cache_file,
+    write_cache_file,
+)
+from mousecmr_data.inference.engines.fused import Kernel, Part, fold_batchnorm
+from mousecmr_data.inference.engines.quantization import (
+    list_coded_maps,
+    quantize_kernels,
+    round_to_bfloat16,
+    to_bfloat16,
+)
+from mousecmr_data.inference.grid import Array, to_numpy
 from mousecmr_data.models.safetensors import hash_network
-from mousecmr_data.models.unet3plus import UNet3Plus
+from mousecmr_data.models.structure import UNet3PlusArrays
 
 try:
     openvino = import_openvino()
@@ -34,27 +44,15 @@ MAX_STREAMS = 8
 """Largest number of slices computed side by side; each has its own maps, of about 100 MB at full width."""
 
 
-class SplitInputNetwork(FusedNetwork):
-    """The network for images in two parts (:func:`split_bfloat16`), so that bfloat16 does not round them."""
+def split_bfloat16(images: NDArray[np.float32], reduce: int) -> NDArray[np.float32]:
+    """Return averaged images (N, 2 · inputs, Y / reduce, X / reduce): the nearest bfloat16 numbers, and remainders.
 
-    def double_first_kernel(self) -> None:
-        """Repeat the first kernel for both parts; call it after rounding, so that it is the same for both."""
-        first = self.encoder["1"][0]  # type: ignore[index]
-        first.weight = torch.nn.Parameter(first.weight.repeat(1, 2, 1, 1), requires_grad=False)
-
-    def inputs(self) -> list[tuple[int, ...]]:
-        """Return the shape of the two parts."""
-        return [(2 * self.n_inputs, *(n // self.reduce for n in self.shape_yx))]
-
-    def _prepare_input(self, x: Tensor) -> Tensor:
-        return x
-
-
-def split_bfloat16(images: Tensor, reduce: int) -> Tensor:
-    """Return averaged images (N, 2 · inputs, Y / reduce, X / reduce): the nearest bfloat16 numbers, and remainders."""
-    x = F.avg_pool2d(images, reduce) if reduce > 1 else images
-    near = x.bfloat16().float()
-    return torch.cat([near, x - near], 1)
+    So that bfloat16 does not round the images.
+    """
+    n, c, y, x = images.shape
+    averaged = images.reshape(n, c, y // reduce, reduce, x // reduce, reduce).mean((3, 5))
+    near = to_bfloat16(averaged)
+    return np.concatenate([near, averaged - near], 1)
 
 
 class _SliceQueue:
@@ -64,8 +62,8 @@ class _SliceQueue:
         self._queue = openvino.AsyncInferQueue(compiled)
         self._shapes = [tuple(out.get_shape())[1:] for out in compiled.outputs]
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        arrays = [np.ascontiguousarray(tensor.numpy()) for tensor in inputs]
+    def __call__(self, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        arrays = [np.ascontiguousarray(x, np.float32) for x in inputs]
         outputs = [np.empty((len(arrays[0]), *shape), np.float32) for shape in self._shapes]
 
         def copy_outputs(request: Any, k: int) -> None:
@@ -76,7 +74,7 @@ class _SliceQueue:
         for k in range(len(arrays[0])):
             self._queue.start_async([a[k : k + 1] for a in arrays], k, share_inputs=True)
         self._queue.wait_all()
-        return tuple(torch.from_numpy(output) for output in outputs)
+        return tuple(outputs)
 
 
 class OpenVinoEngine:
@@ -88,101 +86,129 @@ class OpenVinoEngine:
 
     def __init__(
         self,
-        network: SegmentationNetwork,
-        precision: Literal["bfloat16", "int8"] = "bfloat16",
+        network: Network,
+        precision: Literal["float32", "bfloat16", "int8"] = "bfloat16",
         cache: str | Path | None = None,
         threads: int | None = None,
     ) -> None:
-        """Prepare compilation; ``threads`` defaults to PyTorch's number of threads.
+        """Prepare compilation; ``threads`` defaults to :func:`~mousecmr_data._utils.environment.get_threads`.
 
         Raises :class:`~mousecmr_data.errors.ArgumentError` for "int8" and a network that is not UNet3+.
         """
-        if precision == "int8" and not isinstance(network, UNet3Plus):
+        self.network, self.precision, self.cache, self.arrays = network, precision, cache, get_arrays(network)
+        if precision == "int8" and self.arrays is None:
             text = f"8-bit integers are for UNet3+; the network is {network.source}."
             raise ArgumentError(text, "another engine", "--engine openvino, or auto")
-        self.name = "openvino" if precision == "bfloat16" else "openvino-int8"
-        self.network, self.precision, self.cache = network, precision, cache
+        self.name = "openvino-int8" if precision == "int8" else "openvino"
         self.core = openvino.Core()
         has_bf16 = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._split = has_bf16 and precision == "bfloat16" and isinstance(network, UNet3Plus)
-        threads = threads or torch.get_num_threads()
+        self.is_bf16 = has_bf16 and precision != "float32"
+        self._split = self.is_bf16 and precision == "bfloat16" and self.arrays is not None
+        self.threads = threads or get_threads()
         self.config = {
-            "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": min(threads, MAX_STREAMS),
+            "INFERENCE_PRECISION_HINT": "bf16" if self.is_bf16 else "f32",
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": min(self.threads, MAX_STREAMS),
         }
         self._content = hash_network(network)
-        self._get_queue = lru_cache(CACHED_SIZES)(self._load_queue)
+        self._get_queue = lru_cache(4 * CACHED_SIZES)(self._load_queue)  # four parts
 
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
+    @property
+    def is_exact(self) -> bool:
+        """Whether it computes in float32 on this processor."""
+        return self.precision != "int8" and not self.is_bf16
+
+    def make_exact(self) -> OpenVinoEngine:
+        """Make an engine for the same network that computes in float32."""
+        return OpenVinoEngine(self.network, "float32", self.cache, self.threads)
+
+    def __call__(self, images: Array) -> NDArray[np.float32]:
         """Return logits (N, classes, Y, X) of images (N, inputs, Y, X), both float32, one slice per stream."""
-        queue = self._get_queue((images.shape[2], images.shape[3]))
-        if isinstance(self.network, UNet3Plus) and self._split:
-            images = split_bfloat16(images, self.network.reduce)
-        return queue(images)[0]
+        x, shape_yx = to_numpy(images), (images.shape[2], images.shape[3])
+        if self._split and self.arrays:
+            x = split_bfloat16(x, self.arrays.reduce)
+        return self._get_queue("whole", shape_yx)(x)[0]
 
-    def _load_queue(self, shape_yx: tuple[int, int]) -> _SliceQueue:
-        kind = SplitInputNetwork if self._split else FusedNetwork
-        return _SliceQueue(self.load_compiled(kind, shape_yx, split=self._split))
+    def compute(self, part: Part, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Compute a part of UNet3+, one slice per stream."""
+        return self._get_queue(part, (inputs[0].shape[2], inputs[0].shape[3]))(*inputs)
 
-    def load_compiled(self, kind: type[FusedNetwork], shape_yx: tuple[int, int], **key_parts: object) -> Any:
-        """Load a compiled model from the cache, else build and compile it; ``key_parts`` tells kinds apart there."""
-        key_parts |= {"content": self._content, "openvino": openvino.__version__, "precision": self.precision}
-        path = get_cache_path(key_parts | {"shape": shape_yx} | self.config, "openvino", self.cache)
+    def _load_queue(self, part: Part, shape_yx: tuple[int, int]) -> _SliceQueue:
+        return _SliceQueue(self._load_compiled(part, shape_yx))
+
+    def _load_compiled(self, part: Part, shape_yx: tuple[int, int]) -> Any:
+        """Load a compiled model from the cache, else build and compile it."""
+        key_parts = {"content": self._content, "openvino": openvino.__version__, "precision": self.precision}
+        path = get_cache_path(key_parts | {"part": part, "shape": shape_yx} | self.config, "openvino", self.cache)
         if (data := read_cache_file(path)) is not None:
             try:
                 return self.core.import_model(io.BytesIO(data), "CPU", self.config)
             except RuntimeError:  # of another build: compile again
                 path.unlink(missing_ok=True)
-        network = self._build_network(kind, shape_yx)
-        shapes = [(1, *shape) for shape in network.inputs()]
-        examples = tuple(torch.zeros(shape) for shape in shapes)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # OpenVINO and PyTorch warn of each other's and their own parts
-                model = openvino.convert_model(network, example_input=examples, input=shapes)
-            compiled = self.core.compile_model(model, "CPU", self.config)
+            compiled = self.core.compile_model(self._build_model(part, shape_yx), "CPU", self.config)
+        except MissingExtraError:
+            raise
         except Exception as e:  # the code of the network, or an operation that OpenVINO lacks
             text = f"OpenVINO cannot compute {self.network.source}: {e}"
             raise ArgumentError(text, "operations that it knows", "--engine eager") from e
         write_cache_file(path, compiled.export_model().getvalue())
         return compiled
 
-    def _build_network(self, kind: type[FusedNetwork], shape_yx: tuple[int, int]) -> PredictionNetwork:
-        if not isinstance(self.network, UNet3Plus):
-            return PlainNetwork(self.network, shape_yx)
-        network = kind(self.network, shape_yx, anchored=True)
+    def _build_model(self, part: Part, shape_yx: tuple[int, int]) -> Any:
+        if self.arrays is None:
+            return self._trace_module(shape_yx)
+        kernels = fold_batchnorm(self.arrays)
         if self.precision == "int8":
-            quantize_network(network, self._find_maxima(self.network))
-        elif self.config["INFERENCE_PRECISION_HINT"] == "bf16":
-            round_to_bfloat16(network)
-        if isinstance(network, SplitInputNetwork):
-            network.double_first_kernel()
-        return network
+            kernels = quantize_kernels(kernels, self._find_maxima(self.arrays))
+        elif self.is_bf16:
+            kernels = round_to_bfloat16(kernels)
+        is_split = self._split and part == "whole"
+        if is_split:  # after rounding, so that the kernel is the same for both parts
+            first = kernels["encoder.1.0"]
+            kernels["encoder.1.0"] = Kernel(np.concatenate([first.weight] * 2, 1), first.bias)
+        return self._read_graph(self.arrays, kernels, shape_yx, part, is_split=is_split)
 
-    def _find_maxima(self, network: UNet3Plus) -> dict[str, Tensor]:
-        """Return the channel maxima for 8-bit scales (:func:`find_channel_maxima`); kept in the cache."""
+    def _read_graph(
+        self,
+        network: UNet3PlusArrays,
+        kernels: dict[str, Kernel],
+        shape_yx: tuple[int, int],
+        part: Part,
+        **options: Any,
+    ) -> Any:
+        from mousecmr_data.inference.engines.graph import (
+            build_graph,
+        )  # imports onnx, which a compiled one does not need
+
+        graph = build_graph(network, kernels, shape_yx, part, batch=1, for_openvino=True, **options)
+        return self.core.read_model(io.BytesIO(graph.SerializeToString()))
+
+    def _trace_module(self, shape_yx: tuple[int, int]) -> Any:
+        import torch
+
+        from mousecmr_data.inference.engines.pytorch import PlainNetwork
+
+        shape = (1, self.network.n_inputs, *shape_yx)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # OpenVINO and PyTorch warn of each other's and their own parts
+            return openvino.convert_model(
+                PlainNetwork(self.network),  # type: ignore[arg-type]
+                example_input=torch.zeros(shape),
+                input=[shape],
+            )
+
+    def _find_maxima(self, network: UNet3PlusArrays) -> dict[str, NDArray[np.float32]]:
+        """Return the largest value of each channel of the maps that get 8-bit scales; kept in the cache."""
         key_parts = {"content": self._content, "samples": SAMPLES_VERSION, "scaling": network.scaling}
         path = get_cache_path(key_parts, "scales", self.cache)
         if (data := read_cache_file(path)) is not None:
             return load(data)
-        slices = make_calibration_slices(network)
-        maxima = find_channel_maxima(FusedNetwork(network, (slices.shape[2], slices.shape[3])), slices)
+        slices, names, kernels = make_calibration_slices(network), list_coded_maps(), fold_batchnorm(network)
+        shape_yx = (slices.shape[2], slices.shape[3])
+        model = self._read_graph(network, kernels, shape_yx, "whole", maxima=names)
+        compiled = self.core.compile_model(model, "CPU", self.config | {"INFERENCE_PRECISION_HINT": "f32"})
+        tops = _SliceQueue(compiled)(slices)
+        maxima = {name: top.max((0, 2, 3)) for name, top in zip(names, tops, strict=True)}
         write_cache_file(path, save(maxima))
         return maxima
-
-
-class CompiledRoiNetwork:
-    """A part of the region of interest, compiled by OpenVINO in the precision of ``engine`` and kept in its cache.
-
-    A callable with the inputs and outputs of ``kind``, for images of ``shape_yx``; one slice per stream.
-    """
-
-    def __init__(self, engine: OpenVinoEngine, kind: type[RoiNetwork], shape_yx: tuple[int, int]) -> None:
-        self._queue = _SliceQueue(engine.load_compiled(kind, shape_yx, part=kind.__name__))
-
-    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Compute the outputs of ``kind``; tensors of any number N of slices, float32."""
-        outputs = self._queue(*inputs)
-        return outputs if len(outputs) > 1 else outputs[0]

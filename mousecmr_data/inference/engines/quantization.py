@@ -13,16 +13,15 @@ costs nothing at inference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import cast
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
-from mousecmr_data.inference.engines.fused import FusedConv, FusedNetwork, UpsampledConv
-from mousecmr_data.models.unet3plus import LEVELS
+from mousecmr_data.inference.engines.fused import UPSAMPLED, Kernel
+from mousecmr_data.models.structure import LEVELS
 
 TAP_ORDER = (0, 1, 2, 5, 4, 3, 6, 7, 8)
 """The order of the taps: each is a neighbour of the one before."""
@@ -33,58 +32,71 @@ MIN_CHANNEL_SHARE = 1e-3
 """Share of a map's largest value; a channel whose values are all smaller gets the scale of this share."""
 
 
-@torch.inference_mode()
-def round_to_bfloat16(network: FusedNetwork) -> None:
-    """Round all kernels, in place, to bfloat16 numbers."""
-    for module in network.modules():
-        if isinstance(module, FusedConv | UpsampledConv):
-            _round_with_carry(module, lambda tap, _: tap.bfloat16().float())
+def to_bfloat16(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Round to the nearest bfloat16 numbers, as float32; of two that are as near, to the even one."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32)
 
 
-@torch.inference_mode()
-def round_to_int8(module: FusedConv | UpsampledConv) -> None:
-    """Round a kernel, in place, to whole multiples of a scale, -127 to 127; one scale per output channel."""
-    scale = module.weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / 127
-    module.weight_scale = scale
-    by_tap = scale.reshape(9, -1, 1) if isinstance(module, UpsampledConv) else scale.expand(9, -1)[:, :, None]
-    _round_with_carry(module, lambda tap, k: (tap / by_tap[k]).round().clamp(-127, 127) * by_tap[k])
+def round_to_bfloat16(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
+    """Return the kernels, rounded to bfloat16 numbers."""
+    return {name: Kernel(_round(k.weight, lambda tap, _: to_bfloat16(tap)), k.bias) for name, k in kernels.items()}
 
 
-def _round_with_carry(module: FusedConv | UpsampledConv, nearest: Callable[[Tensor, int], Tensor]) -> None:
-    taps = module.taps().clone()
-    carry = torch.zeros_like(taps[0])
+def round_to_int8(name: str, kernel: Kernel) -> Kernel:
+    """Return a kernel, rounded to whole multiples of a scale, -127 to 127.
+
+    One scale per output channel, and per tap where the taps are computed apart (:data:`~.fused.UPSAMPLED`).
+    """
+    taps = np.abs(kernel.weight).transpose(2, 3, 0, 1).reshape(9, *kernel.weight.shape[:2])
+    largest = taps.max(2) if name in UPSAMPLED else np.broadcast_to(taps.max((0, 2)), taps.shape[:2])
+    scale = np.asarray(largest.clip(1e-12) / 127, np.float32)
+
+    def nearest(tap: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+        return np.asarray(np.rint(tap / scale[k][:, None]).clip(-127, 127) * scale[k][:, None], np.float32)
+
+    return Kernel(_round(kernel.weight, nearest), kernel.bias, scale)
+
+
+def _round(
+    weight: NDArray[np.float32], nearest: Callable[[NDArray[np.float32], int], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    taps = weight.transpose(2, 3, 0, 1).reshape(9, *weight.shape[:2]).copy()
+    carry = np.zeros_like(taps[0])
     for k in TAP_ORDER:
         target = taps[k] + carry
         taps[k] = nearest(target, k)
         carry = target - taps[k]
-    module.taps().copy_(taps)
+    return taps.reshape(3, 3, *weight.shape[:2]).transpose(2, 3, 0, 1).copy()
 
 
-@torch.inference_mode()
-def quantize_network(network: FusedNetwork, largest: dict[str, Tensor]) -> None:
-    """Turn ``network``, in place, into one that computes as with 8-bit maps and kernels.
+def quantize_kernels(kernels: Mapping[str, Kernel], largest: Mapping[str, NDArray[np.float32]]) -> dict[str, Kernel]:
+    """Return kernels for a network that computes with 8-bit maps and kernels.
 
-    ``largest`` comes from :func:`find_channel_maxima`, at any size of image. The first convolution, of the
-    image itself, and the last one are not changed.
+    ``largest`` has the largest value of each channel of the maps of :func:`list_coded_maps`. The first convolution, of
+    the image itself, and the last one are not rounded.
     """
     scales = {name: _make_scale(top) for name, top in largest.items()}
-    for name, scale in scales.items():
-        module = _get_conv(network, name)
-        module.weight.div_(scale.repeat(len(module.weight) // len(scale))[:, None, None, None])
-        module.bias.div_(scale)
-    for reader, sources in _list_inputs().items():
-        module = _get_conv(network, reader)
-        module.weight.mul_(torch.cat([scales[s] for s in sources])[:, None, None])
-        round_to_int8(module)
-    network.quantized = True
+    inputs, coded = _list_inputs(), dict(kernels)
+    for name, kernel in kernels.items():
+        weight, bias = kernel.weight, kernel.bias
+        if name in scales:
+            weight, bias = weight / scales[name][:, None, None, None], bias / scales[name]
+        if name in inputs:
+            weight = weight * np.concatenate([scales[s] for s in inputs[name]])[:, None, None]
+        coded[name] = Kernel(weight, bias)
+        if name in inputs:
+            coded[name] = round_to_int8(name, coded[name])
+    return coded
 
 
-def _get_conv(network: FusedNetwork, name: str) -> FusedConv | UpsampledConv:
-    return cast(FusedConv | UpsampledConv, network.get_submodule(name))
+def list_coded_maps() -> list[str]:
+    """Return the names of the convolutions whose maps get scales."""
+    return sorted({source for names in _list_inputs().values() for source in names})
 
 
 def _list_inputs() -> dict[str, list[str]]:
-    """Return which maps each convolution reads, by the names of the modules that make them."""
+    """Return which maps each convolution reads, by the names of the convolutions that make them."""
     levels = range(1, LEVELS + 1)
     inputs = {"head.0": ["decoder.1"]}
     inputs |= {f"encoder.{level}.1": [f"encoder.{level}.0"] for level in levels}
@@ -96,27 +108,7 @@ def _list_inputs() -> dict[str, list[str]]:
     return inputs
 
 
-@torch.inference_mode()
-def find_channel_maxima(network: FusedNetwork, slices: Tensor) -> dict[str, Tensor]:
-    """Return the largest value of each channel of each map over ``slices`` (n, inputs, Y, X), by the map's module."""
-    maxima: dict[str, Tensor] = {}
-
-    def update(name: str, _module: nn.Module, _input: object, out: Tensor) -> None:
-        top = out.amax((0, 2, 3))
-        maxima[name] = torch.maximum(maxima.get(name, top), top)
-
-    sources = {source for names in _list_inputs().values() for source in names}
-    hooks = [network.get_submodule(name).register_forward_hook(partial(update, name)) for name in sorted(sources)]
-    try:
-        for image in torch.split(slices, 1):
-            network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return maxima
-
-
-def _make_scale(top: Tensor) -> Tensor:
-    largest = top.max().clamp_min(1e-12)
-    top = torch.maximum(top, MIN_CHANNEL_SHARE * largest)
-    return torch.as_tensor(top**SMOOTHING * largest ** (1 - SMOOTHING))
+def _make_scale(top: NDArray[np.float32]) -> NDArray[np.float32]:
+    largest = top.max().clip(1e-12)
+    top = np.maximum(top, MIN_CHANNEL_SHARE * largest)
+    return np.asarray(top**SMOOTHING * largest ** (1 - SMOOTHING), np.float32)

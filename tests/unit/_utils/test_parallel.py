@@ -1,10 +1,12 @@
 import ctypes
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from mousecmr_data._utils import parallel
 from mousecmr_data._utils.parallel import (
     ChildProcess,
+    iterate_in_threads,
     map_in_processes,
     read_in_child,
     run_in_threads,
@@ -61,6 +64,39 @@ def test_no_more_threads_than_items() -> None:
     run_in_threads(lambda _: names.add(threading.current_thread().name), range(2), 50, threading.Event())
     assert len(names) <= 2
     assert all(n.startswith("mousecmr-") for n in names)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 5])
+def test_results_come_in_the_order_of_the_items(workers: int) -> None:
+    def work(item: int) -> int:
+        time.sleep(0.002 * (item % 3))
+        return item * item
+
+    assert list(iterate_in_threads(work, range(20), workers)) == [n * n for n in range(20)]
+    assert list(iterate_in_threads(work, [], workers)) == []
+
+
+def test_an_error_is_raised_at_its_item() -> None:
+    results = iterate_in_threads(lambda n: 6 // (3 - n), range(6), 2)
+    assert [next(results) for _ in range(3)] == [2, 3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_threads_end_with_a_loop_that_ends_early() -> None:
+    """As on Ctrl-C: the first thing that the main thread learns of is KeyboardInterrupt."""
+    begun: list[int] = []
+    before = threading.active_count()
+
+    def run() -> None:
+        with closing(iterate_in_threads(begun.append, range(1000), 2)) as results:
+            for _ in results:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert threading.active_count() == before
+    assert len(begun) <= 6, "not far ahead"
 
 
 def test_results_and_errors_of_a_child_come_back() -> None:
@@ -209,3 +245,17 @@ def test_a_child_that_is_interrupted_removes_unfinished_files(tmp_path: Path) ->
     child.end()
     assert errors
     assert not list(tmp_path.iterdir())
+
+
+def test_work_is_sent_once_to_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold what belongs to thousands of items, whose number would then count twice."""
+    sent, send = [], ChildProcess._send
+
+    def spy(child: ChildProcess, value: object) -> None:
+        sent.append(len(pickle.dumps(value)))
+        send(child, value)
+
+    monkeypatch.setattr(ChildProcess, "_send", spy)
+    items = [f"{k}" for k in range(20)]
+    assert map_in_processes(("0" * 1_000_000).count, items, 2) == {i: 1_000_000 if i == "0" else 0 for i in items}
+    assert sum(sent) < 3_000_000

@@ -14,7 +14,7 @@ import zarr
 from layout_files import lab
 
 import mousecmr_data as md
-from mousecmr_data.dataset.cohort import Cohort, CohortMember
+from mousecmr_data.dataset.cohort import Cohort, CohortMember, fill_layout_cache
 from mousecmr_data.dataset.layout_cache import FileOpener
 from mousecmr_data.dataset.notebook import encode_png
 from mousecmr_data.dataset.source import FileSource
@@ -313,6 +313,15 @@ def test_a_custom_scheme_is_the_default(source: Path, tmp_path: Path) -> None:
     assert md.load("test", source=store).mice == ("B",)
     with pytest.raises(UnknownNameError, match="'mine'"):
         md.load(source=source, split_scheme="yours")
+
+
+def test_a_cohort_has_each_mouse_once_and_a_layout_cache_only_if_it_was_asked_for(source: Path) -> None:
+    cohort = md.load(source=source)
+    members = [CohortMember("A", None, "control")] * 2
+    with pytest.raises(ArgumentError, match="named twice"):
+        Cohort(cohort.source, members, cohort.opener)
+    with pytest.raises(CacheError, match=r"no layout cache(.|\n)*layout_cache=True"):
+        fill_layout_cache(md.load(source=source, layout_cache=False))
 
 
 def test_selection(source: Path) -> None:

@@ -147,6 +147,7 @@ def _with(path: Path, **datasets: Any) -> Path:
         ({"Masks": np.zeros((4, 4, 2, 2), np.uint8)}, "same shape"),
         ({"Masks": None}, "no Masks"),
         ({"Masks": h5py.Empty("u1")}, "empty"),
+        ({"Masks": np.full((24, 20, 3, 5), b"a")}, "has the type"),
         ({"Frames_with_ROI": None}, "which frames were segmented is unknown"),
         ({"Frames_with_ROI": np.array([0, 5])}, "0-based"),
         ({"Frames_with_ROI": np.array([-1, 2])}, "0 to 4"),
@@ -159,6 +160,20 @@ def _with(path: Path, **datasets: Any) -> Path:
 def test_a_wrong_layout_is_reported(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(FileLayoutError, match=message):
         md.open_mouse(_with(tmp_path / "m.h5", **change))
+
+
+def test_a_group_in_the_place_of_masks_is_named(tmp_path: Path) -> None:
+    with h5py.File(_with(tmp_path / "m.h5", Masks=None), "a") as f:
+        f.create_group("Masks")
+    with pytest.raises(FileLayoutError, match="Masks is a Group"):
+        md.open_mouse(tmp_path / "m.h5")
+
+
+def test_masks_that_went_away_after_opening_are_named(tmp_path: Path) -> None:
+    mouse = md.open_mouse(write(tmp_path / "m.h5"))
+    _with(tmp_path / "m.h5", Masks=None)
+    with pytest.raises(FileLayoutError, match="no longer has Masks"):
+        mouse.mask.load()
 
 
 def test_files_that_are_not_hdf5(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from layout_files import lab, write
 import mousecmr_data as md
 from mousecmr_data.dataset import layout_cache
 from mousecmr_data.dataset.cohort import Cohort, fill_layout_cache, write_store
-from mousecmr_data.dataset.layout_cache import LayoutCache
+from mousecmr_data.dataset.layout_cache import FileOpener, LayoutCache
 from mousecmr_data.dataset.zarr_store import MouseEntry, write_index, write_mouse
 from mousecmr_data.errors import CacheError, FileLayoutError, MissingDataError
 
@@ -223,6 +223,15 @@ def test_paths_that_are_not_stores_are_reported(source: Path, tmp_path: Path) ->
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(FileLayoutError, match="cannot be read"):
         md.load(source=path)["A"].image.load()
+
+
+def test_headers_are_read_when_files_arrive(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table opens only B, whose masks decide which of its four labelled frames is ES."""
+    cohort, opened = md.load(source=source), []
+    read_parts = FileOpener.read_parts
+    monkeypatch.setattr(FileOpener, "read_parts", lambda o, mouse: opened.append(mouse) or read_parts(o, mouse))
+    assert cohort.to_dataframe().index.tolist() == ["A", "B", "C"]
+    assert opened == ["B"]
 
 
 def test_the_table_of_all_mice_again_opens_no_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

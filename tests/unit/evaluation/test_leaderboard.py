@@ -113,6 +113,61 @@ def edit_volumes(e: SimpleNamespace) -> None:
     e.results["runs"][0]["mice"][0]["predicted"]["ef_percent"] += 3
 
 
+def get_mouse(e: SimpleNamespace, run: int = 0) -> Any:
+    return e.results["runs"][run]["mice"][0]
+
+
+def edit_measures(e: SimpleNamespace) -> None:
+    """Volumes nearer to the truth; SV and EF follow from them."""
+    predicted = get_mouse(e)["predicted"]
+    predicted |= {k: 1.1 * predicted[k] for k in ("edv_ul", "esv_ul", "sv_ul")}
+
+
+def lose_distance(e: SimpleNamespace) -> None:
+    """A missing distance is left out of the mean."""
+    get_mouse(e)["frames"][0]["hd95_mm"] = None
+
+
+def zero_distance(e: SimpleNamespace) -> None:
+    get_mouse(e)["frames"][0] |= {"hd95_mm": 0.0, "assd_mm": 0.0}
+
+
+def invent_dice(e: SimpleNamespace) -> None:
+    get_mouse(e)["frames"][0]["dice"] = 0.8123
+
+
+def lose_frame(e: SimpleNamespace) -> None:
+    for run in (0, 1):
+        last = get_mouse(e, run)["frames"][-1]["frame"]
+        get_mouse(e, run)["frames"] = [f for f in get_mouse(e, run)["frames"] if f["frame"] != last]
+
+
+def double_frame(e: SimpleNamespace) -> None:
+    get_mouse(e)["frames"].append(get_mouse(e)["frames"][0])
+
+
+def lose_structure(e: SimpleNamespace) -> None:
+    get_mouse(e)["frames"].pop()
+
+
+def change_group(e: SimpleNamespace) -> None:
+    get_mouse(e)["phenotype"] = "easy"
+
+
+def change_truth(e: SimpleNamespace) -> None:
+    get_mouse(e, 1)["frames"][0]["truth_ul"] += float(np.prod(get_mouse(e)["voxel_size_mm"]))
+
+
+def copy_seed(e: SimpleNamespace) -> None:
+    e.results["runs"][1]["mice"] = e.results["runs"][0]["mice"]
+
+
+def take_the_truth(e: SimpleNamespace) -> None:
+    for frame in get_mouse(e)["frames"]:
+        frame |= {"dice": 1.0, "hd95_mm": 0.0, "assd_mm": 0.0, "predicted_ul": frame["truth_ul"]}
+    get_mouse(e)["predicted"] = get_mouse(e)["truth"]
+
+
 def change_both(**values: Any) -> Callable[..., None]:
     def change(e: SimpleNamespace) -> None:
         for key, value in values.items():
@@ -175,7 +230,18 @@ def change_policy(e: SimpleNamespace) -> None:
 TAMPERED: dict[Callable[..., None], str] = {
     edit_numbers: "cannot have a Dice|means",
     edit_means: "means are not those",
-    edit_volumes: "do not follow",
+    edit_volumes: "EF that does not follow from the volumes of Mouse6",
+    edit_measures: "EDV that does not follow",
+    lose_distance: "distances of nan",
+    zero_distance: "distances of 0.000",
+    invent_dice: "no whole number of voxels",
+    lose_frame: "Mouse6 with other frames or another group",
+    double_frame: "there twice in a frame",
+    lose_structure: "a structure is missing",
+    change_group: "Mouse6 with other frames or another group",
+    change_truth: "other numbers than in moved",
+    copy_seed: "(1, 'all', 'clean') has the masks of (0, 'all', 'clean')",
+    take_the_truth: "the masks of Mouse6 are those of the truth",
     invent_checksum: "not a SHA-256",
     repeat_masks: "same masks",
     train_on_test_mice: "Mouse6 tested, and used for training",
@@ -198,6 +264,14 @@ TAMPERED: dict[Callable[..., None], str] = {
     change_card(licence="free for friends"): "licence",
     change_card(name="another"): "differ in 'name'",
     change_card(method=" "): "what the method is",
+    change_card(method=["a"]): "'method' is no text",
+    change_card(created="yesterday"): "another kind",
+    change_card(created=2020): "'created' is no text",
+    change_card(data_used="none"): "'data_used' is no list",
+    change_card(parameters=-5): "'parameters' is -5",
+    change_card(parameters="5"): "'parameters' is '5'",
+    change_card(memory_mb=float("inf")): "'memory_mb' is inf",
+    change_card(seeds=[[0]]): "another kind",
 }
 
 
@@ -218,7 +292,10 @@ def test_numbers_that_were_edited_carelessly_are_refused(board: Path) -> None:
     assert "its checksum is another one" in check.problems[0]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": "other", "schema_version": 1}'])
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": "other", "schema_version": 1}', NESTED], ids=range(4))
 def test_a_file_that_is_no_card_is_refused(board: Path, text: str) -> None:
     (board / "board/moved" / CARD_FILE).write_text(text, encoding="utf-8")
     (check,) = check_leaderboard(board / "board")
@@ -230,6 +307,60 @@ def test_a_doubled_name_is_refused(board: Path) -> None:
     checks = check_leaderboard(board / "board")
     assert any("in the folder 'again'" in p for p in checks[0].problems)
     assert any("is taken by" in p for p in checks[1].problems)
+
+
+def test_a_seed_too_large_for_a_number_is_refused(board: Path) -> None:
+    path = board / "board/moved" / RESULTS_FILE
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1e999', 1), encoding="utf-8")
+    (check,) = check_leaderboard(board / "board")
+    assert "OverflowError" in check.problems[0]
+
+
+def rename(board: Path, name: str, **changes: Any) -> None:
+    """Copy the entry under another name."""
+    folder = Path(shutil.copytree(board / "board/moved", board / "board" / name))
+    for file in (CARD_FILE, RESULTS_FILE):
+        table = json.loads((folder / file).read_text(encoding="utf-8")) | {"name": name}
+        results = table if file == RESULTS_FILE else json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        table |= changes if file == CARD_FILE else {}
+        (folder / file).write_text(json.dumps(table), encoding="utf-8")
+    card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8")) | {"results_sha256": hash_table(results)}
+    (folder / CARD_FILE).write_text(json.dumps(card), encoding="utf-8")
+
+
+def test_masks_of_another_entry_are_refused_unless_it_was_withdrawn(board: Path) -> None:
+    rename(board, "taken")
+    first, second = check_leaderboard(board / "board")
+    assert first.problems == () and second.problems == ("the masks are those of the entry moved",)
+    card = read(board, CARD_FILE) | {"withdrawn": "a wrong list of training mice"}
+    (board / "board/moved" / CARD_FILE).write_text(json.dumps(card), encoding="utf-8")
+    assert [c.problems for c in check_leaderboard(board / "board")] == [(), ()]
+
+
+def test_letters_that_look_alike_and_other_files_are_refused(board: Path) -> None:
+    rename(board, "m\u043eved")  # a Cyrillic o
+    (board / "board/moved/page.html").touch()
+    first, second = check_leaderboard(board / "board")
+    assert "there is also page.html" in first.problems[0]
+    assert "other characters than letters" in second.problems[0]
+
+
+def test_masks_of_better_images_are_refused_where_the_images_differ(made: Path, phantom_cache: Path) -> None:
+    """On the small phantom, a blur of 0.1 mm changes no image: its masks may be the same."""
+    table = json.loads((protocols.PROTOCOLS_FOLDER / "three.json").read_text(encoding="utf-8"))
+    table |= {"name": "worse", "conditions": [
+        {"name": "clean"},
+        {"name": "blur-1", "corruption": "blur", "severity": 1, "strength": 0.1},
+        {"name": "noise-1", "corruption": "noise", "severity": 1, "strength": 0.03},
+    ]}  # fmt: skip
+    text = json.dumps({**table, "sha256": hash_protocol(table)})
+    (protocols.PROTOCOLS_FOLDER / "worse.json").write_text(text, encoding="utf-8")
+    for condition in ("clean", "blur-1", "noise-1"):
+        shutil.copytree(made / "masks/moved/seed-0", made / "copied" / condition)
+    with pytest.raises(FileLayoutError, match=r"noise-1'\) has the masks of") as error:
+        submit(made / "copied", "copied", read_protocol("worse"), SOURCE, made / "new", **CARD, cache=phantom_cache)
+    assert "'blur-1') has the masks" not in str(error.value)
+    (protocols.PROTOCOLS_FOLDER / "worse.json").unlink()
 
 
 def copy_mask(board: Path) -> None:

@@ -143,3 +143,43 @@ def test_missing_slices_are_the_same_in_all_frames_and_leave_one() -> None:
     worse = corrupt(ds, Condition("missing-slices-5", ("M0",), "", "missing-slices", 5, 5))["image"]
     blank = ~worse.any(("y", "x")).values
     assert (blank == blank[0]).all() and blank[0].sum() == ds.sizes["slice"] - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("clean", False),
+        ("blur-1", False),
+        ("low-resolution-2", False),
+        ("low-resolution-5", True),
+        ("missing-slices-1", True),
+        ("noise-1", True),
+    ],
+)
+def test_what_is_finer_than_a_pixel_changes_no_image(name: str, changed: bool) -> None:
+    (condition,) = (c for c in read_protocol("robust").parts[0].conditions if c.name == name)
+    assert protocols.changes_images(condition, (0.4, 0.4)) == changed
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("few", "--protocol few/mice-05-draw-1"),
+        ("few/", "has 12 parts"),
+        ("few/mice-5", "no part 'mice-5'"),
+        ("fex/all", "no protocol 'fex'"),
+        ("fex", "did you mean 'few'"),
+    ],
+)
+def test_a_part_is_named_where_there_are_several(name: str, message: str) -> None:
+    with pytest.raises((ArgumentError, UnknownNameError)) as error:
+        protocols.find_part(name)
+    assert message in str(error.value)
+
+
+def test_a_part_is_found_by_its_name_and_by_that_of_its_protocol(tmp_path: Path) -> None:
+    assert protocols.find_part("internal")[1] == read_protocol("internal").parts[0]
+    assert protocols.find_part("few/mice-10-draw-2")[1].name == "mice-10-draw-2"
+    own = tmp_path / "own.json"
+    own.write_text((FOLDER / "few.json").read_text(encoding="utf-8"), encoding="utf-8")
+    assert protocols.find_part(f"{own}/mice-10-draw-2")[1].name == "mice-10-draw-2"

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ragged
+from click.testing import CliRunner
 
 import mousecmr_data as md
+from mousecmr_data.cli.main import main
 from mousecmr_data.dataset.cohort import Cohort
+from mousecmr_data.evaluation.protocols import PROTOCOLS_FOLDER, hash_protocol
 
 nib = pytest.importorskip("nibabel", reason="the extra 'formats' is not installed")
 from mousecmr_data.export.nifti import write_nifti_dataset, write_nnunet_dataset  # noqa: E402
@@ -86,6 +89,40 @@ def test_nnunet_cases_equal_the_source(cohort: Cohort, tmp_path: Path) -> None:
             assert file.shape == expected.shape[:0:-1]
             np.testing.assert_allclose(file.affine, AFFINE)
             np.testing.assert_array_equal(np.asarray(file.dataobj).transpose(2, 1, 0), expected[int(frame)])
+
+
+def test_a_part_of_a_protocol_has_its_mice_and_no_label_of_a_test_mouse(tmp_path: Path, phantom_cache: Path) -> None:
+    table = json.loads((PROTOCOLS_FOLDER / "few.json").read_text(encoding="utf-8"))
+    noise = {"name": "noise-5", "corruption": "noise", "severity": 5, "strength": 0.22}
+    table |= {"validation": ["Mouse5"], "test": ["Mouse6"], "conditions": [{"name": "clean"}, noise]}
+    table["parts"] = [{"name": "one", "train": ["Mouse9"]}, {"name": "two", "train": ["Mouse1", "Mouse9"]}]
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({**table, "sha256": hash_protocol(table)}), encoding="utf-8")
+    folder = tmp_path / "Dataset101_Few"
+    words = ["convert", "--to", "nnunet", "--source", "phantom-64", "--cache", str(phantom_cache), "-o", str(folder)]
+    result = CliRunner().invoke(main, [*words, "--protocol", f"{own}/one", "--json"])
+    assert result.exit_code == 0, result.output
+    assert {p.name.split("_")[0] for p in (folder / "labelsTr").iterdir()} == {"Mouse5", "Mouse9"}
+    assert {p.name for p in folder.iterdir()} == {
+        "imagesTr", "labelsTr", "imagesTs", "dataset.json", "splits_final.json",
+    }  # fmt: skip
+    (fold,) = json.loads((folder / "splits_final.json").read_text())
+    assert [{c.split("_")[0] for c in fold[k]} for k in ("train", "val")] == [{"Mouse9"}, {"Mouse5"}]
+    about = json.loads((folder / "dataset.json").read_text())
+    assert about["protocol"]["part"] == "one" and list(about["mice"]) == ["Mouse9", "Mouse5"]
+    assert about["numTraining"] == len(fold["train"] + fold["val"]) and "Mouse6" not in json.dumps(about)
+    ds = md.open_mouse("Mouse6", source="phantom-64", cache=phantom_cache)
+    frames = np.flatnonzero(ds["labelled"].values)
+    names = {f"Mouse6_frame{frame:02d}_0000.nii.gz" for frame in frames}
+    images = {}
+    for condition in ("clean", "noise-5"):
+        assert {p.name for p in (folder / "imagesTs" / condition).iterdir()} == names
+        first = nib.load(folder / "imagesTs" / condition / f"Mouse6_frame{frames[0]:02d}_0000.nii.gz")
+        images[condition] = np.asarray(first.dataobj).T
+    assert (images["clean"] == ds["image"].values[frames[0]]).all() and (images["noise-5"] != images["clean"]).any()
+    for change in (["--split", "test"], ["Mouse4"], ["--to", "nifti"]):
+        assert CliRunner().invoke(main, [*words, "--protocol", f"{own}/one", *change]).exit_code == 2
+    assert f"--protocol {own}/one" in CliRunner().invoke(main, [*words, "--protocol", str(own)]).output
 
 
 def test_no_incomplete_folder_is_left(cohort: Cohort, tmp_path: Path) -> None:

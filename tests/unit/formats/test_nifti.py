@@ -280,6 +280,29 @@ def test_a_frame_time_that_was_never_written_is_not_known(tmp_path: Path, images
         assert not read_nifti(tmp_path / f"c{suffix}").attrs["frame_time_known"]
 
 
+def test_a_header_whose_pixels_are_missing_or_layered_says_what_to_do(tmp_path: Path, images: Images) -> None:
+    """NRRD and MetaImage keep pixels in a second file; 3D Slicer keeps segments that overlap in layers."""
+    sitk, nrrd = pytest.importorskip("SimpleITK"), pytest.importorskip("nrrd")
+    sitk.WriteImage(sitk.GetImageFromArray(images[:, 0]), str(tmp_path / "a.mhd"))
+    (tmp_path / "a.raw").unlink()
+    with pytest.raises(FileLayoutError, match=r"a\.raw, is missing(.|\n)*both files in one folder"):
+        read_nifti(tmp_path / "a.mhd")
+    (tmp_path / "b.mhd").write_text("NDims = 3\nDimSize = 2 2 2\n")
+    with pytest.raises(FileLayoutError, match="no ElementDataFile"):
+        read_nifti(tmp_path / "b.mhd")
+    layers = np.zeros((2, 4, 4, 2), np.uint8)
+    nrrd.write(str(tmp_path / "c.seg.nrrd"), layers, {"Segment0_Layer": "0", "Segment1_Layer": "1"})
+    with pytest.raises(FileLayoutError, match=r"segments that overlap(.|\n)*as a labelmap"):
+        read_nifti(tmp_path / "c.seg.nrrd")
+
+
+def test_a_name_that_no_format_has_is_refused_before_writing(tmp_path: Path, images: Images) -> None:
+    save(tmp_path / "a.nii", images)
+    with pytest.raises(ArgumentError, match=r"a\.txt is not a name for an image file(.|\n)*\.nii\.gz"):
+        write_nifti_images(read_nifti(tmp_path / "a.nii"), tmp_path / "a.txt")
+    assert not (tmp_path / "a.txt").exists()
+
+
 def test_contradicting_voxel_sizes_are_refused(tmp_path: Path, images: Images) -> None:
     path = tmp_path / "a.nii"
     nib.save(nib.Nifti1Image(images.transpose(3, 2, 1, 0), np.diag([0.1, 0.1, 1, 1])), path)

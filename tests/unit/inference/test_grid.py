@@ -1,8 +1,18 @@
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from mousecmr_data.inference.grid import PixelGrid, make_resampling_matrix, make_training_grid  # noqa: E402
+from mousecmr_data.inference.grid import (  # noqa: E402
+    SCALINGS,
+    PixelGrid,
+    argmax_labels,
+    compute_softmax,
+    estimate_dice,
+    make_resampling_matrix,
+    make_training_grid,
+    normalize,
+)
 
 
 def test_images_on_the_training_grid_are_not_changed() -> None:
@@ -34,7 +44,7 @@ def test_a_ramp_stays_where_it_was(n: int, mm: float) -> None:
     grid = make_training_grid((n, n), (mm, mm))
     target = (torch.arange(grid.shape_yx[0]) - (grid.shape_yx[0] - 1) / 2) * 0.1
     within = target.abs() < at.max() - 2 * mm
-    resampled = make_resampling_matrix(n, mm, grid.shape_yx[0], 0.1) @ at
+    resampled = torch.from_numpy(make_resampling_matrix(n, mm, grid.shape_yx[0], 0.1)) @ at
     assert torch.allclose(resampled[within], target[within], atol=2e-3)  # mm
 
 
@@ -58,3 +68,27 @@ def test_pixels_beyond_the_field_have_the_minimum() -> None:
     assert out.shape[-2:] == (256, 256)
     assert float(out.min()) == 7.0
     assert torch.equal(out[..., 96:160, 96:160], x)
+
+
+def test_arrays_and_tensors_give_the_same() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.gamma(2.0, 100.0, (4, 1, 60, 70)).astype(np.float32)
+    images[1] = 7.0
+    for scaling in SCALINGS:
+        scaled = normalize(images, scaling)
+        assert scaled.dtype == np.float32
+        assert np.array_equal(scaled, normalize(torch.from_numpy(images), scaling).numpy())
+        assert not scaled[1].any() and scaled[0].max() == 1.0
+    grid = make_training_grid((60, 70), (0.21, 0.17))
+    resampled = grid.from_native(images, (0.21, 0.17))
+    assert np.allclose(resampled, grid.from_native(torch.from_numpy(images), (0.21, 0.17)).numpy(), rtol=1e-5)
+    logits = rng.normal(0, 20, (4, 3, 30, 40)).astype(np.float32)
+    logits[0, :, 0] = 1.0  # the first of equal classes
+    maps = compute_softmax(logits)
+    assert np.allclose(maps, torch.from_numpy(logits).softmax(1).numpy(), atol=1e-6)
+    tensors = torch.from_numpy(maps)
+    labels = argmax_labels(maps)
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, maps.argmax(1))
+    assert np.array_equal(labels, argmax_labels(tensors).numpy())
+    assert np.allclose(estimate_dice(maps, labels), estimate_dice(tensors, argmax_labels(tensors)).numpy())

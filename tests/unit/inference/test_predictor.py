@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from mousecmr_data.dataset.model import build_dataset, resolve_sizes  # noqa: E402
 from mousecmr_data.errors import FileLayoutError, UnitsError  # noqa: E402
-from mousecmr_data.inference.grid import normalize_min_max  # noqa: E402
+from mousecmr_data.inference.grid import compute_softmax, normalize_min_max  # noqa: E402
 from mousecmr_data.inference.predictor import Predictor, WeightsInfo  # noqa: E402
 from mousecmr_data.metrics.volumes import measure  # noqa: E402
 from mousecmr_data.models.unet3plus import UNet3Plus  # noqa: E402
@@ -131,4 +131,4 @@ def test_one_slice_at_a_time_is_computed_as_before() -> None:
     images = torch.rand(5, 256, 256)
     s = predictor()
     x = normalize_min_max(images[:, None])
-    assert torch.equal(s.predict_probabilities(images, (0.1, 0.1)), s.engine(x).softmax(1))
+    assert torch.equal(s.predict_probabilities(images, (0.1, 0.1)), compute_softmax(s.engine(x)))

@@ -6,7 +6,7 @@ import xarray as xr
 from layout_files import arrays, write
 
 import mousecmr_data as md
-from mousecmr_data.errors import LabelError, UnitsError, UnlabelledError
+from mousecmr_data.errors import FileLayoutError, LabelError, UnitsError, UnlabelledError
 
 
 @pytest.fixture
@@ -80,6 +80,15 @@ def test_voxel_sizes_are_never_assumed(ds: xr.Dataset) -> None:
     del bare["z"].attrs["slice_thickness"]
     with pytest.raises(UnitsError, match="slice thickness"):
         md.measure(bare)
+
+
+def test_what_is_no_dataset_of_the_cine_model_is_named(ds: xr.Dataset) -> None:
+    with pytest.raises(UnlabelledError, match="no variable 'predicted'"):
+        md.measure(ds, mask="predicted")
+    with pytest.raises(FileLayoutError, match="has the dimensions"):
+        md.measure(ds.assign(flat=ds["mask"].isel(slice=0)), mask="flat")
+    with pytest.raises(UnlabelledError, match="no coordinate 'phase'"):
+        md.measure(ds.drop_vars("phase"))
 
 
 @pytest.mark.parametrize("size", [(1.0, 0.1), (1.0, 0.1, 0.0), (1, "a", 1), (np.nan, 0.1, 0.1), 3])

@@ -12,6 +12,7 @@ from mousecmr_data.pipeline.quality import (
     check_heart_rate,
     check_images,
     check_masks,
+    check_slices,
 )
 
 Labels = NDArray[np.uint8]
@@ -34,6 +35,17 @@ def flags(labels: Labels, before: Labels | None = None) -> list[tuple[str, int |
 
 def test_valid_masks_raise_no_flag(valid: Labels) -> None:
     assert flags(valid) == []
+
+
+def test_slices_that_may_be_wrong_are_flagged_the_most_probable_first(valid: Labels) -> None:
+    expected = np.full(valid.shape[:2], 0.99)
+    assert list(check_slices(expected, valid)) == []
+    expected[1, 2], expected[2, 0] = 0.5, 0.8
+    valid[0, 3] = np.roll(valid[0, 3], 20, 1)  # certain, but beside the ventricle of the slice before it
+    found = list(check_slices(expected, valid))
+    assert [(f.frame, f.slice) for f in found] == [(0, 3), (2, 0), (1, 2)]
+    assert "Expected Dice 0.80" in found[1].message and "% were wrong" in found[1].message
+    assert list(check_slices(np.full((4, 1), 0.95), valid[:, 1:2])) == [], "a slice alone has no neighbours"
 
 
 def test_heart_not_found(valid: Labels) -> None:

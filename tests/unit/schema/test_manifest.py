@@ -93,6 +93,7 @@ def replace(path: Path, old: str, new: str) -> None:
         ("files.csv", "Data/Mouse2.h5", "../Mouse2.h5", "leaves the dataset"),
         ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "822ea7", "hex digits"),
         ("files.csv", "822ea70ce0928a8f70889121da8d7c5280be3c08", "", "at least one"),
+        ("files.csv", "0be3c08,,", "0be3c08,,many", "a number of bytes"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "Mouse2,Data/Mouse1.h5", "unique names and paths"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "zarr.json,Data/Mouse2.h5", "can be a file's"),
         ("files.csv", "Mouse2,Data/Mouse2.h5", "..,Data/Mouse2.h5", "can be a file's"),
@@ -114,6 +115,12 @@ def replace(path: Path, old: str, new: str) -> None:
 def test_the_error_names_the_fault_of_a_manifest(folder: Path, file: str, old: str, new: str, message: str) -> None:
     replace(folder / file, old, new)
     with pytest.raises(ManifestError, match=message):
+        read_manifest(folder)
+
+
+def test_a_manifest_lists_at_least_one_file(folder: Path) -> None:
+    (folder / "files.csv").write_text("mouse,path,git_blob_sha1,sha256,size\n")
+    with pytest.raises(ManifestError, match="lists no files"):
         read_manifest(folder)
 
 

@@ -42,6 +42,8 @@ def test_the_published_recipe_has_the_published_values() -> None:
         ("learning_rate", float("nan"), "a number", None),
         ("learning_rate", 0, "a number", None),
         ("any_scanner", 2, "0 or more, 1 at most", None),
+        ("alone", 1.5, "0 or more, 1 at most", None),
+        ("natural", -0.1, "0 or more, 1 at most", None),
         ("channels", "2,2,2,2,2", "a list of whole numbers, such as [32, 64, 128, 256, 512]", None),
         ("channels", [2, "x"], "a list of whole numbers", None),
         ("network_args", "[1]", "an object of JSON values", None),

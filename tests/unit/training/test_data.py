@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mousecmr_data.training.config import TrainConfig  # noqa: E402
 from mousecmr_data.training.data import (  # noqa: E402
     POOL_FRAMES,
     SliceData,
+    iterate_epoch,
     iterate_validation,
     join_slices,
     make_batch,
@@ -75,6 +77,13 @@ def test_neighbours_are_of_the_same_stack_and_come_in_both_orders() -> None:
     assert seen == {*rows, *(row[::-1] for row in rows)}
 
 
+def test_some_slices_are_seen_without_their_neighbours() -> None:
+    config = TrainConfig(augmentation="none", context=1, batch_size=64, alone=0.5)
+    x, _ = make_batch(make_numbered_slices(), config, 1, 0)
+    alone = (x == x[:, 1:2]).all((1, 2, 3))
+    assert 16 < int(alone.sum()) < 48
+
+
 def test_slices_at_the_ends_of_the_ventricle_are_drawn_more_often() -> None:
     slices = make_numbered_slices()
     assert slices.is_end.tolist() == [True, True, True, True, True, False]
@@ -96,3 +105,27 @@ def test_slices_without_a_true_label_are_seen_as_neighbours_only() -> None:
     batches = list(iterate_validation(slices, config))
     assert [len(y) for _, y in batches] == [3]
     assert torch.equal(batches[0][1].byte(), torch.from_numpy(slices.label[[1, 6, 11]]))
+
+
+@pytest.mark.parametrize("augmentation", ["paper", "randomised"])
+def test_batches_do_not_depend_on_the_number_of_workers(augmentation: str) -> None:
+    pytest.importorskip("monai", reason="the extra training is not installed")
+    config = TrainConfig(augmentation=augmentation, context=1, batch_size=4)
+    slices, threads = make_numbered_slices(), torch.get_num_threads()
+    expected = [[make_batch(slices, config, 2, step, k) for k in (0, 1)] for step in range(5)]
+    for workers in (0, 1, 2, 4):
+        batches = list(iterate_epoch(slices, replace(config, workers=workers), 2, 5, [0, 1]))
+        assert len(batches) == 5
+        for ours, theirs in zip(batches, expected, strict=True):
+            for (x, y), (image, label) in zip(ours, theirs, strict=True):
+                assert torch.equal(x, image) and torch.equal(y, label), f"{workers} workers"
+    found: list[int] = []
+    for _ in range(2):  # workers use one thread each; nobody else is affected
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    assert [*found, torch.get_num_threads()] == [threads] * 3
+
+
+def test_a_run_may_go_on_with_another_number_of_workers() -> None:
+    assert TrainConfig(workers=4) == TrainConfig(workers=0) != TrainConfig(seed=1)

@@ -38,6 +38,19 @@ def test_all_slices_of_a_sample_get_the_same_pose_and_labels_are_those_of_the_mi
     assert ((x == 1.0).float().mean((-2, -1)) >= 0.01).all(), "the brightest hundredth is clipped"
 
 
+def test_natural_slices_keep_their_grey_values_and_get_a_pose_like_the_others() -> None:
+    image, label = batch()
+    seeded = [torch.Generator().manual_seed(3) for _ in range(3)]
+    changed, natural, half = (
+        randomize(image, label, g, natural=share) for g, share in zip(seeded, (0.0, 1.0, 0.5), strict=True)
+    )
+    assert torch.equal(changed[1], natural[1]), "the same pose"
+    assert natural[0].sub(changed[0]).abs().mean() > 0.01
+    kept = [torch.equal(h, n) for h, n in zip(half[0], natural[0], strict=True)]
+    assert kept != [torch.equal(h, c) for h, c in zip(half[0], changed[0], strict=True)]
+    assert len(set(kept)) == 2, "some are natural, some are not"
+
+
 def test_a_flat_slice_becomes_zeros() -> None:
     x = torch.stack([torch.full((1, 4, 4), 5.0), torch.arange(16.0).reshape(1, 4, 4)])
     assert not normalize_min_max(x)[0].any()

@@ -1,0 +1,64 @@
+"""Segmenting, measuring and evaluating where PyTorch is not installed, and where it is: nothing imports it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nibabel", reason="the extra formats is not installed")
+
+from mousecmr_data import open_mouse
+from mousecmr_data.formats.nifti import write_nifti_images
+from mousecmr_data.inference.predictor import SHIPPED_FOLDER
+
+BLOCKER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError("this test hides torch")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def run(code: str) -> str:
+    """Run ``code`` in a process of its own; return its output and its errors."""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return out.stdout + out.stderr
+
+
+@pytest.mark.parametrize(("engine", "hidden"), [("openvino", True), ("onnx", True), ("openvino", False)])
+def test_a_mouse_is_segmented_without_torch(engine: str, hidden: bool, phantom_cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine), reason=f"the extra {engine} is not installed")
+    scan = tmp_path / "Mouse6.nii.gz"
+    write_nifti_images(open_mouse("Mouse6", source="phantom").isel(frame=[0, 8], slice=[3, 4, 5]), scan)
+    out = run(f"""{BLOCKER if hidden else "import sys"}
+from mousecmr_data.cli.main import main
+words = "--weights phantom-small --engine {engine} --cache {phantom_cache} --no-pictures"
+main(["segment", {str(scan)!r}, "-o", {str(tmp_path / "results")!r}, *words.split()], standalone_mode=False)
+main(["measure", {str(tmp_path / "results")!r}], standalone_mode=False)
+main(["info"], standalone_mode=False)
+import mousecmr_data.evaluation, mousecmr_data.inference.engines.{engine}
+print("imported:", "torch" in sys.modules)
+""")
+    assert "imported: False" in out, out
+    assert list((tmp_path / "results").rglob("*.nii.gz")), out
+
+
+def test_what_needs_torch_names_its_extra(tmp_path: Path) -> None:
+    weights = SHIPPED_FOLDER / "phantom-small.safetensors"
+    out = run(f"""
+import sys
+sys.modules["torch"] = None
+from mousecmr_data import load_model
+from mousecmr_data.errors import MissingExtraError
+for options in ({{"engine": "eager"}}, {{"network": "package.module:Class"}}):
+    try:
+        load_model({str(weights)!r}, cache={str(tmp_path)!r}, **options)
+    except MissingExtraError as e:
+        print(e)
+""")
+    assert out.count("pip install 'mousecmr-data[torch]'") == 2, out
