@@ -21,8 +21,13 @@ from mousecmr_data.schema import DEFAULT_DATASET, PHANTOMS
 )
 @click.option(
     "--recipe",
-    help="Default: published (the authors' network and recipe), phantom-small (a small network on synthetic mice) or "
-    "phantom-full-width (the published network on synthetic mice).",
+    help="Default: published (the authors' network and recipe), phantom-small (a small network on synthetic mice), "
+    "phantom-full-width (the published network on synthetic mice) or, with --teacher, student (the small network).",
+)
+@click.option(
+    "--teacher",
+    metavar="WEIGHTS",
+    help="Learn the probabilities of these weights (a name or a file) on every frame, instead of masks.",
 )
 @click.option(
     "--config",
@@ -77,7 +82,8 @@ def command(
     require_extra("training", "torch", "safetensors", "monai")
     from mousecmr_data import api
     from mousecmr_data.models.network import get_source, is_trusted
-    from mousecmr_data.training.config import TrainConfig, get_recipe, update_config
+    from mousecmr_data.training.config import STUDENT, TrainConfig, get_recipe, update_config
+    from mousecmr_data.training.distillation import describe_report
     from mousecmr_data.training.trainer import RUN_FILE, read_run, train
 
     if recipe and config_file:
@@ -89,7 +95,7 @@ def command(
         check_input(config_file, "config.json of a run")
         config = TrainConfig.from_json(config_file.read_text(encoding="utf-8", errors="replace"))
     else:
-        config = get_recipe(recipe or "published")
+        config = get_recipe(recipe or (STUDENT if values.get("teacher") else "published"))
     config = update_config(config, values)
     if threads:
         import torch
@@ -118,10 +124,14 @@ def command(
         waiting = f"{row['seconds']:.0f} s ({row['seconds_waiting']:.0f} s waiting for data)"
         click.echo(f"epoch {row['epoch']:.0f}/{config.epochs}  {losses}  {dice}  {waiting}")
 
-    train(training, validation, folder, config, on_epoch=None if as_json else print_epoch, overwrite=overwrite)
+    on_epoch = None if as_json else print_epoch
+    train(training, validation, folder, config, on_epoch=on_epoch, overwrite=overwrite, cache=cache)
     best = folder / "best.safetensors"
     if prints and as_json:
         output.print_json({"folder": folder, **read_run(folder)})
     elif prints:
         named = "" if is_trusted(get_source(config.network)) else f" --network {config.network}"
+        if config.teacher:
+            for what, value in describe_report(read_run(folder)["outcome"]["student"]).items():
+                click.echo(f"{what}: {value}")
         click.echo(f"written: {best}  (mousecmr predict --weights {best}{named} ...)")

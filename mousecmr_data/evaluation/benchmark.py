@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
 
 from mousecmr_data import api
 from mousecmr_data._utils.atomic import atomic_folder, remove_leftovers, to_json_value, write_json
@@ -64,6 +63,7 @@ from mousecmr_data.schema.variables import (
     PREDICTED,
 )
 from mousecmr_data.training.config import TrainConfig, get_recipe, update_config
+from mousecmr_data.training.distillation import count_gflop
 from mousecmr_data.training.trainer import BEST_FILE, CURVES_FILE, RUN_FILE, read_run, train
 
 if TYPE_CHECKING:
@@ -323,13 +323,10 @@ def measure_cost(predictor: Predictor, ds: xr.Dataset) -> dict[str, float]:
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     activations = sum(size for pointer, size in kept.items() if pointer not in own)
     del outputs
-    network.eval().deep_supervision = False
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x)
     parameters = sum(p.numel() for p in network.parameters())
     return {
         "parameters": parameters,
-        "gflop": counter.get_total_flops() / 1e9,
+        "gflop": count_gflop(network),
         "memory_mb": (16 * parameters + activations) / 1e6,
         "seconds_per_cine": seconds,
     }

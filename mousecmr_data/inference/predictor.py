@@ -79,7 +79,10 @@ class WeightsInfo:
     sha256: str = ""
     """Of the weights file."""
     synthetic_ancestry: bool = False
-    """Training began with weights that were trained on synthetic mice, or whose own training began so."""
+    """Training began with weights that were trained on synthetic mice, or whose own training began so; or such weights
+    were the teacher."""
+    licence: str = "not stated"
+    """Of the weights; of those that learned from a teacher, the teacher's."""
 
 
 class Predictor:
@@ -303,8 +306,9 @@ def load_model(
             found = f"The weights {entry.name} are for the scaling {loaded.scaling!r} and context {loaded.context}."
             raise FileLayoutError(found, f"{entry.scaling!r} and {entry.context}, as their card says")
         origin = WeightsInfo(
-            entry.name, entry.trained_on, entry.limits, card.synthetic_training, entry.sha256, card.synthetic_ancestry
-        )
+            entry.name, entry.trained_on, entry.limits, card.synthetic_training, entry.sha256, card.synthetic_ancestry,
+            entry.licence,
+        )  # fmt: skip
     elif path.suffix or path.exists():
         loaded, origin = _load_file(path, network)
     else:
@@ -360,7 +364,10 @@ def _load_file(path: Path, network: NetworkLike | None) -> tuple[Network, Weight
     """Load your own file: of a training run, or Keras HDF5."""
     if path.suffix in KERAS_SUFFIXES:
         limits = "A file of the caller's own: its checksum is not known here."
-        return read_keras_arrays(path), WeightsInfo(path.name, "not stated", limits, False, compute_sha256(path))
+        sha256 = compute_sha256(path)
+        licences = {w.sha256: w.licence for w in load_manifest().weights.values()}
+        licence = licences.get(sha256, WeightsInfo.licence)
+        return read_keras_arrays(path), WeightsInfo(path.name, "not stated", limits, False, sha256, licence=licence)
     loaded, about = _load_network(path, network)
     name = str(about.get("name", path.stem))
     return loaded, WeightsInfo(
@@ -370,6 +377,7 @@ def _load_file(path: Path, network: NetworkLike | None) -> tuple[Network, Weight
         bool(about.get("synthetic_training", False)),
         compute_sha256(path),
         bool(about.get("synthetic_ancestry", False)),
+        str(about.get("licence", WeightsInfo.licence)),
     )
 
 

@@ -78,6 +78,7 @@ def augment(
 
     ``image`` (N, C, Y, X) and ``label`` (N, Y, X) are uint8, of slices with as many rows as columns; ``kind`` is a key
     of :data:`STRENGTHS`. The same seed gives the same batch, on another device but for rounding.
+    Probabilities as ``label``, (N, K, Y, X), are moved with the image and returned as float32.
     """
     draws = draw_augmentation(np.random.default_rng(seed), STRENGTHS[kind], tuple(image.shape))
     return apply_augmentation(image, label, draws, STRENGTHS[kind], scaling)
@@ -114,11 +115,12 @@ def apply_augmentation(
     image: Tensor, label: Tensor, draws: AugmentationDraws, s: AugmentationStrengths, scaling: str = "min-max"
 ) -> tuple[Tensor, Tensor]:
     """Return the batch of :func:`augment` with what was drawn for it."""
-    both = torch.cat([image, label[:, None]], 1)
+    soft, n = label.ndim == 4, image.shape[1]
+    both = torch.cat([image, label if soft else label[:, None]], 1)
     _change(both, draws.flip, lambda part: part.flip(-1))
     for k in (1, 2, 3):
         _change(both, draws.turns == k, lambda part, k=k: part.rot90(k, (-2, -1)))
-    x, y = both[:, :-1].float(), both[:, -1:].float()
+    x, y = both[:, :n].float(), both[:, n:].float()
     has_gamma, has_noise = draws.gamma != 1.0, draws.noise_sd > 0.0
     noise = copy_to_device(draws.noise, x.device)
     _change(
@@ -129,11 +131,12 @@ def apply_augmentation(
     _change(x, has_gamma | has_noise, round_to_256_greys)  # the others have 256 grey values
     _change(x, draws.equalize, lambda part: equalize(part, s.clip_limit, s.tiles))
     if draws.move.any():
+        mode = "bilinear" if soft else "nearest"
         theta = _make_matrices(draws, x.shape[-2:])[draws.move]
         grid = _make_grid(copy_to_device(torch.from_numpy(theta), x.device), x.shape[-2:])
         _change(x, draws.move, lambda part: F.grid_sample(part, grid, "bilinear", align_corners=False))
-        _change(y, draws.move, lambda part: F.grid_sample(part, grid, "nearest", align_corners=False))
-    return normalize(round_to_256_greys(x), scaling), y[:, 0].long()
+        _change(y, draws.move, lambda part: F.grid_sample(part, grid, mode, align_corners=False))
+    return normalize(round_to_256_greys(x), scaling), y if soft else y[:, 0].long()
 
 
 def _change(x: Tensor, chosen: NDArray[np.bool_], change: Callable[..., Tensor], values: Numbers | None = None) -> None:

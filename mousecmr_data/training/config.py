@@ -70,6 +70,8 @@ class TrainConfig:
     """Share of the synthetic mice imaged by other scanners than the cohort's: field strength, timing, resolution."""
     initial: str = ""
     """Name or path of the weights to start from; empty means random weights."""
+    teacher: str = ""
+    """Name or path of weights whose probabilities are learned instead of masks, on all frames; empty means masks."""
     validation_mice: int = 10
     """Number of synthetic mice to validate on, if training is on synthetic mice."""
     end_weight: float = 1.0
@@ -225,6 +227,7 @@ _PHANTOM_SMALL = replace(
     crop=192,
     half_weights=True,
 )
+STUDENT = "student"
 RECIPES: Mapping[str, TrainConfig] = {
     "published": TrainConfig(),
     "phantom-small": _PHANTOM_SMALL,
@@ -232,6 +235,8 @@ RECIPES: Mapping[str, TrainConfig] = {
     "phantom-small-refined": replace(
         _PHANTOM_SMALL, recipe="phantom-small-refined", epochs=18, learning_rate=1e-3, alone=0.1, natural=0.5
     ),
+    # The small network, of a teacher's probabilities: half of the slices have the grey values that the teacher saw.
+    STUDENT: replace(_PHANTOM_SMALL, recipe=STUDENT, precision="auto", pool_mice=0, natural=0.5),
     # Of `mousecmr tune`: a few reviewed mice, the network that segmented them.
     "tuning": TrainConfig(
         recipe="tuning",

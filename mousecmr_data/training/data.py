@@ -49,6 +49,8 @@ class SliceData:
     """Number of slices of each stack: one mouse in one frame, slices in their order. Empty: each slice is alone."""
     known: tuple[int, ...] | None = None
     """Numbers of the slices whose label is true; the others are only seen as neighbours. None: all."""
+    soft: NDArray[np.uint8] | None = None
+    """A teacher's probabilities of myocardium and blood pool, 0…255, (n, 2, Y, X): learned instead of ``label``."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -80,7 +82,11 @@ class SliceData:
     def checksum(self) -> str:
         """Return the SHA-256 of shape and content, which identifies the data of a run."""
         known = () if self.known is None else (np.array(self.known), np.array(self.stacks))
-        return hash_arrays(self.image, self.label, *known)
+        return hash_arrays(self.image, self.label, *known, *(() if self.soft is None else (self.soft,)))
+
+    def make_targets(self, chosen: NDArray[np.intp]) -> Tensor:
+        """Return what the network learns of some slices: labels uint8 (n, Y, X), or probabilities as ``soft``."""
+        return torch.from_numpy((self.label if self.soft is None else self.soft)[chosen])
 
 
 def join_slices(parts: Sequence[SliceData]) -> SliceData:
@@ -241,7 +247,7 @@ def render_slices(
 # Batches
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 (N, inputs, Y, X) in [0, 1] and labels int64 (N, Y, X)."""
+"""Images float32 (N, inputs, Y, X) in [0, 1] and labels int64 (N, Y, X), or probabilities (N, classes, Y, X)."""
 CPU = torch.device("cpu")
 
 
@@ -269,23 +275,35 @@ def make_batch(
         around = np.where(rng.random((len(around), 1)) < 0.5, around, around[:, ::-1])
     if config.alone:
         around = np.where(rng.random((len(around), 1)) < config.alone, chosen[:, None], around)
-    image, label = (
-        copy_to_device(torch.from_numpy(part), device) for part in (slices.image[around], slices.label[chosen])
+    image, target = (
+        copy_to_device(part, device) for part in (torch.from_numpy(slices.image[around]), slices.make_targets(chosen))
     )
     if config.augmentation == "randomised":
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         labels = copy_to_device(torch.from_numpy(slices.label[around]), device)
-        x, y = randomize(image, labels, generator, reduce=config.reduce, scaling=config.scaling, natural=config.natural)
+        x, y = randomize(
+            image, labels, generator, reduce=config.reduce, scaling=config.scaling, natural=config.natural,
+            soft=None if slices.soft is None else target,
+        )  # fmt: skip
     elif config.augmentation == "none":
-        x, y = normalize(image.float(), config.scaling), label.long()
+        x, y = normalize(image.float(), config.scaling), target
     else:
         from mousecmr_data.training.augmentation import augment
 
-        x, y = augment(image, label, int(rng.integers(2**31)), config.augmentation, config.scaling)
+        x, y = augment(image, target, int(rng.integers(2**31)), config.augmentation, config.scaling)
+    y = complete_targets(y)
     if not (side := config.crop):
         return x, y
-    top, left = (int(rng.integers(size - side + 1)) for size in y.shape[1:])
-    return x[..., top : top + side, left : left + side], y[:, top : top + side, left : left + side]
+    top, left = (int(rng.integers(size - side + 1)) for size in y.shape[-2:])
+    return x[..., top : top + side, left : left + side], y[..., top : top + side, left : left + side]
+
+
+def complete_targets(y: Tensor) -> Tensor:
+    """Return labels (N, Y, X) as int64; probabilities of ``SliceData.soft`` as float32, with the background's first."""
+    if y.ndim == 3:
+        return y.long()
+    p = y.float() / 255.0
+    return torch.cat([(1.0 - p.sum(1, keepdim=True)).clamp_min(0.0), p], 1)
 
 
 def iterate_epoch(
@@ -321,4 +339,4 @@ def iterate_validation(slices: SliceData, config: TrainConfig) -> Iterator[Batch
     for start in range(0, len(known), config.batch_size):
         part = known[start : start + config.batch_size]
         image = torch.from_numpy(slices.image[around[part]]).float()
-        yield normalize(image, config.scaling), torch.tensor(slices.label[part]).long()
+        yield normalize(image, config.scaling), complete_targets(slices.make_targets(part))

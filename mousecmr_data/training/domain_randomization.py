@@ -51,6 +51,7 @@ def randomize(
     reduce: int = 1,
     scaling: str = "min-max",
     natural: float = 0.0,
+    soft: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return a randomised batch of slices with their neighbours.
 
@@ -58,13 +59,17 @@ def randomize(
     X), scaled slice by slice to [0, 1], and int64 (N, Y, X). All slices of a sample get the same pose, contrast and
     field, as in a scan, and their own noise. For a network that averages ``reduce`` × ``reduce`` pixels, grey values
     are computed on that coarse grid and repeated; labels keep the fine grid. A share ``natural`` of the samples gets a
-    new pose only, and keeps its grey values.
+    new pose only, and keeps its grey values. Probabilities ``soft`` (N, K, Y, X), if there are any, are moved with the
+    image and returned as float32 instead of labels.
     """
     r = ranges or RandomizationRanges()
     grid = _make_pose(image, g, r)
     coarse = F.avg_pool2d(grid.movedim(-1, 1), reduce).movedim(1, -1)
     middle = image.shape[1] // 2
-    y = _sample(label[:, middle : middle + 1].float(), grid, "nearest")
+    if soft is None:
+        y = _sample(label[:, middle : middle + 1].float(), grid, "nearest")[:, 0].long()
+    else:
+        y = _sample(soft.float(), grid, "bilinear")
     x = _sample(F.avg_pool2d(image.float() / 255.0, reduce), coarse, "bilinear")
     labels = _sample(label.float(), coarse, "nearest")
     sampled = x
@@ -77,7 +82,7 @@ def randomize(
     x = normalize(torch.where(_draw_chance(x, g, natural) > 0, sampled, x), scaling)
     if reduce > 1:
         x = F.interpolate(x, scale_factor=float(reduce), mode="nearest")
-    return x, y[:, 0].long()
+    return x, y
 
 
 def _draw_uniform(x: Tensor, g: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from mousecmr_data._utils.atomic import atomic_path, translate_os_error, write_json, write_text
+from mousecmr_data._utils.checksums import compute_sha256
 from mousecmr_data._utils.environment import copy_to_device, list_versions, select_device
 from mousecmr_data._utils.outputs import (
     BEING_WRITTEN,
@@ -44,14 +45,22 @@ from mousecmr_data.models.unet3plus import UNet3Plus
 from mousecmr_data.phantom import make_plans
 from mousecmr_data.plotting import create_figure, escape_math
 from mousecmr_data.schema import PHANTOMS
-from mousecmr_data.schema.labels import Label
-from mousecmr_data.training.config import TrainConfig, update_config
+from mousecmr_data.schema.labels import MEANINGS, Label
+from mousecmr_data.training.config import STUDENT, TrainConfig, update_config
 from mousecmr_data.training.data import (
     SliceData,
     collect_slices,
     iterate_epoch,
     iterate_validation,
     render_slices,
+)
+from mousecmr_data.training.distillation import (
+    compare_with_teacher,
+    describe_report,
+    join_mice,
+    read_mice,
+    split_pool,
+    teach,
 )
 
 LAST_FILE, BEST_FILE = "last.safetensors", "best.safetensors"
@@ -169,29 +178,40 @@ SMOOTHING = 1e-6
 def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return 1 − soft Dice, averaged over the classes including the background (source: the authors' recipe).
 
-    ``logits`` are (N, classes, Y, X), ``labels`` integers (N, Y, X). Sums run over batch and pixels.
+    ``logits`` are (N, classes, Y, X), ``labels`` integers (N, Y, X) or probabilities (N, classes, Y, X). Sums run over
+    batch and pixels. The overlap with probabilities is the smaller of the two, which equals the product for labels, so
+    that the loss is least where both are equal (Wang et al., Dice semimetric losses, MICCAI 2023).
     """
     probabilities = logits.float().softmax(1)
-    truth = F.one_hot(labels.long(), logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
     dims = (0, 2, 3)
-    overlap = (probabilities * truth).sum(dims)
+    if labels.is_floating_point():
+        truth = labels
+        overlap = torch.minimum(probabilities, truth).sum(dims)
+    else:
+        truth = F.one_hot(labels.long(), logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
+        overlap = (probabilities * truth).sum(dims)
     total = probabilities.sum(dims) + truth.sum(dims)
     return 1.0 - ((2.0 * overlap + SMOOTHING) / (total + SMOOTHING)).mean()
 
 
 def supervised_loss(outputs: Sequence[Tensor], labels: Tensor, cross_entropy: float = 0.0) -> Tensor:
-    """Return the mean loss over all heads; ``cross_entropy`` is the weight of that term."""
+    """Return the mean loss over all heads; ``cross_entropy`` is the weight of that term.
+
+    ``labels`` are those of :func:`soft_dice_loss`.
+    """
+    target = labels if labels.is_floating_point() else labels.long()
     losses = []
     for logits in outputs:
         loss = soft_dice_loss(logits, labels)
         if cross_entropy:
-            loss = loss + cross_entropy * F.cross_entropy(logits.float(), labels.long())
+            loss = loss + cross_entropy * F.cross_entropy(logits.float(), target)
         losses.append(loss)
     return torch.stack(losses).mean()
 
 
 CONFIG_FILE, RUN_FILE, CURVES_FILE, PLOT_FILE = "config.json", "run.json", "curves.csv", "curves.png"
-RUN_FILES = (CONFIG_FILE, RUN_FILE, CURVES_FILE, PLOT_FILE, BEST_FILE, LAST_FILE)
+CARD_FILE = "best.toml"
+RUN_FILES = (CONFIG_FILE, RUN_FILE, CURVES_FILE, PLOT_FILE, BEST_FILE, CARD_FILE, LAST_FILE)
 EpochCallback = Callable[[dict[str, float]], None]
 
 
@@ -356,6 +376,7 @@ def validate(model: SegmentationNetwork, slices: SliceData, config: TrainConfig)
             outputs = model(copy_to_device(x, device).to(memory_format=torch.channels_last))
         truth, predicted = copy_to_device(y, device), outputs[-1].argmax(1)
         losses.append(supervised_loss(outputs, truth, config.cross_entropy))
+        truth = truth.argmax(1) if truth.is_floating_point() else truth
         for label in Label:
             a, b = truth == label, predicted == label
             counts[0, label] += (a & b).sum()
@@ -395,6 +416,7 @@ def train(
     overwrite: bool = False,
     network: NetworkLike | None = None,
     network_args: Mapping[str, Any] | None = None,
+    cache: str | Path | None = None,
 ) -> Predictor:
     """Train on ``training``, stop early by ``validation``, and write everything to ``folder``.
 
@@ -406,7 +428,12 @@ def train(
     of the data), ``curves.csv`` and ``.png``, ``best.safetensors`` (weights for
     :func:`mousecmr_data.inference.load_model`) and ``last.safetensors`` (the whole state). If the folder holds a run
     with the same configuration and data, that run continues after its last whole epoch. ``on_epoch`` is called with the
-    numbers of each epoch, ``progress`` with 1 for each synthetic mouse that was rendered.
+    numbers of each epoch, ``progress`` with 1 for each synthetic mouse that was rendered, and each mouse that the
+    teacher labelled. ``cache`` is the folder of the cache, for weights by name and for the teacher's labels.
+
+    With a teacher (``config.teacher``), no masks are read: the network learns the teacher's probabilities on every
+    frame, and stops early by these. ``run.json`` and the weights' card, ``best.toml``, then tell how well it did on
+    ``validation`` (:func:`mousecmr_data.training.distillation.compare_with_teacher`).
 
     Raises :class:`ArgumentError` if a mouse is in both cohorts, :class:`FileLayoutError` if the folder holds a run with
     another configuration or other data, and :class:`OutputError` if it meets files of the cohorts, or holds files of
@@ -417,20 +444,33 @@ def train(
         config = update_config(config, {"network": get_source(network)})
     if network_args is not None:
         config = update_config(config, {"network_args": network_args})
-    start = _load_initial(config, network) if config.initial else None
+    if config.recipe == STUDENT and not config.teacher:
+        text = f"The recipe {STUDENT!r} has no teacher."
+        raise ArgumentError(text, "the name or the path of weights", "--teacher WEIGHTS (Python: teacher=)")
+    # "exact" gives the same labels on every machine, which "auto" does not.
+    teacher = load_model(config.teacher, device=config.device, engine="exact", cache=cache) if config.teacher else None
+    start = _load_initial(config, network, cache) if config.initial else None
     if start:  # a network is tuned as it is: its layout is not another setting
         config = adopt_layout(config, start.network)
     model = make_network(config, network)
     config = adopt_layout(config, model)
     check_no_leakage(training, validation)
     inputs = [*list_inputs(training), *list_inputs(validation), *find_paths(config.initial)]
+    inputs += find_paths(config.teacher)
     check_apart([folder, *(folder / name for name in RUN_FILES)], inputs)
     check_replaceable(folder, RUN_FILES, _list_run_files(folder), overwrite=overwrite)
-    slices = (
-        _load_slices(training, config, config.pool_mice, progress),
-        _load_slices(validation, config, config.validation_mice, progress),
-    )
+    roles = ((training, config.pool_mice), (validation, config.validation_mice))
+    held_out: list[SliceData] = []
+    if teacher:
+        *_, held_out = taught = [_load_taught(*role, config, teacher, cache, progress) for role in roles]
+        slices = (join_mice(taught[0]), join_mice(held_out))
+    else:
+        slices = (_load_slices(*roles[0], config, progress), _load_slices(*roles[1], config, progress))
     about = _describe_run(config, training, validation, slices, model)
+    lineage = {}
+    if teacher:
+        lineage = {"teacher": {k: getattr(teacher.origin, k) for k in ("name", "sha256", "licence", "trained_on")}}
+        about |= lineage
     resume = _prepare_folder(folder, config, about)
     tensorboard: Any = None
     if _is_first_process():
@@ -454,30 +494,39 @@ def train(
     if 0 < n_synthetic < len(training):
         trained_on += f", {n_synthetic} of them SYNTHETIC"
     synthetic = n_synthetic > 0 if n_synthetic in (0, len(training)) else None
-    origin = describe_origin(folder.resolve().name, trained_on, synthetic, start.origin if start else None)
+    name = folder.resolve().name
+    ancestors = (found.origin if found else None for found in (start, teacher))
+    origin = describe_origin(name, trained_on, synthetic, *ancestors)
+    header = make_header(origin) | lineage
     model, state = fit(
-        config, *slices, folder, resume=resume, on_epoch=report, about=make_header(origin), initial=initial, model=model
+        config, *slices, folder, resume=resume, on_epoch=report, about=header, initial=initial, model=model
     )
     if _is_first_process():
         draw_curves(folder, state.curve, f"{config.recipe}, seed {config.seed}")
-        outcome = {
+        outcome: dict[str, Any] = {
             "epochs": state.epoch,
             "best_epoch": state.best_epoch,
             "best_validation_loss": state.best_loss,
             "seconds": sum(row["seconds"] for row in state.curve),
         }
+        if teacher:
+            student = Predictor(model, origin, config.device, engine="exact")
+            measured = compare_with_teacher(student, teacher, held_out, validation)
+            outcome["student"] = measured
+            card = make_card(origin, model, folder / BEST_FILE, describe_report(measured), "mousecmr train")
+            write_text(folder / CARD_FILE, card)
         write_json(folder / RUN_FILE, {**about, "outcome": outcome})
         list_files(folder, [name for name in RUN_FILES if (folder / name).exists()])
     return Predictor(model, origin, config.device)
 
 
-def _load_initial(config: TrainConfig, network: NetworkLike | None) -> Predictor:
+def _load_initial(config: TrainConfig, network: NetworkLike | None, cache: str | Path | None) -> Predictor:
     """Load the weights to start from; the caller's network, if there is one, is not touched."""
     if isinstance(network, nn.Module):
         network = deepcopy(network)
     elif network is None and config.network != UNET3PLUS:
         network = config.network
-    return load_model(config.initial, device="cpu", engine="eager", network=network)
+    return load_model(config.initial, device="cpu", engine="eager", network=network, cache=cache)
 
 
 def adopt_layout(config: TrainConfig, network: SegmentationNetwork) -> TrainConfig:
@@ -491,24 +540,58 @@ def adopt_layout(config: TrainConfig, network: SegmentationNetwork) -> TrainConf
 
 
 def describe_origin(
-    name: str, trained_on: str, synthetic: bool | None, ancestor: WeightsInfo | None = None
+    name: str,
+    trained_on: str,
+    synthetic: bool | None,
+    ancestor: WeightsInfo | None = None,
+    teacher: WeightsInfo | None = None,
 ) -> WeightsInfo:
-    """Describe weights that were trained on mice, all ``synthetic`` or none (None: some), beginning with others."""
-    limits = "Synthetic training only; research use." if synthetic else RESEARCH_ONLY
-    is_ancestor_synthetic = ancestor is not None and (ancestor.synthetic_training or ancestor.synthetic_ancestry)
-    if ancestor:
-        mark = " (SYNTHETIC)" if ancestor.synthetic_training else ""
-        trained_on += f"; began with {ancestor.name}{mark}, trained on {ancestor.trained_on}"
-    only_synthetic = synthetic is True and (ancestor is None or ancestor.synthetic_training)
+    """Describe weights that were trained on mice, all ``synthetic`` or none (None: some), beginning with others, or
+    taught by others.
+    """
+    origins = [found for found in (ancestor, teacher) if found]
+    only_synthetic = synthetic is True and all(found.synthetic_training for found in origins)
+    limits = (
+        "Synthetic training only; research use." if only_synthetic or (synthetic and not teacher) else RESEARCH_ONLY
+    )
+    for found in origins:
+        mark = " (SYNTHETIC)" if found.synthetic_training else ""
+        how = "began with" if found is ancestor else "taught by"
+        trained_on += f"; {how} {found.name}{mark}, trained on {found.trained_on}"
+    if teacher:
+        limits += f" Derived from {teacher.name} (SHA-256 {teacher.sha256}), licence: {teacher.licence}."
+    was_synthetic = any(found.synthetic_training or found.synthetic_ancestry for found in origins)
     return WeightsInfo(
         name, trained_on, limits, only_synthetic,
-        synthetic_ancestry=is_ancestor_synthetic or (synthetic is not False and not only_synthetic),
+        synthetic_ancestry=was_synthetic or (synthetic is not False and not only_synthetic),
+        licence=teacher.licence if teacher else WeightsInfo.licence,
     )  # fmt: skip
 
 
 def make_header(origin: WeightsInfo) -> dict[str, Any]:
     """Return what the header of a weights file says about their origin; their SHA-256 is not known yet."""
     return {k: v for k, v in vars(origin).items() if k != "sha256"}
+
+
+def make_card(
+    origin: WeightsInfo, network: SegmentationNetwork, path: Path, measured: Mapping[str, str], command: str
+) -> str:
+    """Return the card of a weights file that ``command`` made as TOML, as that of ``phantom-small``."""
+
+    def quote(value: object) -> str:  # JSON is TOML here: texts without DEL, numbers, booleans and lists
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "")
+
+    entry = {
+        "name": origin.name, "path": path.name, "url": "", "sha256": compute_sha256(path), "size": path.stat().st_size,
+        "licence": origin.licence, "channels": list(getattr(network, "channels", ())),
+        "classes": list(MEANINGS.values()), "scaling": network.scaling, "context": network.context,
+        "trained_on": origin.trained_on, "limits": origin.limits,
+    }  # fmt: skip
+    marks = {key: getattr(origin, key) for key in ("synthetic_training", "synthetic_ancestry")}
+    lines = [f"# Written by {command}.", *(f"{key} = {quote(value)}" for key, value in marks.items())]
+    lines += ["", "[weights]", *(f"{key} = {quote(value)}" for key, value in entry.items())]
+    lines += ["", "[measured]", *(f"{quote(key)} = {quote(value)}" for key, value in measured.items())]
+    return "\n".join(lines) + "\n"
 
 
 def read_run(folder: str | Path, name: str = RUN_FILE) -> dict[str, Any]:
@@ -522,7 +605,22 @@ def read_run(folder: str | Path, name: str = RUN_FILE) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _load_slices(cohort: Cohort, config: TrainConfig, mice: int, progress: ProgressCallback | None) -> SliceData:
+def _load_taught(
+    cohort: Cohort,
+    mice: int,
+    config: TrainConfig,
+    teacher: Predictor,
+    cache: str | Path | None,
+    progress: ProgressCallback | None,
+) -> list[SliceData]:
+    """Return the mice to learn from, each with the teacher's probabilities."""
+    if config.pool_mice:
+        pool = _load_slices(cohort, mice, config, progress)
+        return teach(split_pool(pool), teacher, total=mice, cache=cache, progress=progress)
+    return teach(read_mice(cohort), teacher, total=len(cohort), cache=cache, progress=progress)
+
+
+def _load_slices(cohort: Cohort, mice: int, config: TrainConfig, progress: ProgressCallback | None) -> SliceData:
     if not config.pool_mice:
         return collect_slices(cohort)
     name = cohort.source.name

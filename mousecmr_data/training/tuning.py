@@ -42,7 +42,6 @@ from mousecmr_data.pipeline.analysis import AUTO
 from mousecmr_data.pipeline.batch import MANIFEST_FILE
 from mousecmr_data.pipeline.config import PredictConfig
 from mousecmr_data.pipeline.review import ReviewedResult, open_results
-from mousecmr_data.schema.labels import MEANINGS
 from mousecmr_data.training.config import TrainConfig, get_recipe
 from mousecmr_data.training.data import SliceData, join_slices, resample_slices
 from mousecmr_data.training.trainer import (
@@ -53,6 +52,7 @@ from mousecmr_data.training.trainer import (
     adopt_layout,
     describe_origin,
     fit,
+    make_card,
     make_header,
     validate,
 )
@@ -62,7 +62,6 @@ TUNING_FILE, MICE_FILE = "tuning.json", "mice.csv"
 WORK_FOLDER = ".mousecmr-tuning"
 """Checkpoints in the output folder, by which a run that was stopped goes on; removed at the end."""
 STRUCTURES = ("dice_myocardium", "dice_blood_pool")
-LICENCE = "not stated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +169,9 @@ def tune(
         with write_folder(folder, overwrite=overwrite, keep=True) as partial_folder:
             if network:
                 write_weights(partial_folder / files[0], network, make_header(origin))
-                write_text(partial_folder / files[1], _make_card(origin, network, partial_folder / files[0], result))
+                path = partial_folder / files[0]
+                card = make_card(origin, network, path, _describe_measured(result), "mousecmr tune")
+                write_text(partial_folder / files[1], card)
             tables = {MICE_FILE: table, CURVES_FILE: _join_curves(curves)}
             for file, content in tables.items():
                 write_text(partial_folder / file, format_csv(content, missing="nan"))
@@ -386,24 +387,9 @@ def _describe_origin(name: str, mice: Sequence[ReviewedMouse], ancestor: Weights
     return describe_origin(name, trained_on, synthetic, ancestor)
 
 
-def _make_card(origin: WeightsInfo, network: SegmentationNetwork, path: Path, result: TuningResult) -> str:
-    """Return the card of a weights file as TOML, as that of ``phantom-small``."""
-
-    def quote(value: object) -> str:  # JSON is TOML here: texts without DEL, numbers, booleans and lists
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "")
-
-    entry = {
-        "name": origin.name, "path": path.name, "url": "", "sha256": compute_sha256(path), "size": path.stat().st_size,
-        "licence": LICENCE, "channels": list(getattr(network, "channels", ())), "classes": list(MEANINGS.values()),
-        "scaling": network.scaling, "context": network.context,
-        "trained_on": origin.trained_on, "limits": origin.limits,
-    }  # fmt: skip
+def _describe_measured(result: TuningResult) -> dict[str, str]:
+    """Return the numbers of the card."""
     rows = result.mice.itertuples()
     measured = {f"Dice, {r.mouse}, left out": f"{r.dice_before:.3f} before, {r.dice_after:.3f} after" for r in rows}
     before, after = result.dice
-    measured[f"Dice, mean, {result.method}"] = f"{before:.3f} before, {after:.3f} after"
-    marks = {key: getattr(origin, key) for key in ("synthetic_training", "synthetic_ancestry")}
-    lines = ["# Written by mousecmr tune.", *(f"{key} = {quote(value)}" for key, value in marks.items())]
-    lines += ["", "[weights]", *(f"{key} = {quote(value)}" for key, value in entry.items())]
-    lines += ["", "[measured]", *(f"{quote(key)} = {quote(value)}" for key, value in measured.items())]
-    return "\n".join(lines) + "\n"
+    return measured | {f"Dice, mean, {result.method}": f"{before:.3f} before, {after:.3f} after"}
