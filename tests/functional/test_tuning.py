@@ -45,7 +45,7 @@ def made(phantom_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for name, values in worse.named_parameters():
             if values.ndim == 4 and name.startswith(("decoder", "head")):
-                values += torch.randn(values.shape, generator=noise) * values.std() * 0.6
+                values += torch.randn(values.shape, generator=noise) * values.std() * 1.4
     about = {"name": "worse", "trained_on": "synthetic mice", "synthetic_training": True}
     write_weights(folder / "worse.safetensors", worse, about)
     truth = {}
