@@ -55,6 +55,8 @@ SCORING = EvaluationConfig(phases="annotated", postprocessing="none", empty="dia
 """How every entry is scored: masks as they are given; a missed heart gets the largest distance."""
 TOLERANCE = 1e-6
 """Relative difference of numbers that were computed on two machines."""
+USEFUL_DICE = 0.5
+"""Dice above which the same mask for two images, or of two networks, is a copy."""
 
 
 # Scored masks
@@ -510,9 +512,16 @@ Masks = dict[tuple[Any, ...], str]
 
 
 def _list_masks(run: Run) -> Masks:
-    """Return the checksums of a run's masks, by mouse. Masks without anything right may be the same for two mice: empty
-    ones, or what a network finds in slices without an image."""
-    return {(m.mouse,): m.prediction_sha256 for m in run.mice if any(f.predicted_ul and f.dice for f in m.frames)}
+    """Return the checksums of a run's masks, by mouse, if they are good for something.
+
+    Others may be the same without a copy: empty ones, those of blank slices, and of a network that has learned to mark
+    one place in every image.
+    """
+    return {
+        (m.mouse,): m.prediction_sha256
+        for m in run.mice
+        if any(f.predicted_ul and f.dice > USEFUL_DICE for f in m.frames)
+    }
 
 
 def _are_copies(a: Masks, b: Masks) -> bool:
