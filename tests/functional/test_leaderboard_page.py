@@ -36,6 +36,7 @@ def page_file(tmp_path: Path, phantom_cache: Path, monkeypatch: pytest.MonkeyPat
             labelled = np.flatnonzero(ds["labelled"].values).tolist()
             masks = np.roll(ds["mask"].values, by, axis=3).transpose(2, 3, 1, 0)
             for condition in ("clean", "noise-5"):
+                masks[0, 0, :, labelled] = condition == "noise-5"  # masks of other images differ
                 path = tmp_path / f"moved-{by}" / condition / f"{name}.h5"
                 layout_files.write(path, labelled, np.zeros(masks.shape, np.uint16), masks)
         where = (tmp_path / f"moved-{by}", f"moved-{by}", read_protocol("browser"), small_protocol.SOURCE)
