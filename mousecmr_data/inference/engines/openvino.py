@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from mousecmr_data._utils.environment import get_threads
 from mousecmr_data._utils.network import import_openvino
-from mousecmr_data.errors import ArgumentError, MissingExtraError
+from mousecmr_data.errors import ArgumentError, MissingExtraError, MouseCMRError
 from mousecmr_data.inference.engines.auto import SAMPLES_VERSION, make_calibration_slices
 from mousecmr_data.inference.engines.base import (
     CACHED_SIZES,
@@ -147,7 +147,7 @@ class OpenVinoEngine:
                 path.unlink(missing_ok=True)
         try:
             compiled = self.core.compile_model(self._build_model(part, shape_yx), "CPU", self.config)
-        except MissingExtraError:
+        except MouseCMRError:
             raise
         except Exception as e:  # the code of the network, or an operation that OpenVINO lacks
             text = f"OpenVINO cannot compute {self.network.source}: {e}"
