@@ -177,7 +177,7 @@ def get_threads() -> int:
         return int(text)
     try:
         topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-        return len({Path(topology.format(n)).read_text() for n in os.sched_getaffinity(0)})
+        return len({Path(topology.format(n)).read_text(encoding="utf-8") for n in os.sched_getaffinity(0)})
     except (OSError, AttributeError):  # not Linux
         return os.cpu_count() or 1
 
