@@ -364,10 +364,10 @@ def _load_file(path: Path, network: NetworkLike | None) -> tuple[Network, Weight
     """Load your own file: of a training run, or Keras HDF5."""
     if path.suffix in KERAS_SUFFIXES:
         limits = "A file of the caller's own: its checksum is not known here."
-        sha256 = compute_sha256(path)
+        arrays, sha256 = read_keras_arrays(path), compute_sha256(path)
         licences = {w.sha256: w.licence for w in load_manifest().weights.values()}
         licence = licences.get(sha256, WeightsInfo.licence)
-        return read_keras_arrays(path), WeightsInfo(path.name, "not stated", limits, False, sha256, licence=licence)
+        return arrays, WeightsInfo(path.name, "not stated", limits, False, sha256, licence=licence)
     loaded, about = _load_network(path, network)
     name = str(about.get("name", path.stem))
     return loaded, WeightsInfo(
