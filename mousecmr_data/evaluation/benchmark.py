@@ -43,6 +43,7 @@ from mousecmr_data.evaluation.result import MEASURES, parse_mouse
 from mousecmr_data.evaluation.tables import SCORES, format_interval, format_mean, format_number, format_p
 from mousecmr_data.inference.grid import make_training_grid
 from mousecmr_data.inference.predictor import Predictor
+from mousecmr_data.inference.speed import count_gflop
 from mousecmr_data.metrics.agreement import MIN_FOR_INTERVAL, RESAMPLES, adjust_holm, run_paired_t_test
 from mousecmr_data.metrics.postprocessing import PostprocessingRule
 from mousecmr_data.plotting import MARGIN_MM, create_figure, escape_math, find_crop, mark_title
@@ -63,7 +64,6 @@ from mousecmr_data.schema.variables import (
     PREDICTED,
 )
 from mousecmr_data.training.config import TrainConfig, get_recipe, update_config
-from mousecmr_data.training.distillation import count_gflop
 from mousecmr_data.training.trainer import BEST_FILE, CURVES_FILE, RUN_FILE, read_run, train
 
 if TYPE_CHECKING:

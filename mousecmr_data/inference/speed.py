@@ -1,4 +1,4 @@
-"""How fast this computer is, and how long a cine takes on it, for ``mousecmr doctor --measure``.
+"""How fast this computer is, how long a cine takes on it (``mousecmr doctor --measure``), and what a network costs.
 
 Engines run in a process of their own with a limit of time: one that takes minutes to get ready the first time is left
 out instead of waited for.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -20,6 +22,11 @@ from mousecmr_data._utils.environment import find_missing_modules
 from mousecmr_data._utils.parallel import ONE_THREAD, ChildProcess
 from mousecmr_data.errors import MouseCMRError, ProcessError
 from mousecmr_data.schema import PUBLISHED_WEIGHTS, SMALL_WEIGHTS
+
+if TYPE_CHECKING:  # PyTorch is imported where it is used: most of this works without
+    from torch import nn
+
+    from mousecmr_data.models.network import SegmentationNetwork
 
 CINE_SLICES = 22 * 9
 """Slices of a cine of the dataset's usual size: 22 frames of 9 slices."""
@@ -87,11 +94,11 @@ def measure_cines(gflops: float, cache: str | Path | None = None, seconds: float
                 except (MouseCMRError, RuntimeError) as e:
                     reason = str(e).splitlines()[0]
             if engine in known:
-                ratio = count_gflop(weights) / count_gflop(SMALL_WEIGHTS)
+                ratio = count_engine_gflop(weights) / count_engine_gflop(SMALL_WEIGHTS)
                 how = f"by arithmetic, {ratio:.0f} times that of {SMALL_WEIGHTS}: {reason}"
                 yield CineTime(weights, engine, ratio * known[engine], how)
             else:
-                value = CINE_SLICES * count_gflop(weights) / gflops / (os.cpu_count() or 1)
+                value = CINE_SLICES * count_engine_gflop(weights) / gflops / (os.cpu_count() or 1)
                 yield CineTime(weights, engine, value, f"by arithmetic, from the matrix product: {reason}")
     child.end()
 
@@ -112,12 +119,19 @@ def measure_slice(weights: str, engine: str, cache: str | Path | None = None) ->
     return min(times) / N_SLICES
 
 
-@cache
-def count_gflop(weights: str) -> float:
-    """Return the GFLOP of a slice with ``phantom-small`` or the published weights, as the fast engines compute it."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+def count_gflop(network: SegmentationNetwork) -> float:
+    """Return the multiplications and additions, in 10⁹, of a prediction for one slice on the training grid.
 
+    They are those of the network as published, whatever an engine that used it has switched on or off.
+    """
+    network = deepcopy(network).eval()
+    network.deep_supervision = network.low_resolution = False
+    return _count_gflop(network, network.n_inputs)
+
+
+@cache
+def count_engine_gflop(weights: str) -> float:
+    """Return the same of ``phantom-small`` or the published weights, as the fast engines compute it."""
     from mousecmr_data.inference.engines.pytorch import FusedNetwork
     from mousecmr_data.inference.grid import make_training_grid
     from mousecmr_data.inference.predictor import load_model
@@ -126,8 +140,18 @@ def count_gflop(weights: str) -> float:
     network = UNet3Plus().eval()
     if weights == SMALL_WEIGHTS:
         network = cast(UNet3Plus, load_model(weights, engine="eager", device="cpu").network)
-    size = make_training_grid().shape_yx
-    images = torch.empty(1, network.n_inputs, *size, device="meta")  # counts without computing
+    fused = FusedNetwork(network, make_training_grid().shape_yx).to("meta")  # counts without computing
+    return _count_gflop(fused, network.n_inputs)
+
+
+def _count_gflop(module: nn.Module, n_inputs: int) -> float:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mousecmr_data.inference.grid import make_training_grid
+
+    device = next(chain(module.parameters(), module.buffers())).device
+    images = torch.zeros(1, n_inputs, *make_training_grid().shape_yx, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        FusedNetwork(network, size).to("meta")(images)
-    return float(counter.get_total_flops() / 1e9)
+        module(images)
+    return float(counter.get_total_flops()) / 1e9

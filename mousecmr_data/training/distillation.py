@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
 
 from mousecmr_data._utils.checksums import hash_arrays
 from mousecmr_data._utils.parallel import ProgressCallback
@@ -26,10 +23,10 @@ from mousecmr_data.download.cache import get_cache_root
 from mousecmr_data.inference.engines.base import read_cache_file, write_cache_file
 from mousecmr_data.inference.grid import make_training_grid, normalize_to_uint8, to_numpy
 from mousecmr_data.inference.predictor import Predictor, score_model
+from mousecmr_data.inference.speed import count_gflop
 from mousecmr_data.metrics.overlap import dice_by_class
 from mousecmr_data.metrics.postprocessing import postprocess
 from mousecmr_data.metrics.volumes import find_ed_es
-from mousecmr_data.models.network import SegmentationNetwork
 from mousecmr_data.schema.labels import FOREGROUND, Label
 from mousecmr_data.schema.variables import DIMS, IMAGE
 from mousecmr_data.training.data import POOL_FRAMES, SliceData, join_slices
@@ -170,20 +167,6 @@ def describe_report(report: dict[str, float]) -> dict[str, str]:
     if "truth_dice" in r:
         lines["Dice to manual masks"] = f"{r['truth_dice']:.4f}, of the teacher {r['truth_dice_teacher']:.4f}"
     return lines
-
-
-def count_gflop(network: SegmentationNetwork) -> float:
-    """Return the multiplications and additions, in 10⁹, of a prediction for one slice on the training grid.
-
-    They are those of the network as published, whatever an engine that used it has switched on or off.
-    """
-    network = deepcopy(network).eval()
-    network.deep_supervision = network.low_resolution = False
-    device = next(network.parameters()).device
-    x = torch.zeros(1, network.n_inputs, *make_training_grid().shape_yx, device=device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x)
-    return float(counter.get_total_flops()) / 1e9
 
 
 def _measure(labels: NDArray[np.uint8]) -> tuple[float, float]:

@@ -177,9 +177,8 @@ class OpenVinoEngine:
         part: Part,
         **options: Any,
     ) -> Any:
-        from mousecmr_data.inference.engines.graph import (
-            build_graph,
-        )  # imports onnx, which a compiled one does not need
+        # It imports onnx, which a compiled network does not need.
+        from mousecmr_data.inference.engines.graph import build_graph
 
         graph = build_graph(network, kernels, shape_yx, part, batch=1, for_openvino=True, **options)
         return self.core.read_model(io.BytesIO(graph.SerializeToString()))
