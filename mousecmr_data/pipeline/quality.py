@@ -18,7 +18,7 @@ from mousecmr_data.schema.labels import Label
 FLAGS = {
     "heart_not_found": "no blood pool was found, in this frame or in any",
     "islands_removed": "the network also marked something away from the ventricle, which was removed",
-    "check_slice": "the network is not sure of this slice: look at it first",
+    "check_slice": "the masks of this slice may be wrong: look at it first",
     "slice_removed": "the rule for the slice range removed the ventricle from this slice",
     "slice_added": "the rule for the slice range added the ventricle to this slice",
     "slice_gap": "a slice without the ventricle lies between slices that have it",
@@ -54,6 +54,8 @@ raises a flag: four fifths of the wrong slices have a higher one. Source: logist
 ``python benchmarks/slices.py --fit``."""
 CHECK_BELOW = 0.6
 """Expected Dice that raises the flag in any slice: other images may be wrong where those of the phantom are not."""
+LITTLE_OVERLAP = 0.4
+"""Share of the ventricle beside that of the next slice from which the flag's message names it."""
 OPEN_SHARE = 0.15
 """Share of the blood pool's outline in a slice that may touch background. At the base the wall is open by nature."""
 HOLE_PIXELS = 5
@@ -141,12 +143,15 @@ def collect_signs(expected: NDArray[np.floating[Any]], labels: NDArray[np.uint8]
 
 def check_slices(expected: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> Iterator[Flag]:
     """Yield flags of slices that may be wrong, the most probable first; the arguments are :func:`collect_signs`'s."""
-    logit = CHECK_WEIGHTS[0] + collect_signs(expected, labels) @ np.array(CHECK_WEIGHTS[1:])
-    probability = 1.0 / (1.0 + np.exp(-logit))
+    signs = collect_signs(expected, labels)
+    probability = 1.0 / (1.0 + np.exp(-CHECK_WEIGHTS[0] - signs @ np.array(CHECK_WEIGHTS[1:])))
     flagged = (probability > CHECK_ABOVE) | (expected < CHECK_BELOW)
     for frame, k in np.argwhere(flagged)[np.argsort(-probability[flagged], kind="stable")].tolist():
-        text = f"Expected Dice {expected[frame, k]:.2f}; of such slices of synthetic mice, "
-        yield Flag("check_slice", text + f"{probability[frame, k]:.0%} were wrong.", frame, k)
+        _, apart, is_first_without, is_last = signs[frame, k]
+        where = ", the first without ventricle" * bool(is_first_without) + ", the last with ventricle" * bool(is_last)
+        where += f", {100 * apart:.0f} % beside that of the next slice" * bool(apart > LITTLE_OVERLAP)
+        share = f"{100 * probability[frame, k]:.0f} % of such slices of synthetic mice were wrong."
+        yield Flag("check_slice", f"Expected Dice {expected[frame, k]:.2f}{where}: {share}", frame, k)
 
 
 def check_images(images: NDArray[np.generic], labels: NDArray[np.uint8]) -> Iterator[Flag]:

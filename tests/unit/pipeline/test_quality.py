@@ -44,7 +44,9 @@ def test_slices_that_may_be_wrong_are_flagged_the_most_probable_first(valid: Lab
     valid[0, 3] = np.roll(valid[0, 3], 20, 1)  # certain, but beside the ventricle of the slice before it
     found = list(check_slices(expected, valid))
     assert [(f.frame, f.slice) for f in found] == [(0, 3), (2, 0), (1, 2)]
-    assert "Expected Dice 0.80" in found[1].message and "% were wrong" in found[1].message
+    assert found[0].message.startswith("Expected Dice 0.99, the last with ventricle, ")
+    assert "beside that of the next slice: " in found[0].message
+    assert found[1].message.startswith("Expected Dice 0.80, the first without ventricle: ")
     assert list(check_slices(np.full((4, 1), 0.95), valid[:, 1:2])) == [], "a slice alone has no neighbours"
 
 
