@@ -665,9 +665,9 @@ def _plot_sizes(p: Protocol, values: pd.DataFrame, order: Sequence[str], synthet
 def _plot_pictures(job: Job, values: pd.DataFrame, order: Sequence[str], synthetic: bool) -> Figure:
     """Draw the best, the median and the worst mouse (rows) of each method (columns), of its first seed."""
     ranks = ("best", "median", "worst")
-    figure = create_figure(figsize=(2.3 * len(order) + 0.4, 7.9), facecolor="black")
+    figure = create_figure(figsize=(2.3 * len(order) + 0.4, 8.4), facecolor="black")
     grid = figure.subplots(3, len(order), squeeze=False)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.01, hspace=0.16, wspace=0.03)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.89, bottom=0.01, hspace=0.22, wspace=0.03)
     for column, method in enumerate(order):
         own = values[values["method"] == method]
         own = own[own["seed"] == own["seed"].min()]
@@ -678,12 +678,9 @@ def _plot_pictures(job: Job, values: pd.DataFrame, order: Sequence[str], synthet
             part, condition, mouse = by_mouse.index[place]
             step = Step(method, int(own["seed"].min()), part)
             _draw_mouse(grid[row, column], job, step, condition, mouse)
-            title = f"{method}, {rank}: {mouse}" + (
-                f", {condition}" if len(job.protocol.parts[0].conditions) > 1 else ""
-            )
-            grid[row, column].set_title(
-                escape_math(f"{title}\nDice {by_mouse.iloc[place]:.3f}"), color="white", fontsize=7.5
-            )
+            where = f", {condition}" if len(job.protocol.parts[0].conditions) > 1 else ""
+            title = f"{method}\n{rank}: {mouse}{where}\nDice {by_mouse.iloc[place]:.3f}"
+            grid[row, column].set_title(escape_math(title), color="white", fontsize=7.5)
     figure.suptitle(mark_title("best, median and worst mouse", synthetic), color="white", fontsize=10)
     return figure
 
