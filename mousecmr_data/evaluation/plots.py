@@ -7,6 +7,7 @@ Every figure of synthetic mice is marked as such.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -280,6 +281,10 @@ def _plot_box(
     axes.plot(*((positions, values) if vertical else (values, positions)), "o", color=colour, ms=3.5, alpha=0.6, mew=0)
 
 
+LETTERS_PER_INCH = 125
+"""Letters of a title that fit into an inch, times the font size in points: matplotlib's are 0.58 of it wide."""
+
+
 def _create_axes(
     title: str,
     figsize: tuple[float, float],
@@ -291,7 +296,7 @@ def _create_axes(
 ) -> tuple[Figure, NDArray[Any]]:
     """Return a figure with a title and its axes (row, column), without upper and right border."""
     figure = create_figure(figsize=figsize, layout="constrained")
-    figure.suptitle(title, fontsize=fontsize)
+    figure.suptitle(fill(title, int(figsize[0] * LETTERS_PER_INCH / fontsize)), fontsize=fontsize)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)

@@ -9,7 +9,7 @@ import pytest
 from evaluated import cohort, shifted
 
 from mousecmr_data.errors import MissingExtraError
-from mousecmr_data.evaluation.plots import plot_agreement, plot_overlap
+from mousecmr_data.evaluation.plots import _create_axes, plot_agreement, plot_overlap
 from mousecmr_data.evaluation.report import write_report
 from mousecmr_data.evaluation.scoring import EvaluationConfig, evaluate
 from mousecmr_data.evaluation.tables import tabulate_agreement
@@ -101,3 +101,12 @@ def test_a_missing_package_is_named(module: str, name: str, tmp_path: Path, monk
     with pytest.raises(MissingExtraError, match=rf"{name}[\s\S]*pip install 'mousecmr-data\[evaluation\]'"):
         write_report(result, tmp_path / "r")
     assert not (tmp_path / "r").exists(), "no incomplete folder is left"
+
+
+@pytest.mark.parametrize("width", [2.9, 6.0, 12.0])
+def test_titles_fit_their_figures(width: float) -> None:
+    title = "SYNTHETIC mice: LV blood pool (µL) over time (ms) (24 of 130 mice); dots: ground truth (n = 130)"
+    figure, _ = _create_axes(title, (width, 3.0))
+    figure.canvas.draw()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
