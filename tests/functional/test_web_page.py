@@ -245,6 +245,7 @@ def test_bad_files_get_plain_messages_and_the_page_still_works(
     assert "unpacked" in description
     page.click("#segment")
     page.wait_for_selector("#status .m-bad")
+    page.wait_for_selector("#segment:enabled")  # the job has ended
     text = page.inner_text("body")
     assert not re.search(r"Traceback|\b[A-Z]\w+Error\b|/tmp/", text)
     page.click("#remove")
