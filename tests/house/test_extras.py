@@ -109,7 +109,8 @@ COMMANDS = {
     "segment Mouse5.nii.gz -o results": "segment",
     "show Mouse5 --source phantom": "evaluation",
     "convert Mouse5 --source phantom --to nifti -o nifti": "formats",
-    "reproduce --source phantom --weights phantom-small": "segment",
+    "convert Mouse5 --source phantom --to mha -o mha": "metaimage",
+    "reproduce --source phantom --weights phantom-small": "segment,evaluation",
     "publish --repo-id lab/phantom-synthetic --source phantom --dry-run": "huggingface",
 }
 
