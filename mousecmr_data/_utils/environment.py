@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NETWORK = ("torch", "safetensors")
 _ENGINES = ("openvino", "onnxruntime", "torch")
-_OPENVINO = ("onnx", "openvino", "safetensors")
+_OPENVINO = ("openvino", "safetensors")
 _PICTURES = ("matplotlib", "PIL")
 _FORMATS = ("nibabel", "pydicom", "nrrd")
 _METAIMAGE = (*_FORMATS, "SimpleITK")
