@@ -139,6 +139,12 @@ def test_a_command_without_its_extra_ends_with_one_line_before_any_work(command:
     assert [p.name for p in tmp_path.iterdir()] == ["Mouse5.nii.gz"]
 
 
+def test_evaluate_names_the_extra_for_metaimage(tmp_path: Path) -> None:
+    (tmp_path / "Mouse5.mha").touch()
+    out = run_without({"SimpleITK"}, "evaluate Mouse5.mha --source phantom --split all", tmp_path)
+    assert out.stderr.strip().endswith("pip install 'mousecmr-data[metaimage]'"), out.stderr
+
+
 def test_evaluate_names_the_extra_for_nifti_before_it_loads_the_cohort(tmp_path: Path) -> None:
     out = run_without({"nibabel"}, "evaluate Mouse5.nii.gz --source phantom --split all", tmp_path)
     assert out.stderr.strip().endswith("pip install 'mousecmr-data[formats]'"), out.stderr
