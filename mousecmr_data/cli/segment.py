@@ -117,6 +117,7 @@ def command(
     if result.errors:
         raise SystemExit(1)
 
+
 COLUMNS = {
     "mouse": "mouse", "edv_ul": "EDV µL", "esv_ul": "ESV µL", "sv_ul": "SV µL", "ef_percent": "EF %",
     "mass_ed_mg": "mass ED mg", "volume_ul": "volume µL", "mass_mg": "mass mg", "heart_rate_bpm": "heart rate /min",
