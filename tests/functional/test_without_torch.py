@@ -1,5 +1,6 @@
 """Segmenting, measuring and evaluating where PyTorch is not installed, and where it is: nothing imports it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,13 @@ for options in ({{"engine": "eager"}}, {{"network": "package.module:Class"}}):
         print(e)
 """)
     assert out.count("pip install 'mousecmr-data[torch]'") == 2, out
+
+
+def test_the_tutorial_for_scans_needs_no_torch(phantom_cache: Path, tmp_path: Path) -> None:
+    """It says: pip install 'mousecmr-data[segment]', which brings no PyTorch."""
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "scans.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    begin = f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MOUSECMR_CACHE'] = {str(phantom_cache)!r}\n"
+    out = run("\n".join([BLOCKER, begin, *blocks, "print('imported:', 'torch' in sys.modules)"]))
+    assert "imported: False" in out, out
