@@ -7,7 +7,6 @@ Chromium takes the pictures. --results: a folder that this script filled before;
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from mousecmr_data.formats.nifti import write_nifti_images
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MOUSE = "Mouse10"
 WEIGHTS = "phantom-small"
-COLOURS = 128
-"""Of a picture: its file stays below 300 kB."""
+WIDTH, COLOURS = 1000, 256
+"""The most that a picture has: its file stays below 300 kB."""
 
 
 def segment_mouse(folder: Path) -> None:
@@ -63,7 +62,8 @@ def take_picture(page: Any, name: str) -> None:
     path = IMAGES / f"review_{name}.png"
     page.screenshot(path=path, full_page=True)
     picture = Image.open(path).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.thumbnail((WIDTH, picture.height))
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"written: docs/images/{path.name}, {path.stat().st_size // 1000} kB")
 
 
@@ -82,17 +82,18 @@ def main() -> None:
         program = "from mousecmr_data.cli.main import main; main()"
         command = [sys.executable, "-uc", program, "review", str(results), "--no-browser"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server, sync_playwright() as p:
-            if not (server.stderr and (found := re.search(r"http://\S+", server.stderr.readline()))):
-                raise SystemExit("mousecmr review did not start: run it by hand")
-            address = found[0]
-            browser = p.chromium.launch(executable_path=shutil.which("chromium"))
-            page = open_screen(browser, address, 1300, "light")
-            tick_slices(page)
-            take_picture(page, "wide")
-            for name, width, scheme in (("dark", 1300, "dark"), ("phone", 390, "light")):
-                take_picture(open_screen(browser, address, width, scheme), name)
-            browser.close()
-            server.terminate()
+            try:
+                line = server.stderr.readline() if server.stderr else ""
+                address = line[line.index("http://") :].split()[0]
+                browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+                page = open_screen(browser, address, 1300, "light")
+                tick_slices(page)
+                take_picture(page, "wide")
+                for name, width, scheme in (("dark", 1300, "dark"), ("phone", 390, "light")):
+                    take_picture(open_screen(browser, address, width, scheme), name)
+                browser.close()
+            finally:
+                server.terminate()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,16 @@ print("imported:", "torch" in sys.modules)
     assert list((tmp_path / "results").rglob("*.nii.gz")), out
 
 
+def test_the_tutorial_for_scans_needs_no_torch(phantom_cache: Path, tmp_path: Path) -> None:
+    """It says: pip install 'mousecmr-data[segment]', which brings no PyTorch."""
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "scans.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    begin = f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MOUSECMR_CACHE'] = {str(phantom_cache)!r}\n"
+    out = run("\n".join([BLOCKER, begin, *blocks, "print('imported:', 'torch' in sys.modules)"]))
+    assert "imported: False" in out, out
+
+
 def test_what_needs_torch_names_its_extra(tmp_path: Path) -> None:
     weights = SHIPPED_FOLDER / "phantom-small.safetensors"
     out = run(f"""
@@ -63,13 +73,3 @@ for options in ({{"engine": "eager"}}, {{"network": "package.module:Class"}}):
         print(e)
 """)
     assert out.count("pip install 'mousecmr-data[torch]'") == 2, out
-
-
-def test_the_tutorial_for_scans_needs_no_torch(phantom_cache: Path, tmp_path: Path) -> None:
-    """It says: pip install 'mousecmr-data[segment]', which brings no PyTorch."""
-    pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    page = Path(__file__).parents[2] / "docs" / "tutorials" / "scans.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    begin = f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MOUSECMR_CACHE'] = {str(phantom_cache)!r}\n"
-    out = run("\n".join([BLOCKER, begin, *blocks, "print('imported:', 'torch' in sys.modules)"]))
-    assert "imported: False" in out, out
