@@ -48,7 +48,7 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 PROTOCOLS: dict[str, dict[str, int]] = {
     "robust": {"epochs": 2, "steps_per_epoch": 200},
-    "few": {"epochs": 2, "steps_per_epoch": 150},
+    "few": {"epochs": 3, "steps_per_epoch": 200},
 }
 """Length of the training."""
 TRIAL = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2}

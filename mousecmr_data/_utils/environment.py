@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 _NETWORK = ("torch", "safetensors")
 _ENGINES = ("openvino", "onnxruntime", "torch")
-_OPENVINO = ("onnx", "openvino", "safetensors")
+_OPENVINO = ("openvino", "safetensors")
 _PICTURES = ("matplotlib", "PIL")
-_FORMATS = ("nibabel", "pydicom", "nrrd", "SimpleITK")
+_FORMATS = ("nibabel", "pydicom", "nrrd")
+_METAIMAGE = (*_FORMATS, "SimpleITK")
 _EVALUATION = (*_PICTURES, "jinja2", "pingouin", "xlsxwriter")
-_SEGMENT = (*_OPENVINO, *_FORMATS, "highdicom", "brukerapi", *_EVALUATION)
+_SEGMENT = (*_OPENVINO, *_FORMATS, "highdicom", "brukerapi", *_PICTURES, "xlsxwriter")
 EXTRAS = {
     "segment": _SEGMENT,
     "torch": _NETWORK,
@@ -34,10 +35,11 @@ EXTRAS = {
     "training": (*_NETWORK, "monai", *_EVALUATION),
     "evaluation": _EVALUATION,
     "formats": _FORMATS,
+    "metaimage": _METAIMAGE,
     "netcdf": ("h5netcdf",),
     "dicom-seg": (*_FORMATS, "highdicom"),
     "bruker": (*_FORMATS, "brukerapi"),
-    "web": ("gradio", *_SEGMENT),
+    "web": ("gradio", *_SEGMENT, "SimpleITK"),
     "huggingface": ("datasets", "huggingface_hub", "nibabel", "PIL", "pyarrow", "yaml"),
     "dask": ("dask", "distributed"),
     "remote": ("aiohttp", "fsspec", "s3fs"),
@@ -74,8 +76,8 @@ def list_versions(*packages: str, missing: str | None = None) -> dict[str, str]:
 
 
 def find_missing_modules(extra: str) -> list[str]:
-    """Return the modules of ``extra`` that are not installed; imports none of them."""
-    return [module for module in EXTRAS[extra] if find_spec(module) is None]
+    """Return the modules of ``extra``, or of several ("segment,evaluation"), that are not installed; imports none."""
+    return [module for name in extra.split(",") for module in EXTRAS[name] if find_spec(module) is None]
 
 
 def require_extra(extra: str, *modules: str) -> None:

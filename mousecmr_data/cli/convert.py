@@ -64,7 +64,8 @@ def command(
     if kind != "zarr" and (path is None or workers is not None):
         raise click.UsageError(f"--to {kind} writes new files, in one process: give -o FOLDER, and no --workers.")
     if kind != "zarr":
-        require_extra("formats", "nibabel", *({"nrrd": ["nrrd"], "mha": ["SimpleITK"]}.get(kind, [])))
+        module = {"nrrd": "nrrd", "mha": "SimpleITK"}.get(kind, "nibabel")
+        require_extra("metaimage" if kind == "mha" else "formats", "nibabel", module)
     chosen: Sequence[str] = mice
     further = 0  # mice that are only tested
     if protocol:

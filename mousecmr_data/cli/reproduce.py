@@ -83,9 +83,10 @@ def command(
     judged, because files, weights or predictions are missing or do not fit; 6: a trial (--limit). The verdict is for
     the article's own rules.
     """
-    require_extra("evaluation" if predictions else "segment", "jinja2", "matplotlib", "pingouin")
+    extra = "evaluation" if predictions else "segment,evaluation"
+    require_extra(extra, "jinja2", "matplotlib", "pingouin")
     if not predictions:
-        require_engine()
+        require_engine(extra)
     from mousecmr_data._utils.outputs import check_folder
     from mousecmr_data.evaluation.reproduction import (
         DOCUMENT_FILE,

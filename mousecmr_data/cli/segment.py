@@ -118,6 +118,16 @@ def command(
         raise SystemExit(1)
 
 
+COLUMNS = {
+    "mouse": "mouse", "edv_ul": "EDV µL", "esv_ul": "ESV µL", "sv_ul": "SV µL", "ef_percent": "EF %",
+    "mass_ed_mg": "mass ED mg", "volume_ul": "volume µL", "mass_mg": "mass mg", "heart_rate_bpm": "heart rate /min",
+    "flags": "flags",
+}  # fmt: skip
+"""Columns of the printed table by name in mice.csv, with their headings."""
+SINGLE_FRAME_COLUMNS = ("volume_ul", "mass_mg")
+"""Of mice with one frame; printed where there is such a mouse."""
+
+
 @contextmanager
 def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
     """Show a line per mouse, and on standard error one bar of the whole batch with the time left."""
@@ -140,14 +150,16 @@ def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
 
 
 def _print_rows(rows: list[dict[str, Any]], folder: Path) -> None:
+    import pandas as pd
+
     rows_done = [r for r in rows if r["status"] != "failed"]
     marks = list(dict.fromkeys(r["marks"] for r in rows_done))
     for mark in marks:
         click.secho(mark, fg="yellow", err=True)
-    columns = ("mouse", "edv_ul", "esv_ul", "sv_ul", "ef_percent", "mass_ed_mg", "heart_rate_bpm", "flags")
+    columns = [c for c in COLUMNS if c not in SINGLE_FRAME_COLUMNS or any(pd.notna(r.get(c)) for r in rows_done)]
     output.print_table(
-        ["mouse", "EDV µL", "ESV µL", "SV µL", "EF %", "mass ED mg", "heart rate /min", "flags"],
-        [[r[c] for c in columns] for r in rows_done],
+        [COLUMNS[c] for c in columns],
+        [[r.get(c) for c in columns] for r in rows_done],
         title=" ".join(marks) or None,
         note="–: missing. Flags are explained in flags.csv and docs/segment.md." if rows_done else None,
     )

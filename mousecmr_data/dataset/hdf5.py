@@ -51,6 +51,7 @@ from mousecmr_data.schema.variables import (
     MASKS,
     MODEL_LETTERS,
     NOT_PUBLISHED,
+    OWN_FILES,
 )
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ def read_parts(
         sizes,
         {
             "mouse": mouse or str(attrs.get(ATTR_MOUSE, Path(path).stem)),
-            "source": source or str(attrs.get(ATTR_SOURCE, Path(path).name)),
+            "source": source or str(attrs.get(ATTR_SOURCE, OWN_FILES)),
             "version": version,
             "split": "none",
             "phenotype": str(attrs.get(ATTR_PHENOTYPE, NOT_PUBLISHED)),

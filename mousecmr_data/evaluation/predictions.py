@@ -49,11 +49,11 @@ _SUFFIXES = (*HDF5_SUFFIXES, ".seg.nrrd", *(s for s in MASK_SUFFIXES if not s.st
 """Endings of predictions; an .img belongs to its .hdr."""
 _FILE_NAME = re.compile(rf"([^.].*?)({'|'.join(map(re.escape, _SUFFIXES))})", re.IGNORECASE)
 _READERS = {
-    **dict.fromkeys(NRRD_SUFFIXES, "nrrd"),
-    **dict.fromkeys(METAIMAGE_SUFFIXES, "SimpleITK"),
-    DICOM_SEG_SUFFIX: "pydicom",
+    **dict.fromkeys(NRRD_SUFFIXES, ("formats", "nrrd")),
+    **dict.fromkeys(METAIMAGE_SUFFIXES, ("metaimage", "SimpleITK")),
+    DICOM_SEG_SUFFIX: ("formats", "pydicom"),
 }
-"""The modules that read other files than NIfTI, besides nibabel."""
+"""The extras and modules that read other files than NIfTI, besides nibabel."""
 FORMATS = "HDF5 (.h5), NIfTI, NRRD, MetaImage, DICOM SEG or a Zarr store"
 RESULT_STEM, RESULT_RECORD = "masks", SEGMENT_RECORDS[0]
 """Name, without its ending, of the masks in a folder of ``mousecmr segment``."""
@@ -314,7 +314,8 @@ def _list_masks(path: Path) -> Iterator[tuple[str, Path]]:
     if not path.is_dir():  # also a link to nothing: reading it says so
         if match := _FILE_NAME.fullmatch(path.name):
             if path.name.lower().endswith(MASK_SUFFIXES):
-                require_extra("formats", "nibabel", _READERS.get(path.suffix.lower(), "nibabel"))
+                extra, module = _READERS.get(path.suffix.lower(), ("formats", "nibabel"))
+                require_extra(extra, "nibabel", module)
             yield match[1], path
         return
     for entry in sorted(path.iterdir()):

@@ -203,7 +203,7 @@ def _import_sitk() -> Any:
     try:
         import SimpleITK
     except ImportError as e:
-        raise MissingExtraError.from_module("SimpleITK", "formats") from e
+        raise MissingExtraError.from_module("SimpleITK", "metaimage") from e
     return SimpleITK
 
 

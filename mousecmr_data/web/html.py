@@ -48,12 +48,16 @@ COLUMNS = {
     "ef_percent": ("EF %", "ejection fraction: SV / EDV"),
     "mass_ed_mg": ("mass ED mg", "mass of the myocardium in the ED frame"),
     "mass_es_mg": ("mass ES mg", "mass of the myocardium in the ES frame"),
+    "volume_ul": ("volume µL", "volume of the blood pool of a scan with one frame"),
+    "mass_mg": ("mass mg", "mass of the myocardium of a scan with one frame"),
     "heart_rate_bpm": ("heart rate /min", "beats in a minute"),
     "heart_rate_source": ("heart rate from", "where the heart rate comes from"),
     "peak_ejection_rate_edv_s": ("peak ejection EDV/s", "fastest decrease of the volume, in EDV per second"),
     "peak_filling_rate_edv_s": ("peak filling EDV/s", "fastest increase of the volume, in EDV per second"),
 }
 """Heading and explanation of the columns of the table of mice, by their name in mice.csv."""
+SINGLE_FRAME_COLUMNS = ("volume_ul", "mass_mg")
+"""Shown where a scan has one frame."""
 DIGITS = {"heart_rate_bpm": 0}
 """Decimals of numbers in these columns; of others: 1."""
 WORDS = {
@@ -239,8 +243,9 @@ def render_results(outcome: JobOutcome) -> str:
     if not good:
         return ""
     marks = "".join(f"<li>{escape(m)}</li>" for m in dict.fromkeys(row["marks"] for row in good))
-    rows = [[_format_number(row.get(c), DIGITS.get(c, 1)) for c in COLUMNS] for row in good]
-    mice = render_table([head for head, _ in COLUMNS.values()], rows, dict(COLUMNS.values()))
+    columns = [c for c in COLUMNS if c not in SINGLE_FRAME_COLUMNS or any(pd.notna(row.get(c)) for row in good)]
+    rows = [[_format_number(row.get(c), DIGITS.get(c, 1)) for c in columns] for row in good]
+    mice = render_table([COLUMNS[c][0] for c in columns], rows, dict(COLUMNS.values()))
     return f'<ul class="m-marks">{marks}</ul><h2>Numbers</h2>{mice}'
 
 

@@ -23,8 +23,8 @@ from mousecmr_data.errors import FileLayoutError, PredictionError
 from mousecmr_data.formats.discover import find_scans
 from mousecmr_data.formats.nifti import read_nifti, read_nifti_labels, write_nifti_images, write_nifti_labels
 
-nib = pytest.importorskip("nibabel", reason="the extra formats is not installed")
-sitk = pytest.importorskip("SimpleITK", reason="the extra formats is not installed")
+nib = pytest.importorskip("nibabel", reason="the extra metaimage is not installed")
+sitk = pytest.importorskip("SimpleITK", reason="the extra metaimage is not installed")
 nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed")
 
 ZYX, FRAME_MS = (1.0, 0.1, 0.12), 5.0

@@ -1,5 +1,6 @@
-"""Segmenting, measuring and evaluating where PyTorch is not installed, and where it is: nothing imports it."""
+"""Segmenting, measuring and evaluating where PyTorch, or what only statistics need, is not installed."""
 
+import os
 import re
 import subprocess
 import sys
@@ -23,6 +24,18 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 """
+NOT_OF_SEGMENT = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "pingouin",
+    "statsmodels",
+    "sklearn",
+    "seaborn",
+    "jinja2",
+    "SimpleITK",
+)
+"""What the extra ``segment`` does not install."""
 
 
 def run(code: str) -> str:
@@ -57,6 +70,35 @@ def test_the_tutorial_for_scans_needs_no_torch(phantom_cache: Path, tmp_path: Pa
     begin = f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MOUSECMR_CACHE'] = {str(phantom_cache)!r}\n"
     out = run("\n".join([BLOCKER, begin, *blocks, "print('imported:', 'torch' in sys.modules)"]))
     assert "imported: False" in out, out
+
+
+def test_what_segment_installs_is_enough(phantom_cache: Path, tmp_path: Path) -> None:
+    """NIfTI and DICOM with pictures, tables, a workbook and DICOM SEG; a MetaImage file is the one mouse that fails."""
+    for module in ("openvino", "highdicom", "matplotlib", "xlsxwriter"):
+        pytest.importorskip(module, reason="the extra segment is not installed")
+    from scanner_files import dicom_classic
+
+    ds = open_mouse("Mouse6", source="phantom").isel(frame=[0, 8], slice=[3, 4, 5])
+    write_nifti_images(ds, tmp_path / "Mouse6.nii.gz")
+    dicom_classic(ds["image"].values, tmp_path / "study")
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    (tmp_path / "meta.mha").write_bytes(header.encode() + bytes(8))
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    code = f"import sys; sys.modules.update(dict.fromkeys({NOT_OF_SEGMENT}))"  # in the process that reads, too
+    (hidden / "sitecustomize.py").write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(hidden), *sys.path])}
+    inputs, results = [tmp_path / name for name in ("Mouse6.nii.gz", "study", "meta.mha")], tmp_path / "results"
+    options = f"--weights phantom-small --engine openvino --spacing 1.0 0.1 0.1 --cache {phantom_cache}"
+    for words in (["segment", *inputs, "-o", results, *options.split()], ["measure", results]):
+        command = [sys.executable, "-m", "mousecmr_data.cli.main", *words]
+        out = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert out.returncode == (words[0] == "segment"), out.stderr
+        if words[0] == "segment":
+            assert out.stderr.splitlines()[-1].endswith("Next: pip install 'mousecmr-data[metaimage]'"), out.stderr
+    written = {path.name for path in results.rglob("*")}
+    assert {"mice.csv", "tables.xlsx", "montage.png"} <= written, written
+    assert any(name.endswith(".dcm") for name in written), written
 
 
 def test_what_needs_torch_names_its_extra(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ COMMANDS = {
     "segment Mouse5.nii.gz -o results": "segment",
     "show Mouse5 --source phantom": "evaluation",
     "convert Mouse5 --source phantom --to nifti -o nifti": "formats",
-    "reproduce --source phantom --weights phantom-small": "segment",
+    "convert Mouse5 --source phantom --to mha -o mha": "metaimage",
+    "reproduce --source phantom --weights phantom-small": "segment,evaluation",
     "publish --repo-id lab/phantom-synthetic --source phantom --dry-run": "huggingface",
 }
 
@@ -136,6 +137,12 @@ def test_a_command_without_its_extra_ends_with_one_line_before_any_work(command:
     assert lines[0].endswith(f"Next: pip install 'mousecmr-data[{COMMANDS[command]}]'")
     assert out.returncode == 1
     assert [p.name for p in tmp_path.iterdir()] == ["Mouse5.nii.gz"]
+
+
+def test_evaluate_names_the_extra_for_metaimage(tmp_path: Path) -> None:
+    (tmp_path / "Mouse5.mha").touch()
+    out = run_without({"SimpleITK"}, "evaluate Mouse5.mha --source phantom --split all", tmp_path)
+    assert out.stderr.strip().endswith("pip install 'mousecmr-data[metaimage]'"), out.stderr
 
 
 def test_evaluate_names_the_extra_for_nifti_before_it_loads_the_cohort(tmp_path: Path) -> None:

@@ -26,10 +26,12 @@ from mousecmr_data.inference.engines.base import (
     read_cache_file,
     write_cache_file,
 )
-from mousecmr_data.inference.engines.fused import Part, fold_batchnorm
+from mousecmr_data.inference.engines.fused import Kernel, Part, fold_batchnorm
+from mousecmr_data.inference.engines.graph import GraphOperations
 from mousecmr_data.inference.engines.reference import make_reference
 from mousecmr_data.inference.grid import Array, to_numpy
 from mousecmr_data.models.safetensors import hash_network
+from mousecmr_data.models.structure import UNet3PlusArrays
 
 if TYPE_CHECKING:
     from mousecmr_data.models.network import SegmentationNetwork
@@ -38,11 +40,14 @@ try:
     disable_telemetry()
     import onnx
     import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
 except ImportError as e:
     raise MissingExtraError.from_module(e.name or "onnxruntime", "onnx") from e
 onnxruntime.disable_telemetry_events()  # for programs that imported it before
 
-from mousecmr_data.inference.engines.graph import INPUT_NAME, OUTPUT_NAME, build_graph  # noqa: E402
+INPUT_NAME, OUTPUT_NAME = "image", "logits"
+OPSET, IR_VERSION = 17, 8
+"""Of ONNX: old enough for programs of 2022."""
 
 
 class OnnxEngine:
@@ -125,7 +130,7 @@ def export_onnx(
     Raises :class:`~mousecmr_data.errors.ArgumentError` for a network that PyTorch cannot export.
     """
     if arrays := get_arrays(network):
-        return build_graph(arrays, fold_batchnorm(arrays), shape_yx, part)
+        return _build_graph(arrays, fold_batchnorm(arrays), shape_yx, part)
     return _trace_module(network, shape_yx, cache)  # type: ignore[arg-type]
 
 
@@ -163,6 +168,58 @@ def _trace_module(network: SegmentationNetwork, shape_yx: tuple[int, int], cache
     model.producer_name = "mousecmr-data"
     write_cache_file(path, model.SerializeToString())
     return model
+
+
+class _OnnxOperations(GraphOperations[str]):
+    """Writes the nodes of an ONNX graph; maps are the names of their values."""
+
+    def __init__(self, network: UNet3PlusArrays, kernels: Mapping[str, Kernel], shape_yx: tuple[int, int]) -> None:
+        super().__init__(network, kernels, shape_yx)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def write(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{kind.lower()}_{len(self.nodes)}"
+        if kind == "Resize":
+            inputs = (inputs[0], "", inputs[1])  # without a region of interest
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def keep(self, array: NDArray[Any]) -> str:
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return name
+
+
+def _build_graph(
+    network: UNet3PlusArrays, kernels: Mapping[str, Kernel], shape_yx: tuple[int, int], part: Part
+) -> onnx.ModelProto:
+    """Build the graph of a part of the network for images of ``shape_yx`` and a batch size that is free.
+
+    The inputs are those of :func:`~.fused.list_input_shapes`, "image" first; the outputs "logits" or "logits_0", ….
+    """
+    ops = _OnnxOperations(network, kernels, shape_yx)
+    shapes = ops.list_input_shapes(part)
+    inputs = [INPUT_NAME, *(f"point_{k}" for k in range(len(shapes) - 1))]
+    outputs = ops.write_part(part, inputs)
+    names = [OUTPUT_NAME] if len(outputs) == 1 else [f"{OUTPUT_NAME}_{k}" for k in range(len(outputs))]
+    for name, value in zip(names, outputs, strict=True):
+        ops.nodes.append(helper.make_node("Identity", [value], [name]))
+    graph = helper.make_graph(
+        ops.nodes,
+        "UNet3+",
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+            for name, shape in zip(inputs, shapes, strict=True)
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
+        ops.constants,
+    )
+    if names == [OUTPUT_NAME]:
+        whole = helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", network.classes, *shape_yx])
+        graph.output[0].CopyFrom(whole)
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mousecmr-data")
 
 
 def _create_session(data: bytes) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from mousecmr_data.inference.engines.base import (
     write_cache_file,
 )
 from mousecmr_data.inference.engines.fused import Kernel, Part, fold_batchnorm
+from mousecmr_data.inference.engines.graph import GraphOperations
 from mousecmr_data.inference.engines.quantization import (
     list_coded_maps,
     quantize_kernels,
@@ -53,6 +55,57 @@ def split_bfloat16(images: NDArray[np.float32], reduce: int) -> NDArray[np.float
     averaged = images.reshape(n, c, y // reduce, reduce, x // reduce, reduce).mean((3, 5))
     near = to_bfloat16(averaged)
     return np.concatenate([near, averaged - near], 1)
+
+
+class _OpenVinoOperations(GraphOperations[Any]):
+    """Makes the nodes of a model of OpenVINO; maps are the nodes that compute them."""
+
+    is_anchored = True
+
+    def keep(self, array: NDArray[Any]) -> Any:
+        return openvino.opset13.constant(np.ascontiguousarray(array).reshape(array.shape))
+
+    def write(self, kind: str, *inputs: Any, **given: Any) -> Any:
+        ops, x, none, ones = openvino.opset13, inputs[0], [0, 0], [1, 1]
+        match kind:
+            case "Conv":
+                return self._convolve(*inputs, **given)
+            case "AveragePool":
+                return ops.avg_pool(x, given["strides"], none, none, given["kernel_shape"], True)
+            case "MaxPool":
+                return ops.max_pool(x, given["strides"], ones, none, none, given["kernel_shape"]).output(0)
+            case "ReduceMax":
+                return ops.reduce_max(x, given["axes"], True)
+            case "Resize":
+                return ops.interpolate(*inputs, "linear_onnx", "scales")  # half_pixel is what it does
+            case "FakeQuantize":
+                return ops.fake_quantize(*inputs, given["levels"])
+            case "Transpose":
+                return ops.transpose(x, given["perm"])
+            case "Gather":
+                return ops.gather(*inputs, given["axis"])
+            case "MatMul":
+                return ops.matmul(*inputs, False, False)
+            case "Reshape":
+                return ops.reshape(*inputs, False)
+            case "Concat":
+                return ops.concat(list(inputs), given["axis"])
+        return {"Add": ops.add, "Sub": ops.subtract, "Relu": ops.relu}[kind](*inputs)
+
+    def _convolve(self, x: Any, weight: Any, bias: Any = None, pads: Sequence[int] = (0, 0), group: int = 1) -> Any:
+        ops, ones, pads = openvino.opset13, [1, 1], list(pads[:2])
+        if group > 1:  # depthwise
+            out = ops.group_convolution(x, ops.unsqueeze(weight, 1), ones, pads, pads, ones)
+        else:
+            out = ops.convolution(x, weight, ones, pads, pads, ones)
+        return out if bias is None else ops.add(out, ops.unsqueeze(bias, [0, 2, 3]))
+
+
+def _make_model(ops: _OpenVinoOperations, part: Part, maxima: Sequence[str] = ()) -> Any:
+    """Make the model of a part of the network for one image at a time."""
+    inputs = [openvino.opset13.parameter([1, *shape], np.float32) for shape in ops.list_input_shapes(part)]
+    outputs = ops.write_part(part, inputs, maxima)
+    return openvino.Model([openvino.opset13.result(value) for value in outputs], inputs, "UNet3+")
 
 
 class _SliceQueue:
@@ -167,21 +220,7 @@ class OpenVinoEngine:
         if is_split:  # after rounding, so that the kernel is the same for both parts
             first = kernels["encoder.1.0"]
             kernels["encoder.1.0"] = Kernel(np.concatenate([first.weight] * 2, 1), first.bias)
-        return self._read_graph(self.arrays, kernels, shape_yx, part, is_split=is_split)
-
-    def _read_graph(
-        self,
-        network: UNet3PlusArrays,
-        kernels: dict[str, Kernel],
-        shape_yx: tuple[int, int],
-        part: Part,
-        **options: Any,
-    ) -> Any:
-        # It imports onnx, which a compiled network does not need.
-        from mousecmr_data.inference.engines.graph import build_graph
-
-        graph = build_graph(network, kernels, shape_yx, part, batch=1, for_openvino=True, **options)
-        return self.core.read_model(io.BytesIO(graph.SerializeToString()))
+        return _make_model(_OpenVinoOperations(self.arrays, kernels, shape_yx, is_split=is_split), part)
 
     def _trace_module(self, shape_yx: tuple[int, int]) -> Any:
         import torch
@@ -205,7 +244,7 @@ class OpenVinoEngine:
             return load(data)
         slices, names, kernels = make_calibration_slices(network), list_coded_maps(), fold_batchnorm(network)
         shape_yx = (slices.shape[2], slices.shape[3])
-        model = self._read_graph(network, kernels, shape_yx, "whole", maxima=names)
+        model = _make_model(_OpenVinoOperations(network, kernels, shape_yx), "whole", names)
         compiled = self.core.compile_model(model, "CPU", self.config | {"INFERENCE_PRECISION_HINT": "f32"})
         tops = _SliceQueue(compiled)(slices)
         maxima = {name: top.max((0, 2, 3)) for name, top in zip(names, tops, strict=True)}

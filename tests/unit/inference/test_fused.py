@@ -43,7 +43,7 @@ def test_the_low_resolution_form_is_the_convolution(factor: int, size: tuple[int
     [(CHANNELS, 1, 0, (32, 32)), ((12, 24, 48, 96, 192), 2, 1, (64, 32)), (TINY, 1, 0, (96, 48))],
 )
 def test_every_library_computes_the_network_of_pytorch(
-    channels: tuple[int, ...], reduce: int, context: int, shape: tuple[int, int]
+    channels: tuple[int, ...], reduce: int, context: int, shape: tuple[int, int], tmp_path: Path
 ) -> None:
     """PyTorch's module; its restructured form; NumPy and the graph from arrays alone."""
     network = make_random_network(channels, reduce, context)
@@ -53,6 +53,9 @@ def test_every_library_computes_the_network_of_pytorch(
     assert compare_values(NumpyEngine(network.to_arrays())(images), expected) < 1e-5
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     assert compare_values(make_engine("onnx", network.to_arrays(), "cpu")(images), expected) < 1e-5
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    openvino = make_engine("openvino", network.to_arrays(), "cpu", tmp_path).make_exact()
+    assert compare_values(openvino(images), expected) < 1e-5
 
 
 def test_arrays_are_the_network_of_pytorch() -> None:
