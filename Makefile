@@ -25,6 +25,7 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[evaluation,torch]'
 	@touch $@
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): about 3 GB, once; this takes minutes and says nothing."
 	$(PIP) --editable '.[dev]'
 	@touch $@
 

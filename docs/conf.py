@@ -14,6 +14,7 @@ REPOSITORY = os.environ.get("DOCS_REPOSITORY", "https://example.org/mousecmr-dat
 """Where "Edit this page" leads: the workflow names the repository that it runs in."""
 EDITED = json.loads((Path(__file__).parent / "edited.json").read_text(encoding="utf-8"))
 """The file of the repository that each page is made from."""
+PICTURE = re.compile(r'(<img (?=[^>]*src="([^"]*_images/[^"]+)")[^>]*>)(?!</a>)')
 
 project = "mousecmr-data"
 author = copyright = "The mousecmr-data developers"
@@ -70,8 +71,15 @@ def set_edit_link(_app: object, page: str, _template: str, context: dict[str, An
 
 
 def mend_body(_app: object, _page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
-    """Replace what screen readers stumble over: lists of parameters without terms, headers of columns without text."""
+    """Replace what screen readers stumble over: lists of parameters without terms, headers of columns without text.
+
+    Pictures lead to themselves in full size; long names, below the page, break after a point or a line.
+    """
+    for side in ("prev", "next"):
+        if neighbour := context.get(side):
+            context[f"{side}_title"] = re.sub(r"([._])(?=\w)", r"\1<wbr>", neighbour["title"])
     body = context.get("body", "")
+    body = PICTURE.sub(r'<a href="\2">\1</a>', body)
     body = re.sub(r'<dl>\n((?:<dd><em class="sig-param.*\n)+)</dl>', format_parameters, body)
     context["body"] = re.sub(r'<th(?: class="head")?>(<p>\s*</p>)?</th>', "<td></td>", body)
 

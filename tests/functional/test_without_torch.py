@@ -1,6 +1,7 @@
 """Segmenting, measuring and evaluating where PyTorch, or what only statistics need, is not installed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,16 @@ print("imported:", "torch" in sys.modules)
 """)
     assert "imported: False" in out, out
     assert list((tmp_path / "results").rglob("*.nii.gz")), out
+
+
+def test_the_tutorial_for_scans_needs_no_torch(phantom_cache: Path, tmp_path: Path) -> None:
+    """It says: pip install 'mousecmr-data[segment]', which brings no PyTorch."""
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "scans.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    begin = f"import os\nos.chdir({str(tmp_path)!r})\nos.environ['MOUSECMR_CACHE'] = {str(phantom_cache)!r}\n"
+    out = run("\n".join([BLOCKER, begin, *blocks, "print('imported:', 'torch' in sys.modules)"]))
+    assert "imported: False" in out, out
 
 
 def test_what_segment_installs_is_enough(phantom_cache: Path, tmp_path: Path) -> None:
