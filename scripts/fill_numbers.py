@@ -199,6 +199,16 @@ def tabulate_first_table(record: Record) -> list[str]:
     return tabulate_run(record, header, rows)
 
 
+def tabulate_few_mice(record: Record) -> list[str]:
+    """Return Dice of each network by the number of training mice."""
+    few = record["few"]
+    dice = {(row["method"], int(row["part"].split("-")[1])): row["mean"] for row in few["by_part"]}
+    sizes = sorted({size for _, size in dice})
+    names = [row["method"] for row in few["ranking"]]
+    rows = [[name, *(f"{dice[name, size]:.3f}" for size in sizes)] for name in names]
+    return tabulate_run(record, ["network", *(f"{size} mice" for size in sizes)], rows)
+
+
 def describe_check_slice(record: Record) -> str:
     """Return what the flag of :mod:`mousecmr_data.pipeline.quality` finds."""
     share = record["results"][record["weights"]]["check_slice"]
@@ -579,6 +589,7 @@ BLOCKS: dict[str, Callable[[Record], str | list[str]]] = {
     "slices.card": describe_slices_in_card,
     "slices.flag": describe_check_slice,
     "first_table": tabulate_first_table,
+    "first_table.few": tabulate_few_mice,
     "arrays": tabulate_arrays,
     "arrays.conversion": describe_conversion,
     "arrays.opening": describe_opening,
