@@ -153,26 +153,40 @@ def serve_calls(modules: Sequence[str] = ()) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for Windows, where it cannot be blocked
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sys.unraisablehook = partial(_report_unraisable, sys.unraisablehook)
     answers = os.fdopen(os.dup(1), "wb")
     calls: queue.SimpleQueue[tuple[bytes, int, float] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive_calls, args=[calls], daemon=True).start()
     enforce_offline()
     os.dup2(2, 1)  # whatever prints must not do so between the answers
-    for module in modules:
-        import_module(module)
-    with suppress(BrokenPipeError):  # the parent ended
-        while call := calls.get():
-            work, memory, seconds = call
-            with _limit_time(seconds):  # the answer included: also an error may never end
-                try:
-                    with _limit_memory(memory):
-                        answer = (False, pickle.loads(work)())
-                except Exception as e:
-                    answer = (True, _prepare_error(e))
-                pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-                answers.flush()
-            del answer
+    try:
+        for module in modules:
+            import_module(module)
+        with suppress(BrokenPipeError):  # the parent ended
+            while call := calls.get():
+                work, memory, seconds = call
+                with _limit_time(seconds):  # the answer included: also an error may never end
+                    try:
+                        with _limit_memory(memory):
+                            answer = (False, pickle.loads(work)())
+                    except Exception as e:
+                        answer = (True, _prepare_error(e))
+                    pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+                    answers.flush()
+                del answer
+    except SystemExit:  # as asked for; Python's own way fails while the thread waits for a call
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        atexit._run_exitfuncs()
+        os._exit(1)
     os._exit(0)
+
+
+def _report_unraisable(report: Callable[[Any], object], error: Any) -> None:
+    """Report an error that Python can only print; if it is the end of this process, ask for the end again, soon."""
+    if issubclass(error.exc_type, SystemExit):
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        report(error)
 
 
 def _receive_calls(calls: queue.SimpleQueue[tuple[bytes, int, float] | None]) -> None:

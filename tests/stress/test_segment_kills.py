@@ -36,9 +36,9 @@ def read_tree(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def read_masks(out: Path) -> dict[str, np.ndarray]:
-    """Return the masks of all results, which must be whole."""
+    """Return the masks of all results, which must be whole; unfinished folders are hidden."""
     masks = {}
-    for path in out.glob("*/masks.nii.gz"):
+    for path in out.glob("[!.]*/masks.nii.gz"):
         masks[path.parent.name] = np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
         assert (path.parent / "result.json").read_text().rstrip().endswith("}")
     for path in out.glob("*.h5"):

@@ -129,6 +129,23 @@ def test_a_child_follows_the_working_folder_and_the_variables(tmp_path: Path, mo
     assert read_in_child(os.getenv, "a", "MOUSECMR_TRIAL") == "yes"
 
 
+def test_an_end_that_python_cannot_raise_is_asked_for_again(capfd: pytest.CaptureFixture[str]) -> None:
+    while parallel._idle:
+        parallel._idle.pop().end()
+    code = """
+import os, signal, time
+class A:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+A()
+time.sleep(5)
+"""
+    with pytest.raises(ProcessError, match="exit code 1"):
+        read_in_child(exec, "a", code)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_crash_ends_the_child_only() -> None:
     with pytest.raises(ProcessError, match=r"m\.h5: the process that read it ended \(SIG(SEGV|BUS)\)"):
         read_in_child(ctypes.string_at, "m.h5", 0)
