@@ -124,8 +124,6 @@ COLUMNS = {
     "flags": "flags",
 }  # fmt: skip
 """Columns of the printed table by name in mice.csv, with their headings."""
-SINGLE_FRAME_COLUMNS = ("volume_ul", "mass_mg")
-"""Of mice with one frame; printed where there is such a mouse."""
 
 
 @contextmanager
@@ -152,11 +150,13 @@ def _show_progress() -> Iterator[Callable[[BatchEvent], None]]:
 def _print_rows(rows: list[dict[str, Any]], folder: Path) -> None:
     import pandas as pd
 
+    from mousecmr_data.pipeline.analysis import SINGLE_FRAME_NUMBERS
+
     rows_done = [r for r in rows if r["status"] != "failed"]
     marks = list(dict.fromkeys(r["marks"] for r in rows_done))
     for mark in marks:
         click.secho(mark, fg="yellow", err=True)
-    columns = [c for c in COLUMNS if c not in SINGLE_FRAME_COLUMNS or any(pd.notna(r.get(c)) for r in rows_done)]
+    columns = [c for c in COLUMNS if c not in SINGLE_FRAME_NUMBERS or any(pd.notna(r.get(c)) for r in rows_done)]
     output.print_table(
         [COLUMNS[c] for c in columns],
         [[r.get(c) for c in columns] for r in rows_done],

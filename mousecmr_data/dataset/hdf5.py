@@ -51,7 +51,7 @@ from mousecmr_data.schema.variables import (
     MASKS,
     MODEL_LETTERS,
     NOT_PUBLISHED,
-    OWN_FILES,
+    NOT_STATED,
 )
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def read_parts(
     *,
     mouse: str | None = None,
     source: str | None = None,
-    version: str = "not stated",
+    version: str = NOT_STATED,
     manifest: Manifest | None = None,
     spacing: Sequence[float] | None = None,
     frame_time_ms: float | None = None,
@@ -340,7 +340,7 @@ def read_parts(
         sizes,
         {
             "mouse": mouse or str(attrs.get(ATTR_MOUSE, Path(path).stem)),
-            "source": source or str(attrs.get(ATTR_SOURCE, OWN_FILES)),
+            "source": source or str(attrs.get(ATTR_SOURCE, Path(path).name)),
             "version": version,
             "split": "none",
             "phenotype": str(attrs.get(ATTR_PHENOTYPE, NOT_PUBLISHED)),

@@ -35,7 +35,7 @@ from mousecmr_data.metrics.postprocessing import PostprocessingRule, postprocess
 from mousecmr_data.metrics.volumes import analyze_curve, make_phases, measure
 from mousecmr_data.schema.labels import FOREGROUND, MEANINGS, Label, LabelMap, parse_label_map
 from mousecmr_data.schema.manifest import get_constant
-from mousecmr_data.schema.variables import ATTR_MOUSE, DIMS, ED, ES, MASK, NOT_PUBLISHED, PREDICTED
+from mousecmr_data.schema.variables import ATTR_MOUSE, DIMS, ED, ES, MASK, NOT_PUBLISHED, NOT_STATED, PREDICTED
 
 Labels = NDArray[np.uint8]
 PhaseRule = Literal["annotated", "volume-curve"]
@@ -46,6 +46,8 @@ PHASE_RULES: dict[str, str] = {
     "volume curve, as in mousecmr segment; overlap and distances are still of the annotated frames",
 }
 
+OWN_FILES = "files"
+"""Source of the ground truth, where it is of no manifest: not the name of one file, so that parts can be merged."""
 DEFINITIONS: dict[str, str] = {
     "dice": "2|A∩B|/(|A|+|B|) of hard labels, per class, over the 3D stack at one frame; both empty = 1",
     "mean_dice": "mean of a mouse's four values (two classes at ED and ES); of its only labelled frame, where it has "
@@ -257,8 +259,10 @@ def _open_truth(
         if by_name.setdefault(str(mouse), ds) is not ds:
             raise PredictionError(f"Two mice are called {mouse!r}.", "a different name for each mouse")
     first = next(iter(by_name.values())).attrs if by_name else {}
-    about = {"source": str(first.get("source", "")), "version": str(first.get("version", "")), "split": "none"}
-    return by_name, {**about, "split_scheme": "", "caveat": "", "mice": len(by_name)}
+    version = str(first.get("version", NOT_STATED))
+    source = OWN_FILES if version == NOT_STATED else str(first.get("source", ""))
+    about = {"source": source, "version": version, "split": "none", "split_scheme": "", "caveat": ""}
+    return by_name, {**about, "mice": len(by_name)}
 
 
 def describe_cohort(mice: Cohort) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mousecmr_data.errors import ArgumentError, FileLayoutError, MissingDataErro
 from mousecmr_data.formats.orientation import ATTR_GRID, FileGrid
 from mousecmr_data.metrics.volumes import is_heart_rate_plausible
 from mousecmr_data.schema.manifest import get_constant
-from mousecmr_data.schema.variables import NOT_PUBLISHED
+from mousecmr_data.schema.variables import NOT_PUBLISHED, NOT_STATED
 
 FRAME_MS = (0.5, 60.0)
 """Range of times between frames, with a margin on both sides (the dataset: 5 ms; a heart beat lasts 100 to 200 ms)."""
@@ -307,7 +307,7 @@ def build_scan(
         frame_time_source,
     )
     about = {
-        "version": "not stated",
+        "version": NOT_STATED,
         "split": "none",
         "phenotype": NOT_PUBLISHED,
         "synthetic": False,

@@ -42,6 +42,7 @@ from mousecmr_data.schema.variables import (
     EXPECTED_DICE,
     IMAGE,
     MASK,
+    NOT_STATED,
     PREDICTED,
     UNKNOWN,
     UNLABELLED,
@@ -62,8 +63,10 @@ PEAK_RATES = tuple(f"peak_{phase}_rate_{unit}" for unit in ("ul_s", "edv_s") for
 FINAL_NUMBERS = (*VOLUMES_AND_MASSES, "ed_frame", "es_frame")
 """Columns of the table of mice that a review changes; those of the network's own masks end in ``_auto``."""
 REVIEW_COLUMNS = ("slices_edited", "slices_excluded", "slices_confirmed", "readers", "review_minutes")
+SINGLE_FRAME_NUMBERS = ("volume_ul", "mass_mg")
+"""Columns of the table of mice that only a scan with one frame has; shown to people where there is one."""
 MICE_COLUMNS = (
-    *("source", "format", "frames", "slices", *FINAL_NUMBERS, "volume_ul", "mass_mg"),
+    *("source", "format", "frames", "slices", *FINAL_NUMBERS, *SINGLE_FRAME_NUMBERS),
     *(ATTR_HEART_RATE, ATTR_HEART_RATE_SOURCE, *PEAK_RATES),
     *("voxel_z_mm", "voxel_y_mm", "voxel_x_mm", "voxel_size_source", "frame_time_ms", "synthetic_images"),
     *(*(f"{name}_auto" for name in FINAL_NUMBERS), *REVIEW_COLUMNS, "flags", "weights", "marks"),
@@ -71,7 +74,6 @@ MICE_COLUMNS = (
 """Columns of the table of mice after the mouse, the same in every run."""
 AUTO = "auto"
 """Status of a slice as the network left it; the others are in :mod:`mousecmr_data.pipeline.review`."""
-NOT_STATED = "not stated"
 ONE_BEAT = "one beat taken as the whole cine"
 """Source of a heart rate that no file states."""
 

@@ -94,7 +94,7 @@ def write_mouse_hdf5(ds: xr.Dataset, path: str | Path, attrs: Mapping[str, Any] 
             f.create_dataset(name, data=stored, chunks=(rows, columns, 1, frames), compression="gzip", shuffle=True)
         f.create_dataset(variables.FRAMES_WITH_ROI, data=np.arange(predicted.sizes["frame"]))
         f.attrs[variables.ATTR_MOUSE] = str(ds.attrs.get("mouse", path.stem))
-        f.attrs[variables.ATTR_SOURCE] = str(ds.attrs.get("source", "not stated"))
+        f.attrs[variables.ATTR_SOURCE] = str(ds.attrs.get("source", variables.NOT_STATED))
         f.attrs[variables.ATTR_SYNTHETIC] = bool(ds.attrs.get("synthetic", False))
         f.attrs[variables.ATTR_PHENOTYPE] = str(ds.attrs.get("phenotype", variables.NOT_PUBLISHED))
         f.attrs[variables.ATTR_VOXEL_SIZE] = np.asarray(get_spacing(ds))

@@ -55,8 +55,8 @@ IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *ANALYZE_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE
 DICOM_SEG_SUFFIX = ".dcm"
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, DICOM_SEG_SUFFIX)
 
-OWN_FILES = "files"
-"""The source of mice that were opened as files, without a manifest, and do not name one."""
+NOT_STATED = "not stated"
+"""What a file or a manifest does not tell, such as a version."""
 NOT_PUBLISHED = "not published"
 """The phenotype of a mouse whose group was not published."""
 

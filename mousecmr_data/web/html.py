@@ -13,6 +13,7 @@ import pandas as pd
 
 from mousecmr_data._utils.text import RESEARCH_ONLY, format_bytes, format_count, join_names
 from mousecmr_data.errors import MouseCMRError
+from mousecmr_data.pipeline.analysis import SINGLE_FRAME_NUMBERS
 from mousecmr_data.pipeline.quality import FLAGS
 from mousecmr_data.schema import SMALL_WEIGHTS
 from mousecmr_data.web.job import JobOutcome, format_duration
@@ -56,8 +57,6 @@ COLUMNS = {
     "peak_filling_rate_edv_s": ("peak filling EDV/s", "fastest increase of the volume, in EDV per second"),
 }
 """Heading and explanation of the columns of the table of mice, by their name in mice.csv."""
-SINGLE_FRAME_COLUMNS = ("volume_ul", "mass_mg")
-"""Shown where a scan has one frame."""
 DIGITS = {"heart_rate_bpm": 0}
 """Decimals of numbers in these columns; of others: 1."""
 WORDS = {
@@ -243,7 +242,7 @@ def render_results(outcome: JobOutcome) -> str:
     if not good:
         return ""
     marks = "".join(f"<li>{escape(m)}</li>" for m in dict.fromkeys(row["marks"] for row in good))
-    columns = [c for c in COLUMNS if c not in SINGLE_FRAME_COLUMNS or any(pd.notna(row.get(c)) for row in good)]
+    columns = [c for c in COLUMNS if c not in SINGLE_FRAME_NUMBERS or any(pd.notna(row.get(c)) for row in good)]
     rows = [[_format_number(row.get(c), DIGITS.get(c, 1)) for c in columns] for row in good]
     mice = render_table([COLUMNS[c][0] for c in columns], rows, dict(COLUMNS.values()))
     return f'<ul class="m-marks">{marks}</ul><h2>Numbers</h2>{mice}'

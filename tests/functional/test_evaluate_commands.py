@@ -116,6 +116,15 @@ def test_evaluate_report_compare_and_merge(mice: Path, tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "m.json").read_text())["mice"]) == 4
 
 
+def test_parts_of_files_without_a_manifest_are_merged(mice: Path, tmp_path: Path) -> None:
+    files, parts = mice.parent / "files", []
+    for name in ("A0", "A1"):
+        parts.append(tmp_path / f"{name}.json")
+        run("evaluate", files, "--truth", files, "--mice", name, "-o", parts[-1])
+    run("merge", *parts, "-o", tmp_path / "m.json")
+    assert len(json.loads((tmp_path / "m.json").read_text())["mice"]) == 2
+
+
 def test_problems_are_named_and_skipped_only_with_go_on(mice: Path, tmp_path: Path) -> None:
     folder = predicted(tmp_path / "p", ["A2", "A3"], 1)
     where = ("--source", mice, "--split-scheme", "own")

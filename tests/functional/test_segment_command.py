@@ -152,4 +152,5 @@ def test_a_real_stack(real_mouse: Path, tmp_path: Path) -> None:
         assert 2 * ((a == label) & (truth == label)).sum() / ((a == label).sum() + (truth == label).sum()) > least
     mice = pd.read_csv(tmp_path / "out" / "mice.csv")
     assert mice["flags"].str.contains("single_frame").all()
+    assert list(mice["source"]) == [real_mouse.name, "real.nii.gz"]
     assert "volume µL" in result.output and f"{mice['volume_ul'][0]:.1f}" in result.output
